@@ -1,0 +1,1 @@
+"""Baselines: one file per method, each a plug-in like anybody's."""

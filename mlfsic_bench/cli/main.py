@@ -1,0 +1,63 @@
+"""The program `mlfsic-bench`: finds the verb, imports only what that verb needs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from mlfsic_bench import __version__
+from mlfsic_bench.errors import BenchError
+
+# verb -> (module with a click command of the verb's name, one line of help)
+VERBS: dict[str, tuple[str, str]] = {
+    "splits": ("mlfsic_bench.cli.splits", "List, show, build, verify and audit splits."),
+    "episodes": ("mlfsic_bench.cli.episodes", "Sample, verify and show episodes."),
+    "features": ("mlfsic_bench.cli.features", "Extract, inspect and verify stored features."),
+    "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
+    "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),
+    "table": ("mlfsic_bench.cli.table", "Print the paper's table from runs."),
+    "attention": ("mlfsic_bench.cli.attention", "Draw what the attention looks at."),
+    "demo": ("mlfsic_bench.cli.demo", "Run every method on the embedded scenes."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module when the verb is called, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of the data's way."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The click command of a verb, imported now."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(VERBS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, from the table above, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="mlfsic-bench")
+def cli() -> None:
+    """The place where multi-label few-shot image classification is measured.
+
+    Data flows one way: dataset, split, episodes, method, scores, report.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the program; a BenchError is printed and exits with 2."""
+    try:
+        cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
+    except BenchError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,1 @@
+"""Datasets: image ids, where each image lies, which labels it shows."""

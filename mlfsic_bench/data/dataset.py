@@ -1,0 +1,61 @@
+"""The Dataset noun: image ids, where each image lies, which labels it shows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """What a dataset says of its images.
+
+    Attributes
+    ----------
+    labels: the dataset's label names in its own order, L of them.
+    image_ids: all image ids, sorted as strings, n of them.
+    present: bool [n, L]; the label counts as a target (a non-difficult object; a non-crowd
+        annotation with a positive area).
+    shown: bool [n, L]; the label counts when images are excluded from a part (difficult objects,
+        crowds and degenerate boxes count too). `present` implies `shown`.
+    """
+
+    labels: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    present: npt.NDArray[np.bool_]
+    shown: npt.NDArray[np.bool_]
+
+
+class Dataset(ABC):
+    """Image ids, where each image lies and which labels it shows; decodes only when asked.
+
+    `name` is the dataset's id (`coco`, `voc`, `scenes`), as split files name it.
+    """
+
+    name: str
+
+    @abstractmethod
+    def annotations(self) -> Annotations:
+        """Every image with its labels; read once and kept."""
+
+    @abstractmethod
+    def available(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+        """bool [n]: which of these images can be opened here (without decoding them)."""
+
+    @abstractmethod
+    def image_bytes(self, image_id: str) -> bytes:
+        """The bytes that make the image (the file; for drawn images a canonical rendering).
+
+        Their SHA-256 identifies the image in a feature store. Raises BenchError when missing.
+        """
+
+    @abstractmethod
+    def open_image(self, image_id: str) -> Image:
+        """The image as a decoded RGB PIL image; BenchError when missing or corrupt."""

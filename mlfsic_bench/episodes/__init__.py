@@ -1,0 +1,1 @@
+"""Episodes: support ids and query ids, drawn by a protocol from a part of a split."""

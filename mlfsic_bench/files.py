@@ -1,0 +1,120 @@
+"""Reading and writing files so that nothing is ever left half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from mlfsic_bench.errors import BenchError
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+    """A binary stream to a temporary file beside `path`, renamed onto it when the block ends well.
+
+    When the block raises, the temporary file is removed and `path` is as it was. A full disk or a
+    folder that can't be written becomes a BenchError.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic_writer(path) as stream:
+        stream.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 with `\\n` line ends to `path`, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented, key-sorted JSON to `path`, atomically."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path, *, kind: str, limit: int = 256 << 20) -> Any:
+    """The JSON value in `path`; a BenchError naming the `kind` of file when it can't be read.
+
+    Files above `limit` bytes, files that are not UTF-8 JSON, NaN and Infinity, duplicate keys and
+    nesting too deep to parse are refused.
+    """
+    path = Path(path)
+    remedy = f"name a {kind} that mlfsic-bench wrote, or fetch the file again"
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise BenchError(
+                f"{path} is too large for a {kind}",
+                expected=f"at most {limit} bytes",
+                found=f"{size} bytes",
+                remedy=remedy,
+            )
+        text = path.read_bytes().decode("utf-8")
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except FileNotFoundError as error:
+        raise BenchError(
+            f"there is no {kind} at {path}",
+            expected="an existing file",
+            found="nothing at that path",
+            remedy="check the path",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BenchError(
+            f"{path} is not a readable {kind}",
+            expected="UTF-8 JSON without duplicate keys, NaN or Infinity",
+            found=f"{type(error).__name__}: {error}",
+            remedy=remedy,
+        ) from error
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {double!r} stands twice in one object")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot_write(path: Path, error: OSError) -> BenchError:
+    return BenchError(
+        f"cannot write {path}",
+        expected="a folder that can be written, with room for the file",
+        found=f"{error.strerror or error} (errno {error.errno})",
+        remedy="free some space or name another place",
+    )

@@ -1,0 +1,187 @@
+"""The contract of a method: `fit` once, `adapt` per episode, a labeller that scores queries.
+
+    class MyMethod(Method):
+        name = "my-method"
+
+        def adapt(self, support):
+            prototypes = ...                       # from support.images and support.targets
+            return lambda query: query.pooled() @ prototypes.T     # [q, L], higher = more likely
+
+A method never sees the labels of query images, metrics, or how features were made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mlfsic_bench.features.source import FeatureSource
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as a method sees them: ids, and the source of their features."""
+
+    ids: tuple[str, ...]
+    source: FeatureSource
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def local(self) -> Tensor:
+        """float32 [n, c, h, w]: local feature maps."""
+        return self.source.local(self.ids)
+
+    def pooled(self) -> Tensor:
+        """float32 [n, c]: pooled features."""
+        return self.source.pooled(self.ids)
+
+    def subset(self, index: Sequence[int]) -> Images:
+        """The images at these positions, in this order."""
+        return Images(tuple(self.ids[i] for i in index), self.source)
+
+
+@dataclass(frozen=True)
+class Support:
+    """What a method may learn new labels from.
+
+    Attributes
+    ----------
+    images: s support images.
+    targets: float32 [s, L] of 0 and 1 on the source's device; an image keeps all its labels.
+    labels: L label names.
+    words: float32 [L, d_w] label vectors on the source's device, or None when the run has none.
+    seed: 64-bit seed for anything drawn while adapting, keyed by split, episode and training seed.
+    """
+
+    images: Images
+    targets: Tensor
+    labels: tuple[str, ...]
+    words: Tensor | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrainingEpisode:
+    """A support set with the queries and their targets (float32 [q, L]), to train or select on."""
+
+    support: Support
+    query: Images
+    query_targets: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """The base or the val part, as given to `fit`.
+
+    Attributes
+    ----------
+    images: all n images of the part.
+    targets: float32 [n, L] of 0 and 1 on the source's device.
+    labels: L label names.
+    words: float32 [L, d_w] or None.
+    episode: `episode(i)` is training episode i (base: an endless stream, any i >= 0; val: the
+        fixed selection episodes, 0 <= i < n_episodes). The same i gives the same episode.
+    n_episodes: number of fixed episodes, or None for an endless stream.
+    """
+
+    images: Images
+    targets: Tensor
+    labels: tuple[str, ...]
+    words: Tensor | None
+    episode: Callable[[int], TrainingEpisode]
+    n_episodes: int | None = None
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What surrounds a `fit`.
+
+    Attributes
+    ----------
+    seed: 64-bit seed; the only permitted root of randomness in `fit`.
+    folder: where checkpoints may be kept so that a killed fit resumes; None to keep none.
+    log: called with one line of progress text.
+    """
+
+    seed: int
+    folder: Path | None = None
+    log: Callable[[str], None] = field(default=lambda line: None)
+
+
+class MethodParams(BaseModel):
+    """A method's parameters; subclass it, give every field a default and a description.
+
+    Unknown names are refused. `--set name=value` on the command line sets a field.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Labeller(Protocol):
+    """What `adapt` returns: any callable from query images to scores.
+
+    It may also have a method `decide(query) -> bool [q, L]` with decisions of its own; without
+    one, a label is predicted where its score is above 0, that is sigmoid(score) > 0.5.
+    """
+
+    def __call__(self, query: Images, /) -> Tensor:
+        """float [q, L]: one finite real number per query image and label, higher = more likely.
+
+        The score of an image may not depend on the other images of the query or on their order.
+        """
+
+
+class Method(ABC):
+    """A system under test. One file, one class; see `baselines/` for examples.
+
+    Class attributes
+    ----------------
+    name: the method's name on the command line and in tables.
+    Params: its MethodParams subclass.
+    presets: named sets of parameters, e.g. {"paper": {...}}.
+    needs_words: refuses to run without label vectors.
+    trains: whether `fit` learns anything (False: the run skips features of base and val images).
+    adapts_by_gradient: whether `adapt` takes gradient steps (a leaderboard track).
+    citation: the work the method comes from.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[MethodParams]] = MethodParams
+    presets: ClassVar[dict[str, dict[str, object]]] = {}
+    needs_words: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    adapts_by_gradient: ClassVar[bool] = False
+    citation: ClassVar[str] = ""
+
+    def __init__(self, params: MethodParams | None = None) -> None:
+        self.params = params if params is not None else self.Params()
+
+    def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
+        """Learn from the base part, select on the val part; called once. Default: nothing."""
+        return None
+
+    @abstractmethod
+    def adapt(self, support: Support) -> Labeller:
+        """A labeller for the support's labels. Must not change the method itself."""
+
+    def adapt_all(self, supports: Sequence[Support]) -> list[Labeller]:
+        """Labellers for many episodes; override only to be faster, never to differ."""
+        return [self.adapt(support) for support in supports]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything `fit` learnt, as named tensors; what a run saves. Default: nothing."""
+        return {}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `state` returned, in a fresh instance with the same parameters."""
+        return None

@@ -1,0 +1,1 @@
+"""Metrics: vectorised over all episodes, exact with ties, against scikit-learn."""

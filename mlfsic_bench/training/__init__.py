@@ -1,0 +1,1 @@
+"""Training: the episodic loop, schedules, checkpoints, selection on val."""

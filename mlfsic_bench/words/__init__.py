@@ -1,0 +1,1 @@
+"""Words: a vector for every label."""

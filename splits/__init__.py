@@ -1,0 +1,1 @@
+"""Shipped split and episode files (package data)."""
