@@ -1,0 +1,230 @@
+"""`mlfsic-bench splits`: list, show, build, verify and audit splits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mlfsic_bench.splits.schema import SplitFile
+
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="MLFSIC_DATA",
+    show_envvar=True,
+    help="Folder with the data sets (coco/, VOCdevkit/).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def splits() -> None:
+    """List, show, build, verify and audit splits: a rule and its outcome."""
+
+
+@splits.command("list")
+@json_option
+def list_splits(as_json: bool) -> None:
+    """List the shipped splits."""
+    from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
+
+    rows = [_summary(shipped_file(split_id)) for split_id in shipped_ids()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        sizes = row["images"]
+        images = (
+            f"{sizes['base']:,} / {sizes['val']:,} / {sizes['novel']:,} images"
+            if sizes
+            else "images built from your data root"
+        )
+        labels = "/".join(str(n) for n in row["labels"].values())
+        click.echo(f"{row['id']:<24} {row['dataset']:<7} {row['rule']:<7} {labels:<9} {images}")
+
+
+@splits.command()
+@click.argument("split")
+@json_option
+def show(split: str, as_json: bool) -> None:
+    """Show labels, rule, provenance and counts of SPLIT (an id or a split file)."""
+    from mlfsic_bench.splits.shipped import split_file
+    from mlfsic_bench.splits.split import PART_NAMES
+
+    content = split_file(split)
+    if as_json:
+        click.echo(json.dumps(content.model_dump(mode="json", exclude={"images"}), indent=2))
+        return
+    click.echo(f"{content.id}: {content.dataset}, rule {content.rule.name}")
+    click.echo(f"hash {content.hash or '(none: a definition written by hand)'}")
+    for part in PART_NAMES:
+        excluded = " or ".join(content.rule.excluded_by.of(part))
+        click.echo(
+            f"\n{part}: images with a label below"
+            + (f" that show no {excluded} label" if excluded else ", whatever else they show")
+        )
+        click.echo(_part_lines(content, part))
+    for key, text in content.provenance.model_dump().items():
+        click.echo(f"\n{key}: {text}")
+    if content.subset:
+        click.echo(f"\nsubset: {json.dumps(content.subset.model_dump(mode='json'))}")
+
+
+@splits.command()
+@click.argument("split")
+@data_root_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="File to write.  [default: ID.json here; ID.subset.json for a subset]",
+)
+@click.option(
+    "--available-only",
+    is_flag=True,
+    help="Limit the split to the images on disk; the result is a subset.",
+)
+@click.option(
+    "--min-pool",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Let labels with fewer than N images leave their part; the result is a subset.",
+)
+def build(
+    split: str, data_root: Path | None, out: Path | None, available_only: bool, min_pool: int | None
+) -> None:
+    """Build SPLIT (an id or a definition file) from the annotations below the data root."""
+    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.splits.build import build_file
+    from mlfsic_bench.splits.files import render, write_split
+    from mlfsic_bench.splits.shipped import shipped_bytes, shipped_file, shipped_ids, split_file
+    from mlfsic_bench.splits.split import PART_NAMES
+
+    definition = split_file(split).definition()
+    dataset = open_dataset(definition.dataset, data_root)
+    content = build_file(definition, dataset, available_only=available_only, min_pool=min_pool)
+    name = f"{content.id}.subset.json" if content.subset else f"{content.id}.json"
+    path = out if out is not None else Path(name)
+    write_split(content, path)
+    click.echo(f"{path}: {content.id}, hash {content.hash}")
+    for part in PART_NAMES:
+        click.echo(_part_lines(content, part))
+    if content.subset:
+        click.echo("a subset of the split; results made on it say so")
+        return
+    if content.id in shipped_ids() and shipped_file(content.id).images is not None:
+        if render(content).encode() == shipped_bytes(content.id):
+            click.echo("identical to the shipped file, byte for byte")
+        else:
+            click.echo(
+                f"warning: differs from the shipped {content.id}; "
+                f"`mlfsic-bench splits verify {path}` says where",
+                err=True,
+            )
+
+
+@splits.command()
+@click.argument("split")
+@data_root_option
+@click.pass_context
+def verify(ctx: click.Context, split: str, data_root: Path | None) -> None:
+    """Check SPLIT (an id or a split file); exit code 0 when nothing differs, 1 when something does.
+
+    Checks schema and hash, the shipped split of the same id, and, given a data root, the split
+    built again from it.
+    """
+    from mlfsic_bench.splits.verify import verify_split
+
+    verdict = verify_split(split, data_root)
+    for checked in verdict.checked:
+        click.echo(f"checked against {checked}")
+    for difference in verdict.differences:
+        click.echo(f"differs: {difference}")
+    click.echo(f"{split}: {len(verdict.differences) or 'no'} differences")
+    if verdict.differences:
+        ctx.exit(1)
+
+
+@splits.command()
+@click.argument("split")
+@data_root_option
+@click.option(
+    "--contents/--no-contents",
+    default=True,
+    show_default=True,
+    help="Read and decode the images on disk to find duplicates.",
+)
+@json_option
+def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> None:
+    """Report leaks, small pools, unannotated images and duplicates of SPLIT (an id or a file).
+
+    Without a data root only what the file itself says can be audited.
+    """
+    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.splits.audit import audit_split
+    from mlfsic_bench.splits.build import build_file
+    from mlfsic_bench.splits.shipped import split_file
+
+    content = split_file(split, check=False)
+    dataset = None
+    if data_root is not None or content.images is None or content.dataset == "scenes":
+        dataset = open_dataset(content.dataset, data_root)
+    if content.images is None and dataset is not None:
+        content = build_file(content.definition(), dataset)
+    result = audit_split(content, dataset, contents=contents).as_dict()
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"audit of {content.id}, hash {content.hash}")
+    for key, value in result.items():
+        if value is not None:
+            _print_finding(key, value)
+    if dataset is None:
+        click.echo("no data root: labels shown, unannotated images and duplicates not audited")
+
+
+def _summary(content: SplitFile) -> dict[str, Any]:
+    from mlfsic_bench.splits.split import PART_NAMES
+
+    return {
+        "id": content.id,
+        "dataset": content.dataset,
+        "rule": content.rule.name,
+        "labels": {part: len(content.labels.of(part)) for part in PART_NAMES},
+        "images": {part: content.counts.of(part).images for part in PART_NAMES}
+        if content.counts
+        else None,
+        "hash": content.hash,
+    }
+
+
+def _part_lines(content: SplitFile, part: Any) -> str:
+    if content.counts is None:
+        return "  " + ", ".join(content.labels.of(part))
+    counts = content.counts.of(part)
+    labels = ", ".join(f"{label} {n:,}" for label, n in counts.labels.items())
+    left = content.subset.labels_left.of(part) if content.subset else {}
+    gone = "; left: " + ", ".join(f"{label} {n}" for label, n in left.items()) if left else ""
+    return f"  {part}: {counts.images:,} images ({labels}{gone})"
+
+
+def _print_finding(key: str, value: Any, indent: str = "") -> None:
+    title = f"{indent}{key.replace('_', ' ')}:"
+    if isinstance(value, dict) and any(isinstance(inner, dict | list) for inner in value.values()):
+        click.echo(title)
+        for name, inner in value.items():
+            _print_finding(str(name), inner, indent + "  ")
+    elif isinstance(value, dict):
+        click.echo(f"{title} {', '.join(f'{name} {n}' for name, n in value.items()) or 'none'}")
+    elif isinstance(value, list):
+        some = "; ".join(" = ".join(x) if isinstance(x, list) else str(x) for x in value[:20])
+        click.echo(
+            f"{title} {len(value)}"
+            + (f" ({some}{' ...' if len(value) > 20 else ''})" if value else "")
+        )
+    else:
+        click.echo(f"{title} {'yes' if value is True else 'no' if value is False else value}")

@@ -1,0 +1,77 @@
+"""Reading the objects of a VOC annotation without trusting the XML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+from mlfsic_bench.errors import BenchError
+
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 32
+
+
+class _RefusedError(Exception):
+    """The XML has something no VOC annotation has."""
+
+
+def read_objects(path: Path) -> list[tuple[str, bool]]:
+    """(name, difficult) of each object in a VOC XML file, in the file's order.
+
+    Names of an object's parts (head, hand, foot) are not objects. Document types, entities,
+    files above 4 MiB and malformed XML raise BenchError.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _RefusedError(f"a file of {size} bytes")
+        reader = _Reader()
+        reader.parser.Parse(path.read_bytes(), True)
+    except (OSError, expat.ExpatError, LookupError, ValueError, _RefusedError) as error:
+        raise BenchError(
+            f"{path} is not a readable VOC annotation",
+            expected="well-formed XML <annotation> without document type or entities, "
+            "each object with a name",
+            found=f"{type(error).__name__.strip('_')}: {error}",
+            remedy="unpack the official VOC archives again",
+        ) from error
+    return reader.objects
+
+
+class _Reader:
+    """Collects annotation/object/{name,difficult} while expat walks through the file."""
+
+    def __init__(self) -> None:
+        self.objects: list[tuple[str, bool]] = []
+        self._path: list[str] = []
+        self._fields: dict[str, str] = {}
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._text
+        self.parser.StartDoctypeDeclHandler = self._refuse
+        self.parser.EntityDeclHandler = self._refuse
+
+    def _refuse(self, *_: Any) -> None:
+        raise _RefusedError("a document type or entity declaration")
+
+    def _start(self, tag: str, _: dict[str, str]) -> None:
+        self._path.append(tag)
+        if self._path[0] != "annotation" or len(self._path) > MAX_DEPTH:
+            raise _RefusedError(f"the element {'/'.join(self._path)[:200]}")
+        if self._path == ["annotation", "object"]:
+            self._fields = {}
+
+    def _text(self, text: str) -> None:
+        if len(self._path) == 3 and self._path[1] == "object":
+            self._fields[self._path[2]] = self._fields.get(self._path[2], "") + text
+
+    def _end(self, _: str) -> None:
+        if self._path == ["annotation", "object"]:
+            name = self._fields.get("name", "").strip()
+            difficult = self._fields.get("difficult", "0").strip()
+            if not name or difficult not in ("0", "1"):
+                raise _RefusedError(f"an object with name {name!r}, difficult {difficult!r}")
+            self.objects.append((name, difficult == "1"))
+        self._path.pop()

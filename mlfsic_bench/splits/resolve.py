@@ -1,0 +1,67 @@
+"""From the name of a split to the Split: shipped, read from a file, or built from a data root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlfsic_bench.data.registry import open_dataset
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.splits.build import build_file, limit_file
+from mlfsic_bench.splits.files import to_split
+from mlfsic_bench.splits.schema import SplitFile
+from mlfsic_bench.splits.shipped import shipped_file, shipped_ids, split_file
+from mlfsic_bench.splits.split import Split
+
+
+def resolve_split(
+    name_or_path: str,
+    *,
+    data_root: Path | None,
+    available_only: bool = False,
+    min_pool: int | None = None,
+) -> Split:
+    """The split of that name; see `resolve_file`."""
+    content = resolve_file(
+        name_or_path, data_root=data_root, available_only=available_only, min_pool=min_pool
+    )
+    return to_split(content)
+
+
+def resolve_file(
+    name_or_path: str,
+    *,
+    data_root: Path | None,
+    available_only: bool = False,
+    min_pool: int | None = None,
+) -> SplitFile:
+    """The complete split file of a shipped id or a path.
+
+    A complete file is used as it is. A definition is built in memory from the annotations below
+    `data_root` (None: the environment variable MLFSIC_DATA). `available_only` keeps the images on
+    disk there; `min_pool` lets labels with fewer images leave; both mark the split as a subset.
+    Raises BenchError for unknown names, unsound files, and a missing data root where one is needed.
+    """
+    content = split_file(name_or_path)
+    _refuse_namesake(content, name_or_path)
+    limited = available_only or min_pool is not None
+    if content.images is None:
+        dataset = open_dataset(content.dataset, data_root)
+        return build_file(content, dataset, available_only=available_only, min_pool=min_pool)
+    if not limited:
+        return content
+    disk = open_dataset(content.dataset, data_root) if available_only else None
+    return limit_file(content, disk, min_pool)
+
+
+def _refuse_namesake(content: SplitFile, where: str) -> None:
+    """A whole file under the id of a complete shipped split must be that split."""
+    if content.id not in shipped_ids() or content.subset is not None:
+        return
+    shipped = shipped_file(content.id)
+    if shipped.images is not None and content.hash != shipped.hash:
+        raise BenchError(
+            f"{where} calls itself {content.id} but is not that split",
+            expected=f"the hash of the shipped split, {shipped.hash}",
+            found=str(content.hash),
+            remedy=f"see `mlfsic-bench splits verify {where}`, or give the file an id of its own",
+        )

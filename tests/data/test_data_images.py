@@ -1,0 +1,71 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlfsic_bench.data.images import decode_rgb
+from mlfsic_bench.errors import BenchError
+from tests.fakes.jpeg import jpeg
+
+
+def encoded(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_of_zeros(width, height):
+    """A PNG that declares a size and then holds next to no pixels."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_png_modes_become_rgb(mode):
+    image = decode_rgb(encoded(Image.new("RGB", (5, 4), "white").convert(mode)), "x")
+    assert (image.mode, image.size) == ("RGB", (5, 4))
+    assert np.asarray(image).min() == 255
+
+
+def test_cmyk_jpeg_palette_transparency_and_16_bit():
+    cmyk = encoded(Image.new("CMYK", (8, 8), (0, 0, 0, 0)), "JPEG")
+    assert decode_rgb(cmyk, "x").getpixel((0, 0)) == (255, 255, 255)
+    palette = Image.new("P", (2, 2))
+    palette.putpalette([10, 20, 30, 0, 0, 0])
+    assert decode_rgb(encoded(palette, transparency=b"\x00\xff"), "x").getpixel((0, 0)) == (
+        10,
+        20,
+        30,
+    )
+    deep = Image.fromarray(np.full((3, 3), 0x8000, np.uint16))
+    assert decode_rgb(encoded(deep), "x").getpixel((1, 1)) == (128, 128, 128)
+
+
+def test_pixels_stay_as_stored_whatever_exif_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode_rgb(encoded(Image.new("RGB", (6, 2)), "JPEG", exif=exif), "x").size == (6, 2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no image", jpeg(1)[:-60], jpeg(1)[:30], b"GIF89a" + bytes(50), png_of_zeros(4, 4)],
+)
+def test_corrupt_images_name_the_image(data):
+    with pytest.raises(BenchError, match="the image train/7 cannot be decoded"):
+        decode_rgb(data, "train/7")
+
+
+@pytest.mark.parametrize("side", [9_000, 12_000, 60_000])
+def test_a_bomb_is_refused_from_its_header(side):
+    with pytest.raises(BenchError, match="the image bomb is too large"):
+        decode_rgb(png_of_zeros(side, side), "bomb")

@@ -1,0 +1,149 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from mlfsic_bench.cli.splits import splits
+from mlfsic_bench.errors import BenchError
+from tests.fakes.coco import write_coco
+from tests.fakes.voc import CONTENTS, write_voc
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    monkeypatch.delenv("MLFSIC_DATA", raising=False)
+
+
+def call(*arguments):
+    result = CliRunner().invoke(splits, [str(argument) for argument in arguments])
+    if isinstance(result.exception, BenchError):
+        raise result.exception
+    return result
+
+
+def test_list():
+    rows = {row["id"]: row for row in json.loads(call("list", "--json").stdout)}
+    assert rows["voc-8-6-6-v1"]["images"] == {"base": 8656, "val": 5654, "novel": 6741}
+    assert rows["coco-52-12-16-v1"]["images"] is None
+    assert "8,656 / 5,654 / 6,741" in call("list").stdout
+
+
+def test_show():
+    text = call("show", "voc-8-6-6-v1").stdout
+    assert "val: images with a label below that show no novel label" in text
+    assert "dog 2,125" in text
+    value = json.loads(call("show", "coco-52-12-16-v1", "--json").stdout)
+    assert value["labels"]["novel"][0] == "bicycle"
+    assert "images" not in value
+
+
+def test_build_verify_and_what_differs(tmp_path):
+    root = write_voc(tmp_path / "data")
+    first, second = tmp_path / "1.json", tmp_path / "2.json"
+    result = call("build", "voc-8-6-6-v1", "--data-root", root, "--out", first)
+    assert "novel: 2 images (dog 1" in result.stdout
+    assert "differs from the shipped voc-8-6-6-v1" in result.stderr
+    call("build", "voc-8-6-6-v1", "--data-root", root, "--out", second)
+    assert first.read_bytes() == second.read_bytes()
+    result = call("verify", first, "--data-root", root)
+    assert result.exit_code == 1
+    assert "images.base: 8654 images missing, which are in the shipped split" in result.stdout
+    assert "the split built from" not in result.stdout.split("checked")[0]
+    assert call("verify", "voc-8-6-6-v1").exit_code == 0
+
+
+def test_verify_against_a_rebuild_says_where(tmp_path):
+    root = write_voc(tmp_path / "data")
+    other = {
+        **CONTENTS,
+        ("VOC2007", "test"): {
+            "000001": [("dog", False), ("cat", False)],
+            "000004": [("bus", False)],
+        },
+    }
+    write_voc(tmp_path / "other", other)
+    path = tmp_path / "s.json"
+    definition = json.loads(call("show", "voc-8-6-6-v1", "--json").stdout)
+    definition |= {"id": "mine-v1", "hash": None, "counts": None}
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(definition))
+    call("build", mine, "--data-root", root, "--out", path)
+    assert call("verify", path, "--data-root", root).exit_code == 0
+    result = call("verify", path, "--data-root", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "images.val: 1 images not in" in result.stdout
+    assert "VOC2007/000002" in result.stdout
+    assert "VOC2007/000004" in result.stdout
+    assert "VOC2007/000001 ([0], there [0, 2])" in result.stdout
+
+
+def test_subset_is_named_and_verifies(tmp_path, monkeypatch):
+    root = write_coco(tmp_path / "data", without=[9])
+    monkeypatch.chdir(tmp_path)
+    result = call(
+        "build", "coco-52-12-16-open-v1", "--data-root", root, "--available-only", "--min-pool", 1
+    )
+    assert "a subset of the split" in result.stdout
+    path = tmp_path / "coco-52-12-16-open-v1.subset.json"
+    assert json.loads(path.read_text())["subset"]["images_missing"]["base"] == 1
+    assert call("verify", path, "--data-root", root).exit_code == 0
+
+
+def test_nothing_is_written_when_the_data_is_bad(tmp_path):
+    out = tmp_path / "out" / "s.json"
+    with pytest.raises(BenchError, match="no complete VOC"):
+        call("build", "voc-8-6-6-v1", "--data-root", tmp_path, "--out", out)
+    assert not out.parent.exists()
+
+
+def audit(*arguments):
+    return json.loads(call("audit", *arguments, "--json").stdout)
+
+
+def test_audit_of_the_file_alone():
+    found = audit("voc-8-6-6-v1")
+    assert not found["leaks"]
+    assert found["small_pools"] == {"base": {}, "val": {}, "novel": {}}
+    assert found["unannotated"] is None
+
+
+def test_audit_with_data_finds_what_was_planted(tmp_path):
+    root = write_voc(tmp_path / "data")
+    jpegs = root / "VOCdevkit/VOC2007/JPEGImages", root / "VOCdevkit/VOC2012/JPEGImages"
+    (jpegs[1] / "2008_000002.jpg").write_bytes((jpegs[0] / "000005.jpg").read_bytes())
+    (jpegs[0] / "000007.jpg").write_bytes(b"broken")
+    path = tmp_path / "s.json"
+    call("build", "voc-8-6-6-v1", "--data-root", root, "--out", path)
+    found = audit(path, "--data-root", root)
+    assert found["duplicates"]["groups"] == [["VOC2007/000005", "VOC2012/2008_000002"]]
+    assert found["duplicates"]["across_parts"] == found["duplicates"]["across_folders"] == 1
+    assert found["duplicates"]["unreadable"] == ["VOC2007/000007"]
+    assert found["foreign_labels"]["val"]["base"] == {"car": 1, "person": 1}
+    assert found["foreign_labels"]["novel"]["val"] == {"cow": 1}
+    assert found["small_pools"]["novel"]["sheep"] == 0
+    assert found["in_no_part"] == 3
+    assert not found["leaks"]
+    assert audit(path, "--data-root", root, "--no-contents")["duplicates"] is None
+
+
+def test_audit_sees_leaks(tmp_path):
+    root = write_voc(tmp_path / "data")
+    path = tmp_path / "s.json"
+    call("build", "voc-8-6-6-v1", "--data-root", root, "--out", path)
+    value = json.loads(path.read_text())
+    value["images"]["base"].insert(0, ["VOC2007/000001", [7]])  # a person, with a dog: novel
+    value["images"]["base"].append(["VOC2099/1", [0]])
+    path.write_text(json.dumps(value))
+    found = audit(path, "--data-root", root)
+    assert found["leaks"]
+    assert found["shared_images"] == ["VOC2007/000001"]
+    assert found["broken_rule"] == {"base": 2, "val": 0, "novel": 0}
+    assert "in base and in novel" in found["problems"][0]
+
+
+def test_audit_of_a_definition_builds_it(tmp_path):
+    root = write_coco(tmp_path)
+    found = audit("coco-52-12-16-v1", "--data-root", root)
+    assert found["unannotated"] == 1
+    assert found["images"] == {"base": 3, "val": 2, "novel": 1}
+    assert "unannotated: 1" in call("audit", "coco-52-12-16-v1", "--data-root", root).stdout
