@@ -149,6 +149,8 @@ class Method(ABC):
     name: the method's name on the command line and in tables.
     Params: its MethodParams subclass.
     presets: named sets of parameters, e.g. {"paper": {...}}.
+    check_settings: parameters under which `mlfsic-bench methods check` runs the contract tests, as
+        `--set` would give them; for methods whose default training takes more than seconds.
     needs_words: refuses to run without label vectors.
     trains: whether `fit` learns anything (False: the run skips features of base and val images).
     adapts_by_gradient: whether `adapt` takes gradient steps (a leaderboard track).
@@ -158,6 +160,7 @@ class Method(ABC):
     name: ClassVar[str]
     Params: ClassVar[type[MethodParams]] = MethodParams
     presets: ClassVar[dict[str, dict[str, object]]] = {}
+    check_settings: ClassVar[dict[str, str]] = {}
     needs_words: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     adapts_by_gradient: ClassVar[bool] = False

@@ -1,0 +1,142 @@
+"""`mlfsic-bench methods`: list, show and check methods."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mlfsic_bench.methods.check import CheckResult
+    from mlfsic_bench.methods.contract import Method
+
+
+@click.group("methods")
+def methods() -> None:
+    """List, show and check methods."""
+
+
+@methods.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(as_json: bool) -> None:
+    """List the registered methods; one that can't be loaded says why."""
+    import json
+
+    from mlfsic_bench.methods.discovery import list_methods
+
+    rows = list_methods()
+    if as_json:
+        found = [
+            {
+                "name": row.name,
+                "origin": row.origin,
+                "summary": _summary(row.method),
+                "tracks": _tracks(row.method),
+                "presets": sorted(row.method.presets) if row.method else [],
+                "broken": row.reason or None,
+            }
+            for row in rows
+        ]
+        click.echo(json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False))
+        return
+    width = max((len(row.name) for row in rows), default=0)
+    for row in rows:
+        if row.method is None:
+            click.echo(f"{row.name:{width}}  BROKEN: {row.reason}")
+            click.echo(f"{'':{width}}  registered as {row.origin}")
+            continue
+        tracks = _tracks(row.method)
+        click.echo(f"{row.name:{width}}  {_summary(row.method)}")
+        if tracks:
+            click.echo(f"{'':{width}}  {', '.join(tracks)}")
+
+
+@methods.command("show")
+@click.argument("spec", metavar="METHOD")
+def show_command(spec: str) -> None:
+    """Show what METHOD is, its parameters and presets.
+
+    METHOD is a registered name, or path/to/file.py:Class.
+    """
+    import inspect
+
+    from mlfsic_bench.methods.discovery import find_method
+    from mlfsic_bench.methods.params import describe_parameter
+
+    method = find_method(spec)
+    click.echo(f"{method.name} ({method.__module__}.{method.__qualname__})\n")
+    # a class without a docstring would inherit the contract's own
+    text = inspect.cleandoc(method.__doc__) if method.__doc__ else "(no docstring)"
+    click.echo(f"{text}\n")
+    click.echo(f"citation: {method.citation or '(none)'}")
+    click.echo(f"tracks:   {', '.join(_tracks(method)) or 'learns nothing, needs no words'}")
+    fields = method.Params.model_fields
+    click.echo("\nparameters (--set name=value):" if fields else "\nno parameters")
+    for name, info in fields.items():
+        kind = describe_parameter(method.Params, name)
+        click.echo(f"  {name} = {info.default}  ({kind})")
+        if info.description:
+            click.echo(f"      {info.description}")
+    click.echo("\npresets (--preset name):" if method.presets else "\nno presets")
+    for name, values in method.presets.items():
+        click.echo(f"  {name}: " + ", ".join(f"{k}={v}" for k, v in values.items()))
+
+
+@methods.command("check")
+@click.argument("spec", metavar="METHOD")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a parameter.")
+@click.option("--preset", default=None, help="Start from one of the method's presets.")
+@click.option(
+    "--timeout", default=300.0, show_default=True, type=click.FloatRange(min=0.1), metavar="SECONDS"
+)
+def check_command(spec: str, settings: tuple[str, ...], preset: str | None, timeout: float) -> None:
+    """Run the contract tests on METHOD, on small made-up features.
+
+    METHOD is a registered name, or path/to/file.py:Class. A method may name short settings for
+    these tests (`check_settings`); --set goes before them. Exits with 0 when all tests pass, 1
+    when one fails, 2 when METHOD can't be loaded.
+    """
+    from mlfsic_bench.methods.check import check_method
+    from mlfsic_bench.methods.discovery import find_method, make_method
+    from mlfsic_bench.methods.params import parse_settings
+
+    chosen = {**find_method(spec).check_settings, **parse_settings(settings)}
+    name = make_method(spec, chosen, preset).name
+    if chosen:
+        click.echo(f"{name} with " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
+    counts = {"pass": 0, "fail": 0, "skip": 0}
+    for result in check_method(lambda: make_method(spec, chosen, preset), timeout_s=timeout):
+        counts[result.status] += 1
+        click.echo(_lines(result))
+    click.echo(
+        f"\n{name}: {counts['pass']} passed, {counts['fail']} failed, {counts['skip']} not made"
+    )
+    if counts["fail"]:
+        click.echo("Each test is explained in docs/methods.md.")
+        sys.exit(1)
+
+
+def _lines(result: CheckResult) -> str:
+    lines = [f"{result.status:4}  {result.name:21}  {result.shows}"]
+    for heading, text in result.explanation:
+        first, *rest = text.splitlines() or [""]
+        lines.append(f"        {heading + ':':13} {first}")
+        lines += [f"        {'':13} {line}" for line in rest]
+    return "\n".join(lines)
+
+
+def _summary(method: type[Method] | None) -> str:
+    """The docstring's first line."""
+    return ((method.__doc__ if method else None) or "").strip().partition("\n")[0]
+
+
+def _tracks(method: type[Method] | None) -> list[str]:
+    if method is None:
+        return []
+    flags = {
+        "needs words": method.needs_words,
+        "trains on base": method.trains,
+        "adapts by gradient": method.adapts_by_gradient,
+    }
+    return [name for name, value in flags.items() if value]

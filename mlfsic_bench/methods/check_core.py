@@ -1,0 +1,203 @@
+"""What every contract test uses: the failure with its explanation, the bench, comparisons."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlfsic_bench.methods.check_data import CheckWorld, check_world
+from mlfsic_bench.methods.contract import FitContext, Images, Labeller, Method, Support
+
+TOLERANCE = 1e-4  # relative to the largest score: float32 sums in another order, not a dependence
+FIT_SEED = 20220222
+_GLOBAL_SEED = 1
+
+
+class CheckFailedError(Exception):
+    """A contract test that a method failed, with all that its author needs.
+
+    Attributes
+    ----------
+    done: what the test did. expected, came: what should have come, and what came.
+    cause: the likely cause. remedy: what to change.
+    """
+
+    def __init__(self, done: str, *, expected: str, came: str, cause: str, remedy: str) -> None:
+        super().__init__(f"{done} Expected {expected}; {came} came.")
+        self.done = done
+        self.expected = expected
+        self.came = came
+        self.cause = cause
+        self.remedy = remedy
+
+
+class CheckNotMadeError(Exception):
+    """A contract test that can't be made because of what another test reports."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A contract test: its name, one sentence saying what it shows, and the test."""
+
+    name: str
+    shows: str
+    run: Callable[[Bench], None]
+
+
+class Bench:
+    """The method under test and the world it is tested in.
+
+    Every call into the method goes through here and starts from the same global random state, so
+    that a method which reads global randomness fails the test for that and no other.
+    """
+
+    def __init__(self, make: Callable[[], Method]) -> None:
+        self.make = make
+        self.world = check_world()
+        self.method_class = type(make())
+        self._fitted: Method | None = None
+
+    def fitted(self) -> Method:
+        """A fitted method of one's own: fitted once, then copied for each test."""
+        if self._fitted is None:
+            self._fitted = self.fit()
+        try:
+            return copy.deepcopy(self._fitted)
+        except Exception:  # a method that can't be copied is fitted anew; no rule forbids it
+            return self.fit()
+
+    def fit(
+        self, world: CheckWorld | None = None, *, with_val: bool = True, seed: int = FIT_SEED
+    ) -> Method:
+        """A fresh method, fitted on `world`, or on one made for it."""
+        world = world or check_world()
+        val = world.val.training(4) if with_val else None
+        with same_global_state():
+            method = self.make()
+            method.fit(world.base.training(None), val, FitContext(seed))
+        return method
+
+    def support(self, index: int = 0) -> Support:
+        """The support of novel episode `index`."""
+        return self.world.novel.episode(index).support
+
+    def query(self, index: int = 0) -> Images:
+        """The query of novel episode `index`."""
+        return self.world.novel.episode(index).query
+
+    def adapt(self, method: Method, support: Support) -> Labeller:
+        """`method.adapt(support)`."""
+        with same_global_state():
+            return method.adapt(support)
+
+    def scores(self, labeller: Labeller, query: Images) -> Tensor:
+        """The scores as float64 [q, L]; CheckNotMadeError when they aren't a tensor [q, L]."""
+        return usable(self.raw_scores(labeller, query), len(query))
+
+    def raw_scores(self, labeller: Labeller, query: Images) -> Any:
+        """Whatever the labeller returns, called as a run calls it."""
+        with same_global_state(), torch.no_grad():
+            return labeller(query)
+
+    def answers(self, method: Method, support: Support, query: Images) -> Tensor:
+        """Adapt and score in one go."""
+        return self.scores(self.adapt(method, support), query)
+
+    def decisions(self, labeller: Labeller, query: Images) -> Tensor | None:
+        """What `decide` returns; None when the labeller has none."""
+        decide: Callable[[Images], Tensor] | None = getattr(labeller, "decide", None)
+        if decide is None:
+            return None
+        with same_global_state(), torch.no_grad():
+            return decide(query)
+
+
+def usable(scores: Any, rows: int) -> Tensor:
+    """`scores` as float64, when a comparison can be made of them; else CheckNotMadeError."""
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != rows:
+        raise CheckNotMadeError("the scores have no usable form; see the test `scores`")
+    return scores.detach().double()
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference of two score tables, relative to the largest score; inf if shapes
+    or NaNs differ.
+    """
+    if a.shape != b.shape or not torch.equal(a.isnan(), b.isnan()):
+        return float("inf")
+    a, b = a.nan_to_num(), b.nan_to_num()
+    if a.numel() == 0 or torch.equal(a, b):
+        return 0.0
+    return float((a - b).abs().max() / torch.maximum(a.abs().max(), b.abs().max()))
+
+
+def require_same(
+    a: Tensor, b: Tensor, *, done: str, cause: str, remedy: str, exact: bool = False
+) -> None:
+    """CheckFailedError unless two score tables agree, to `TOLERANCE` or exactly."""
+    found = difference(a, b)
+    limit = 0.0 if exact else TOLERANCE
+    if not found <= limit:
+        raise CheckFailedError(
+            done,
+            expected="the same scores" + ("" if exact else f" (to {limit:g} of the largest)"),
+            came=f"a difference of {found:.3g} of the largest score"
+            + ("" if a.shape == b.shape else f" (shapes {list(a.shape)} and {list(b.shape)})"),
+            cause=cause,
+            remedy=remedy,
+        )
+
+
+@contextmanager
+def same_global_state(seed: int = _GLOBAL_SEED) -> Iterator[None]:
+    """Run with the global generators at `seed`, and put them back as they were.
+
+    This is the one place where global seeds are set: to find out whether anyone reads them.
+    """
+    kept = global_state()
+    seed_globals(seed)
+    try:
+        yield
+    finally:
+        restore_globals(kept)
+
+
+def seed_globals(seed: int) -> None:
+    """Seed the global generators of random, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the legacy generator is the one under test
+    torch.manual_seed(seed)
+
+
+def global_state() -> tuple[Any, dict[str, Any], Tensor]:
+    """The states of the global generators of random, numpy and torch."""
+    legacy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
+    return random.getstate(), copy.deepcopy(legacy), torch.get_rng_state()
+
+
+def restore_globals(state: tuple[Any, dict[str, Any], Tensor]) -> None:
+    """Put the global generators back as `global_state` found them."""
+    random.setstate(state[0])
+    np.random.set_state(state[1])  # noqa: NPY002
+    torch.set_rng_state(state[2])
+
+
+def changed_globals(before: tuple[Any, dict[str, Any], Tensor]) -> list[str]:
+    """Which of random, numpy and torch differ from `before`."""
+    now = global_state()
+    old, new = before[1]["state"], now[1]["state"]
+    same_numpy = np.array_equal(old["key"], new["key"]) and old["pos"] == new["pos"]
+    same = {
+        "random": before[0] == now[0],
+        "numpy.random": same_numpy,
+        "torch": torch.equal(before[2], now[2]),
+    }
+    return [name for name, unchanged in same.items() if not unchanged]

@@ -1,0 +1,252 @@
+"""Finding methods: by entry point name, or by `path/to/file.py:Class`, and by nothing else."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+from mlfsic_bench.errors import BenchError, nearest, unknown_name
+from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.methods.contract import Method, MethodParams
+from mlfsic_bench.methods.params import build_params
+
+GROUP = "mlfsic_bench.methods"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_EXAMPLE = "path/to/file.py:Class"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One registered method as `methods list` shows it.
+
+    Attributes
+    ----------
+    name: the entry point's name.
+    origin: `module:Class`, with the distribution it came with.
+    method: the class, or None when it can't be loaded.
+    reason: why it can't be loaded; empty when it can.
+    """
+
+    name: str
+    origin: str
+    method: type[Method] | None
+    reason: str
+
+
+def method_names() -> tuple[str, ...]:
+    """The names of all registered methods, sorted, whether they load or not."""
+    return tuple(sorted(_registered()))
+
+
+def list_methods() -> list[Listed]:
+    """Every registered method; one that can't be loaded says why and harms no other."""
+    rows = []
+    for name, points in sorted(_registered().items()):
+        origin = ", ".join(_origin(point) for point in points)
+        try:
+            rows.append(Listed(name, origin, find_method(name), ""))
+        except BenchError as error:
+            rows.append(Listed(name, origin, None, f"{error.what}: {error.found}"))
+    return rows
+
+
+def find_method(spec: str) -> type[Method]:
+    """The method class that `spec` names.
+
+    Parameters
+    ----------
+    spec: an entry point name of the group `mlfsic_bench.methods`, or `path/to/file.py:Class`.
+
+    Raises BenchError when there is no such name, file or class, when the file can't be imported
+    (the line is shown), and when the class is not a complete method.
+    """
+    if ":" in spec or spec.endswith(".py"):
+        return _from_file(spec)
+    registered = _registered()
+    if spec not in registered:
+        error = unknown_name("method", spec, registered)
+        error.remedy += f" (a method in a file of your own is named {_EXAMPLE})"
+        raise error
+    points = registered[spec]
+    if len(points) > 1:
+        raise BenchError(
+            f"two packages register a method named {spec!r}",
+            expected="each name registered once",
+            found=", ".join(_origin(point) for point in points),
+            remedy=f"uninstall one of them, or name the class as {_EXAMPLE}",
+        )
+    try:
+        loaded: object = points[0].load()
+    except (Exception, SystemExit) as error:
+        raise BenchError(
+            f"the registered method {spec!r} can't be imported",
+            expected=f"{_origin(points[0])} to import",
+            found=f"{type(error).__name__}: {error}{_where(error)}",
+            remedy="repair or uninstall the package that registers it",
+        ) from error
+    return complete_method(loaded, spec)
+
+
+def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> Method:
+    """A fresh instance of the method `spec` names.
+
+    Parameters
+    ----------
+    spec: as for `find_method`.
+    settings: parameter name -> text, as given by `--set name=value`; they override the preset.
+    preset: one of the method's presets, or None for its defaults.
+
+    Raises BenchError for an unknown preset, parameter or value.
+    """
+    method = find_method(spec)
+    params = build_params(method, settings, preset)
+    try:
+        return method(params)
+    except BenchError:
+        raise
+    except Exception as error:
+        raise BenchError(
+            f"the method {method.name!r} can't be made",
+            expected=f"{method.__name__}(params) to return an instance",
+            found=f"{type(error).__name__}: {error}{_where(error)}",
+            remedy="repair the class, or choose other parameters",
+        ) from error
+
+
+def complete_method(loaded: object, spec: str) -> type[Method]:
+    """`loaded`, when it is a class that fulfils the contract's form; otherwise a BenchError."""
+    remedy = "copy a file of baselines/ and change it; see docs/methods.md"
+    if not (isinstance(loaded, type) and issubclass(loaded, Method)) or loaded is Method:
+        raise BenchError(
+            f"{spec} is not a method",
+            expected="a subclass of mlfsic_bench.methods.contract.Method",
+            found=f"{loaded!r}",
+            remedy=remedy,
+        )
+    if inspect.isabstract(loaded):
+        raise BenchError(
+            f"{spec} is not complete",
+            expected="a class that defines adapt(self, support)",
+            found=f"{loaded.__name__} lacks {', '.join(sorted(loaded.__abstractmethods__))}",
+            remedy="define what is missing, or name the subclass that does",
+        )
+    name = getattr(loaded, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BenchError(
+            f"{spec} has no usable name",
+            expected='a class attribute such as name = "my-method" (letters, digits, . _ -)',
+            found="no attribute `name`" if name is None else f"name = {name!r}",
+            remedy=f"add the attribute to {loaded.__name__}",
+        )
+    params: object = loaded.Params
+    if not (isinstance(params, type) and issubclass(params, MethodParams)):
+        raise BenchError(
+            f"{spec} has no usable Params",
+            expected="a subclass of mlfsic_bench.methods.contract.MethodParams",
+            found=f"{params!r}",
+            remedy=f"change Params in {loaded.__name__}",
+        )
+    without = [key for key, info in params.model_fields.items() if info.is_required()]
+    if without:
+        raise BenchError(
+            f"{spec} has parameters without a default",
+            expected="a default for every field of Params",
+            found=f"no default for {', '.join(without)}",
+            remedy=f"give them defaults in {loaded.__name__}.Params",
+        )
+    return loaded
+
+
+def _registered() -> dict[str, list[EntryPoint]]:
+    """Entry points by name. The same registration found twice on the path counts once."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        same = found.setdefault(point.name, [])
+        if all(other.value != point.value for other in same):
+            same.append(point)
+    return found
+
+
+def _origin(point: EntryPoint) -> str:
+    package = f" of {point.dist.name}" if point.dist is not None else ""
+    return f"{point.value}{package}"
+
+
+def _from_file(spec: str) -> type[Method]:
+    file, colon, name = spec.rpartition(":")
+    if not colon or not file.endswith(".py") or not name.isidentifier():
+        raise BenchError(
+            f"{spec!r} does not name a method",
+            expected=f"a registered name (see `mlfsic-bench methods list`) or {_EXAMPLE}",
+            found=repr(spec),
+            remedy="write the file's path, a colon and the class's name",
+        )
+    path = Path(file)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise BenchError(
+            f"there is no readable file {path}",
+            expected="a Python file with a method in it",
+            found=f"{error.strerror or error}",
+            remedy=f"check the path (looked at {path.absolute()})",
+        ) from error
+    module = _import_file(path, source)
+    if not hasattr(module, name):
+        classes = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, Method) and value is not Method
+        ]
+        close = nearest(name, classes)
+        raise BenchError(
+            f"{path} defines no class {name!r}",
+            expected=f"one of its methods: {', '.join(classes) or '(none)'}",
+            found=repr(name),
+            remedy=f"did you mean {path}:{close}?" if close else "check the class's name",
+        )
+    return complete_method(getattr(module, name), spec)
+
+
+def _import_file(path: Path, source: bytes) -> ModuleType:
+    """The module that `source` makes; the same bytes at the same path give the same module.
+
+    It is compiled here rather than by an import hook so that nothing is written beside a user's
+    file; it stands in `sys.modules` because pydantic resolves annotations there.
+    """
+    name = "mlfsic_plugin_" + hash_bytes(bytes(path.resolve()) + b"\0" + source)[:16]
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise BenchError(
+            f"{path} can't be imported",
+            expected="a Python file that imports without an error",
+            found=f"{type(error).__name__}: {error}{_where(error, path)}",
+            remedy="repair that line, or install what it imports",
+        ) from error
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _where(error: BaseException, path: Path | None = None) -> str:
+    """` at FILE:LINE: text` of the innermost frame (of `path`, when one is given)."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f" at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if path is None or frame.filename == str(path)]
+    return f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""

@@ -1,0 +1,68 @@
+"""The losses of the paper's model: L_cmw, L_query and their sum L_all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from mlfsic_bench.methods.contract import Images, TrainingEpisode
+    from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
+
+
+def features(images: Images, reads_local: bool) -> tuple[Tensor | None, Tensor]:
+    """(f_loc [m, n, h, w] or None, f_glo [m, n]) of some images.
+
+    A backbone in training is run once, its global features being the means of its local ones.
+    """
+    if images.source.trainable_parameters():
+        f_loc = images.local()
+        return f_loc, f_loc.mean((2, 3))
+    return (images.local() if reads_local else None), images.pooled()
+
+
+def bce(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    """Binary cross-entropy with logits over images and labels.
+
+    The paper prints its sums without the minus sign; what is minimised here is their negative.
+    """
+    return functional.binary_cross_entropy_with_logits(
+        logits, targets.to(logits.dtype), reduction=reduction
+    )
+
+
+def cmw_loss(model: WordGuidedAttention, f_glo: Tensor, targets: Tensor, w: Tensor) -> Tensor:
+    """L_cmw: images f_glo [m, n] against projected label vectors w [C, d_w]; scalar."""
+    return bce(model.score(model.f_hat(f_glo), model.w_hat(w)), targets, model.params.reduction)
+
+
+def episode_loss(
+    model: WordGuidedAttention, episode: TrainingEpisode, generator: Generator | None
+) -> Tensor:
+    """L_all = L_cmw + gamma L_query of one episode, a scalar; dropout from `generator`.
+
+    Without the CMW loss (Table 3) L_query runs over the support and query images together.
+    """
+    support, query, p = episode.support, episode.query, model.params
+    assert support.words is not None
+    S = len(support.images)
+    if query.source.trainable_parameters():
+        # One batch through the backbone, so that batch norm sees support and query together.
+        both = type(query)(support.images.ids + query.ids, query.source)
+        f_loc, f_glo = features(both, True)
+        assert f_loc is not None
+        f_loc, f_glo_S, f_glo_Q = f_loc[:S], f_glo[:S], f_glo[S:]
+    else:
+        f_loc, f_glo_S = features(support.images, model.reads_local)
+        f_glo_Q = query.pooled()
+    prototypes = model.prototypes(f_loc, f_glo_S, support.targets, support.words, generator)
+    if not p.use_cmw_loss:
+        q = model.score(model.f_hat(torch.cat([f_glo_S, f_glo_Q])), prototypes)
+        return bce(q, torch.cat([support.targets, episode.query_targets]), p.reduction)
+    q = model.score(model.f_hat(f_glo_Q), prototypes)
+    query_loss = bce(q, episode.query_targets, p.reduction)
+    return cmw_loss(model, f_glo_S, support.targets, support.words) + p.gamma * query_loss

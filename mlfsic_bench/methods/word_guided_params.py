@@ -1,0 +1,99 @@
+"""Parameters and presets of the paper's model: every choice the paper leaves open is one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mlfsic_bench.methods.contract import MethodParams
+
+
+class WordGuidedParams(MethodParams):
+    """Parameters of word-guided attention; defaults are the `paper` preset.
+
+    Symbols are the paper's: lam is its lambda, n_a the number of heads, d_j the joint space.
+    """
+
+    lam: float = Field(20.0, gt=0, description="lambda of (2) and (4), in scores and in weights")
+    score: Literal["cosine", "margin_distance"] = Field(
+        "cosine", description="lambda * cos, or the later code's lambda * (1 - distance)"
+    )
+    d_j: int = Field(512, ge=1, description="dimension of the joint space")
+    d_mlp: int = Field(1024, ge=1, description="hidden dimension of the mlp of (3)")
+    n_a: int = Field(8, ge=1, description="attention heads; each has floor(d_j / n_a) dimensions")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each layer of the mlp")
+    local_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on projected local features")
+    projections: Literal["shared", "separate"] = Field(
+        "shared", description="whether local features share A_visual with the global ones"
+    )
+    bias: bool = Field(False, description="biases in the projections and in Q, K, V")
+    layer_norm: bool = Field(
+        False, description="norms on keys and query, before the mlp, at the end"
+    )
+    residual: bool = Field(False, description="a residual around the mlp")
+    output_projection: bool = Field(False, description="a linear layer between heads and mlp")
+    aggregation: Literal["joint", "per_image"] = Field(
+        "joint", description="one softmax over all locations, or prototypes per image, averaged"
+    )
+    prototype: Literal["attention", "attention_global", "simple", "simple_local"] = Field(
+        "attention", description="the full model, or one of the ablations of Table 3"
+    )
+    use_cmw_loss: bool = Field(True, description="False: only L_query, over support and query")
+    gamma: float = Field(1.0, ge=0, description="weight of L_query in L_all")
+    reduction: Literal["mean", "sum"] = Field("mean", description="over images and labels")
+    lr: float = Field(1e-3, gt=0, description="learning rate after the warm-up")
+    warmup_lr: float = Field(1e-6, ge=0, description="learning rate of the first step")
+    final_lr: float | None = Field(None, ge=0, description="end of the cosine; None: lr, constant")
+    epochs: int = Field(200, ge=1, description="epochs in all")
+    warmup_epochs: int = Field(10, ge=0, description="epochs of linear warm-up, fewer than epochs")
+    steps_per_epoch: int = Field(100, ge=1, description="optimiser steps an epoch")
+    episodes_per_step: int = Field(1, ge=1, description="episodes whose gradients make a step")
+    select_every: int = Field(10, ge=1, description="epochs between evaluations on val")
+    select: Literal["best", "last"] = Field(
+        "best", description="weights kept: best on val, or last"
+    )
+    fine_tune_epochs: int = Field(0, ge=0, description="steps of L_cmw on a test support (Table 6)")
+    fine_tune_lr: float = Field(1e-4, gt=0, description="Adam's learning rate in those steps")
+
+    @property
+    def d_a(self) -> int:
+        """Dimensions of a head, floor(d_j / n_a)."""
+        return self.d_j // self.n_a
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WordGuidedParams:
+        if self.n_a > self.d_j:
+            raise ValueError(f"n_a ({self.n_a}) may be at most d_j ({self.d_j})")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs}); "
+                "set both for a shorter training"
+            )
+        if self.residual and not self.output_projection and self.n_a * self.d_a != self.d_j:
+            raise ValueError(
+                f"a residual needs heads that fill d_j: {self.n_a} heads of {self.d_a} make "
+                f"{self.n_a * self.d_a}, not {self.d_j}; set output_projection=true"
+            )
+        if self.prototype.startswith("simple") and self.aggregation == "per_image":
+            raise ValueError(
+                "the simple prototypes weight all images at once: use aggregation=joint"
+            )
+        return self
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "authors-tomm": {
+        "score": "margin_distance",
+        "lr": 1e-4,
+        "projections": "separate",
+        "bias": True,
+        "layer_norm": True,
+        "residual": True,
+        "output_projection": True,
+        "local_dropout": 0.1,
+        "aggregation": "per_image",
+        "episodes_per_step": 4,
+    },
+}

@@ -1,0 +1,96 @@
+"""The verb `methods`: what it prints, and its exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mlfsic_bench.cli.methods import methods
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.methods.check import ALL_CHECKS
+from mlfsic_bench.methods.discovery import method_names
+
+PLUGINS = Path(__file__).parents[1] / "fakes" / "plugins"
+
+
+def call(*arguments):
+    return CliRunner().invoke(methods, arguments)
+
+
+def test_list():
+    result = call("list")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in method_names())
+
+
+def test_list_json():
+    rows = json.loads(call("list", "--json").output)
+    assert [row["name"] for row in rows] == list(method_names())
+    linear = next(row for row in rows if row["name"] == "linear")
+    assert linear["tracks"] == ["trains on base", "adapts by gradient"]
+    assert linear["broken"] is None
+
+
+def test_show():
+    output = call("show", "linear").output
+    for part in ("tune_epochs = 40", "integer >= 0", "paper:", "AAAI 2022", "adapts by gradient"):
+        assert part in output
+    assert "no parameters" in call("show", f"{PLUGINS / 'minimal.py'}:Minimal").output
+
+
+def test_check_passes_with_0():
+    result = call("check", f"{PLUGINS / 'minimal.py'}:Minimal")
+    assert result.exit_code == 0
+    assert all(f"pass  {check.name} " in result.output for check in ALL_CHECKS)
+    assert f"{len(ALL_CHECKS)} passed, 0 failed" in result.output
+
+
+def test_check_fails_with_1_and_explains():
+    result = call("check", f"{PLUGINS / 'faulty.py'}:QueryBatch")
+    assert result.exit_code == 1
+    assert "fail  query-independence " in result.output
+    for heading in ("done:", "expected:", "came:", "likely cause:", "remedy:"):
+        assert heading in result.output
+    assert "1 failed" in result.output
+
+
+def test_check_takes_settings():
+    output = call("check", "protonet", "--set", "score=cosine", "--preset", "centred").output
+    assert "0 failed" in output
+    result = call("check", "protonet", "--set", "scores=cosine")
+    assert isinstance(result.exception, BenchError)
+
+
+@pytest.mark.parametrize("spec", ["protonett", "none.py:A"])
+def test_what_can_not_be_loaded_exits_with_2(spec):
+    command = [sys.executable, "-m", "mlfsic_bench", "methods", "check", spec]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, mlfsic_bench.cli.methods\n"
+        "print({'torch', 'pydantic', 'numpy'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_example_in_the_docs_passes(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    path = tmp_path / "my_method.py"
+    path.write_text(text.partition("```python\n")[2].partition("```")[0])
+    result = call("check", f"{path}:MyMethod", "--set", "scale=3")
+    assert result.exit_code == 0, result.output
+
+
+def test_every_contract_test_is_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    assert all(f"| `{check.name}` |" in text for check in ALL_CHECKS)

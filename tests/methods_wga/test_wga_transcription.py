@@ -1,0 +1,117 @@
+"""The fast forms agree with the loops written from the paper, gradients included."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlfsic_bench.methods.word_guided_loss import episode_loss
+from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
+from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
+from tests.fakes.naive_word_guided import naive_loss, naive_prototypes
+from tests.fakes.source import FakeSource, fake_episode, fake_support
+
+SMALL = {"d_j": 12, "d_mlp": 10, "n_a": 3, "dropout": 0.0, "lam": 5.0}
+TOMM = {k: v for k, v in PRESETS["authors-tomm"].items() if k != "local_dropout"}
+VARIANTS = {
+    "paper": {},
+    "margin_distance": {"score": "margin_distance"},
+    "odd heads": {"n_a": 5},
+    "one head": {"n_a": 1},
+    "separate": {"projections": "separate"},
+    "bias": {"bias": True},
+    "separate bias": {"projections": "separate", "bias": True},
+    "layer norm": {"layer_norm": True},
+    "residual": {"residual": True},
+    "output projection": {"output_projection": True, "n_a": 5},
+    "per image": {"aggregation": "per_image"},
+    "per image bias": {"aggregation": "per_image", "bias": True},
+    "global": {"prototype": "attention_global"},
+    "global per image": {"prototype": "attention_global", "aggregation": "per_image"},
+    "global separate": {"prototype": "attention_global", "projections": "separate"},
+    "simple": {"prototype": "simple"},
+    "simple bias": {"prototype": "simple", "bias": True},
+    "simple local": {"prototype": "simple_local"},
+    "simple local separate": {"prototype": "simple_local", "projections": "separate"},
+    "sum": {"reduction": "sum", "gamma": 0.3},
+    "no cmw": {"use_cmw_loss": False},
+    "authors-tomm": TOMM,
+    "authors-tomm joint": {**TOMM, "aggregation": "joint"},
+}
+# (labels, local features): few labels keep values() in its first form, many bring the second
+SIZES = {"few labels": 3, "many labels": 13}
+
+
+def make(settings: dict[str, object], absorb: bool = True) -> WordGuidedAttention:
+    params = WordGuidedParams(**{**SMALL, **settings})
+    generator = torch.Generator().manual_seed(1)
+    model = WordGuidedAttention(params, 6, 4, generator).double()
+    with torch.no_grad():  # biases and norms start near trivial values, which would hide them
+        for name, tensor in model.named_parameters():
+            if tensor.ndim == 1 or name.startswith("b_"):
+                tensor += 0.3 * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+    model.absorbed = model.absorbed and absorb
+    return model
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a.detach(), b.detach()
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-30))
+
+
+@pytest.mark.parametrize("absorb", [True, False], ids=["absorbed", "dense"])
+@pytest.mark.parametrize("labels", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_loss_and_gradients_agree_with_the_loops(settings, labels, absorb):
+    model = make(settings, absorb)
+    source = FakeSource(dtype=torch.float64, grid=(1, 2))
+    episode = fake_episode(source, labels, queries=1)
+    expected = naive_loss(model, episode)
+    gradients = torch.autograd.grad(expected, list(model.parameters()), allow_unused=True)
+    loss = episode_loss(model, episode, None)
+    loss.backward()
+    assert relative(loss, expected) < 1e-10
+    for (name, tensor), gradient in zip(model.named_parameters(), gradients, strict=True):
+        if gradient is None or gradient.abs().max() < 1e-12:  # b_K: cancels in the softmax
+            assert tensor.grad is None or tensor.grad.abs().max() < 1e-12, name
+        else:
+            assert relative(tensor.grad, gradient) < 1e-10, name
+
+
+@pytest.mark.parametrize("absorb", [True, False], ids=["absorbed", "dense"])
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_prototypes_agree_where_labels_are_missing_and_images_carry_none(settings, absorb):
+    model = make(settings, absorb)
+    support = fake_support(FakeSource(dtype=torch.float64), 4, images=5)
+    targets = support.targets.clone()
+    targets[:, 2] = 0  # a label nobody carries
+    targets[1] = 0  # an image that carries nothing
+    targets[3] = 1  # an image that carries (nearly) all
+    targets[3, 2] = 0
+    maps, glo = support.images.local(), support.images.pooled()
+    expected = naive_prototypes(model, maps, glo, targets, support.words)
+    found = model.prototypes(maps, glo, targets, support.words)
+    assert relative(found, expected) < 1e-10
+    assert torch.equal(found[2], model.w_hat(support.words)[2])
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish():
+    model = make({})
+    support = fake_support(FakeSource(dtype=torch.float64), 3)
+    maps, glo = support.images.local(), support.images.pooled()
+    with torch.no_grad():
+        model.Q *= 3000
+    expected = naive_prototypes(model, maps, glo, support.targets, support.words)
+    found = model.prototypes(maps, glo, support.targets, support.words)
+    assert found.isfinite().all()
+    assert relative(found, expected) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("heads", "d_a"), [(1, 512), (2, 256), (6, 85), (8, 64), (10, 51), (12, 42), (14, 36), (16, 32)]
+)
+def test_each_head_has_floor_of_d_j_over_heads_dimensions(heads, d_a):
+    model = WordGuidedAttention(WordGuidedParams(n_a=heads), 3, 2)
+    assert model.K.shape == (heads, d_a, 512)
+    assert model.W_1.shape == (1024, heads * d_a)
+    assert model.W_2.shape == (512, 1024)
