@@ -1,0 +1,165 @@
+"""`mlfsic-bench features`: extract, info, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlfsic_bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from mlfsic_bench.splits.split import Split
+
+ROOT = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="MLFSIC_DATA",
+    help="Folder of the data sets (default: MLFSIC_DATA).",
+)
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+
+
+@click.group()
+def features() -> None:
+    """Extract, inspect and verify stored features."""
+
+
+@features.command()
+@click.option("--split", "split_id", required=True, help="Id or file of the split.")
+@ROOT
+@click.option("--backbone", "backbone_name", required=True, help="Name of the backbone.")
+@click.option(
+    "--weights", default="default", show_default=True, help="default, imagenet, none or a file."
+)
+@click.option("--available-only", is_flag=True, help="Only the images that are on disk.")
+@click.option(
+    "--part",
+    type=click.Choice(["base", "val", "novel", "all"]),
+    default="all",
+    show_default=True,
+    help="Which part's images.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="Folder of the stores (default: MLFSIC_CACHE, else ~/.cache/mlfsic-bench).",
+)
+@DEVICE
+@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images at once.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the backbone; bf16 is faster and less exact, and a store of its own.",
+)
+def extract(
+    split_id: str,
+    data_root: Path | None,
+    backbone_name: str,
+    weights: str,
+    available_only: bool,
+    part: str,
+    cache: Path | None,
+    device: str,
+    workers: int | None,
+    batch_size: int | None,
+    precision: str,
+) -> None:
+    """Run a backbone once over a split's images; only what is missing is computed."""
+    from typing import cast
+
+    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.features.backbones import build_backbone
+    from mlfsic_bench.features.extract import extract as run
+    from mlfsic_bench.features.manifest import Precision, default_cache, store_folder
+    from mlfsic_bench.splits.resolve import resolve_split
+
+    split = resolve_split(split_id, data_root=data_root, available_only=available_only)
+    ids = _ids(split, part)
+    dataset = open_dataset(split.dataset, data_root)
+    backbone = build_backbone(backbone_name, weights)
+    folder = store_folder(cache or default_cache(), dataset, backbone, precision)
+    store = run(
+        dataset,
+        ids,
+        backbone,
+        folder,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        precision=cast(Precision, precision),
+        progress=True,
+        log=click.echo,
+    )
+    click.echo(f"{len(ids)} images of {split.id} ({part}); {len(store)} in the store\n{folder}")
+
+
+@features.command()
+@click.argument("store", type=click.Path(path_type=Path))
+def info(store: Path) -> None:
+    """What the store in the folder STORE holds."""
+    from mlfsic_bench.features.store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    manifest = opened.manifest
+    size = sum(file.stat().st_size for file in store.iterdir())
+    for name, value in {**manifest.as_json(), "key": manifest.key}.items():
+        shown = " x ".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(f"{name:<13}{shown}")
+    click.echo(f"{'images':<13}{len(opened)}")
+    click.echo(f"{'bytes':<13}{size}")
+
+
+@features.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@ROOT
+@click.option(
+    "--weights", default="default", show_default=True, help="The weights the store was made with."
+)
+@click.option("--sample", type=click.IntRange(min=1), help="Check this many rows (default: all).")
+@DEVICE
+@click.pass_context
+def verify(
+    context: click.Context,
+    store: Path,
+    data_root: Path | None,
+    weights: str,
+    sample: int | None,
+    device: str,
+) -> None:
+    """Compute rows of STORE anew and compare values and images; exit 1 when they differ."""
+    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.features.backbones import build_backbone
+    from mlfsic_bench.features.store import FeatureStore
+    from mlfsic_bench.features.verify import verify_store
+
+    opened = FeatureStore.open(store)
+    dataset = open_dataset(opened.manifest.dataset, data_root)
+    backbone = build_backbone(opened.manifest.backbone, weights)
+    checked, differences = verify_store(opened, dataset, backbone, sample=sample, device=device)
+    for difference in differences:
+        click.echo(f"{difference.image_id}: {difference.reason}")
+    if differences:
+        images = len({difference.image_id for difference in differences})
+        click.echo(f"{images} of {checked} images differ")
+        context.exit(1)
+    click.echo(f"{checked} of {len(opened)} images checked: equal")
+
+
+def _ids(split: Split, part: str) -> list[str]:
+    """The images of one part, or of all, sorted; BenchError when there are none."""
+    parts = {name: set(value.image_ids) for name, value in split.parts.items()}
+    wanted = [ids for name, ids in parts.items() if part in (name, "all")]
+    ids = sorted(set().union(*wanted))
+    if not ids:
+        raise BenchError(
+            f"{split.id} has no images in {part}",
+            expected="at least one image",
+            found="none",
+            remedy="check --data-root and --available-only",
+        )
+    return ids

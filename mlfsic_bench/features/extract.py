@@ -1,0 +1,177 @@
+"""Extraction: the images a store lacks, decoded in threads, run and appended in batches."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.compute import Runner, drift, kept_memory, parse_device
+from mlfsic_bench.features.manifest import MANIFEST, Manifest, Precision, manifest_of
+from mlfsic_bench.features.store import FeatureStore
+from mlfsic_bench.features.writer import StoreWriter
+from mlfsic_bench.hashing import hash_bytes
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from mlfsic_bench.data.dataset import Dataset
+    from mlfsic_bench.features.backbone import Backbone
+
+DRIFT_IMAGES = 16
+SPOT_CHECKS = 32
+Decoded = tuple[str, str, Tensor]  # image id, SHA-256 of its bytes, transformed image
+
+
+def extract(
+    dataset: Dataset,
+    ids: Iterable[str],
+    backbone: Backbone,
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    precision: Precision = "fp32",
+    progress: bool = False,
+    log: Callable[[str], None] = print,
+) -> FeatureStore:
+    """A store in `folder` with features of at least these images; only missing ones are made.
+
+    Rows are appended in sorted order of the ids, a batch at a time; killed at any moment, the next
+    call goes on where the last whole batch ended. Neither `device`, `batch_size` nor `workers`
+    changes the values beyond float32 rounding. `bf16` does, is a store of its own, and its drift
+    from fp32 on the first images is passed to `log`.
+
+    `batch_size`: default 8 on a CPU (small activations stay in cache), 64 on a GPU.
+    `workers`: decoding threads, default one per core, at most 8.
+    `progress`: draw a bar on the terminal (nothing where standard error is no terminal).
+    Raises BenchError naming a missing or corrupt image, or one whose features are not finite; rows
+    stored before it stay. Of the images that are stored already, 32 spread over the ids are
+    compared with the dataset by digest: a store made from other files of the same names is refused
+    rather than used (`features verify` compares them all).
+    """
+    ids = sorted(set(ids))
+    where = parse_device(device)
+    batch_size = batch_size or (8 if where.type == "cpu" else 64)
+    workers = workers or min(8, os.cpu_count() or 1)
+    manifest = manifest_of(dataset, backbone, precision)
+    ready = _complete_store(folder, manifest, dataset, ids)
+    if ready is not None:
+        return ready
+    with StoreWriter(folder, manifest) as writer:
+        missing = sorted(set(ids) - writer.ids)
+        if missing:
+            if precision == "bf16":
+                _log_drift(dataset, missing, backbone, where, log)
+            run = Runner(backbone, where, precision)
+            memory: AbstractContextManager[None] = nullcontext()
+            if where.type == "cpu":
+                memory = kept_memory()
+            with memory, _bar(progress) as bar, ThreadPoolExecutor(workers) as threads:
+                task = bar.add_task(f"{backbone.name} on {dataset.name}", total=len(missing))
+                images = _decoded(dataset, missing, backbone, threads, 2 * batch_size + workers)
+                while batch := list(islice(images, batch_size)):
+                    names, digests, tensors = zip(*batch, strict=True)
+                    local, pooled = run(list(tensors))
+                    writer.add(names, digests, local, pooled)
+                    bar.advance(task, len(batch))
+    return FeatureStore.open(folder)
+
+
+def _complete_store(
+    folder: Path, manifest: Manifest, dataset: Dataset, ids: list[str]
+) -> FeatureStore | None:
+    """The store, when it has every image already; spot-checks those it has, without its lock."""
+    if not (folder / MANIFEST).exists():
+        return None
+    store = FeatureStore.open(folder)
+    if store.manifest != manifest:
+        return None  # the writer says what differs
+    there = [i for i in ids if i in store]
+    digests = dict(zip(store.ids, store.digests, strict=True))
+    for image_id in there[:: max(1, -(-len(there) // SPOT_CHECKS))]:
+        found = hash_bytes(dataset.image_bytes(image_id))
+        if found != digests[image_id]:
+            raise BenchError(
+                f"{folder} was made from other images than those of this data root",
+                expected=f"{image_id} with SHA-256 {digests[image_id][:12]}",
+                found=f"SHA-256 {found[:12]}",
+                remedy="name another cache folder with --cache, or remove this store",
+            )
+    return store if len(there) == len(ids) else None
+
+
+def decode(dataset: Dataset, backbone: Backbone, image_id: str) -> Decoded:
+    """One image's id, the SHA-256 of its bytes, and the backbone's input made from it."""
+    digest = hash_bytes(dataset.image_bytes(image_id))
+    return image_id, digest, backbone.transform(dataset.open_image(image_id))
+
+
+def _decoded(
+    dataset: Dataset,
+    ids: list[str],
+    backbone: Backbone,
+    threads: ThreadPoolExecutor,
+    ahead: int,
+) -> Iterator[Decoded]:
+    """The images in order, up to `ahead` of them decoded in advance."""
+    waiting: deque[Future[Decoded]] = deque()
+    source = iter(ids)
+    try:
+        while True:
+            for image_id in islice(source, ahead - len(waiting)):
+                waiting.append(threads.submit(decode, dataset, backbone, image_id))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _log_drift(
+    dataset: Dataset,
+    ids: list[str],
+    backbone: Backbone,
+    device: torch.device,
+    log: Callable[[str], None],
+) -> None:
+    images = [decode(dataset, backbone, i)[2] for i in ids[:DRIFT_IMAGES]]
+    relative, cosine = drift(backbone, images, device)
+    log(
+        f"bf16 against fp32 on {len(images)} images: pooled features differ by {relative:.2e} "
+        f"(relative L2), local features have cosine {cosine:.5f}"
+    )
+
+
+def _bar(show: bool) -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (show and console.is_terminal),
+    )

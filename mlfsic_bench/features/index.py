@@ -1,0 +1,83 @@
+"""The index of a feature store: one JSON line per row, appended after the row's data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlfsic_bench.errors import BenchError
+
+INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The complete lines of an index.
+
+    Attributes
+    ----------
+    ids: image ids, row by row.
+    digests: SHA-256 of each image's bytes.
+    size: bytes of the complete lines; what lies behind them was cut off by a kill.
+    """
+
+    ids: tuple[str, ...]
+    digests: tuple[str, ...]
+    size: int
+
+
+def index_lines(ids: Sequence[str], digests: Sequence[str]) -> bytes:
+    """The lines of these rows, each ending with a line end."""
+    pairs = zip(ids, digests, strict=True)
+    lines = (json.dumps({"id": i, "sha256": d}, ensure_ascii=False) + "\n" for i, d in pairs)
+    return "".join(lines).encode()
+
+
+def read_index(folder: Path) -> Index:
+    """The rows of a store; BenchError naming the line when one is not the index's.
+
+    A last line without its line end is left out: its writer was killed, or is still writing.
+    """
+    path = folder / INDEX
+    data = path.read_bytes() if path.exists() else b""
+    size = data.rfind(b"\n") + 1
+    ids: list[str] = []
+    digests: list[str] = []
+    for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            ids.append(str(row.pop("id")))
+            digests.append(str(row.pop("sha256")))
+            if row:
+                raise ValueError(f"unknown key {next(iter(row))!r}")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise damaged(
+                f"{path} line {number}",
+                'a line {"id": ..., "sha256": ...}',
+                f"{type(error).__name__}: {error}",
+            ) from error
+    if len(set(ids)) != len(ids):
+        double = next(name for name in ids if ids.count(name) > 1)
+        raise damaged(str(path), "each image once", f"{double!r} twice")
+    return Index(tuple(ids), tuple(digests), size)
+
+
+def check_sizes(folder: Path, rows: int, row_bytes: dict[str, int]) -> None:
+    """BenchError when a data file is shorter than its rows; longer is what a kill leaves."""
+    for name, size in row_bytes.items():
+        path = folder / name
+        have = path.stat().st_size if path.exists() else 0
+        if have < rows * size:
+            raise damaged(str(path), f"{rows} rows of {size} bytes", f"{have} bytes")
+
+
+def damaged(place: str, expected: str, found: str) -> BenchError:
+    """The error for a store whose files do not agree."""
+    return BenchError(
+        f"{place}: the feature store is damaged",
+        expected=expected,
+        found=found,
+        remedy="remove the store's folder and extract again",
+    )
