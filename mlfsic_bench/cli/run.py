@@ -1,0 +1,83 @@
+"""`mlfsic-bench run`: fit a method and score the query images of every episode."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mlfsic_bench.errors import BenchError
+
+
+@click.command("run")
+@click.argument("method")
+@click.option("--split", required=True, metavar="ID|FILE", help="A shipped split or a split file.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Where the images and labels lie (default: MLFSIC_DATA; scenes needs none).",
+)
+@click.option("--backbone", required=True, metavar="NAME", help="The network that makes features.")
+@click.option("--weights", default="default", metavar="W", help="imagenet, none, or a file.")
+@click.option("--words", type=click.Path(path_type=Path), help="File of label vectors.")
+@click.option("--available-only", is_flag=True, help="Only images on disk; marks a subset.")
+@click.option("--min-pool", type=int, metavar="N", help="Labels with fewer images leave the parts.")
+@click.option("--preset", metavar="P", help="A named set of the method's parameters.")
+@click.option("--set", "settings", multiple=True, metavar="K=V", help="One parameter; repeatable.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Training seed.")
+@click.option("--episodes", type=int, metavar="N", help="Only the first N episodes.")
+@click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes.")
+@click.option(
+    "--features",
+    type=click.Choice(["stored", "live", "end-to-end"]),
+    default="stored",
+    show_default=True,
+    help="Extracted once, computed each time, or with the backbone trained too.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option("--cache", type=click.Path(path_type=Path), help="Where extracted features are kept.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images extracted together.")
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode images.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/...)")
+def run(method: str, settings: tuple[str, ...], **options: object) -> None:
+    """Fit METHOD (a name, or path/to/file.py:Class) on base, score the novel episodes.
+
+    Running the same command again resumes, or says that the run is done.
+    """
+    from mlfsic_bench.harness.plan import RunPlan
+    from mlfsic_bench.harness.record import read_record
+    from mlfsic_bench.harness.run import run_method
+
+    plan = RunPlan(method=method, settings=_settings(settings), **options)  # type: ignore[arg-type]
+    try:
+        folder = run_method(plan, log=lambda line: click.echo(line, err=True))
+    except KeyboardInterrupt:
+        click.echo("cancelled; the same command resumes the run", err=True)
+        sys.exit(130)
+    ap = read_record(folder).metrics["macro_ap"]
+    if ap.mean is not None:
+        half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
+        click.echo(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over episodes)", err=True)
+    click.echo(str(folder))
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or name in settings:
+            raise BenchError(
+                f"can't use --set {pair}",
+                expected="name=value, each name once",
+                found=repr(pair),
+                remedy="write for example --set lr=0.001",
+            )
+        settings[name] = value
+    return settings

@@ -1,0 +1,147 @@
+"""Arrays in an `.npz` file: the same arrays always give the same bytes, and no pickle is read.
+
+NumPy's own writer stamps the time into the archive and its reader trusts the archive's sizes;
+here times are fixed and everything is checked against the array's header before it is loaded.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import atomic_writer
+
+LIMIT = 1 << 30  # bytes in one member; 200 episodes of 64 queries and 16 labels take 0.8 MB
+HEADER_LIMIT = 1 << 16
+MAGIC = b"\x93NUMPY\x01\x00"
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write named arrays to `path` as an uncompressed `.npz`, atomically and byte-reproducibly."""
+    with atomic_writer(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            buffer = io.BytesIO()
+            array = np.asarray(arrays[name], order="C")  # ascontiguousarray would add a dimension
+            np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, buffer.getvalue())
+
+
+def read_arrays(
+    path: Path, *, kind: str, required: Collection[str], optional: Collection[str] = ()
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in `path`; BenchError when it is not exactly such a file.
+
+    Parameters
+    ----------
+    path: the file.
+    kind: what the file is called in an error, e.g. `scores file`.
+    required, optional: the member names that must and may stand in it; no other may.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            members = _members(archive)
+            _check_names(path, kind, set(members), set(required), set(optional))
+            return {name: _load(archive, info) for name, info in members.items()}
+    except FileNotFoundError as error:
+        raise BenchError(
+            f"there is no {kind} at {path}",
+            expected="an existing file",
+            found="nothing at that path",
+            remedy="check the path, or finish the run that writes it",
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        struct.error,
+        zlib.error,
+        zipfile.BadZipFile,
+        EOFError,
+    ) as error:
+        raise BenchError(
+            f"{path} is not a readable {kind}",
+            expected="a zip of .npy members without objects, as mlfsic-bench writes it",
+            found=f"{type(error).__name__}: {error}",
+            remedy="run again, or fetch the file again",
+        ) from error
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name in members or name == info.filename:
+            raise ValueError(f"member {info.filename!r} is doubled or not an .npy file")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"member {info.filename!r} is neither stored nor deflated")
+        if info.file_size > LIMIT:
+            raise ValueError(f"member {info.filename!r} has {info.file_size} bytes, above {LIMIT}")
+        members[name] = info
+    return members
+
+
+def _check_names(
+    path: Path, kind: str, found: set[str], required: set[str], optional: set[str]
+) -> None:
+    if not required <= found <= required | optional:
+        extra = f" and perhaps {', '.join(sorted(optional))}" if optional else ""
+        raise BenchError(
+            f"{path} is not a {kind}: its members are not the ones such a file has",
+            expected=", ".join(sorted(required)) + extra,
+            found=", ".join(sorted(found)) or "(no member)",
+            remedy=f"name a {kind} that mlfsic-bench wrote",
+        )
+
+
+def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    with archive.open(info) as stream:
+        start = stream.read(len(MAGIC) + 2)
+        if start[: len(MAGIC)] != MAGIC or len(start) != len(MAGIC) + 2:
+            raise ValueError(f"member {info.filename!r} is not a version 1.0 .npy file")
+        length = int.from_bytes(start[len(MAGIC) :], "little")
+        shape, dtype = _header(info.filename, stream.read(min(length, HEADER_LIMIT)))
+        size = math.prod(shape) * dtype.itemsize
+        if info.file_size != len(start) + length + size:
+            raise ValueError(f"member {info.filename!r} has another size than its header says")
+        data = stream.read(size + 1)
+        if len(data) != size:
+            raise ValueError(f"member {info.filename!r} holds {len(data)} bytes, not {size}")
+    if dtype.kind == "U" and (np.frombuffer(data, "<u4") > 0x10FFFF).any():
+        raise ValueError(f"member {info.filename!r} holds text that is not Unicode")
+    return np.frombuffer(data, dtype).reshape(shape).copy()
+
+
+def _header(name: str, text: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    try:
+        header = ast.literal_eval(text.decode("latin1"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"member {name!r} has an unreadable header") from error
+    if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
+        raise ValueError(f"member {name!r} has a header with other keys than .npy files have")
+    shape, descr = header["shape"], header["descr"]
+    if not isinstance(descr, str) or header["fortran_order"] is not False:
+        raise ValueError(f"member {name!r} is not a plain array in C order")
+    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"member {name!r} has the shape {shape!r}")
+    try:
+        dtype = np.dtype(descr)
+    except TypeError as error:
+        raise ValueError(f"member {name!r} has the unknown type {descr!r}") from error
+    if dtype.kind not in "fbiuU" or dtype.itemsize == 0 or descr[0] not in "<|":
+        raise ValueError(f"member {name!r} has the type {descr!r}; objects are never read")
+    return shape, dtype

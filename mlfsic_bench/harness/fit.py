@@ -1,0 +1,105 @@
+"""Fit a method on base and val, save what it learnt, and load it afresh for the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.inputs import Inputs, Log
+from mlfsic_bench.harness.parts import PartView, endless_episodes, fixed_episodes
+from mlfsic_bench.harness.plugins import plugin_call
+from mlfsic_bench.harness.resume import CHECKPOINTS, METHOD
+from mlfsic_bench.methods.contract import FitContext, TrainingPart
+from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.splits.split import Part
+from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.harness.parts import Selection
+    from mlfsic_bench.methods.contract import Method
+
+
+def fitted_method(
+    inputs: Inputs, novel: Sequence[str], folder: Path, key: str, log: Log
+) -> tuple[Method, FeatureSource]:
+    """(method, source of the `novel` images), both as `method.pt` in the run's folder says.
+
+    Without a `method.pt` the method is fitted first. What is evaluated is always a fresh method
+    with the saved state loaded, so a run that was interrupted can't differ from one that was not.
+    """
+    path = folder / METHOD
+    if not path.exists():
+        content = _fit(inputs, folder / CHECKPOINTS, log)
+        save_checkpoint(path, {"key": key, **content})
+    content = load_checkpoint(path)
+    if content.get("key") != key or not {"method", "source"} <= set(content):
+        raise BenchError(
+            f"{path} belongs to another run",
+            expected=f"the state of the run with key {key[:12]}",
+            found=str(content.get("key"))[:12],
+            remedy="delete that file to fit again",
+        )
+    method = inputs.make_method()
+    source = inputs.open_source(novel, (), log)
+    source.load_state(content["source"])
+    source.train(False)
+    with plugin_call(method.name, "while loading its state"):
+        method.load_state(content["method"])
+    return method, source
+
+
+def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
+    selection = inputs.selection
+    if selection is None:
+        # A method that does not train is not fitted: it would ask for features of the base part.
+        return {"method": _state(inputs.method), "source": {}}
+    base_view = _view(inputs, selection.base, f"train/{inputs.seed}", selection.base.image_ids, log)
+    base = base_view.training_part(
+        endless_episodes(selection.base, inputs.split.hash, inputs.seed), None
+    )
+    val = _val_part(inputs, selection, log)
+    context = FitContext(
+        seed=stream_seed("fit", inputs.split.hash, inputs.seed), folder=checkpoints, log=log
+    )
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with plugin_call(inputs.method.name, "while fitting"):
+        inputs.method.fit(base, val, context)
+    return {"method": _state(inputs.method), "source": _on_cpu(base_view.source.state())}
+
+
+def _val_part(inputs: Inputs, selection: Selection, log: Log) -> TrainingPart | None:
+    if selection.val is None:
+        return None
+    wanted = sorted({i for e in selection.episodes for i in (*e.support, *e.query)})
+    view = _view(inputs, selection.val, "val", wanted, log)
+    return view.training_part(fixed_episodes(selection.episodes), len(selection.episodes))
+
+
+def _view(inputs: Inputs, part: Part, purpose: str, wanted: Sequence[str], log: Log) -> PartView:
+    source = inputs.open_source(wanted, part.image_ids, log)
+    return PartView(part, purpose, inputs.split.hash, inputs.seed, source, inputs.words)
+
+
+def _state(method: Method) -> dict[str, Any]:
+    import torch
+
+    with plugin_call(method.name, "while giving its state"):
+        state = method.state()
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise BenchError(
+            f"the method {method.name!r} gave a state that can't be saved",
+            expected="a dict from names to tensors",
+            found=f"{type(state).__name__}",
+            remedy="turn what it learnt into tensors; mlfsic-bench methods check explains",
+        )
+    return _on_cpu(state)
+
+
+def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    # A copy each: a view of a larger tensor would be saved with all of that tensor.
+    return {name: value.detach().cpu().clone() for name, value in state.items()}

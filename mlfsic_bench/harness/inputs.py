@@ -1,0 +1,266 @@
+"""Everything a plan names, opened and checked before anything is computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlfsic_bench.episodes.episode import Episode, EpisodeSet
+from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.harness.parts import Selection, select_parts
+from mlfsic_bench.harness.plan import FEATURE_MODES, RunPlan
+from mlfsic_bench.harness.record import FeaturesCard
+from mlfsic_bench.harness.sources import DeferredFeatures
+from mlfsic_bench.hashing import hash_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlfsic_bench.data.dataset import Dataset
+    from mlfsic_bench.features.backbone import Backbone
+    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.splits.split import Split
+    from mlfsic_bench.words.vectors import LabelVectors
+
+NOVEL_EPISODES = 200
+Log = Callable[[str], None]
+SourceOpener = Callable[[Sequence[str], Sequence[str], Log], "FeatureSource"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A run's inputs, opened.
+
+    Attributes
+    ----------
+    split, episodes: the split and its novel episodes; the first `count` of them are run.
+    selection: base and val parts; None for a method that does not train.
+    words: vectors of all labels of the split, or None.
+    method: a fresh method. `make_method()` gives another, equal one.
+    method_source: what holds its code: package and version, or the hash of its file.
+    preset, seed: as in the plan.
+    features: which features, for the record and the key.
+    device: where tensors lie.
+    open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
+        should a method ask for them, of `others`. A live backbone is the same for all images.
+    """
+
+    split: Split
+    episodes: EpisodeSet
+    count: int
+    selection: Selection | None
+    words: LabelVectors | None
+    method: Method
+    make_method: Callable[[], Method]
+    method_source: str
+    preset: str | None
+    seed: int
+    features: FeaturesCard
+    device: torch.device
+    open_source: SourceOpener
+
+
+def open_inputs(plan: RunPlan) -> Inputs:
+    """Open and check everything `plan` names; BenchError for the first thing that is wrong."""
+    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.features.backbones import build_backbone
+    from mlfsic_bench.methods.discovery import make_method
+    from mlfsic_bench.splits.resolve import resolve_split
+
+    if plan.features not in FEATURE_MODES:
+        raise unknown_name("feature mode", plan.features, FEATURE_MODES)
+    device = resolve_device(plan.device)
+
+    def fresh_method() -> Method:
+        return make_method(plan.method, plan.settings, plan.preset)
+
+    method = fresh_method()
+    if plan.features == "end-to-end" and not method.trains:
+        raise BenchError(
+            f"the method {method.name!r} trains nothing, so it can't train the backbone",
+            expected="--features stored or live for this method",
+            found="--features end-to-end",
+            remedy="leave --features out",
+        )
+    split = resolve_split(
+        plan.split,
+        data_root=plan.data_root,
+        available_only=plan.available_only,
+        min_pool=plan.min_pool,
+    )
+    episodes = _episodes(plan, split)
+    words = _words(plan, split, method)
+    selection = select_parts(split) if method.trains else None
+    dataset = open_dataset(split.dataset, plan.data_root)
+    count = len(episodes.episodes) if plan.episodes is None else plan.episodes
+    _check_images(dataset, split, episodes.episodes[:count], selection)
+    backbone = build_backbone(plan.backbone, plan.weights)
+    return Inputs(
+        split=split,
+        episodes=episodes,
+        count=count,
+        selection=selection,
+        words=words,
+        method=method,
+        make_method=fresh_method,
+        method_source=method_source(plan.method, type(method)),
+        preset=plan.preset,
+        seed=plan.seed,
+        features=FeaturesCard(
+            mode=plan.features,
+            backbone=backbone.name,
+            weights=_weights_name(plan.weights),
+            weights_hash=backbone.weights_hash,
+            transform=backbone.transform_id,
+            channels=backbone.channels,
+            grid=backbone.grid,
+        ),
+        device=device,
+        open_source=_source_opener(plan, dataset, backbone, device),
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for `auto`, `cpu` or `cuda`; BenchError when there is no such GPU."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise unknown_name("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BenchError(
+            "there is no GPU that torch can use",
+            expected="a CUDA device for --device cuda",
+            found=f"torch {torch.__version__} without an available CUDA device",
+            remedy="use --device cpu, or install a torch build that matches the GPU's driver",
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def method_source(spec: str, method: type[Method]) -> str:
+    """What holds a method's code: `sha256:...` of its file, or `<package> <version>`."""
+    if ":" in spec:
+        return f"sha256:{hash_file(Path(spec.rpartition(':')[0]))}"
+    for point in metadata.entry_points(group="mlfsic_bench.methods", name=spec):
+        if point.dist is not None:
+            return f"{point.dist.name} {point.dist.version}"
+    return method.__module__
+
+
+def _episodes(plan: RunPlan, split: Split) -> EpisodeSet:
+    from mlfsic_bench.episodes.files import (
+        read_episode_set,
+        sample_episode_set,
+        shipped_episode_set,
+    )
+
+    if plan.episodes_file is not None:
+        episodes = read_episode_set(plan.episodes_file, split)
+        if episodes.part != "novel":
+            raise BenchError(
+                f"{plan.episodes_file} holds episodes of the {episodes.part} part",
+                expected="episodes of the novel part",
+                found=episodes.part,
+                remedy="name the novel episodes, or leave --episodes-file out",
+            )
+    else:
+        shipped = shipped_episode_set(split, "novel")
+        episodes = shipped or sample_episode_set(split, "novel", NOVEL_EPISODES)
+    total = len(episodes.episodes)
+    if plan.episodes is not None and not 1 <= plan.episodes <= total:
+        raise BenchError(
+            f"can't run the first {plan.episodes} episodes",
+            expected=f"a number from 1 to {total}",
+            found=str(plan.episodes),
+            remedy="correct --episodes, or leave it out to run them all",
+        )
+    sizes = {(len(episode.support), len(episode.query)) for episode in episodes.episodes}
+    if len(sizes) != 1:
+        raise BenchError(
+            "the episodes differ in size",
+            expected="as many support and as many query images in every episode",
+            found=f"sizes (support, query): {sorted(sizes)}",
+            remedy="use episodes of the protocol one_per_label",
+        )
+    return episodes
+
+
+def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
+    from mlfsic_bench.words.load import BUILTIN, load_words
+
+    labels = [label for part in split.parts.values() for label in part.labels]
+    if plan.words is not None:
+        return load_words(plan.words, labels)
+    if split.dataset == BUILTIN:
+        return load_words(BUILTIN, labels)
+    if method.needs_words:
+        raise BenchError(
+            f"the method {method.name!r} needs label vectors",
+            expected="--words FILE with a vector for every label, such as glove.6B.300d.txt",
+            found="no --words",
+            remedy="name a file of label vectors",
+        )
+    return None
+
+
+def _check_images(
+    dataset: Dataset, split: Split, episodes: Sequence[Episode], selection: Selection | None
+) -> None:
+    """BenchError now rather than after hours of training when an image is not there."""
+    needed = {i for episode in episodes for i in (*episode.support, *episode.query)}
+    if selection is not None:
+        needed.update(selection.base.image_ids)
+        needed.update(i for e in selection.episodes for i in (*e.support, *e.query))
+    ids = tuple(sorted(needed))
+    there = dataset.available(ids)
+    if not there.all():
+        missing = [name for name, found in zip(ids, there, strict=True) if not found]
+        raise BenchError(
+            f"{len(missing)} of the {len(ids)} images needed are not in the data root",
+            expected=f"the images of split {split.id!r} on disk",
+            found=f"no image {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
+            remedy="download the images, or add --available-only to run on a marked subset",
+        )
+
+
+def _weights_name(weights: str) -> str:
+    return Path(weights).name if os.sep in weights else weights
+
+
+def _source_opener(
+    plan: RunPlan, dataset: Dataset, backbone: Backbone, device: torch.device
+) -> SourceOpener:
+    from mlfsic_bench.features.manifest import default_cache, store_folder
+    from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+
+    if plan.features != "stored":
+        # One source for all parts: what is trained on base images scores the novel ones.
+        live = LiveFeatures(backbone, dataset, device, trainable=plan.features == "end-to-end")
+        return lambda wanted, others, log: live
+    folder = store_folder(plan.cache or default_cache(), dataset, backbone)
+
+    def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
+        def opened(ids: Sequence[str]) -> FeatureSource:
+            from mlfsic_bench.features.extract import extract
+
+            log(f"features of {len(ids)} images by {backbone.name}, kept in {folder}")
+            store = extract(
+                dataset,
+                ids,
+                backbone,
+                folder,
+                device=device,
+                batch_size=plan.batch_size,
+                workers=plan.workers,
+                progress=True,
+                log=log,
+            )
+            return StoredFeatures(store, device)
+
+        return DeferredFeatures(backbone.channels, backbone.grid, device, wanted, others, opened)
+
+    return deferred

@@ -1,0 +1,50 @@
+"""One writer per output folder: a lock that the system drops even when the writer is killed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlfsic_bench.errors import BenchError
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock while the block runs; BenchError when another process holds it."""
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+b")
+    except OSError as error:
+        raise BenchError(
+            f"cannot write in the output folder {folder}",
+            expected="a folder that can be written",
+            found=f"{error.strerror or error} (errno {error.errno})",
+            remedy="name another folder with --out",
+        ) from error
+    with stream:
+        try:
+            _lock(stream.fileno())
+        except OSError as error:
+            raise BenchError(
+                f"another process is writing to {folder}",
+                expected="one writer per output folder",
+                found="a lock that is held",
+                remedy="wait until the other run has ended, or name another folder with --out",
+            ) from error
+        yield
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,117 @@
+"""What a user asks for (RunPlan), what it amounts to (identity), and the hash that names it (key).
+
+Everything a result depends on is in the identity: hashes of the split, the episodes, the label
+vectors and the backbone's weights, the method with all its parameters, the training seed. What it
+must not depend on is left out: device, workers, batch size of extraction, paths.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mlfsic_bench.hashing import hash_json
+
+if TYPE_CHECKING:
+    from mlfsic_bench.harness.inputs import Inputs
+
+FeatureMode = Literal["stored", "live", "end-to-end"]
+FEATURE_MODES: tuple[FeatureMode, ...] = ("stored", "live", "end-to-end")
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run as a user asks for it; the command line's options, one field each.
+
+    Attributes
+    ----------
+    method: a method's name, or `path/to/file.py:Class`.
+    split: a shipped split's id or a split file.
+    backbone, weights: as in `mlfsic-bench features`.
+    data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
+    words: a file of label vectors, or None.
+    available_only, min_pool: limit the split to the images on disk.
+    preset, settings: the method's parameters, `settings` being name -> text.
+    seed: the training seed.
+    episodes: only the first so many episodes of the set; None for all.
+    episodes_file: an episode file instead of the split's own episodes.
+    features: `stored`, `live`, or `end-to-end` (the backbone is trained too).
+    device: `auto`, `cpu` or `cuda`.
+    cache: where extracted features are kept; None for the user's cache folder.
+    batch_size, workers: of the extraction; None for what suits the device.
+    out: the run's folder; None for `runs/<method>-<split>[-subset]-<key>`.
+    """
+
+    method: str
+    split: str
+    backbone: str
+    weights: str = "default"
+    data_root: Path | None = None
+    words: Path | None = None
+    available_only: bool = False
+    min_pool: int | None = None
+    preset: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    episodes: int | None = None
+    episodes_file: Path | None = None
+    features: FeatureMode = "stored"
+    device: str = "auto"
+    cache: Path | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    out: Path | None = None
+
+
+def identity(inputs: Inputs) -> dict[str, object]:
+    """Everything the scores of a run depend on, as a JSON object of names, numbers and hashes."""
+    features = inputs.features
+    return {
+        "identity_version": 1,
+        "split": inputs.split.hash,
+        "episodes": {"hash": inputs.episodes.hash, "count": inputs.count},
+        "selection": inputs.selection.hash if inputs.selection else None,
+        "method": {
+            "name": inputs.method.name,
+            "source": inputs.method_source,
+            "parameters": inputs.method.params.model_dump(mode="json"),
+        },
+        "features": {
+            "mode": features.mode,
+            "backbone": features.backbone,
+            "weights": features.weights_hash,
+            "transform": features.transform,
+        },
+        "words": inputs.words.hash if inputs.words else None,
+        "seed": inputs.seed,
+    }
+
+
+def run_key(run_identity: dict[str, object]) -> str:
+    """The key of a run: SHA-256 of its identity."""
+    return hash_json(run_identity)
+
+
+def default_folder(method: str, split_id: str, subset: bool, key: str) -> Path:
+    """`runs/<method>-<split>[-subset]-<first 8 digits of the key>`."""
+    parts = [method, split_id, *(["subset"] if subset else []), key[:8]]
+    return Path("runs") / "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in parts)
+
+
+def differences(old: dict[str, object], new: dict[str, object]) -> list[str]:
+    """`name: old -> new` for every entry in which two identities differ, nested names dotted."""
+    lines: list[str] = []
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += [f"{name}.{line}" for line in differences(a, b)]
+        elif a != b:
+            lines.append(f"{name}: {_short(a)} -> {_short(b)}")
+    return lines
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text

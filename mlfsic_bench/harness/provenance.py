@@ -1,0 +1,105 @@
+"""What surrounds a run and does not belong to its key: versions, commit, hardware, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+import mlfsic_bench
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
+
+
+class Provenance(BaseModel):
+    """Where and with what a run was made.
+
+    Attributes
+    ----------
+    version: of mlfsic-bench.
+    commit, dirty: of the checkout it ran from, None when it ran from an installed package.
+    python, packages: versions.
+    platform, processor, cores, device: hardware.
+    command: the command line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str
+    commit: str | None
+    dirty: bool | None
+    python: str
+    packages: dict[str, str]
+    platform: str
+    processor: str
+    cores: int
+    device: str
+    command: list[str]
+
+
+def provenance(device: str) -> Provenance:
+    """The provenance of the present process, which computes on `device` (`cpu`, `cuda`, ...)."""
+    commit, dirty = checkout_state(Path(mlfsic_bench.__file__).resolve().parent.parent)
+    return Provenance(
+        version=mlfsic_bench.__version__,
+        commit=commit,
+        dirty=dirty,
+        python=platform.python_version(),
+        packages={name: _version(name) for name in PACKAGES},
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        device=_device_name(device),
+        command=list(sys.argv),
+    )
+
+
+def checkout_state(root: Path) -> tuple[str | None, bool | None]:
+    """(commit, whether tracked or new files differ from it); (None, None) outside a checkout."""
+    # Without its own .git the folder may lie inside somebody else's repository.
+    if not (root / ".git").exists():
+        return None, None
+    commit = _git(root, "rev-parse", "HEAD")
+    status = _git(root, "status", "--porcelain")
+    if commit is None or status is None:
+        return None, None
+    return commit, status != ""
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    # --no-optional-locks: looking must not disturb a git command that runs at the same time.
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _device_name(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"

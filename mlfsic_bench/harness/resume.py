@@ -1,0 +1,54 @@
+"""What an output folder holds already, and whether a run may go on in it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.plan import differences
+from mlfsic_bench.harness.record import RECORD, Record, read_record
+from mlfsic_bench.hashing import hash_file
+
+METHOD = "method.pt"
+SCORES = "scores.npz"
+ANSWERS = "answers.npz"
+PARTS = "parts"
+CHECKPOINTS = "checkpoints"
+
+
+def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Record | None:
+    """The record of the same run in this folder, or None when the folder is empty.
+
+    Raises BenchError when the folder holds anything else: another run (the differences are
+    named), or files of no run at all.
+    """
+    if not (folder / RECORD).exists():
+        others = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+        if others:
+            raise BenchError(
+                f"{folder} holds files that are not a run",
+                expected="an empty folder, or the folder of this very run",
+                found=", ".join(others[:5]),
+                remedy="name another folder with --out",
+            )
+        return None
+    record = read_record(folder)
+    if record.key != key:
+        changed = differences(record.identity, identity)
+        raise BenchError(
+            f"{folder} holds another run",
+            expected=f"the run with key {key[:12]}",
+            found=f"key {record.key[:12]}; {'; '.join(changed) or 'edited by hand'}",
+            remedy="name another folder with --out, or repeat the options of the run that is there",
+        )
+    return record
+
+
+def is_done(folder: Path, record: Record) -> bool:
+    """Whether the run succeeded and its files still are what the record says."""
+    if record.status != "success" or set(record.outputs) != {SCORES, ANSWERS}:
+        return False
+    with contextlib.suppress(OSError):
+        return all(hash_file(folder / name) == value for name, value in record.outputs.items())
+    return False

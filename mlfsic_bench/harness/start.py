@@ -1,0 +1,75 @@
+"""The record of a run as it starts: everything that is known before anything is computed."""
+
+from __future__ import annotations
+
+from mlfsic_bench.harness.inputs import Inputs
+from mlfsic_bench.harness.provenance import Provenance
+from mlfsic_bench.harness.record import Record, WordsCard, now
+from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
+
+
+def new_record(
+    inputs: Inputs,
+    key: str,
+    run_identity: dict[str, object],
+    made_by: Provenance,
+    earlier: Record | None,
+) -> Record:
+    """A record with status `started`; start and stages of an `earlier` process are kept."""
+    split, episodes, method, words = inputs.split, inputs.episodes, inputs.method, inputs.words
+    selection = inputs.selection
+    return Record(
+        key=key,
+        status="started",
+        identity=run_identity,
+        split=SplitCard(
+            id=split.id,
+            hash=split.hash,
+            dataset=split.dataset,
+            rule=split.rule,
+            subset=split.subset is not None,
+        ),
+        subset=split.subset,
+        episodes=EpisodesCard(
+            protocol=episodes.protocol,
+            part=episodes.part,
+            hash=episodes.hash,
+            total=len(episodes.episodes),
+            count=inputs.count,
+        ),
+        selection_episodes=len(selection.episodes) if selection else 0,
+        labels={name: list(part.labels) for name, part in split.parts.items()},
+        sitting_out=selection.sitting_out if selection else {},
+        method=MethodCard(
+            name=method.name,
+            preset=inputs.preset,
+            parameters=method.params.model_dump(mode="json"),
+            seed=inputs.seed,
+            trains=method.trains,
+            uses_words=method.needs_words,
+            adapts_by_gradient=method.adapts_by_gradient,
+            citation=method.citation,
+        ),
+        features=inputs.features,
+        words=words and WordsCard(name=words.name, hash=words.hash, dimensions=words.dimension),
+        provenance=made_by,
+        started=earlier.started if earlier else now(),
+        stages=earlier.stages if earlier else [],
+        notes=notes_of(inputs),
+    )
+
+
+def notes_of(inputs: Inputs) -> list[str]:
+    """One sentence for everything that sets this run apart from a whole one."""
+    notes = []
+    split, total = inputs.split, len(inputs.episodes.episodes)
+    if split.subset is not None:
+        notes.append("the split is limited to a subset of its images; not comparable to full runs")
+    if inputs.count < total:
+        notes.append(f"only the first {inputs.count} of {total} episodes are run")
+    if inputs.selection is not None:
+        for part, labels in inputs.selection.sitting_out.items():
+            notes.append(f"{part} labels without images enough sit out: {', '.join(labels)}")
+        if inputs.selection.val is None:
+            notes.append("no val label has images enough, so nothing is selected on val")
+    return notes

@@ -1,0 +1,152 @@
+"""A Table for the terminal, in Markdown, LaTeX and CSV; names are data, so all is escaped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Callable
+
+from mlfsic_bench.report.table import COLUMNS, HEADS, Cell, Row, Table
+
+# The characters that mean something in LaTeX text.
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+}
+
+
+def render_terminal(table: Table, width: int | None = None, colour: bool = False) -> str:
+    """The table for a terminal of `width` columns (None: this terminal's)."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    # Text objects, because a string would be searched for rich's own [markup].
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    grid.add_column("Method", overflow="fold", min_width=12)
+    for average in ("Micro", "Macro"):
+        for head in HEADS:
+            grid.add_column(f"{average}\n{head}", justify="right", no_wrap=True)
+    for row in table.rows:
+        # The interval stands below its mean: nine columns must fit in 80 characters.
+        cells = [Text(_plain(cell).replace(" ± ", "\n±")) for cell in row.cells]
+        grid.add_row(Text(_visible(_name(row))), *cells, style="dim" if row.published else None)
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width or Console().width, force_terminal=colour)
+    # A figure is never cut: where the terminal is too narrow the lines are longer than it.
+    console.width = max(console.width, Console(width=1000).measure(grid).minimum)
+    console.print(grid)
+    for line in table.caption:
+        console.print(Text(_visible(line)))
+    return buffer.getvalue()
+
+
+def render_markdown(table: Table) -> str:
+    """A GitHub-flavoured Markdown table, its caption below it."""
+    heads = [f"{a} {h}" for a in ("Micro", "Macro") for h in HEADS]
+    lines = [
+        "| Method | " + " | ".join(heads) + " |",
+        "|:--|" + "--:|" * len(heads),
+    ]
+    for row in table.rows:
+        cells = (_markdown(_name(row)), *(_plain(cell) for cell in row.cells))
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {_markdown(line)}" for line in table.caption)]
+    return "\n".join(lines) + "\n"
+
+
+def render_latex(table: Table) -> str:
+    """A LaTeX `table` environment (package booktabs) in the paper's layout."""
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        r"\begin{tabular}{l" + "r" * len(COLUMNS) + "}",
+        r"\toprule",
+        r" & \multicolumn{4}{c}{Micro} & \multicolumn{4}{c}{Macro} \\",
+        r"\cmidrule(lr){2-5}\cmidrule(lr){6-9}",
+        "Method & " + " & ".join(HEADS * 2) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        cells = (_latex(_name(row)), *(_latex(_plain(cell)) for cell in row.cells))
+        lines.append(" & ".join(cells) + r" \\")
+    caption = _latex(" ".join(table.caption))
+    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def render_csv(table: Table) -> str:
+    """Comma-separated values: a mean and a half width (in per cent) for each metric, unrounded.
+
+    The caption, which says what the numbers are, is repeated in the last column.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    numbers = [f"{column}{end}" for column in COLUMNS for end in ("", "_half_width")]
+    writer.writerow(["method", "origin", "notes", *numbers, "caption"])
+    caption = " ".join(table.caption)
+    for row in table.rows:
+        values = [value for cell in row.cells for value in (cell.mean, cell.half_width)]
+        texts = ["" if value is None else repr(value) for value in values]
+        origin = "published" if row.published else "measured"
+        notes = "; ".join(row.notes)
+        name, notes, about = (_spreadsheet(text) for text in (row.name, notes, caption))
+        writer.writerow([name, origin, notes, *texts, about])
+    return buffer.getvalue()
+
+
+RENDERERS: dict[str, Callable[[Table], str]] = {
+    "terminal": render_terminal,
+    "markdown": render_markdown,
+    "latex": render_latex,
+    "csv": render_csv,
+}
+
+
+def _name(row: Row) -> str:
+    return f"{row.name} [{', '.join(row.notes)}]" if row.notes else row.name
+
+
+def _plain(cell: Cell) -> str:
+    if cell.mean is None:
+        return "-"
+    half = "" if cell.half_width is None else f" ± {cell.half_width:.2f}"
+    return f"{cell.mean:.2f}{half}"
+
+
+def _visible(text: str) -> str:
+    """`text` in one line, control characters (terminal escapes among them) shown as �."""
+    return "".join(
+        "�" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
+        for char in text
+    )
+
+
+def _markdown(text: str) -> str:
+    escaped = _visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", escaped)
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(char, char) for char in _visible(text))
+
+
+def _spreadsheet(text: str) -> str:
+    # A spreadsheet runs a cell that begins like a formula.
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,233 @@
+"""The paper's table: a row for each run, Micro P R F1 AP and Macro P R F1 AP over episodes.
+
+Every figure is computed from stored scores and answers. F1 is the harmonic mean of each episode's
+precision and recall; means are over episodes (docs/methodology.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.report.published import Published, published_for
+from mlfsic_bench.report.runs import FinishedRun, read_run
+
+COLUMNS: tuple[str, ...] = tuple(
+    f"{average}_{metric}"
+    for average in ("micro", "macro")
+    for metric in ("precision", "recall", "f1", "ap")
+)
+HEADS = ("P", "R", "F1", "AP")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean in per cent and the half width of its 95 % interval; None where there is none."""
+
+    mean: float | None
+    half_width: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: name, notes that stand beside it, cells in the order of COLUMNS, its origin."""
+
+    name: str
+    notes: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    published: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be rendered; `caption` is a list of sentences."""
+
+    caption: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def build_table(
+    folders: Sequence[Path], *, published: bool = False, intervals: bool = True
+) -> Table:
+    """The table of the runs in `folders`, in that order.
+
+    Raises BenchError for runs on different splits or episodes, for a run named twice, and when
+    `published` rows are asked for a split the literature has no table for.
+    """
+    runs = [read_run(folder) for folder in folders]
+    _check_same(runs)
+    literature = _literature(runs[0]) if published else None
+    names = _names(runs)
+    backbones = {run.record.features.backbone for run in runs if run.record.features}
+    rows = [
+        _row(run, name, intervals, len(backbones) > 1)
+        for run, name in zip(runs, names, strict=True)
+    ]
+    if literature:
+        rows += [_published_row(literature, i) for i in range(len(literature.rows))]
+    return Table(tuple(_caption(runs, literature, intervals)), tuple(rows))
+
+
+def chance_level(run: FinishedRun) -> tuple[float, float]:
+    """(micro-AP, macro-AP) expected of a random ranking of these queries, as fractions."""
+    from mlfsic_bench.metrics.average_precision import expected_random_ap
+
+    ap = lru_cache(maxsize=None)(expected_random_ap)
+    targets = run.answers.targets.astype(np.int64)
+    _, queries, labels = targets.shape
+    micro = [ap(int(m), queries * labels) for m in targets.sum(axis=(1, 2)) if m]
+    per_label = [[ap(int(m), queries) for m in row if m] for row in targets.sum(axis=1)]
+    macro = [float(np.mean(row)) for row in per_label if row]
+    return float(np.mean(micro)), float(np.mean(macro))
+
+
+def _check_same(runs: Sequence[FinishedRun]) -> None:
+    if not runs:
+        raise BenchError(
+            "a table needs a run",
+            expected="at least one folder that mlfsic-bench run wrote",
+            found="none",
+            remedy="name the runs' folders",
+        )
+    first, seen = runs[0], set[str]()
+    for run in runs:
+        for kind, a, b in (
+            ("split", first.record.split, run.record.split),
+            ("episodes", first.record.episodes, run.record.episodes),
+        ):
+            if a.hash != b.hash:
+                raise BenchError(
+                    f"{run.folder} was run on other {kind} than {first.folder}",
+                    expected=f"{kind} {a.hash[:12]} ({first.record.split.id})",
+                    found=f"{kind} {b.hash[:12]} ({run.record.split.id})",
+                    remedy="make a table for each; numbers from different ones can't be compared",
+                )
+        if run.record.key in seen:
+            raise BenchError(
+                f"{run.folder} is the same run as one named before",
+                expected="each run once",
+                found=f"key {run.record.key[:12]} twice",
+                remedy="name it once",
+            )
+        seen.add(run.record.key)
+    counts = {run.record.episodes.count for run in runs}
+    if len(counts) > 1:
+        raise BenchError(
+            "the runs differ in the number of episodes",
+            expected="the same episodes in every run",
+            found=f"runs on the first {', '.join(str(n) for n in sorted(counts))} episodes",
+            remedy="run the same number of episodes, or make a table for each",
+        )
+
+
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
+    """Method names; where one stands twice, with what tells its runs apart."""
+    names = [run.record.method.name for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({_distinction(run, runs)})"
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _distinction(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
+    same = [other for other in runs if other.record.method.name == run.record.method.name]
+    told = {id(other): _traits(other) for other in same}
+    differing = [
+        name
+        for name in dict.fromkeys(name for traits in told.values() for name in traits)
+        if len({traits.get(name, "") for traits in told.values()}) > 1
+    ]
+    own = told[id(run)]
+    return ", ".join(f"{name}={own.get(name, '-')}" for name in differing) or run.record.key[:8]
+
+
+def _traits(run: FinishedRun) -> dict[str, str]:
+    record = run.record
+    traits = {"preset": str(record.method.preset), "seed": str(record.method.seed)}
+    traits |= {name: str(value) for name, value in record.method.parameters.items()}
+    if record.features:
+        traits |= {"backbone": record.features.backbone, "features": record.features.mode}
+        traits["weights"] = record.features.weights_hash[:8]
+    traits["words"] = record.words.name if record.words else "none"
+    return traits
+
+
+def _row(run: FinishedRun, name: str, intervals: bool, name_backbone: bool) -> Row:
+    from mlfsic_bench.metrics.intervals import t_interval
+
+    values = run.values(COLUMNS)
+    cells = []
+    for column in COLUMNS:
+        mean, half = t_interval(values[column])
+        cells.append(Cell(_per_cent(mean), _per_cent(half) if intervals else None))
+    episodes = run.record.episodes
+    notes = ["subset"] if run.record.split.subset else []
+    if episodes.count < episodes.total:
+        notes.append(f"first {episodes.count} of {episodes.total} episodes")
+    if name_backbone and run.record.features:
+        notes.append(run.record.features.backbone)
+    return Row(name, tuple(notes), tuple(cells), False)
+
+
+def _published_row(table: Published, index: int) -> Row:
+    row = table.rows[index]
+    values: dict[str, float] = {str(name): value for name, value in row.values.items()}
+    cells = tuple(Cell(values.get(column), None) for column in COLUMNS)
+    return Row(row.name, ("published", row.backbone), cells, True)
+
+
+def _per_cent(value: float) -> float | None:
+    return None if np.isnan(value) else 100.0 * float(value)
+
+
+def _literature(run: FinishedRun) -> Published:
+    split_id = run.record.split.id
+    table = published_for(split_id)
+    if table is None:
+        raise BenchError(
+            f"there are no published numbers for split {split_id!r}",
+            expected="a split with the labels of the paper's COCO or VOC experiments",
+            found=split_id,
+            remedy="leave --published out",
+        )
+    return table
+
+
+def _caption(
+    runs: Sequence[FinishedRun], literature: Published | None, intervals: bool
+) -> list[str]:
+    record = runs[0].record
+    episodes = record.episodes
+    backbones = sorted({r.record.features.backbone for r in runs if r.record.features})
+    words = sorted({r.record.words.name for r in runs if r.record.words})
+    micro, macro = chance_level(runs[0])
+    lines = [
+        f"Split {record.split.id} ({record.split.hash[:12]}), novel part: "
+        f"{len(runs[0].scores.meta.labels)} labels; protocol {episodes.protocol}; "
+        f"{episodes.count} episodes ({episodes.hash[:12]}).",
+        f"Backbone: {', '.join(backbones) or 'none'}; words: {', '.join(words) or 'none'}.",
+        "Means over episodes in per cent; F1 from each episode's own P and R.",
+    ]
+    if intervals:
+        lines.append("± is the half width of a 95 % Student-t interval over episodes.")
+    lines.append(
+        f"Chance (random ranking): micro-AP {100 * micro:.2f}, macro-AP {100 * macro:.2f}."
+    )
+    if record.split.subset:
+        lines.append("SUBSET: made on part of the split's images; not comparable to full runs.")
+    if episodes.count < episodes.total:
+        lines.append(f"Only the first {episodes.count} of {episodes.total} episodes were run.")
+    if literature:
+        source = literature.source
+        lines.append(
+            f"Rows marked `published` are copied from {source.venue} {source.year}, Table "
+            f"{literature.table} ({source.authors.split(',')[0]} et al.), on {literature.dataset}: "
+            "other episodes, and other images or backbone unless said otherwise; not comparable "
+            "as they stand."
+        )
+    return lines
