@@ -25,6 +25,7 @@ from torch.nn import functional
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.data.scenes_labels import ATTRIBUTES
 from mlfsic_bench.features import scenes_backbone as small
+from mlfsic_bench.features.weights import initialised
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
@@ -55,7 +56,7 @@ def train(count: int, epochs: int, batch: int, lr: float) -> nn.Sequential:
     """The trained network; prints the loss as it goes."""
     pixels, targets = training_data(count)
     x_all, y_all = torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(targets)
-    net = small.initialised(small.network, small.NAME).to(memory_format=torch.channels_last)
+    net = initialised(small.network, small.NAME).to(memory_format=torch.channels_last)
     head = nn.Conv2d(small.CHANNELS, targets.shape[1], 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)  # type: ignore[arg-type]

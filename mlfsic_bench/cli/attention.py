@@ -1,0 +1,50 @@
+"""`mlfsic-bench attention`: a picture of what a run's attention looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("attention")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
+@click.option("--episode", default=0, show_default=True, help="Which novel episode's support.")
+@click.option("--labels", metavar="A,B", help="Only these labels (default: all of the episode).")
+@click.option("--images", default=6, show_default=True, type=click.IntRange(1), help="At most.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("attention.png"), show_default=True
+)
+@click.option("--method", metavar="SPEC", help="path/to/file.py:Class, when the run's method is.")
+@click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie.")
+@click.option("--words", type=click.Path(path_type=Path), help="The run's label vectors.")
+@click.option("--weights", metavar="W", help="The backbone's weights, when they are a file.")
+@click.option("--episodes-file", type=click.Path(path_type=Path), help="The run's episode file.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Where extracted features are kept.")
+def attention(
+    folder: Path,
+    episode: int,
+    labels: str | None,
+    images: int,
+    out: Path,
+    **where: object,
+) -> None:
+    """Draw the attention of RUN over the support images of one novel episode.
+
+    Every panel shows the scores before the softmax, summed over heads (Figure 4 of the paper), from
+    dark (the panel's lowest) to bright (its highest), with the object's outline where known.
+    """
+    from mlfsic_bench.report.attention_run import draw_attention
+    from mlfsic_bench.report.reopen import Whereabouts
+
+    names = tuple(name.strip() for name in labels.split(",")) if labels else ()
+    line = draw_attention(
+        folder,
+        Whereabouts(**where),  # type: ignore[arg-type]
+        out,
+        episode=episode,
+        labels=names,
+        images=images,
+    )
+    click.echo(line)

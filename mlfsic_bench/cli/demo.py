@@ -1,0 +1,37 @@
+"""`mlfsic-bench demo`: from nothing to a table and a picture, without a download."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("demo")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Where runs, features, table and picture go.",
+)
+def demo(out: Path) -> None:
+    """Run every method on the embedded data set `scenes` and print the table.
+
+    Takes some minutes on two CPU cores. Run again, it goes on where it stopped, or says that all is
+    done.
+    """
+    from mlfsic_bench.harness.demo import run_demo
+    from mlfsic_bench.report.render import render_terminal
+    from mlfsic_bench.report.table import build_table
+
+    try:
+        result = run_demo(out, log=lambda line: click.echo(line, err=True))
+    except KeyboardInterrupt:
+        click.echo("cancelled; the same command resumes the demo", err=True)
+        sys.exit(130)
+    click.echo(render_terminal(build_table(result.runs)), nl=False)
+    click.echo(f"\ntable:   {result.table}")
+    click.echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
+    click.echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")

@@ -1,0 +1,47 @@
+"""From a run's folder to its attention picture on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlfsic_bench.files import write_bytes
+from mlfsic_bench.report.attention_picture import draw, hits, strips_of
+from mlfsic_bench.report.reopen import Whereabouts, reopen
+
+
+def draw_attention(
+    folder: Path,
+    where: Whereabouts,
+    out: Path,
+    *,
+    episode: int = 0,
+    labels: tuple[str, ...] = (),
+    images: int = 6,
+) -> str:
+    """Write the picture of one novel episode of the run in `folder` to `out`; a sentence on it.
+
+    At most `images` support images are drawn, those with most labels. Where objects are known the
+    sentence says how often the highest cell lies on the object, over the whole support. Raises
+    BenchError when the run can't be opened again (`reopen`) or has no attention.
+    """
+    from mlfsic_bench.data.registry import open_dataset
+
+    run = reopen(folder, where)
+    method, support = run.episode(episode)
+    dataset = open_dataset(run.inputs.split.dataset, where.data_root)
+    strips = strips_of(method, support, dataset, labels)
+    shown = strips[:images]
+    outlined = any(panel.outline is not None for strip in shown for panel in strip.panels)
+    title = (
+        f"{method.name} on {run.inputs.split.id}, support of novel episode {episode}\n"
+        "bright: high attention score, summed over heads"
+        + ("; white line: the object" if outlined else "")
+    )
+    write_bytes(out, draw(shown, title))
+    found, total, chance = hits(strips)
+    if not total:
+        return f"wrote {out}"
+    return (
+        f"wrote {out}; the highest cell lies on the object in {found} of {total} maps "
+        f"(by chance: {chance:.1f})"
+    )

@@ -1,0 +1,127 @@
+"""A run's method, sources and episodes, opened again from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.inputs import Inputs, open_inputs
+from mlfsic_bench.harness.plan import RunPlan, differences, identity, run_key
+from mlfsic_bench.harness.record import Record, read_record
+from mlfsic_bench.harness.resume import METHOD
+
+if TYPE_CHECKING:
+    from mlfsic_bench.methods.contract import Method, Support
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """What a record does not hold because no score depends on it: where things lie.
+
+    Each is as in `RunPlan`; None takes the name in the record (and, for data, MLFSIC_DATA).
+    """
+
+    method: str | None = None
+    split: str | None = None
+    data_root: Path | None = None
+    words: Path | None = None
+    weights: str | None = None
+    episodes_file: Path | None = None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReopenedRun:
+    """A run's folder, its record, and its inputs as they were when it ran."""
+
+    folder: Path
+    record: Record
+    inputs: Inputs
+
+    def episode(self, index: int) -> tuple[Method, Support]:
+        """The method as it was after `fit`, and the support set of novel episode `index`.
+
+        Only the features of that support set are made. Raises BenchError for an episode the run
+        did not have, and for a run without a saved method.
+        """
+        from mlfsic_bench.harness.fit import fitted_method
+        from mlfsic_bench.harness.parts import PartView
+
+        inputs = self.inputs
+        if not 0 <= index < inputs.count:
+            raise BenchError(
+                f"the run in {self.folder} has no episode {index}",
+                expected=f"a number from 0 to {inputs.count - 1}",
+                found=str(index),
+                remedy="correct --episode",
+            )
+        if not (self.folder / METHOD).exists():
+            raise BenchError(
+                f"the run in {self.folder} has no saved method",
+                expected=f"a file {METHOD} in the run's folder",
+                found=f"status {self.record.status}, no {METHOD}",
+                remedy="run the same command again to finish it",
+            )
+        episode = inputs.episodes.episodes[index]
+        method, source = fitted_method(
+            inputs, episode.support, self.folder, self.record.key, lambda line: None
+        )
+        view = PartView(
+            inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
+        )
+        return method, view.support(index, episode)
+
+
+def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
+    """The run in `folder`, with the inputs its record names.
+
+    Raises BenchError when what is found under those names is not what the run had: the key made of
+    all hashes must be the record's.
+    """
+    record = read_record(folder)
+    subset = record.subset or {}
+    features = record.features
+    if features is None:
+        raise BenchError(
+            f"the run in {folder} had no features",
+            expected="a run with a backbone",
+            found="a record without features",
+            remedy="name another run",
+        )
+    card = record.method
+    plan = RunPlan(
+        method=where.method or card.name,
+        split=where.split or record.split.id,
+        backbone=features.backbone,
+        weights=where.weights or features.weights,
+        data_root=where.data_root,
+        words=where.words,
+        available_only=bool(subset.get("available_only", False)),
+        min_pool=subset.get("min_pool"),
+        settings={name: _text(value) for name, value in card.parameters.items()},
+        seed=card.seed,
+        episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
+        episodes_file=where.episodes_file,
+        features=features.mode,  # type: ignore[arg-type]
+        device="cpu",
+        cache=where.cache,
+    )
+    inputs = open_inputs(plan)
+    found = identity(inputs)
+    if run_key(found) != record.key:
+        raise BenchError(
+            f"what the run in {folder} was made with is not what is here now",
+            expected=f"the inputs of the run with key {record.key[:12]}",
+            found="; ".join(differences(record.identity, found)),
+            remedy="name the run's own files (--split, --data-root, --words, --weights, ...)",
+        )
+    return ReopenedRun(folder, record, inputs)
+
+
+def _text(value: object) -> str:
+    # As `--set name=value` would have said it.
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(item) for item in value)
+    return str(value)
