@@ -142,6 +142,6 @@ def _header(name: str, text: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
         dtype = np.dtype(descr)
     except TypeError as error:
         raise ValueError(f"member {name!r} has the unknown type {descr!r}") from error
-    if dtype.kind not in "fbiuU" or dtype.itemsize == 0 or descr[0] not in "<|":
+    if dtype.kind not in "fbiuUS" or dtype.itemsize == 0 or descr[0] not in "<|":
         raise ValueError(f"member {name!r} has the type {descr!r}; objects are never read")
     return shape, dtype

@@ -21,12 +21,16 @@ FRAMES = 3
 
 @contextmanager
 def plugin_call(method: str, stage: str) -> Iterator[None]:
-    """Turn any exception in the block into a BenchError naming the method and the stage."""
+    """Turn any exception in the block into a BenchError naming the method and the stage.
+
+    That a method calls `exit` is an error too: it would end the run as if all were well. Ctrl-C
+    goes through.
+    """
     try:
         yield
     except BenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BenchError(
             f"the method {method!r} failed {stage}",
             expected="no exception",
@@ -50,7 +54,7 @@ def adapt_all(method: Method, supports: list[Support], first: int) -> list[Label
         with plugin_call(method.name, f"while adapting to episodes {first} to {last}"):
             labellers = method.adapt_all(supports)
     except BenchError as error:
-        if isinstance(error.__cause__, Exception):
+        if isinstance(error.__cause__, (Exception, SystemExit)):
             # Which of them was it? The contract lets every episode be adapted alone.
             for index, support in enumerate(supports, first):
                 with plugin_call(method.name, f"while adapting to episode {index}"):

@@ -54,7 +54,7 @@ class Unseeded(Method):
     name = "unseeded"
 
     def adapt(self, support):
-        p = prototypes(support) * (1 + 1e-6 * np.random.default_rng().random())
+        p = prototypes(support) * (1 + 5e-5 * np.random.default_rng().random())
         return lambda query: query.pooled() @ p.T
 
 
