@@ -1,0 +1,113 @@
+"""CPU and GPU agree: features, every method's scores, one training step. Needs a CUDA device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mlfsic_bench.data.scenes import Scenes
+from mlfsic_bench.features.backbones import build_backbone
+from mlfsic_bench.features.extract import extract
+from mlfsic_bench.features.manifest import manifest_of
+from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+from mlfsic_bench.features.store import FeatureStore
+from mlfsic_bench.harness.parts import PartView, endless_episodes
+from mlfsic_bench.harness.plan import RunPlan
+from mlfsic_bench.harness.run import run_method
+from mlfsic_bench.harness.scores import read_scores
+from mlfsic_bench.methods.contract import FitContext
+from mlfsic_bench.methods.discovery import find_method, make_method, method_names
+from mlfsic_bench.splits.resolve import resolve_split
+from mlfsic_bench.words.load import load_words
+
+GPU = "cuda"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+SPLIT = "scenes-12-6-6-v1"
+
+
+@pytest.fixture(scope="module")
+def split():
+    return resolve_split(SPLIT, data_root=None)
+
+
+@pytest.fixture(scope="module")
+def store(split, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Features of the first training episode and the first two novel ones, made on the CPU."""
+    episodes = [endless_episodes(split.base, split.hash, 0)(0)]
+    episodes += [endless_episodes(split.novel, split.hash, 0)(i) for i in range(2)]
+    ids = sorted({i for e in episodes for i in (*e.support, *e.query)})
+    folder = tmp_path_factory.mktemp("features")
+    return extract(Scenes(), ids, build_backbone("scenes-small"), folder, device="cpu")
+
+
+def view(split, part: str, source) -> PartView:
+    words = load_words("scenes", [label for p in split.parts.values() for label in p.labels])
+    return PartView(split.parts[part], "novel", split.hash, 0, source, words)
+
+
+def test_extraction_agrees(store: FeatureStore, tmp_path: Path) -> None:
+    backbone = build_backbone("scenes-small")
+    other = extract(Scenes(), store.ids[:20], backbone, tmp_path, device=GPU)
+    assert manifest_of(Scenes(), backbone, "fp32") == store.manifest
+    a, b = store.gather_pooled(other.ids), other.gather_pooled(other.ids)
+    assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()))
+
+
+def test_live_features_lie_on_the_gpu_and_agree(store: FeatureStore) -> None:
+    live = LiveFeatures(build_backbone("scenes-small"), Scenes(), torch.device(GPU))
+    maps = live.local(store.ids[:8])
+    assert maps.device.type == torch.device(GPU).type
+    stored = store.gather_local(store.ids[:8])
+    assert torch.allclose(maps.cpu(), stored, rtol=5e-3, atol=5e-3 * float(stored.abs().max()))
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_scores_of_the_same_state_agree(name: str, split, store: FeatureStore) -> None:
+    settings = find_method(name).check_settings
+    answers = []
+    state = None
+    for device in ("cpu", GPU):
+        source = StoredFeatures(store, torch.device(device))
+        method = make_method(name, settings, None)
+        if state is None and method.trains:
+            base = view(split, "base", source).training_part(
+                lambda i: endless_episodes(split.base, split.hash, 0)(0), None
+            )
+            method.fit(base, None, FitContext(seed=1))
+        state = method.state() if state is None else state
+        fresh = make_method(name, settings, None)
+        fresh.load_state({key: value.cpu() for key, value in state.items()})
+        novel = view(split, "novel", source)
+        episodes = [endless_episodes(split.novel, split.hash, 0)(i) for i in range(2)]
+        labellers = fresh.adapt_all([novel.support(i, e) for i, e in enumerate(episodes)])
+        scored = [label(novel.query(e)) for label, e in zip(labellers, episodes, strict=True)]
+        answers.append(torch.stack([s.detach().cpu() for s in scored]))
+    largest = float(answers[0].abs().max())
+    assert torch.allclose(answers[0], answers[1], rtol=1e-3, atol=1e-3 * largest)
+
+
+@pytest.mark.parametrize("name", ["protonet", "word-guided-attention"])
+def test_a_run_on_the_gpu_has_the_key_of_a_run_on_the_cpu(name: str, tmp_path: Path) -> None:
+    folders = [
+        run_method(
+            RunPlan(
+                method=name,
+                split=SPLIT,
+                backbone="scenes-small",
+                settings=dict(find_method(name).check_settings),
+                episodes=4,
+                device=device,
+                cache=tmp_path / "cache",
+                out=tmp_path / device,
+            )
+        )
+        for device in ("cpu", GPU)
+    ]
+    cpu, gpu = (read_scores(folder / "scores.npz") for folder in folders)
+    assert cpu.meta == gpu.meta
+    if name == "protonet":  # nothing is trained, so nothing can drift
+        largest = float(np.abs(cpu.scores).max())
+        assert np.allclose(cpu.scores, gpu.scores, rtol=1e-3, atol=1e-3 * largest)
