@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mlfsic_bench.errors import BenchError
 
@@ -31,6 +31,13 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
                 return _to_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pixels = -1
+    except UnidentifiedImageError as error:  # its text is the address of a stream
+        raise BenchError(
+            f"the image {name} cannot be decoded",
+            expected="a whole JPEG or PNG file",
+            found=f"{len(data)} bytes that do not begin as one",
+            remedy="fetch the file again",
+        ) from error
     except Exception as error:  # Pillow's plugins raise whatever their parsing runs into
         raise BenchError(
             f"the image {name} cannot be decoded",

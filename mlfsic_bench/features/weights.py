@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +38,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             expected="an existing file, or one of the names: default, imagenet, none",
             found="nothing at that path",
             remedy="check --weights",
+        ) from error
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to read the file without `weights_only`, which would run it
+        raise BenchError(
+            f"{path} is not a readable weight file",
+            expected="a state dict: named tensors and nothing else",
+            found="pickled objects, or damage; nothing of it was loaded",
+            remedy=remedy,
         ) from error
     except Exception as error:  # a damaged file can fail in any of torch's readers
         raise BenchError(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FRAMES = 3
 
 
+class MethodFailedError(BenchError):
+    """A method's own code raised; errors of ours that pass through it are not of this kind."""
+
+
 @contextmanager
 def plugin_call(method: str, stage: str) -> Iterator[None]:
     """Turn any exception in the block into a BenchError naming the method and the stage.
@@ -31,7 +35,7 @@ def plugin_call(method: str, stage: str) -> Iterator[None]:
     except BenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise BenchError(
+        raise MethodFailedError(
             f"the method {method!r} failed {stage}",
             expected="no exception",
             found=f"{type(error).__name__}: {error}\n{_last_frames(error)}",
@@ -53,12 +57,11 @@ def adapt_all(method: Method, supports: list[Support], first: int) -> list[Label
     try:
         with plugin_call(method.name, f"while adapting to episodes {first} to {last}"):
             labellers = method.adapt_all(supports)
-    except BenchError as error:
-        if isinstance(error.__cause__, (Exception, SystemExit)):
-            # Which of them was it? The contract lets every episode be adapted alone.
-            for index, support in enumerate(supports, first):
-                with plugin_call(method.name, f"while adapting to episode {index}"):
-                    method.adapt(support)
+    except MethodFailedError:
+        # Which of them was it? The contract lets every episode be adapted alone.
+        for index, support in enumerate(supports, first):
+            with plugin_call(method.name, f"while adapting to episode {index}"):
+                method.adapt(support)
         raise
     if not isinstance(labellers, list) or len(labellers) != len(supports):
         found = f"{len(labellers)}" if isinstance(labellers, list) else type(labellers).__name__
@@ -88,6 +91,7 @@ def score(
     array = scores.detach().to("cpu", torch.float32).numpy()
     finite = np.isfinite(array)
     if not finite.all():
+        _refuse_bad_features(query, episode)
         found = f"{int((~finite).sum())} of {array.size} are NaN or infinite"
         raise _wrong(method, where, "one finite float32 number per query image and label", found)
     if decisions is None:
@@ -107,6 +111,29 @@ def _check(
     right = value.is_floating_point() if floating else value.dtype == torch.bool
     if not right or tuple(value.shape) != shape:
         raise _wrong(method, where, expected, f"{value.dtype} with shape {list(value.shape)}")
+
+
+def _refuse_bad_features(query: Images, episode: int) -> None:
+    """BenchError when it is the features that are not finite: then the method is not to blame.
+
+    Stored features were checked when they were stored; those of a live backbone are only here.
+    """
+    import torch
+
+    from mlfsic_bench.features.sources import LiveFeatures
+
+    if not isinstance(query.source, LiveFeatures):
+        return
+    with torch.no_grad():
+        finite = torch.isfinite(query.pooled()).all(1).tolist()
+    bad = [name for name, sound in zip(query.ids, finite, strict=True) if not sound]
+    if bad:
+        raise BenchError(
+            f"the backbone's features of the query images of episode {episode} are not finite",
+            expected="finite features of every image",
+            found=f"NaN or infinity for {len(bad)} of {len(query)} images, such as {bad[0]}",
+            remedy="check the weights; after end-to-end training, lower the learning rate",
+        )
 
 
 def _wrong(method: str, where: str, expected: str, found: str) -> BenchError:

@@ -111,7 +111,7 @@ def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> M
         return method(params)
     except BenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BenchError(
             f"the method {method.name!r} can't be made",
             expected=f"{method.__name__}(params) to return an instance",
@@ -248,5 +248,6 @@ def _where(error: BaseException, path: Path | None = None) -> str:
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return f" at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if path is None or frame.filename == str(path)]
+    # frozen frames, such as that of `exit`, have no line to show
+    own = [f for f in frames if (f.filename == str(path) if path else f.filename[:1] != "<")]
     return f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""

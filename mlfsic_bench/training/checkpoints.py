@@ -35,7 +35,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             found="nothing at that path",
             remedy="check the path",
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to read the file without `weights_only`, which would run it
+        found = "pickled objects, or damage; nothing of it was loaded"
+        raise _unreadable(path, found) from error
+    except Exception as error:  # a damaged file can fail in any of torch's readers
         reason = str(error).split("\n")[0] or "the file ends too early"
         raise _unreadable(path, f"{type(error).__name__}: {reason}") from error
     if not isinstance(content, dict):

@@ -1,0 +1,96 @@
+"""Tables of folders that are no runs, or not comparable ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+
+from mlfsic_bench.hashing import hash_file
+from tests.bad_input.cases import as_file, case
+from tests.bad_input.feature_cases import Payload
+from tests.fakes.world import fake_run, fake_split
+
+
+@case("a table of a folder that is no run", "empty/record.json")
+def _no_run(folder, monkeypatch):
+    (folder / "empty").mkdir()
+    return ["table", "empty"]
+
+
+@case("a table of a folder that is not there", "nowhere/record.json")
+def _nowhere(folder, monkeypatch):
+    return ["table", "nowhere"]
+
+
+@case("a table of runs on different splits", "b was run on other split than a")
+def _splits(folder, monkeypatch):
+    fake_run(folder / "a")
+    fake_run(folder / "b", split=fake_split(base=30))
+    return ["table", "a", "b"]
+
+
+@case("a table of different numbers of episodes", "number of episodes")
+def _counts(folder, monkeypatch):
+    fake_run(folder / "a")
+    fake_run(folder / "b", count=20)
+    return ["table", "a", "b"]
+
+
+@case("a table of one run twice", "b is the same run")
+def _twice(folder, monkeypatch):
+    fake_run(folder / "a")
+    fake_run(folder / "b")
+    return ["table", "a", "b"]
+
+
+@case("a table of changed scores", "scores.npz", "SHA-256")
+def _changed(folder, monkeypatch):
+    path = fake_run(folder / "a") / "scores.npz"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    return ["table", "a"]
+
+
+@case("a table of scores that are a malicious pickle", "scores.npz", "objects are never read")
+def _pickle(folder, monkeypatch):
+    path = fake_run(folder / "a") / "scores.npz"
+    stream = io.BytesIO()
+    np.save(stream, np.array([Payload()], object), allow_pickle=True)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["scores.npy"] = stream.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    record = json.loads((folder / "a/record.json").read_text())
+    record["outputs"]["scores.npz"] = hash_file(path)  # whoever tampers can do this as well
+    as_file(folder / "a/record.json", record)
+    return ["table", "a"]
+
+
+@case("a table of a run without answers", "answers.npz", "no such file")
+def _no_answers(folder, monkeypatch):
+    (fake_run(folder / "a") / "answers.npz").unlink()
+    return ["table", "a"]
+
+
+@case("a table of a record with an unknown key", "a/record.json", "'statuss'", "'status'")
+def _key(folder, monkeypatch):
+    path = fake_run(folder / "a") / "record.json"
+    as_file(path, json.loads(path.read_text()) | {"statuss": "success"})
+    return ["table", "a"]
+
+
+@case("a table written onto a folder", "cannot write", "folder.md")
+def _onto_folder(folder, monkeypatch):
+    fake_run(folder / "a")
+    (folder / "folder.md").mkdir()
+    return ["table", "a", "--out", "folder.md"]
+
+
+@case("a table beside published figures that are none", "fake-4-3-3-v1")
+def _published(folder, monkeypatch):
+    fake_run(folder / "a")
+    return ["table", "a", "--published"]
