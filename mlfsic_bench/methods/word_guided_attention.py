@@ -19,7 +19,12 @@ from mlfsic_bench.methods.contract import (
     Support,
     TrainingPart,
 )
-from mlfsic_bench.methods.word_guided_loss import cmw_loss, episode_loss, features
+from mlfsic_bench.methods.word_guided_loss import (
+    cmw_loss,
+    episode_loss,
+    features,
+    sorted_support,
+)
 from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
 from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
 from mlfsic_bench.methods.word_guided_table import prototypes_of_all, shares_labels
@@ -152,8 +157,9 @@ class WordGuidedAttentionMethod(Method):
         if self.params.fine_tune_epochs:
             model = self._fine_tuned(model, support, words)
         with torch.no_grad():
-            f_loc, f_glo = features(support.images, model.reads_local)
-            prototypes = model.prototypes(f_loc, f_glo, support.targets, words)
+            images, targets = sorted_support(support)
+            f_loc, f_glo = features(images, model.reads_local)
+            prototypes = model.prototypes(f_loc, f_glo, targets, words)
         return WordGuidedLabeller(model, prototypes)
 
     def adapt_all(self, supports: Sequence[Support]) -> list[Labeller]:

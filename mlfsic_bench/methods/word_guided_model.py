@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mlfsic_bench.methods.attention_pool import Slots, pool_joint, pool_pairs, slot_scores
+from mlfsic_bench.methods.attention_pool import Pairs, pair_scores, pool_joint, pool_pairs
 from mlfsic_bench.methods.scoring import dropout, score
 
 if TYPE_CHECKING:
@@ -107,16 +107,14 @@ class WordGuidedAttention(nn.Module):
         else:
             maps = self.maps(f_loc, f_glo, generator)
             rows, _ = self.rows(w_hat)
-            slots = Slots.of(targets, maps.dtype)
+            pairs = Pairs.of(targets, maps.dtype)
             if self.params.aggregation == "joint":
-                p = self.mlp(self.values(pool_joint(rows, maps, slots)), generator)
+                p = self.mlp(self.values(pool_joint(rows, maps, pairs)), generator)
             else:
-                each = self.mlp(self.values(pool_pairs(rows, maps, slots)[0]), generator)
-                image, label = (targets > 0).nonzero(as_tuple=True)
+                each = self.mlp(self.values(pool_pairs(rows, maps, pairs)[0]), generator)
                 s = self.score(self.f_hat(f_glo), w_hat)
-                weight = s.masked_fill(targets <= 0, -torch.inf).softmax(0)
-                weighted = each * weight[image, label][:, None]
-                p = torch.zeros_like(w_hat).index_add(0, label, weighted)
+                weight = s.masked_fill(targets <= 0, -torch.inf).softmax(0)[targets > 0]
+                p = pairs.sum_by_label(each * weight[:, None])
         carried = (targets > 0).any(0)
         return torch.where(carried[:, None], p, w_hat)
 
@@ -141,9 +139,8 @@ class WordGuidedAttention(nn.Module):
         in a softmax and matters only where scores themselves are looked at.
         """
         x = self.norm_attention(w_hat) if self.params.layer_norm else w_hat
-        q = torch.einsum("hdj,cj->chd", self.Q, x)
-        if self.b_Q is not None:
-            q = q + self.b_Q
+        b_Q = None if self.b_Q is None else self.b_Q.flatten()
+        q = functional.linear(x, self.Q.flatten(0, 1), b_Q).view(-1, *self.Q.shape[:2])
         q = q / math.sqrt(self.params.d_a)
         rows = torch.einsum("chd,hdj->chj", q, self.K)
         constant = torch.zeros_like(q[..., 0]) if self.b_K is None else (q * self.b_K).sum(-1)
@@ -190,8 +187,8 @@ class WordGuidedAttention(nn.Module):
             return self._cosines(self._project(self._locations(f_loc, f_glo)), w_hat)
         maps = self.maps(f_loc, f_glo, None)
         rows, constant = self.rows(w_hat)
-        slots = Slots.of(torch.ones(len(maps), 1, device=maps.device), maps.dtype)
-        return slot_scores(rows, maps, slots)[:, 0] + constant[0, :, None]
+        pairs = Pairs.of(torch.ones(len(maps), 1, device=maps.device), maps.dtype)
+        return pair_scores(rows, maps, pairs) + constant[0, :, None]
 
     def _locations(self, f_loc: Tensor | None, f_glo: Tensor) -> Tensor:
         if not self.reads_local:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mlfsic_bench.methods.attention_pool import Slots, pool_pairs
+from mlfsic_bench.methods.attention_pool import Pairs, pool_pairs
 from mlfsic_bench.methods.contract import Images
 from mlfsic_bench.methods.word_guided_loss import features
 
@@ -94,7 +94,7 @@ def pair_table(
     w_hat = model.w_hat(w)
     rows, _ = model.rows(w_hat)
     joint = model.params.aggregation == "joint"
-    # Images with equally many labels stand together: the slots of a batch are then nearly full.
+    # Images with equally many labels stand together: a batch then has few runs (see Pairs).
     order = np.argsort(union.sum(1), kind="stable")
     values, weights = [], []
     for start in range(0, len(order), IMAGES_AT_ONCE):
@@ -103,7 +103,7 @@ def pair_table(
         f_loc, f_glo = features(images, model.reads_local)
         targets = torch.as_tensor(union[batch], device=f_glo.device)
         maps = model.maps(f_loc, f_glo, None)
-        pooled, lse = pool_pairs(rows, maps, Slots.of(targets, maps.dtype))
+        pooled, lse = pool_pairs(rows, maps, Pairs.of(targets, maps.dtype))
         value = model.values(pooled)
         if joint:
             values.append(value)

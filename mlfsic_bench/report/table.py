@@ -102,7 +102,7 @@ def _check_same(runs: Sequence[FinishedRun]) -> None:
         ):
             if a.hash != b.hash:
                 raise BenchError(
-                    f"{run.folder} was run on other {kind} than {first.folder}",
+                    f"{run.folder} was not run on the {kind} of {first.folder}",
                     expected=f"{kind} {a.hash[:12]} ({first.record.split.id})",
                     found=f"{kind} {b.hash[:12]} ({run.record.split.id})",
                     remedy="make a table for each; numbers from different ones can't be compared",

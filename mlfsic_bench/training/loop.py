@@ -71,7 +71,7 @@ def train_episodic(
     Afterwards the state is that of the last step; the caller chooses between it and `best`.
     """
     parameters = list(parameters)
-    optimiser = torch.optim.Adam(parameters, lr=learning_rate(0))
+    optimiser = torch.optim.Adam(parameters, lr=learning_rate(0), fused=True)
     seconds = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
     trained = Trained()
     step, loss_sum, loss_count = 0, 0.0, 0

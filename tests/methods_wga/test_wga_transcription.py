@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlfsic_bench.methods.word_guided_loss import episode_loss
+from mlfsic_bench.methods import attention_pool
+from mlfsic_bench.methods.word_guided_loss import episode_loss, sorted_support
 from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
 from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
 from tests.fakes.naive_word_guided import naive_loss, naive_prototypes
@@ -93,6 +94,40 @@ def test_prototypes_agree_where_labels_are_missing_and_images_carry_none(setting
     found = model.prototypes(maps, glo, targets, support.words)
     assert relative(found, expected) < 1e-10
     assert torch.equal(found[2], model.w_hat(support.words)[2])
+
+
+@pytest.mark.parametrize("settings", [{}, {"aggregation": "per_image"}], ids=["joint", "each"])
+def test_sums_in_any_order_are_avoided_where_a_device_would_take_any(settings, monkeypatch):
+    model = make(settings)
+    source = FakeSource(dtype=torch.float64, grid=(1, 2))
+    episode = fake_episode(source, 5, queries=1)
+    expected = torch.autograd.grad(naive_loss(model, episode), list(model.parameters()))
+    monkeypatch.setattr(attention_pool, "adds_in_order", lambda index: False)
+    episode_loss(model, episode, None).backward()
+    for (name, tensor), gradient in zip(model.named_parameters(), expected, strict=True):
+        assert relative(tensor.grad, gradient) < 1e-10, name
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_images_may_come_in_any_order(settings):
+    model = make(settings)
+    support = fake_support(FakeSource(dtype=torch.float64), 4, extra=0.4, images=9)
+    maps, glo, targets = support.images.local(), support.images.pooled(), support.targets
+    expected = model.prototypes(maps, glo, targets, support.words)
+    images, sorted_targets = sorted_support(support)
+    counts = sorted_targets.sum(1)
+    assert torch.equal(counts, targets.sum(1).sort().values)
+    assert not torch.equal(counts, targets.sum(1))
+    found = model.prototypes(images.local(), images.pooled(), sorted_targets, support.words)
+    assert relative(found, expected) < 1e-10
+
+
+def test_pairs_are_runs_of_images_with_equally_many_labels():
+    targets = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1]])
+    pairs = attention_pool.Pairs.of(targets, torch.float32)
+    assert pairs.runs == ((2, 1), (1, 0), (2, 2))
+    assert pairs.label.tolist() == [1, 0, 0, 2, 1, 2]
+    assert attention_pool.by_label_count(targets) == [2, 0, 1, 3, 4]
 
 
 def test_scores_far_apart_neither_overflow_nor_vanish():
