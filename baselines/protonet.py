@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mlfsic_bench.methods.contract import Images, Labeller, Method, MethodParams, Support
+from mlfsic_bench.methods.scoring import score
 
 
 class ProtoNetParams(MethodParams):
@@ -68,11 +69,6 @@ class ProtoNet(Method):
         scale, form = self.params.scale, self.params.score
 
         def labeller(query: Images) -> Tensor:
-            cosine = normalize(query.pooled() - centre, dim=1) @ p.T
-            if form == "cosine":
-                return scale * cosine
-            # |a - b|^2 = 2 - 2 cos for unit vectors; rounding may bring it just below 0
-            d = (2 - 2 * cosine).clamp(min=0).sqrt()
-            return scale * (1 - d)
+            return score(query.pooled() - centre, p, scale, form)
 
         return labeller

@@ -83,7 +83,7 @@ class LiveFeatures:
     ) -> None:
         self.device = parse_device(device)
         self.backbone = backbone.to(self.device).requires_grad_(trainable).eval()
-        self.dataset = dataset
+        self._dataset = dataset
         self.trainable = trainable
         self.channels, self.grid = backbone.channels, (backbone.grid[0], backbone.grid[1])
 
@@ -122,4 +122,4 @@ class LiveFeatures:
             load_strictly(self.backbone, state, "the saved state of the backbone")
 
     def _input(self, image_id: str) -> Tensor:
-        return self.backbone.transform(self.dataset.open_image(image_id))
+        return self.backbone.transform(self._dataset.open_image(image_id))

@@ -58,13 +58,15 @@ def discard(folder: Path) -> None:
 def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...]) -> Chunk:
     supports = [view.support(first + i, episode) for i, episode in enumerate(batch)]
     labellers = adapt_all(method, supports, first)
-    scored = [
-        score(method.name, first + i, labeller, view.query(episode), len(view.part.labels))
-        for i, (labeller, episode) in enumerate(zip(labellers, batch, strict=True))
-    ]
-    scores = np.stack([one for one, _ in scored])
-    decided = [None if one is None else one[None] for _, one in scored]
-    return scores, _joined(method.name, decided)
+    scores, decided = [], []
+    for i, (labeller, episode) in enumerate(zip(labellers, batch, strict=True)):
+        query = view.query(episode)
+        given, own = score(method.name, first + i, labeller, query, len(view.part.labels))
+        place = {image_id: row for row, image_id in enumerate(query.ids)}
+        back = [place[image_id] for image_id in episode.query]  # into the episode's own order
+        scores.append(given[back])
+        decided.append(None if own is None else own[back][None])
+    return np.stack(scores), _joined(method.name, decided)
 
 
 def _joined(

@@ -48,6 +48,7 @@ class Inputs:
     device: where tensors lie.
     open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
         should a method ask for them, of `others`. A live backbone is the same for all images.
+    own_episodes: whether the episodes are those the protocol draws from the split.
     """
 
     split: Split
@@ -63,6 +64,7 @@ class Inputs:
     features: FeaturesCard
     device: torch.device
     open_source: SourceOpener
+    own_episodes: bool = True
 
 
 def open_inputs(plan: RunPlan) -> Inputs:
@@ -122,6 +124,7 @@ def open_inputs(plan: RunPlan) -> Inputs:
         ),
         device=device,
         open_source=_source_opener(plan, dataset, backbone, device),
+        own_episodes=plan.episodes_file is None or _is_own(split, episodes),
     )
 
 
@@ -187,6 +190,12 @@ def _episodes(plan: RunPlan, split: Split) -> EpisodeSet:
             remedy="use episodes of the protocol one_per_label",
         )
     return episodes
+
+
+def _is_own(split: Split, episodes: EpisodeSet) -> bool:
+    from mlfsic_bench.episodes.files import sample_episode_set
+
+    return sample_episode_set(split, "novel", len(episodes.episodes)).hash == episodes.hash
 
 
 def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:

@@ -127,8 +127,12 @@ class PartView:
         )
 
     def query(self, episode: Episode) -> Images:
-        """The query images, without their targets."""
-        return Images(episode.query, self.source)
+        """The query images, sorted by id, without their targets.
+
+        An episode lists them by the label each was drawn for; in that order the places alone
+        would tell a method most of the answers.
+        """
+        return Images(tuple(sorted(episode.query)), self.source)
 
     def training_part(
         self, episode: Callable[[int], Episode], n_episodes: int | None
@@ -137,8 +141,9 @@ class PartView:
 
         def training_episode(index: int) -> TrainingEpisode:
             ids = episode(index)
-            targets = self._tensor(self.part.targets_of(ids.query))
-            return TrainingEpisode(self.support(index, ids), self.query(ids), targets)
+            query = self.query(ids)
+            targets = self._tensor(self.part.targets_of(query.ids))
+            return TrainingEpisode(self.support(index, ids), query, targets)
 
         return TrainingPart(
             images=Images(self.part.image_ids, self.source),

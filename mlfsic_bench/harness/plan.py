@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mlfsic_bench import __version__
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
     features = inputs.features
     return {
         "identity_version": 1,
+        "package": __version__,
         "split": inputs.split.hash,
         "episodes": {"hash": inputs.episodes.hash, "count": inputs.count},
         "selection": inputs.selection.hash if inputs.selection else None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mlfsic_bench.errors import BenchError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -24,6 +26,8 @@ class DeferredFeatures:
     wanted: the images that will be asked for; extracted at the first request.
     others: images that may be asked for; extracted when one of them is.
     open_source: makes the source of these images.
+
+    Images of neither kind are refused: `fit` has no business with images of the novel part.
     """
 
     def __init__(
@@ -66,6 +70,14 @@ class DeferredFeatures:
         """Nothing: the backbone is frozen."""
 
     def _opened(self, ids: Sequence[str]) -> FeatureSource:
+        foreign = [i for i in ids if i not in self._wanted and i not in self._others]
+        if foreign:
+            raise BenchError(
+                f"a method asked for features of {len(foreign)} images that are not its business",
+                expected="images of the part or the episodes it was given",
+                found=", ".join(foreign[:3]),
+                remedy="ask only for images that were handed over",
+            )
         if self._source is None or not self._wanted.issuperset(ids):
             if not self._wanted.issuperset(ids):
                 self._wanted |= self._others

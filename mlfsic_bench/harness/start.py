@@ -65,6 +65,8 @@ def notes_of(inputs: Inputs) -> list[str]:
     split, total = inputs.split, len(inputs.episodes.episodes)
     if split.subset is not None:
         notes.append("the split is limited to a subset of its images; not comparable to full runs")
+    if not inputs.own_episodes:
+        notes.append("the episodes are not the split's own, but those of --episodes-file")
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:

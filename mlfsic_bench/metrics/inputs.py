@@ -22,7 +22,15 @@ def check_scores(scores: npt.ArrayLike) -> FloatArray:
     array = np.asarray(scores)
     if array.ndim != 3 or 0 in array.shape[1:]:
         raise _shape("scores", "[episodes, queries >= 1, labels >= 1]", array.shape)
-    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+    whole = array.dtype.kind in "iu"
+    if whole and array.size and max(int(array.max()), -int(array.min())) > 1 << 53:
+        raise BenchError(
+            "these whole numbers are too large to be told apart as float64",
+            expected="scores within +-2**53",
+            found=f"values from {array.min()} to {array.max()}",
+            remedy="give the scores as float32 or float64",
+        )
+    if not (whole or array.dtype.kind == "f") or array.dtype.itemsize > 8:
         raise BenchError(
             "scores must be real numbers",
             expected="float32 or float64",

@@ -63,10 +63,9 @@ def build_table(
     _check_same(runs)
     literature = _literature(runs[0]) if published else None
     names = _names(runs)
-    backbones = {run.record.features.backbone for run in runs if run.record.features}
+    marks = _marks(runs)
     rows = [
-        _row(run, name, intervals, len(backbones) > 1)
-        for run, name in zip(runs, names, strict=True)
+        _row(run, name, intervals, mark) for run, name, mark in zip(runs, names, marks, strict=True)
     ]
     if literature:
         rows += [_published_row(literature, i) for i in range(len(literature.rows))]
@@ -157,7 +156,31 @@ def _traits(run: FinishedRun) -> dict[str, str]:
     return traits
 
 
-def _row(run: FinishedRun, name: str, intervals: bool, name_backbone: bool) -> Row:
+def _marks(runs: Sequence[FinishedRun]) -> list[list[str]]:
+    """For each run, what its features and words are, wherever the runs of the table differ."""
+    told = []
+    for run in runs:
+        features, words = run.record.features, run.record.words
+        marks = {}
+        if features:
+            trained = features.mode == "end-to-end"
+            marks["backbone"] = features.backbone
+            marks["weights"] = f"weights {features.weights} {features.weights_hash[:8]}"
+            marks["mode"] = "trained end to end" if trained else "frozen backbone"
+        if words and run.record.method.uses_words:
+            marks["words"] = f"words {words.name}"
+            marks["words hash"] = words.hash[:8]
+        told.append(marks)
+    order = ("backbone", "weights", "mode", "words", "words hash")
+    differing = [m for m in order if len({marks[m] for marks in told if m in marks}) > 1]
+    if "words" in differing:  # the names tell them apart already
+        differing = [m for m in differing if m != "words hash"]
+    if "backbone" in differing:
+        differing = [m for m in differing if m != "weights"]
+    return [[marks[m] for m in differing if m in marks] for marks in told]
+
+
+def _row(run: FinishedRun, name: str, intervals: bool, marks: list[str]) -> Row:
     from mlfsic_bench.metrics.intervals import t_interval
 
     values = run.values(COLUMNS)
@@ -169,9 +192,7 @@ def _row(run: FinishedRun, name: str, intervals: bool, name_backbone: bool) -> R
     notes = ["subset"] if run.record.split.subset else []
     if episodes.count < episodes.total:
         notes.append(f"first {episodes.count} of {episodes.total} episodes")
-    if name_backbone and run.record.features:
-        notes.append(run.record.features.backbone)
-    return Row(name, tuple(notes), tuple(cells), False)
+    return Row(name, tuple(notes + marks), tuple(cells), False)
 
 
 def _published_row(table: Published, index: int) -> Row:

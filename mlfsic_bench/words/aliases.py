@@ -15,22 +15,21 @@ def lookups(label: str) -> list[tuple[str, ...]]:
     """The ways to look a label up, best first; each is a tuple of entries to be averaged.
 
     1. the whole label as one entry, spaces written `_`;
-    2. for VOC's joined spelling: its spaced form as one entry;
-    3. the words: lower case, split on spaces;
-    4. for a spaced form: VOC's joined spelling as one entry.
+    2. the words: lower case, split on spaces;
+    3. VOC's joined spelling as one entry.
+
+    VOC's joined labels are read as their spaced form first, in 1 and 2 (docs/methodology.md, M15):
+    where a file has `tvmonitor` as a word of its own besides `tv` and `monitor`, the mean is taken.
 
     >>> lookups("hot dog")
     [('hot_dog',), ('hot', 'dog')]
-    >>> lookups("tvmonitor")
-    [('tvmonitor',), ('tv_monitor',), ('tv', 'monitor')]
+    >>> lookups("tvmonitor") == lookups("tv monitor")
+    True
     >>> lookups("tv monitor")
     [('tv_monitor',), ('tv', 'monitor'), ('tvmonitor',)]
     """
-    spaced = VOC_ALIASES.get(label)
-    ways: list[tuple[str, ...]] = [("_".join(label.split()),)]
-    if spaced is not None:
-        ways.append(("_".join(spaced.split()),))
-    ways.append(tuple((spaced or label).lower().split()))
-    if label in _BACK:
-        ways.append((_BACK[label],))
+    spaced = VOC_ALIASES.get(label, label)
+    ways: list[tuple[str, ...]] = [("_".join(spaced.split()),), tuple(spaced.lower().split())]
+    if spaced in _BACK:
+        ways.append((_BACK[spaced],))
     return list(dict.fromkeys(ways))

@@ -25,7 +25,7 @@ def _nowhere(folder, monkeypatch):
     return ["table", "nowhere"]
 
 
-@case("a table of runs on different splits", "b was run on other split than a")
+@case("a table of runs on different splits", "b was not run on the split of")
 def _splits(folder, monkeypatch):
     fake_run(folder / "a")
     fake_run(folder / "b", split=fake_split(base=30))

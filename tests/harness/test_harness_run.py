@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,17 @@ from mlfsic_bench.harness.provenance import checkout_state
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import execute
 from mlfsic_bench.harness.scores import read_answers, read_scores
+from mlfsic_bench.harness.sources import DeferredFeatures
 from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
-from tests.fakes.world import Mean, Trained, fake_inputs, fake_run, fake_split
+from tests.fakes.world import (
+    CHANNELS,
+    FakeFeatures,
+    Mean,
+    Trained,
+    fake_inputs,
+    fake_run,
+    fake_split,
+)
 
 
 def test_scores_are_those_of_the_method(tmp_path: Path) -> None:
@@ -36,9 +46,84 @@ def test_scores_are_those_of_the_method(tmp_path: Path) -> None:
         0,
     )
     expected = Mean().adapt(support)(Images(episode.query, source))
-    np.testing.assert_array_equal(scores.scores[CHUNK + 1], expected.numpy())
+    np.testing.assert_allclose(scores.scores[CHUNK + 1], expected.numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(answers.targets[CHUNK + 1], part.targets_of(episode.query))
     assert tuple(answers.query[CHUNK + 1]) == episode.query
+
+
+class ByPlace(Method):
+    """Cheats: says that the image at place i shows label i // 4, as a file of episodes lists it."""
+
+    name = "by-place"
+
+    def adapt(self, support: Support) -> Labeller:
+        labels = len(support.labels)
+        return lambda query: torch.eye(labels)[torch.arange(len(query)) // 4] - 0.5
+
+
+def test_places_in_the_query_tell_nothing(tmp_path: Path) -> None:
+    inputs = fake_inputs(ByPlace, episodes=40)
+    folder = execute(inputs, tmp_path / "run")
+    seen = inputs.episodes.episodes[0].query
+    assert list(seen) != sorted(seen)
+    chance = execute(fake_inputs(Shuffled, episodes=40), tmp_path / "chance")
+    (cheat, random) = (read_record(f).metrics["macro_ap"].mean for f in (folder, chance))
+    assert cheat is not None
+    assert random is not None
+    assert cheat < random + 0.1 < 0.7
+
+
+class Shuffled(Method):
+    """Scores by the last digits of an image's id: no better than chance."""
+
+    name = "shuffled"
+
+    def adapt(self, support: Support) -> Labeller:
+        L = len(support.labels)
+        return lambda query: torch.tensor(
+            [[float((int(i[-6:]) * 7919 + 13 * c) % 101) for c in range(L)] for i in query.ids]
+        )
+
+
+def test_features_of_other_images_are_refused() -> None:
+    opened: list[str] = []
+
+    def opener(ids: Sequence[str]) -> FakeFeatures:
+        opened.extend(ids)
+        return FakeFeatures(split)
+
+    split = fake_split()
+    base, novel = split.base.image_ids, split.novel.image_ids
+    source = DeferredFeatures(CHANNELS, (1, 1), torch.device("cpu"), base[:3], base[3:], opener)
+    assert source.pooled(base[:2]).shape == (2, CHANNELS)
+    assert set(opened) == set(base[:3])
+    with pytest.raises(BenchError, match="not its business"):
+        source.pooled(novel[:1])
+    assert source.pooled(base[3:5]).shape == (2, CHANNELS)
+    assert not set(opened) & set(novel)
+
+
+def test_a_done_run_of_other_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = "mlfsic_bench.harness.provenance.checkout_state"
+    monkeypatch.setattr(where, lambda root: ("a" * 40, False))
+    folder = fake_run(tmp_path / "run", episodes=3)
+    for state, told in (
+        (("a" * 40, False), False),
+        (("b" * 40, False), True),
+        ((None, None), True),
+    ):
+        monkeypatch.setattr(where, lambda root, state=state: state)
+        lines: list[str] = []
+        execute(fake_inputs(episodes=3), folder, lines.append)
+        assert any("aaaaaaaaaaaa" in line for line in lines) is told
+
+
+def test_episodes_of_another_origin_are_noted(tmp_path: Path) -> None:
+    own = execute(fake_inputs(episodes=3), tmp_path / "own")
+    foreign = replace(fake_inputs(episodes=3), own_episodes=False)
+    other = execute(foreign, tmp_path / "other")
+    assert not any("--episodes-file" in note for note in read_record(own).notes)
+    assert any("--episodes-file" in note for note in read_record(other).notes)
 
 
 def test_done_is_said_and_nothing_is_written(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.record import FeaturesCard
+from mlfsic_bench.harness.run import execute
 from mlfsic_bench.harness.scores import read_answers, read_scores
 from mlfsic_bench.report.published import published_for, published_names, read_published
 from mlfsic_bench.report.render import RENDERERS, render_latex, render_markdown, render_terminal
 from mlfsic_bench.report.runs import read_run
 from mlfsic_bench.report.table import COLUMNS, Cell, Row, Table, build_table, chance_level
-from tests.fakes.world import Mean, Trained, fake_run, fake_split
+from mlfsic_bench.words.vectors import make_label_vectors
+from tests.fakes.world import Mean, Trained, fake_inputs, fake_run, fake_split
 
 
 def test_figures_are_those_of_the_scores(tmp_path: Path) -> None:
@@ -55,6 +59,44 @@ def test_rows_keep_the_order_and_are_told_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_rows_say_where_features_and_words_differ(tmp_path: Path) -> None:
+    class Wordy(Mean):
+        name = "wordy"
+        needs_words = True
+
+    stored = fake_inputs(episodes=3)
+    end_to_end = replace(
+        fake_inputs(episodes=3), features=replace_card(stored.features, mode="end-to-end")
+    )
+    weights = replace(
+        fake_inputs(episodes=3), features=replace_card(stored.features, weights_hash="1" * 64)
+    )
+    inputs = {
+        "a": stored,
+        "b": end_to_end,
+        "c": weights,
+        "d": fake_inputs(Wordy, episodes=3, words=True),
+    }
+    runs = [execute(one, tmp_path / name) for name, one in inputs.items()]
+    notes = [row.notes for row in build_table(runs).rows]
+    assert notes[0] == ("weights none 00000000", "frozen backbone")
+    assert notes[1] == ("weights none 00000000", "trained end to end")
+    assert notes[2] == ("weights none 11111111", "frozen backbone")
+    assert build_table(runs[:1]).rows[0].notes == ()
+    words = fake_inputs(Wordy, episodes=3, words=True, seed=1)
+    other = make_label_vectors(words.words.labels, 2 * words.words.vectors, "other-words")
+    e = execute(replace(words, words=other), tmp_path / "e")
+    assert [row.notes for row in build_table([runs[0], runs[3], e]).rows] == [
+        (),
+        ("words fake-words",),
+        ("words other-words",),
+    ]
+
+
+def replace_card(card: FeaturesCard, **changes: str) -> FeaturesCard:
+    return card.model_copy(update=changes)
+
+
 def test_runs_that_can_not_be_compared(tmp_path: Path) -> None:
     a = fake_run(tmp_path / "a", episodes=3)
     for name, options in {
@@ -62,7 +104,7 @@ def test_runs_that_can_not_be_compared(tmp_path: Path) -> None:
         "episodes": {"episodes": 4},
     }.items():
         other = fake_run(tmp_path / name, **options)
-        with pytest.raises(BenchError, match=f"other {name}"):
+        with pytest.raises(BenchError, match=f"not run on the {name}"):
             build_table([a, other])
     few = fake_run(tmp_path / "few", episodes=3, count=2)
     with pytest.raises(BenchError, match="differ in the number of episodes"):

@@ -47,7 +47,9 @@ def test_words_are_looked_up_in_lower_case(tmp_path):
     [
         ("tv 1 1\nmonitor 3 5\n", "tvmonitor", [2, 3]),
         ("tv_monitor 4 4\ntv 1 1\nmonitor 3 5\n", "tvmonitor", [4, 4]),
-        ("tvmonitor 6 6\ntv_monitor 4 4\n", "tvmonitor", [6, 6]),
+        ("tvmonitor 6 6\ntv_monitor 4 4\n", "tvmonitor", [4, 4]),
+        ("tvmonitor 6 6\ntv 1 1\nmonitor 3 5\n", "tvmonitor", [2, 3]),
+        ("tvmonitor 6 6\n", "tvmonitor", [6, 6]),
         ("tvmonitor 6 6\n", "tv monitor", [6, 6]),
         ("tvmonitor 6 6\ntv 1 1\nmonitor 3 5\n", "tv monitor", [2, 3]),
         ("dining 0 2\ntable 2 0\n", "diningtable", [1, 1]),
