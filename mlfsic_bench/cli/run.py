@@ -19,7 +19,12 @@ from mlfsic_bench.errors import BenchError
     help="Where the images and labels lie (default: MLFSIC_DATA; scenes needs none).",
 )
 @click.option("--backbone", required=True, metavar="NAME", help="The network that makes features.")
-@click.option("--weights", default="default", metavar="W", help="imagenet, none, or a file.")
+@click.option(
+    "--weights",
+    default="default",
+    metavar="W",
+    help="imagenet, none, or a file (default: the backbone's own pretrained ones).",
+)
 @click.option("--words", type=click.Path(path_type=Path), help="File of label vectors.")
 @click.option("--available-only", is_flag=True, help="Only images on disk; marks a subset.")
 @click.option("--min-pool", type=int, metavar="N", help="Labels with fewer images leave the parts.")
@@ -34,6 +39,13 @@ from mlfsic_bench.errors import BenchError
     default="stored",
     show_default=True,
     help="Extracted once, computed each time, or with the backbone trained too.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the backbone that makes stored features.",
 )
 @click.option(
     "--device",

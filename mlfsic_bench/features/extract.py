@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import Runner, drift, kept_memory, parse_device
+from mlfsic_bench.features.index import INDEX
 from mlfsic_bench.features.manifest import MANIFEST, Manifest, Precision, manifest_of
 from mlfsic_bench.features.store import FeatureStore
-from mlfsic_bench.features.writer import StoreWriter
+from mlfsic_bench.features.writer import StoreBusyError, StoreWriter
 from mlfsic_bench.hashing import hash_bytes
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 DRIFT_IMAGES = 16
 SPOT_CHECKS = 32
+WAIT_SECONDS = 0.5
 Decoded = tuple[str, str, Tensor]  # image id, SHA-256 of its bytes, transformed image
 
 
@@ -43,6 +46,7 @@ def extract(
     workers: int | None = None,
     precision: Precision = "fp32",
     progress: bool = False,
+    wait: bool = False,
     log: Callable[[str], None] = print,
 ) -> FeatureStore:
     """A store in `folder` with features of at least these images; only missing ones are made.
@@ -54,6 +58,7 @@ def extract(
 
     `batch_size`: default 8 on a CPU (small activations stay in cache), 64 on a GPU.
     `workers`: decoding threads, default one per core, at most 8.
+    `wait`: where another process is writing to the store, wait until it has ended; else BenchError.
     `progress`: draw a bar on the terminal (nothing where standard error is no terminal).
     Raises BenchError naming a missing or corrupt image, or one whose features are not finite; rows
     stored before it stay. Of the images that are stored already, 32 spread over the ids are
@@ -68,7 +73,7 @@ def extract(
     ready = _complete_store(folder, manifest, dataset, ids)
     if ready is not None:
         return ready
-    with StoreWriter(folder, manifest) as writer:
+    with _writer(folder, manifest, wait, log) as writer:
         missing = sorted(set(ids) - writer.ids)
         if missing:
             if precision == "bf16":
@@ -88,11 +93,31 @@ def extract(
     return FeatureStore.open(folder)
 
 
+@contextmanager
+def _writer(
+    folder: Path, manifest: Manifest, wait: bool, log: Callable[[str], None]
+) -> Iterator[StoreWriter]:
+    """A StoreWriter; with `wait`, as soon as no other process holds the store."""
+    said = False
+    while True:
+        try:
+            with StoreWriter(folder, manifest) as writer:
+                yield writer
+            return
+        except StoreBusyError:
+            if not wait:
+                raise
+        if not said:
+            log(f"another process is writing to {folder}; waiting until it has ended")
+            said = True
+        time.sleep(WAIT_SECONDS)
+
+
 def _complete_store(
     folder: Path, manifest: Manifest, dataset: Dataset, ids: list[str]
 ) -> FeatureStore | None:
     """The store, when it has every image already; spot-checks those it has, without its lock."""
-    if not (folder / MANIFEST).exists():
+    if not (folder / MANIFEST).exists() or not (folder / INDEX).exists():
         return None
     store = FeatureStore.open(folder)
     if store.manifest != manifest:

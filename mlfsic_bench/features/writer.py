@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +14,14 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.index import INDEX, LOCAL, POOLED, check_sizes, index_lines, read_index
 from mlfsic_bench.features.manifest import MANIFEST, Manifest, read_manifest
+from mlfsic_bench.locks import lock_exclusively
 
 LOCK = ".lock"
 HALF_MAX = float(np.finfo(np.float16).max)
+
+
+class StoreBusyError(BenchError):
+    """Another process holds the store's lock."""
 
 
 class StoreWriter:
@@ -169,7 +173,7 @@ class StoreWriter:
         try:
             lock_exclusively(self._lock.fileno())
         except OSError as error:
-            raise BenchError(
+            raise StoreBusyError(
                 f"another process is writing to {self.folder}",
                 expected="one writer per feature store",
                 found="a lock that is held",
@@ -196,18 +200,3 @@ def _write(stream: IO[bytes], data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def lock_exclusively(handle: int) -> None:
-        """Lock the file or raise OSError at once; the system unlocks when the process ends."""
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def lock_exclusively(handle: int) -> None:
-        """Lock the file or raise OSError at once; the system unlocks when the process ends."""
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

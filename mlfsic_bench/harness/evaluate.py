@@ -61,7 +61,9 @@ def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...
     scores, decided = [], []
     for i, (labeller, episode) in enumerate(zip(labellers, batch, strict=True)):
         query = view.query(episode)
-        given, own = score(method.name, first + i, labeller, query, len(view.part.labels))
+        given, own = score(
+            method.name, first + i, labeller, supports[i].images, query, len(view.part.labels)
+        )
         place = {image_id: row for row, image_id in enumerate(query.ids)}
         back = [place[image_id] for image_id in episode.query]  # into the episode's own order
         scores.append(given[back])

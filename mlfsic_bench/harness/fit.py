@@ -88,16 +88,23 @@ def _state(method: Method) -> dict[str, Any]:
 
     with plugin_call(method.name, "while giving its state"):
         state = method.state()
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
+    found = "" if isinstance(state, dict) else type(state).__name__
+    if not found:
+        wrong = [
+            f"{name!r}: {type(value).__name__}"
+            for name, value in state.items()
+            if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+        ]
+        found = ", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else "")
+    if found:
         raise BenchError(
             f"the method {method.name!r} gave a state that can't be saved",
             expected="a dict from names to tensors",
-            found=f"{type(state).__name__}",
+            found=found,
             remedy="turn what it learnt into tensors; mlfsic-bench methods check explains",
         )
-    return _on_cpu(state)
+    with plugin_call(method.name, "while its state was copied to the CPU"):
+        return _on_cpu(state)
 
 
 def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:

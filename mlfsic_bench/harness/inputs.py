@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.harness.code import method_source
 from mlfsic_bench.harness.parts import Selection, select_parts
-from mlfsic_bench.harness.plan import FEATURE_MODES, RunPlan
+from mlfsic_bench.harness.plan import FEATURE_MODES, PRECISIONS, RunPlan
 from mlfsic_bench.harness.record import FeaturesCard
 from mlfsic_bench.harness.sources import DeferredFeatures
-from mlfsic_bench.hashing import hash_file
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +41,7 @@ class Inputs:
     selection: base and val parts; None for a method that does not train.
     words: vectors of all labels of the split, or None.
     method: a fresh method. `make_method()` gives another, equal one.
-    method_source: what holds its code: package and version, or the hash of its file.
+    method_source: what holds its code (`code.method_source`).
     preset, seed: as in the plan.
     features: which features, for the record and the key.
     device: where tensors lie.
@@ -82,6 +81,15 @@ def open_inputs(plan: RunPlan) -> Inputs:
         return make_method(plan.method, plan.settings, plan.preset)
 
     method = fresh_method()
+    if plan.precision not in PRECISIONS:
+        raise unknown_name("precision", plan.precision, PRECISIONS)
+    if plan.precision != "fp32" and plan.features != "stored":
+        raise BenchError(
+            f"--precision {plan.precision} is for stored features",
+            expected="--features stored, or --precision fp32",
+            found=f"--features {plan.features}",
+            remedy="leave --precision out: live features are always computed in fp32",
+        )
     if plan.features == "end-to-end" and not method.trains:
         raise BenchError(
             f"the method {method.name!r} trains nothing, so it can't train the backbone",
@@ -119,6 +127,7 @@ def open_inputs(plan: RunPlan) -> Inputs:
             weights=_weights_name(plan.weights),
             weights_hash=backbone.weights_hash,
             transform=backbone.transform_id,
+            precision=plan.precision,
             channels=backbone.channels,
             grid=backbone.grid,
         ),
@@ -142,16 +151,6 @@ def resolve_device(name: str) -> torch.device:
             remedy="use --device cpu, or install a torch build that matches the GPU's driver",
         )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def method_source(spec: str, method: type[Method]) -> str:
-    """What holds a method's code: `sha256:...` of its file, or `<package> <version>`."""
-    if ":" in spec:
-        return f"sha256:{hash_file(Path(spec.rpartition(':')[0]))}"
-    for point in metadata.entry_points(group="mlfsic_bench.methods", name=spec):
-        if point.dist is not None:
-            return f"{point.dist.name} {point.dist.version}"
-    return method.__module__
 
 
 def _episodes(plan: RunPlan, split: Split) -> EpisodeSet:
@@ -250,7 +249,7 @@ def _source_opener(
         # One source for all parts: what is trained on base images scores the novel ones.
         live = LiveFeatures(backbone, dataset, device, trainable=plan.features == "end-to-end")
         return lambda wanted, others, log: live
-    folder = store_folder(plan.cache or default_cache(), dataset, backbone)
+    folder = store_folder(plan.cache or default_cache(), dataset, backbone, plan.precision)
 
     def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
         def opened(ids: Sequence[str]) -> FeatureSource:
@@ -265,7 +264,9 @@ def _source_opener(
                 device=device,
                 batch_size=plan.batch_size,
                 workers=plan.workers,
+                precision=plan.precision,
                 progress=True,
+                wait=True,
                 log=log,
             )
             return StoredFeatures(store, device)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.locks import lock_exclusively
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         ) from error
     with stream:
         try:
-            _lock(stream.fileno())
+            lock_exclusively(stream.fileno())
         except OSError as error:
             raise BenchError(
                 f"another process is writing to {folder}",
@@ -35,16 +35,3 @@ def only_writer(folder: Path) -> Iterator[None]:
                 remedy="wait until the other run has ended, or name another folder with --out",
             ) from error
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(handle: int) -> None:
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
 """What a user asks for (RunPlan), what it amounts to (identity), and the hash that names it (key).
 
 Everything a result depends on is in the identity: hashes of the split, the episodes, the label
-vectors and the backbone's weights, the method with all its parameters, the training seed. What it
-must not depend on is left out: device, workers, batch size of extraction, paths.
+vectors, of the code and of the backbone's weights, the method with all its parameters, the training
+seed. What it must not depend on is left out: device, workers, batch size of extraction, paths.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlfsic_bench import __version__
+from mlfsic_bench.harness.code import package_code
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
     from mlfsic_bench.harness.inputs import Inputs
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 FEATURE_MODES: tuple[FeatureMode, ...] = ("stored", "live", "end-to-end")
 
 
@@ -39,6 +42,7 @@ class RunPlan:
     episodes: only the first so many episodes of the set; None for all.
     episodes_file: an episode file instead of the split's own episodes.
     features: `stored`, `live`, or `end-to-end` (the backbone is trained too).
+    precision: of the backbone that makes stored features, `fp32` or `bf16`.
     device: `auto`, `cpu` or `cuda`.
     cache: where extracted features are kept; None for the user's cache folder.
     batch_size, workers: of the extraction; None for what suits the device.
@@ -59,6 +63,7 @@ class RunPlan:
     episodes: int | None = None
     episodes_file: Path | None = None
     features: FeatureMode = "stored"
+    precision: Precision = "fp32"
     device: str = "auto"
     cache: Path | None = None
     batch_size: int | None = None
@@ -71,7 +76,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
     features = inputs.features
     return {
         "identity_version": 1,
-        "package": __version__,
+        "package": {"version": __version__, "code": package_code()},
         "split": inputs.split.hash,
         "episodes": {"hash": inputs.episodes.hash, "count": inputs.count},
         "selection": inputs.selection.hash if inputs.selection else None,
@@ -85,6 +90,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
             "backbone": features.backbone,
             "weights": features.weights_hash,
             "transform": features.transform,
+            "precision": features.precision,
         },
         "words": inputs.words.hash if inputs.words else None,
         "seed": inputs.seed,

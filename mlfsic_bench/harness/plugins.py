@@ -12,6 +12,7 @@ from mlfsic_bench.errors import BenchError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import torch
     from torch import Tensor
 
     from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
@@ -27,19 +28,20 @@ class MethodFailedError(BenchError):
 def plugin_call(method: str, stage: str) -> Iterator[None]:
     """Turn any exception in the block into a BenchError naming the method and the stage.
 
-    That a method calls `exit` is an error too: it would end the run as if all were well. Ctrl-C
-    goes through.
+    That a method calls `exit` is an error too: it would end the run as if all were well. Only
+    Ctrl-C goes through.
     """
     try:
         yield
-    except BenchError:
+    except (BenchError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise MethodFailedError(
             f"the method {method!r} failed {stage}",
             expected="no exception",
             found=f"{type(error).__name__}: {error}\n{_last_frames(error)}",
-            remedy="correct the method (mlfsic-bench methods check helps) and run again to resume",
+            remedy="correct the method (mlfsic-bench methods check helps) and run again; a changed "
+            "file is another run, so name another --out or delete this run's folder",
         ) from error
 
 
@@ -75,9 +77,12 @@ def adapt_all(method: Method, supports: list[Support], first: int) -> list[Label
 
 
 def score(
-    method: str, episode: int, labeller: Labeller, query: Images, n_labels: int
+    method: str, episode: int, labeller: Labeller, support: Images, query: Images, n_labels: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
-    """(float32 [q, L] scores, bool [q, L] decisions or None) of one episode, checked."""
+    """(float32 [q, L] scores, bool [q, L] decisions or None) of one episode, checked.
+
+    The `support` images are looked at only to find out whose fault scores are that are not finite.
+    """
     import numpy as np
     import torch
 
@@ -87,42 +92,53 @@ def score(
         decide = getattr(labeller, "decide", None)
         decisions = decide(query) if decide is not None else None
     where = f"the scores of episode {episode}"
-    _check(method, where, scores, shape, "floating-point numbers", floating=True)
-    array = scores.detach().to("cpu", torch.float32).numpy()
+    with plugin_call(method, f"while its scores of episode {episode} were read"):
+        _check(method, where, scores, shape, (torch.float32, torch.float64))
+        array = scores.detach().to("cpu", torch.float32).numpy()
     finite = np.isfinite(array)
     if not finite.all():
-        _refuse_bad_features(query, episode)
+        _refuse_bad_features(support, query, episode)
         found = f"{int((~finite).sum())} of {array.size} are NaN or infinite"
         raise _wrong(method, where, "one finite float32 number per query image and label", found)
     if decisions is None:
         return array, None
-    _check(method, f"the decisions of episode {episode}", decisions, shape, "bool", floating=False)
-    return array, decisions.detach().cpu().numpy()
+    with plugin_call(method, f"while its decisions of episode {episode} were read"):
+        _check(method, f"the decisions of episode {episode}", decisions, shape, (torch.bool,))
+        return array, decisions.detach().cpu().numpy()
 
 
 def _check(
-    method: str, where: str, value: Tensor, shape: tuple[int, int], kind: str, *, floating: bool
+    method: str,
+    where: str,
+    value: Tensor,
+    shape: tuple[int, int],
+    dtypes: tuple[torch.dtype, ...],
 ) -> None:
     import torch
 
-    expected = f"a tensor of {kind} with shape {list(shape)}"
+    kinds = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    expected = f"a dense tensor of {kinds} with shape {list(shape)}"
     if not isinstance(value, torch.Tensor):
         raise _wrong(method, where, expected, type(value).__name__)
-    right = value.is_floating_point() if floating else value.dtype == torch.bool
-    if not right or tuple(value.shape) != shape:
+    if value.layout != torch.strided or value.is_nested or value.is_meta:
+        kind = "on the meta device" if value.is_meta else f"of layout {value.layout}"
+        raise _wrong(method, where, expected, f"a tensor {kind}, which holds no such numbers")
+    if value.dtype not in dtypes or tuple(value.shape) != shape:
         raise _wrong(method, where, expected, f"{value.dtype} with shape {list(value.shape)}")
 
 
-def _refuse_bad_features(query: Images, episode: int) -> None:
-    """BenchError when it is the features that are not finite: then the method is not to blame.
-
-    Stored features were checked when they were stored; those of a live backbone are only here.
-    """
+def _refuse_bad_features(support: Images, query: Images, episode: int) -> None:
+    """BenchError when it is the features that are not finite: then the method is not to blame."""
     import torch
 
-    from mlfsic_bench.features.sources import LiveFeatures
+    from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+    from mlfsic_bench.harness.sources import DeferredFeatures
 
-    if not isinstance(query.source, LiveFeatures):
+    given = query.source
+    source = given.source if isinstance(given, DeferredFeatures) else given
+    if isinstance(source, StoredFeatures):
+        source.check((*support.ids, *query.ids))
+    if not isinstance(source, LiveFeatures):
         return
     with torch.no_grad():
         finite = torch.isfinite(query.pooled()).all(1).tolist()

@@ -59,23 +59,6 @@ def provenance(device: str) -> Provenance:
     )
 
 
-def code_changed(then: Provenance) -> str | None:
-    """A sentence on how the code of `then` differs from that of now; None when it does not.
-
-    The key of a run names the version of the package, not every state of a checkout.
-    """
-    commit, dirty = checkout_state(Path(mlfsic_bench.__file__).resolve().parent.parent)
-    if commit == then.commit and not (dirty or then.dirty):
-        return None
-    past = f"commit {then.commit[:12]}" if then.commit else "an installed package"
-    present = f"commit {commit[:12]}" if commit else "an installed package"
-    changes = " with local changes"
-    return (
-        f"it was made by {past}{changes if then.dirty else ''}, "
-        f"and this is {present}{changes if dirty else ''}"
-    )
-
-
 def checkout_state(root: Path) -> tuple[str | None, bool | None]:
     """(commit, whether tracked or new files differ from it); (None, None) outside a checkout."""
     # Without its own .git the folder may lie inside somebody else's repository.

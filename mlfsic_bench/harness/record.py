@@ -50,6 +50,7 @@ class FeaturesCard(_Schema):
     weights: str
     weights_hash: str
     transform: str
+    precision: Literal["fp32", "bf16"]
     channels: int
     grid: tuple[int, int]
 

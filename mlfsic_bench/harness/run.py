@@ -16,7 +16,7 @@ from mlfsic_bench.harness.inputs import Inputs, Log, open_inputs
 from mlfsic_bench.harness.lock import only_writer
 from mlfsic_bench.harness.parts import PartView
 from mlfsic_bench.harness.plan import RunPlan, default_folder, identity, run_key
-from mlfsic_bench.harness.provenance import code_changed, provenance
+from mlfsic_bench.harness.provenance import provenance
 from mlfsic_bench.harness.record import Failure, Record, Stage, Status, now, write_record
 from mlfsic_bench.harness.scores import write_answers, write_scores
 from mlfsic_bench.harness.start import new_record
@@ -45,8 +45,6 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
         earlier = resume.earlier_record(folder, key, run_identity)
         if earlier is not None and resume.is_done(folder, earlier):
             log(f"{folder} is done already: key {key[:12]}, ended {earlier.ended}")
-            if (changed := code_changed(earlier.provenance)) is not None:
-                log(f"note: {changed}; name another --out to run it with the code of now")
             return folder
         record = new_record(inputs, key, run_identity, provenance(str(inputs.device)), earlier)
         _Runner(inputs, folder, record, log).run()

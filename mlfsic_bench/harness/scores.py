@@ -40,11 +40,15 @@ class EpisodesCard(_Schema):
 
 
 class MethodCard(_Schema):
-    """Which method: name, preset, parameters, training seed and the tracks it belongs to."""
+    """Which method: name, preset, parameters, training seed and the tracks it belongs to.
+
+    `changed` names the parameters that are not at the method's defaults.
+    """
 
     name: str
     preset: str | None
     parameters: dict[str, Any]
+    changed: list[str]
     seed: int
     trains: bool
     uses_words: bool

@@ -28,6 +28,10 @@ class DeferredFeatures:
     open_source: makes the source of these images.
 
     Images of neither kind are refused: `fit` has no business with images of the novel part.
+
+    Attributes
+    ----------
+    source: what was opened; None before the first request.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class DeferredFeatures:
         self._wanted = frozenset(wanted)
         self._others = frozenset(others)
         self._open = open_source
-        self._source: FeatureSource | None = None
+        self.source: FeatureSource | None = None
 
     def local(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c, h, w]: local feature maps."""
@@ -78,8 +82,8 @@ class DeferredFeatures:
                 found=", ".join(foreign[:3]),
                 remedy="ask only for images that were handed over",
             )
-        if self._source is None or not self._wanted.issuperset(ids):
+        if self.source is None or not self._wanted.issuperset(ids):
             if not self._wanted.issuperset(ids):
                 self._wanted |= self._others
-            self._source = self._open(sorted(self._wanted))
-        return self._source
+            self.source = self._open(sorted(self._wanted))
+        return self.source

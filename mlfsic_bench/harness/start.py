@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.record import Record, WordsCard, now
 from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
+
+if TYPE_CHECKING:
+    from mlfsic_bench.methods.contract import Method
 
 
 def new_record(
@@ -44,6 +49,7 @@ def new_record(
             name=method.name,
             preset=inputs.preset,
             parameters=method.params.model_dump(mode="json"),
+            changed=_changed(method),
             seed=inputs.seed,
             trains=method.trains,
             uses_words=method.needs_words,
@@ -57,6 +63,12 @@ def new_record(
         stages=earlier.stages if earlier else [],
         notes=notes_of(inputs),
     )
+
+
+def _changed(method: Method) -> list[str]:
+    now = method.params.model_dump(mode="json")
+    default = type(method.params)().model_dump(mode="json")
+    return sorted(name for name, value in now.items() if value != default[name])
 
 
 def notes_of(inputs: Inputs) -> list[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PANEL = 1.75  # inches
 STRIPS = 2  # support images side by side
+FORMS = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}  # and what varies in such a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,16 +125,18 @@ def _between(cells: int, pixels: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
-def draw(strips: Sequence[Strip], title: str) -> bytes:
-    """The picture as the bytes of a PNG file: a strip is the image, then a heat map per label."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def draw(strips: Sequence[Strip], title: str, form: str = "png") -> bytes:
+    """The picture as the bytes of a file: a strip is the image, then a heat map per label.
+
+    `form` is one of FORMS. The same picture always gives the same bytes.
+    """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     across = 1 + max(len(strip.panels) for strip in strips)
     side = min(STRIPS, len(strips))
     down = -(-len(strips) // side)
     figure = Figure(figsize=(PANEL * across * side + 0.3, (PANEL + 0.26) * down + 0.75), dpi=144)
-    canvas = FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9.5, y=1 - 0.12 / figure.get_figheight(), va="top")
     # An empty, narrow column keeps the strips apart.
     widths = [w for _ in range(side) for w in (*[1.0] * across, 0.12)][:-1]
@@ -155,7 +158,8 @@ def draw(strips: Sequence[Strip], title: str) -> bytes:
         for k, panel in enumerate(strip.panels, 1):
             _draw_panel(_axes(figure.add_subplot(grid[row, first + k]), panel.label), strip, panel)
     stream = BytesIO()
-    canvas.print_png(stream, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    with rc_context({"svg.hashsalt": "mlfsic-bench"}):  # else ids in the file are drawn at random
+        figure.savefig(stream, format=form, metadata={FORMS[form]: None})
     return stream.getvalue()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import write_bytes
-from mlfsic_bench.report.attention_picture import draw, hits, strips_of
+from mlfsic_bench.report.attention_picture import FORMS, draw, hits, strips_of
 from mlfsic_bench.report.reopen import Whereabouts, reopen
 
 
@@ -20,12 +21,21 @@ def draw_attention(
 ) -> str:
     """Write the picture of one novel episode of the run in `folder` to `out`; a sentence on it.
 
+    The ending of `out` says the format: .png, .svg or .pdf.
     At most `images` support images are drawn, those with most labels. Where objects are known the
     sentence says how often the highest cell lies on the object, over the whole support. Raises
     BenchError when the run can't be opened again (`reopen`) or has no attention.
     """
     from mlfsic_bench.data.registry import open_dataset
 
+    form = out.suffix[1:].lower()
+    if form not in FORMS:
+        raise BenchError(
+            f"can't draw into {out}",
+            expected="a file whose name ends in " + ", ".join(f".{name}" for name in FORMS),
+            found=repr(out.suffix) if out.suffix else "a name without an ending",
+            remedy="correct --out",
+        )
     run = reopen(folder, where)
     method, support = run.episode(episode)
     dataset = open_dataset(run.inputs.split.dataset, where.data_root)
@@ -37,7 +47,7 @@ def draw_attention(
         "bright: high attention score, summed over heads"
         + ("; white line: the object" if outlined else "")
     )
-    write_bytes(out, draw(shown, title))
+    write_bytes(out, draw(shown, title, form))
     found, total, chance = hits(strips)
     if not total:
         return f"wrote {out}"

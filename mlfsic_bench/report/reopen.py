@@ -91,6 +91,14 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
             remedy="name another run",
         )
     card = record.method
+    source = _source_of(record)
+    if where.method is None and source.startswith("sha256:"):
+        raise BenchError(
+            f"the method {card.name!r} of the run in {folder} is in a file of its own",
+            expected="the option --method FILE:Class, as the run was given it",
+            found="no --method",
+            remedy="name the file that the run was made with: --method path/to/file.py:Class",
+        )
     plan = RunPlan(
         method=where.method or card.name,
         split=where.split or record.split.id,
@@ -105,11 +113,13 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
         episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
         episodes_file=where.episodes_file,
         features=features.mode,  # type: ignore[arg-type]
+        precision=features.precision,
         device="cpu",
         cache=where.cache,
     )
     inputs = open_inputs(plan)
-    found = identity(inputs)
+    # Weights are read and drawn, not scored again, so later code of the package may do it.
+    found = identity(inputs) | {"package": record.identity.get("package")}
     if run_key(found) != record.key:
         raise BenchError(
             f"what the run in {folder} was made with is not what is here now",
@@ -118,6 +128,11 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
             remedy="name the run's own files (--split, --data-root, --words, --weights, ...)",
         )
     return ReopenedRun(folder, record, inputs)
+
+
+def _source_of(record: Record) -> str:
+    method = record.identity.get("method")
+    return str(method.get("source", "")) if isinstance(method, dict) else ""
 
 
 def _text(value: object) -> str:

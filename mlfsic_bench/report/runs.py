@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.record import Record, read_record
+from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.harness.resume import ANSWERS, SCORES
 from mlfsic_bench.harness.scores import Answers, Scores, read_answers, read_scores
 from mlfsic_bench.hashing import hash_file
@@ -45,6 +45,7 @@ def read_run(folder: Path) -> FinishedRun:
     Raises BenchError for a run that has not succeeded, for files that are not the ones its record
     names, and for scores and answers that belong to different splits or episodes.
     """
+    _refuse_folder_of_runs(folder)
     record = read_record(folder)
     if record.status != "success":
         raise BenchError(
@@ -55,7 +56,7 @@ def read_run(folder: Path) -> FinishedRun:
         )
     for name in (SCORES, ANSWERS):
         path = folder / name
-        found = hash_file(path) if path.exists() else "no such file"
+        found = hash_file(path) if path.is_file() else "no such file"
         if found != record.outputs.get(name):
             raise BenchError(
                 f"{path} is not the file this run wrote",
@@ -76,3 +77,16 @@ def read_run(folder: Path) -> FinishedRun:
             remedy="leave each run's files in its own folder",
         )
     return FinishedRun(folder, record, scores, answers)
+
+
+def _refuse_folder_of_runs(folder: Path) -> None:
+    if (folder / RECORD).exists():
+        return
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
+    if runs:
+        raise BenchError(
+            f"{folder} is not a run but holds {len(runs)} of them",
+            expected="the folders of runs",
+            found=", ".join(runs[:3]) + (", ..." if len(runs) > 3 else ""),
+            remedy=f"name the runs in it: mlfsic-bench table {folder}/*",
+        )

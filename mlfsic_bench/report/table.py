@@ -156,6 +156,17 @@ def _traits(run: FinishedRun) -> dict[str, str]:
     return traits
 
 
+def _settings(runs: Sequence[FinishedRun]) -> list[str]:
+    """A sentence for each method and setting of parameters that is not its default."""
+    lines = []
+    for run in runs:
+        card = run.record.method
+        if card.changed:
+            values = ", ".join(f"{name}={card.parameters[name]}" for name in card.changed)
+            lines.append(f"{card.name} not at its defaults: {values}.")
+    return list(dict.fromkeys(lines))
+
+
 def _marks(runs: Sequence[FinishedRun]) -> list[list[str]]:
     """For each run, what its features and words are, wherever the runs of the table differ."""
     told = []
@@ -234,6 +245,7 @@ def _caption(
         f"Backbone: {', '.join(backbones) or 'none'}; words: {', '.join(words) or 'none'}.",
         "Means over episodes in per cent; F1 from each episode's own P and R.",
     ]
+    lines += _settings(runs)
     if intervals:
         lines.append("± is the half width of a 95 % Student-t interval over episodes.")
     lines.append(

@@ -215,6 +215,7 @@ def fake_inputs(
             weights="none",
             weights_hash="0" * 64,
             transform="none",
+            precision="fp32",
             channels=CHANNELS,
             grid=(1, 1),
         ),

@@ -92,6 +92,19 @@ def test_a_complete_store_is_read_while_another_process_writes(dataset, tmp_path
             extract(dataset, ids, backbone, folder)
 
 
+def test_waiting_for_another_writer(dataset, tmp_path):
+    backbone, ids, folder = small_backbone(), ids_of(dataset), tmp_path / "store"
+    other = StoreWriter(folder, manifest_of(dataset, backbone, "fp32")).__enter__()
+    lines = []
+
+    def said(line):
+        lines.append(line)
+        other.__exit__(None, None, None)  # the other process ends as soon as we say that we wait
+
+    assert len(extract(dataset, ids, backbone, folder, wait=True, log=said)) == COUNT
+    assert ["waiting" in line for line in lines] == [True]
+
+
 def test_a_store_of_other_images_with_the_same_names_is_refused(dataset, tmp_path):
     backbone, ids, folder = small_backbone(), ids_of(dataset), tmp_path / "store"
     extract(dataset, ids, backbone, folder)

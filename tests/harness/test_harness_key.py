@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlfsic_bench.harness.inputs import Inputs, method_source
+from mlfsic_bench.harness.code import method_source, package_code
+from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.plan import RunPlan, default_folder, differences, identity, run_key
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
 
@@ -34,7 +35,7 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
     outside = {"data_root", "device", "cache", "batch_size", "workers", "out"}
     inside = {
         "method", "split", "backbone", "weights", "words", "available_only", "min_pool", "preset",
-        "settings", "seed", "episodes", "episodes_file", "features",
+        "settings", "seed", "episodes", "episodes_file", "features", "precision",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside
 
@@ -58,6 +59,7 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
                 ("backbone", "other"),
                 ("weights_hash", "1" * 64),
                 ("transform", "other"),
+                ("precision", "bf16"),
             )
         ),
     ],
@@ -89,10 +91,46 @@ def test_differences_name_nested_keys() -> None:
     ]
 
 
-def test_source_of_a_method(tmp_path: Path) -> None:
-    path = tmp_path / "m.py"
-    path.write_text("a = 1\n")
-    one = method_source(f"{path}:A", Mean)
-    path.write_text("a = 2\n")
-    assert one != method_source(f"{path}:A", Mean)
-    assert method_source("random", Mean).startswith("mlfsic-bench ")
+def test_source_of_a_method_in_a_file_follows_its_imports(tmp_path: Path) -> None:
+    path, helper, deep = tmp_path / "m.py", tmp_path / "helper.py", tmp_path / "kit" / "deep.py"
+    deep.parent.mkdir()
+    for file, text in (
+        (path, "import helper"), (helper, "from kit.deep import b"), (deep, "b = 1"),
+        (tmp_path / "other.py", "c = 1"),
+    ):  # fmt: skip
+        file.write_text(text + "\n")
+    seen = {method_source(f"{path}:A", Mean)}
+    for file in (path, helper, deep):
+        file.write_text(file.read_text() + "x = 1\n")
+        seen.add(method_source(f"{path}:A", Mean))
+    assert len(seen) == 4
+    (tmp_path / "other.py").write_text("c = 2\n")
+    assert method_source(f"{path}:A", Mean) in seen
+
+
+def test_source_of_an_installed_method() -> None:
+    from mlfsic_bench.methods.discovery import find_method
+
+    random, model = find_method("random"), find_method("word-guided-attention")
+    assert "sha256:" in method_source("random", random)
+    assert method_source("random", random).startswith("mlfsic-bench ")
+    assert "sha256:" not in method_source("word-guided-attention", model)  # package_code covers it
+
+
+def test_code_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    import mlfsic_bench
+
+    package_code.cache_clear()
+    before = package_code()
+    copy = tmp_path / "mlfsic_bench"
+    shutil.copytree(Path(mlfsic_bench.__file__).parent, copy)
+    monkeypatch.setattr(mlfsic_bench, "__file__", str(copy / "__init__.py"))
+    package_code.cache_clear()
+    assert package_code() == before
+    for name, counts in (("metrics/episode.py", False), ("training/loop.py", True)):
+        (copy / name).write_text((copy / name).read_text() + "\n")
+        package_code.cache_clear()
+        assert (package_code() != before) is counts
+    package_code.cache_clear()

@@ -103,21 +103,6 @@ def test_features_of_other_images_are_refused() -> None:
     assert not set(opened) & set(novel)
 
 
-def test_a_done_run_of_other_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = "mlfsic_bench.harness.provenance.checkout_state"
-    monkeypatch.setattr(where, lambda root: ("a" * 40, False))
-    folder = fake_run(tmp_path / "run", episodes=3)
-    for state, told in (
-        (("a" * 40, False), False),
-        (("b" * 40, False), True),
-        ((None, None), True),
-    ):
-        monkeypatch.setattr(where, lambda root, state=state: state)
-        lines: list[str] = []
-        execute(fake_inputs(episodes=3), folder, lines.append)
-        assert any("aaaaaaaaaaaa" in line for line in lines) is told
-
-
 def test_episodes_of_another_origin_are_noted(tmp_path: Path) -> None:
     own = execute(fake_inputs(episodes=3), tmp_path / "own")
     foreign = replace(fake_inputs(episodes=3), own_episodes=False)

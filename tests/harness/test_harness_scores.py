@@ -41,6 +41,7 @@ def scores(shape: tuple[int, int, int] = (2, 6, 3), decisions: bool = False) -> 
             name="m",
             preset=None,
             parameters={"lr": 0.1, "on": True, "list": [1, 2]},
+            changed=["lr"],
             seed=0,
             trains=False,
             uses_words=False,

@@ -97,6 +97,15 @@ def replace_card(card: FeaturesCard, **changes: str) -> FeaturesCard:
     return card.model_copy(update=changes)
 
 
+def test_parameters_that_are_not_defaults_are_told(tmp_path: Path) -> None:
+    plain, other = (
+        fake_run(tmp_path / name, Mean, episodes=3, params=params)
+        for name, params in (("a", {}), ("b", {"scale": 9.0}))
+    )
+    assert not any("defaults" in line for line in build_table([plain]).caption)
+    assert "fake-mean not at its defaults: scale=9.0." in build_table([plain, other]).caption
+
+
 def test_runs_that_can_not_be_compared(tmp_path: Path) -> None:
     a = fake_run(tmp_path / "a", episodes=3)
     for name, options in {
