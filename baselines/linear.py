@@ -52,9 +52,11 @@ class LinearFineTuning(Method):
     """Yan, Zhang, Hou, Wang, Bouraoui, Jameel and Schockaert, AAAI 2022: its ResNet baselines.
 
     (Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word Vector Guided
-    Attention, Table 1: `ResNet-50` is this method with the backbone resnet50.) A linear head on
-    pooled features is trained on the base labels with the backbone; for each episode a new head
-    for the L novel labels is fine-tuned for 40 epochs on the whole support set at once.
+    Attention, Table 1.) A linear head on pooled features is trained on the base labels with the
+    backbone; for each episode a new head for the L novel labels is fine-tuned for 40 epochs on the
+    whole support set at once. The default is a frozen backbone of which the head alone is tuned;
+    the paper's row `ResNet-50`, whose backbone is trained too, needs
+    `--preset paper --features end-to-end --backbone resnet50`.
 
         z = f W^T + b        f [n, c] pooled features, W [L, c], b [L]
         loss = mean over images and labels of BCE(sigmoid(z), y);   score(x, c) = z_c

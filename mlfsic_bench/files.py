@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,25 +59,48 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
+def open_regular(path: Path) -> IO[bytes]:
+    """The file, open for reading; OSError for a folder, and for a pipe or device.
+
+    Those two could keep a reader waiting, or never end.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, device or socket"
+        raise OSError(errno.EINVAL, f"not a regular file but {kind}", str(path))
+    return path.open("rb")
+
+
+def a_or_an(noun: str) -> str:
+    """The noun after its indefinite article.
+
+    >>> a_or_an("split file"), a_or_an("episode file")
+    ('a split file', 'an episode file')
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def read_json(path: Path, *, kind: str, limit: int = 256 << 20) -> Any:
     """The JSON value in `path`; a BenchError naming the `kind` of file when it can't be read.
 
-    Files above `limit` bytes, files that are not UTF-8 JSON, NaN and Infinity, duplicate keys and
-    nesting too deep to parse are refused.
+    Folders, pipes and devices, files above `limit` bytes, files that are not UTF-8 JSON, NaN and
+    Infinity, duplicate keys and nesting too deep to parse are refused.
     """
     path = Path(path)
-    remedy = f"name a {kind} that mlfsic-bench wrote, or fetch the file again"
+    remedy = f"name {a_or_an(kind)} that mlfsic-bench wrote, or fetch the file again"
     try:
-        size = path.stat().st_size
-        if size > limit:
+        with open_regular(path) as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
             raise BenchError(
-                f"{path} is too large for a {kind}",
+                f"{path} is too large for {a_or_an(kind)}",
                 expected=f"at most {limit} bytes",
-                found=f"{size} bytes",
+                found="more",
                 remedy=remedy,
             )
-        text = path.read_bytes().decode("utf-8")
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
     except FileNotFoundError as error:
         raise BenchError(
             f"there is no {kind} at {path}",

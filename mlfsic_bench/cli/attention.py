@@ -13,7 +13,11 @@ import click
 @click.option("--labels", metavar="A,B", help="Only these labels (default: all of the episode).")
 @click.option("--images", default=6, show_default=True, type=click.IntRange(1), help="At most.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("attention.png"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("attention.png"),
+    show_default=True,
+    help="The picture: a .png, .svg or .pdf file.",
 )
 @click.option("--method", metavar="SPEC", help="path/to/file.py:Class, when the run's method is.")
 @click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")

@@ -38,7 +38,8 @@ def episodes() -> None:
 
 @episodes.command()
 @click.argument("split")
-@click.option("--part", type=click.Choice(["val", "novel"]), default="novel", show_default=True)
+@click.option("--part", type=click.Choice(["val", "novel"]), default="novel", show_default=True,
+              help="The part to draw from.")  # fmt: skip
 @click.option(
     "--count", type=click.IntRange(min=1), help="How many.  [default: novel 200, val 100]"
 )
@@ -136,10 +137,10 @@ def show(
     min_pool: int | None,
 ) -> None:
     """Print episode INDEX of a split or of an episode file: each image with its labels."""
-    from mlfsic_bench.episodes.files import read_episode_set
+    from mlfsic_bench.episodes.files import OFFICIAL_COUNTS, read_episode_set
     from mlfsic_bench.episodes.one_per_label import QUERY_PER_LABEL, EpisodeSampler
 
-    path = Path(source)
+    path, note = Path(source), ""
     if path.is_file() and not _is_split_file(path):
         from mlfsic_bench.episodes.files import check_belongs
 
@@ -157,8 +158,13 @@ def show(
     else:
         resolved = _resolve(source, data_root, available_only, min_pool)
         episode = EpisodeSampler(resolved.parts[part], resolved.hash, part).draw_one(index)  # type: ignore[index]
+        official = OFFICIAL_COUNTS[part]
+        if index >= official:
+            note = f"not among the {official} official episodes (0 to {official - 1})"
     labels = resolved.parts[part].labels  # type: ignore[index]
     click.echo(f"{resolved.id}, {part} episode {index}: {len(labels)} labels")
+    if note:
+        click.echo(f"note: drawn by the same law, but {note}")
     for title, images, each in (
         ("support", episode.support, 1),
         ("query", episode.query, QUERY_PER_LABEL),

@@ -18,7 +18,9 @@ ROOT = click.option(
     envvar="MLFSIC_DATA",
     help="Folder of the data sets (default: MLFSIC_DATA).",
 )
-DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
 
 
 @click.group()
@@ -34,6 +36,12 @@ def features() -> None:
     "--weights", default="default", show_default=True, help="default, imagenet, none or a file."
 )
 @click.option("--available-only", is_flag=True, help="Only the images that are on disk.")
+@click.option(
+    "--min-pool",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Labels with fewer images leave the parts.",
+)
 @click.option(
     "--part",
     type=click.Choice(["base", "val", "novel", "all"]),
@@ -62,6 +70,7 @@ def extract(
     backbone_name: str,
     weights: str,
     available_only: bool,
+    min_pool: int | None,
     part: str,
     cache: Path | None,
     device: str,
@@ -78,7 +87,9 @@ def extract(
     from mlfsic_bench.features.manifest import Precision, default_cache, store_folder
     from mlfsic_bench.splits.resolve import resolve_split
 
-    split = resolve_split(split_id, data_root=data_root, available_only=available_only)
+    split = resolve_split(
+        split_id, data_root=data_root, available_only=available_only, min_pool=min_pool
+    )
     ids = _ids(split, part)
     dataset = open_dataset(split.dataset, data_root)
     backbone = build_backbone(backbone_name, weights)
@@ -99,19 +110,27 @@ def extract(
 
 
 @features.command()
-@click.argument("store", type=click.Path(path_type=Path))
-def info(store: Path) -> None:
-    """What the store in the folder STORE holds."""
+@click.argument("store", required=False, type=click.Path(path_type=Path))
+def info(store: Path | None) -> None:
+    """What the store in the folder STORE holds; of a cache folder, which stores are in it.
+
+    Without STORE, the stores in the default cache (MLFSIC_CACHE, else ~/.cache/mlfsic-bench).
+    """
+    from mlfsic_bench.features.manifest import MANIFEST, default_cache
     from mlfsic_bench.features.store import FeatureStore
 
+    named, store = store, store or default_cache()
+    stores = sorted(path.parent for path in store.glob(f"*/{MANIFEST}"))
+    if not (store / MANIFEST).exists() and (stores or named is None):
+        _list_stores(store, stores)
+        return
     opened = FeatureStore.open(store)
     manifest = opened.manifest
-    size = sum(file.stat().st_size for file in store.iterdir())
     for name, value in {**manifest.as_json(), "key": manifest.key}.items():
         shown = " x ".join(map(str, value)) if isinstance(value, list) else value
         click.echo(f"{name:<13}{shown}")
     click.echo(f"{'images':<13}{len(opened)}")
-    click.echo(f"{'bytes':<13}{size}")
+    click.echo(f"{'bytes':<13}{_bytes_in(store)}")
 
 
 @features.command()
@@ -148,6 +167,24 @@ def verify(
         click.echo(f"{images} of {checked} images differ")
         context.exit(1)
     click.echo(f"{checked} of {len(opened)} images checked: equal")
+
+
+def _list_stores(cache: Path, stores: list[Path]) -> None:
+    """A line for each store in a cache folder: name, images, megabytes; what is wrong with it."""
+    from mlfsic_bench.features.store import FeatureStore
+
+    click.echo(f"{cache}: {len(stores)} feature stores")
+    wide = max((len(path.name) for path in stores), default=0)
+    for path in stores:
+        try:
+            images = f"{len(FeatureStore.open(path)):>8,} images"
+        except BenchError as error:
+            images = f"damaged: {error.found}"
+        click.echo(f"  {path.name:<{wide}}  {images}  {_bytes_in(path) / 1e6:>10,.1f} MB")
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def _ids(split: Split, part: str) -> list[str]:

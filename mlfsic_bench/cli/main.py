@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from mlfsic_bench import __version__
-from mlfsic_bench.errors import BenchError
+from mlfsic_bench.errors import BenchError, nearest
 
 # verb -> (module with a click command of the verb's name, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
@@ -38,6 +38,15 @@ class LazyGroup(click.Group):
         module = importlib.import_module(VERBS[cmd_name][0])
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that `args` begin with; an unknown one is an error with the nearest known."""
+        close = nearest(args[0], VERBS)
+        if close is not None and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, from the table above, without importing any."""

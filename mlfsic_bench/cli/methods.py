@@ -88,7 +88,12 @@ def show_command(spec: str) -> None:
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a parameter.")
 @click.option("--preset", default=None, help="Start from one of the method's presets.")
 @click.option(
-    "--timeout", default=300.0, show_default=True, type=click.FloatRange(min=0.1), metavar="SECONDS"
+    "--timeout",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="A test that takes longer fails, and those after it are skipped.",
 )
 def check_command(spec: str, settings: tuple[str, ...], preset: str | None, timeout: float) -> None:
     """Run the contract tests on METHOD, on small made-up features.

@@ -15,6 +15,7 @@ import click
     type=click.Choice(["terminal", "markdown", "latex", "csv"]),
     default="terminal",
     show_default=True,
+    help="How the table is written.",
 )
 @click.option("--published", is_flag=True, help="Set the paper's rows beside, marked as published.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")

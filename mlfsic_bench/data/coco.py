@@ -16,6 +16,7 @@ from mlfsic_bench.data.coco_labels import COCO_CATEGORIES
 from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.data.images import decode_rgb, read_image_file
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import open_regular
 
 FOLDERS = ("train2014", "val2014")
 MAX_BYTES = 2 << 30
@@ -142,10 +143,11 @@ def _read(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise _bad(path, f"a file of {size} bytes")
-        data = json.loads(_SEGMENTATION.sub(b'"segmentation":0', path.read_bytes()))
+        with open_regular(path) as stream:
+            text = stream.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise _bad(path, f"more than {MAX_BYTES} bytes")
+        data = json.loads(_SEGMENTATION.sub(b'"segmentation":0', text))
     except (OSError, ValueError, RecursionError) as error:
         raise _bad(path, f"{type(error).__name__}: {error}") from error
     keys = ("images", "annotations", "categories")

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import open_regular
 
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_BYTES = 256 << 20
@@ -35,7 +36,7 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
         raise BenchError(
             f"the image {name} cannot be decoded",
             expected="a whole JPEG or PNG file",
-            found=f"{len(data)} bytes that do not begin as one",
+            found=f"{len(data)} bytes that are not a JPEG or PNG",
             remedy="fetch the file again",
         ) from error
     except Exception as error:  # Pillow's plugins raise whatever their parsing runs into
@@ -56,10 +57,11 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
 def read_image_file(path: Path, name: str, remedy: str) -> bytes:
     """The bytes of an image file; BenchError naming the image when missing or over MAX_BYTES."""
     try:
-        size = path.stat().st_size
-        if size <= MAX_BYTES:
-            return path.read_bytes()
-        found = f"a file of {size} bytes"
+        with open_regular(path) as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) <= MAX_BYTES:
+            return data
+        found = "a larger file"
     except OSError as error:
         found = f"{error.strerror} at {path}"
     raise BenchError(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.data.voc_xml import read_objects
 from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.files import open_regular
 
 ARCHIVES = "unpack the official VOC archives there"
 _NAME = re.compile(r"[0-9_]{1,40}")
@@ -68,7 +69,9 @@ def _from_lists(
 
 def _lines(path: Path, columns: int) -> list[list[str]]:
     try:
-        lines = [line.split() for line in path.read_text("ascii").splitlines() if line.strip()]
+        with open_regular(path) as stream:
+            text = stream.read().decode("ascii")
+        lines = [line.split() for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise _bad_list(path, str(error)) from error
     seen: set[str] = set()

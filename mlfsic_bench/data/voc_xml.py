@@ -7,6 +7,7 @@ from typing import Any
 from xml.parsers import expat
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import open_regular
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 32
@@ -23,11 +24,12 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
     files above 4 MiB and malformed XML raise BenchError.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise _RefusedError(f"a file of {size} bytes")
+        with open_regular(path) as stream:
+            text = stream.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise _RefusedError(f"more than {MAX_BYTES} bytes")
         reader = _Reader()
-        reader.parser.Parse(path.read_bytes(), True)
+        reader.parser.Parse(text, True)
     except (OSError, expat.ExpatError, LookupError, ValueError, _RefusedError) as error:
         raise BenchError(
             f"{path} is not a readable VOC annotation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,16 +51,20 @@ class Runner:
 
 
 def parse_device(name: str | torch.device) -> torch.device:
-    """The torch device of that name; BenchError when it is unknown or absent here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
+    """The torch device `cpu`, `cuda` or `cuda:N`; `auto` is a GPU where there is one.
+
+    BenchError for another name and for a GPU that is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", str(name)):
         raise BenchError(
-            f"{name!r} is not a device",
+            f"{str(name)!r} is not a device to compute on",
             expected="cpu, cuda or cuda:N",
-            found=repr(name),
+            found=repr(str(name)),
             remedy="check --device",
-        ) from error
+        )
+    device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import open_regular
 
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
 
@@ -41,7 +42,13 @@ def read_index(folder: Path) -> Index:
     A last line without its line end is left out: its writer was killed, or is still writing.
     """
     path = folder / INDEX
-    data = path.read_bytes() if path.exists() else b""
+    try:
+        with open_regular(path) as stream:
+            data = stream.read()
+    except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        raise damaged(str(path), "a file that can be read", error.strerror or str(error)) from error
     size = data.rfind(b"\n") + 1
     ids: list[str] = []
     digests: list[str] = []
@@ -52,7 +59,7 @@ def read_index(folder: Path) -> Index:
             digests.append(str(row.pop("sha256")))
             if row:
                 raise ValueError(f"unknown key {next(iter(row))!r}")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise damaged(
                 f"{path} line {number}",
                 'a line {"id": ..., "sha256": ...}',
@@ -68,7 +75,7 @@ def check_sizes(folder: Path, rows: int, row_bytes: dict[str, int]) -> None:
     """BenchError when a data file is shorter than its rows; longer is what a kill leaves."""
     for name, size in row_bytes.items():
         path = folder / name
-        have = path.stat().st_size if path.exists() else 0
+        have = path.stat().st_size if path.is_file() else 0
         if have < rows * size:
             raise damaged(str(path), f"{rows} rows of {size} bytes", f"{have} bytes")
 

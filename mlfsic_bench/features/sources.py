@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.store import FeatureStore
 
 DECODERS = 4
+CHECKED = 16  # images whose maps are looked at together
 
 
 class StoredFeatures:
@@ -38,8 +39,38 @@ class StoredFeatures:
         return self.store.gather_local(ids).to(self.device)
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c] on `device`; stored in float32, not made from the rounded maps."""
-        return self.store.gather_pooled(ids).to(self.device)
+        """float32 [n, c] on `device`; stored in float32, not made from the rounded maps.
+
+        BenchError naming the first image whose row is damaged, that is not finite.
+        """
+        pooled = self.store.gather_pooled(ids)
+        self._refuse_damaged(ids, pooled)
+        return pooled.to(self.device)
+
+    def check(self, ids: Sequence[str]) -> None:
+        """BenchError naming the first of these images whose stored features are not finite.
+
+        `local` does not look: it would cost a good part of the gathering.
+        """
+        self.pooled(ids)
+        for start in range(0, len(ids), CHECKED):
+            some = ids[start : start + CHECKED]
+            self._refuse_damaged(some, self.store.gather_local(some).flatten(1))
+
+    def _refuse_damaged(self, ids: Sequence[str], values: Tensor) -> None:
+        if bool(torch.isfinite(values).all()):
+            return
+        bad = [i for i, row in zip(ids, torch.isfinite(values).all(1).tolist(), strict=True)
+               if not row]  # fmt: skip
+        folder = self.store.folder
+        raise BenchError(
+            f"{folder}: the feature store is damaged",
+            expected="finite features of every image, as they were when they were stored",
+            found=f"NaN or infinity for {bad[0]}"
+            + (f" and {len(bad) - 1} more" if len(bad) > 1 else ""),
+            remedy=f"see the extent with `mlfsic-bench features verify {folder}`, then remove the "
+            "store's folder and extract again",
+        )
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """None: stored features are frozen."""

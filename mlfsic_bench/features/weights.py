@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.torch_files import read_torch_file
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -30,30 +30,13 @@ def initialised(build: Callable[[], T], name: str) -> T:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The named tensors in a weight file; BenchError for anything else (no pickled objects)."""
     remedy = "name a file written by torch.save(model.state_dict(), ...)"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BenchError(
-            f"there is no weight file at {path}",
-            expected="an existing file, or one of the names: default, imagenet, none",
-            found="nothing at that path",
-            remedy="check --weights",
-        ) from error
-    except pickle.UnpicklingError as error:
-        # torch's own text advises to read the file without `weights_only`, which would run it
-        raise BenchError(
-            f"{path} is not a readable weight file",
-            expected="a state dict: named tensors and nothing else",
-            found="pickled objects, or damage; nothing of it was loaded",
-            remedy=remedy,
-        ) from error
-    except Exception as error:  # a damaged file can fail in any of torch's readers
-        raise BenchError(
-            f"{path} is not a readable weight file",
-            expected="a state dict: named tensors and nothing else",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            remedy=remedy,
-        ) from error
+    state = read_torch_file(
+        path,
+        "weight file",
+        "a state dict: named tensors and nothing else",
+        remedy,
+        where="check --weights: a file, or one of the names default, imagenet, none",
+    )
     if not isinstance(state, dict) or not state:
         raise BenchError(
             f"{path} holds no state dict",

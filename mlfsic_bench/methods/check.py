@@ -100,7 +100,7 @@ def _run(check: Check, bench: Bench) -> CheckResult:
             ("remedy", failed.remedy),
         )
         return CheckResult(check.name, check.shows, "fail", explanation)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a thread of its own: Ctrl-C is not raised in here
         lines = "".join(traceback.format_exception(error)).strip().splitlines()
         explanation = (
             ("done", f"The test `{check.name}` called the method."),

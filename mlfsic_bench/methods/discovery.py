@@ -13,12 +13,13 @@ from pathlib import Path
 from types import ModuleType
 
 from mlfsic_bench.errors import BenchError, nearest, unknown_name
+from mlfsic_bench.files import open_regular
 from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.params import build_params
 
 GROUP = "mlfsic_bench.methods"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _EXAMPLE = "path/to/file.py:Class"
 
 
@@ -84,7 +85,9 @@ def find_method(spec: str) -> type[Method]:
         )
     try:
         loaded: object = points[0].load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise BenchError(
             f"the registered method {spec!r} can't be imported",
             expected=f"{_origin(points[0])} to import",
@@ -109,9 +112,9 @@ def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> M
     params = build_params(method, settings, preset)
     try:
         return method(params)
-    except BenchError:
+    except (BenchError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise BenchError(
             f"the method {method.name!r} can't be made",
             expected=f"{method.__name__}(params) to return an instance",
@@ -141,8 +144,8 @@ def complete_method(loaded: object, spec: str) -> type[Method]:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BenchError(
             f"{spec} has no usable name",
-            expected='a class attribute such as name = "my-method" (letters, digits, . _ -)',
-            found="no attribute `name`" if name is None else f"name = {name!r}",
+            expected='a class attribute such as name = "my-method"; up to 64 of A-Z a-z 0-9 . _ -',
+            found="no attribute `name`" if name is None else f"name = {str(name)[:80]!r}",
             remedy=f"add the attribute to {loaded.__name__}",
         )
     params: object = loaded.Params
@@ -190,7 +193,8 @@ def _from_file(spec: str) -> type[Method]:
         )
     path = Path(file)
     try:
-        source = path.read_bytes()
+        with open_regular(path) as stream:
+            source = stream.read()
     except OSError as error:
         raise BenchError(
             f"there is no readable file {path}",
@@ -229,7 +233,10 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
     sys.modules[name] = module
     try:
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        del sys.modules[name]
+        raise
+    except BaseException as error:
         del sys.modules[name]
         raise BenchError(
             f"{path} can't be imported",
@@ -237,9 +244,6 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
             found=f"{type(error).__name__}: {error}{_where(error, path)}",
             remedy="repair that line, or install what it imports",
         ) from error
-    except BaseException:
-        del sys.modules[name]
-        raise
     return module
 
 

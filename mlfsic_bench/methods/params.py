@@ -128,13 +128,19 @@ def _refused(
     fields = method.Params.model_fields
     if key and key not in fields:  # only a preset gets here: settings were checked before
         return unknown_name(f"parameter in preset {preset!r} of {method.name}", key, fields)
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if not key:  # not one value but several together; pydantic's input would be all of them
+        return BenchError(
+            f"the parameters of {method.name} don't go together",
+            expected="values that the method accepts together",
+            found=reason,
+            remedy=f"see `mlfsic-bench methods show {method.name}`",
+        )
     origin = "" if key in settings or preset is None else f" (from preset {preset!r})"
     return BenchError(
-        f"bad value for parameter {key!r} of {method.name}"
-        if key
-        else f"the parameters of {method.name} don't go together",
-        expected=describe_parameter(method.Params, key) if key else "values the method accepts",
-        found=f"{settings.get(key, first['input'])!r}{origin}: {first['msg']}",
+        f"bad value for parameter {key!r} of {method.name}",
+        expected=describe_parameter(method.Params, key),
+        found=f"{settings.get(key, first['input'])!r}{origin}: {reason}",
         remedy=f"see `mlfsic-bench methods show {method.name}`",
     )
 

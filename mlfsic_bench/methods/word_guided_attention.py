@@ -125,7 +125,7 @@ class WordGuidedAttentionMethod(Method):
             learning_rate=WarmupCosine(
                 base=p.lr,
                 steps=steps,
-                warmup=p.warmup_epochs * p.steps_per_epoch,
+                warmup=p.warmup * p.steps_per_epoch,
                 start=p.warmup_lr,
                 final=p.final_lr,
             ),

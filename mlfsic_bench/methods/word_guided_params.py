@@ -46,7 +46,9 @@ class WordGuidedParams(MethodParams):
     warmup_lr: float = Field(1e-6, ge=0, description="learning rate of the first step")
     final_lr: float | None = Field(None, ge=0, description="end of the cosine; None: lr, constant")
     epochs: int = Field(200, ge=1, description="epochs in all")
-    warmup_epochs: int = Field(10, ge=0, description="epochs of linear warm-up, fewer than epochs")
+    warmup_epochs: int = Field(
+        10, ge=0, description="epochs of linear warm-up; half of epochs where it would fill them"
+    )
     steps_per_epoch: int = Field(100, ge=1, description="optimiser steps an epoch")
     episodes_per_step: int = Field(1, ge=1, description="episodes whose gradients make a step")
     select_every: int = Field(10, ge=1, description="epochs between evaluations on val")
@@ -61,15 +63,18 @@ class WordGuidedParams(MethodParams):
         """Dimensions of a head, floor(d_j / n_a)."""
         return self.d_j // self.n_a
 
+    @property
+    def warmup(self) -> int:
+        """Epochs of warm-up in fact: warmup_epochs, or epochs // 2 where that is not below epochs.
+
+        So that `epochs` alone makes a short training.
+        """
+        return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs // 2
+
     @model_validator(mode="after")
     def _consistent(self) -> WordGuidedParams:
         if self.n_a > self.d_j:
             raise ValueError(f"n_a ({self.n_a}) may be at most d_j ({self.d_j})")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs}); "
-                "set both for a shorter training"
-            )
         if self.residual and not self.output_projection and self.n_a * self.d_a != self.d_j:
             raise ValueError(
                 f"a residual needs heads that fill d_j: {self.n_a} heads of {self.d_a} make "

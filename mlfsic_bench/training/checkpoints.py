@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import atomic_writer
+from mlfsic_bench.torch_files import read_torch_file, unreadable
+
+KIND = "checkpoint"
+CONTENT = "tensors and plain values, as mlfsic-bench saves them"
+REMEDY = "delete the file to train from the start, or restore it from a copy"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -23,34 +26,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Only tensors and plain values are accepted, so a file from a stranger can't run code.
     """
-    import torch
-
     path = Path(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BenchError(
-            f"there is no checkpoint at {path}",
-            expected="an existing file",
-            found="nothing at that path",
-            remedy="check the path",
-        ) from error
-    except pickle.UnpicklingError as error:
-        # torch's own text advises to read the file without `weights_only`, which would run it
-        found = "pickled objects, or damage; nothing of it was loaded"
-        raise _unreadable(path, found) from error
-    except Exception as error:  # a damaged file can fail in any of torch's readers
-        reason = str(error).split("\n")[0] or "the file ends too early"
-        raise _unreadable(path, f"{type(error).__name__}: {reason}") from error
+    content = read_torch_file(path, KIND, CONTENT, REMEDY)
     if not isinstance(content, dict):
-        raise _unreadable(path, f"a {type(content).__name__}")
+        raise unreadable(path, KIND, CONTENT, f"a {type(content).__name__}", REMEDY)
     return content
-
-
-def _unreadable(path: Path, found: str) -> BenchError:
-    return BenchError(
-        f"{path} is not a readable checkpoint",
-        expected="tensors and plain values, as mlfsic-bench saves them",
-        found=found,
-        remedy="delete the file to train from the start, or restore it from a copy",
-    )

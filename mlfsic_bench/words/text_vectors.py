@@ -6,14 +6,16 @@ import math
 import re
 from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import open_regular
 
 LONGEST_LINE = 1 << 20
+MOST_NUMBERS = 100_000  # in a vector; the largest in use have some thousands
 HEADER = re.compile(rb"\d+ \d+\Z")  # word2vec's text format opens with "entries dimension"
 
 
@@ -29,12 +31,12 @@ def read_entries(path: Path, wanted: Set[str]) -> tuple[dict[str, npt.NDArray[np
     found: dict[str, npt.NDArray[np.float64]] = {}
     d_w = 0
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             for number, line in _lines(path, stream):
                 if number == 1 and HEADER.match(line):
-                    d_w = int(line.split()[1])
+                    d_w = _dimension(path, line)
                     continue
-                d_w = d_w or line.count(b" ")
+                d_w = d_w or min(line.count(b" "), MOST_NUMBERS)
                 first, fields = line[: line.find(b" ")], line.count(b" ")
                 if fields < d_w or d_w == 0:
                     raise _bad(path, number, f"an entry and {d_w or 'some'} numbers", line)
@@ -59,7 +61,14 @@ def read_entries(path: Path, wanted: Set[str]) -> tuple[dict[str, npt.NDArray[np
     return found, d_w
 
 
-def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def _dimension(path: Path, header: bytes) -> int:
+    text = header.split()[1].lstrip(b"0")
+    if not 1 <= len(text) <= len(str(MOST_NUMBERS)) or int(text) > MOST_NUMBERS:
+        raise _bad(path, 1, f"a dimension from 1 to {MOST_NUMBERS}", header)
+    return int(text)
+
+
+def _lines(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Line numbers from 1 and lines without surrounding white space; empty lines are left out."""
     number = 0
     while raw := stream.readline(LONGEST_LINE):

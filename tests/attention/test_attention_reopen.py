@@ -9,6 +9,8 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.run import run_method
+from mlfsic_bench.report import attention_run
+from mlfsic_bench.report.attention_run import draw_attention
 from mlfsic_bench.report.reopen import Whereabouts, reopen
 
 TINY = {
@@ -77,3 +79,70 @@ def test_a_run_without_a_saved_method_is_an_error(folder, tmp_path):
     (torn / "method.pt").unlink()
     with pytest.raises(BenchError, match="no saved method"):
         reopen(torn, Whereabouts()).episode(0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")]
+)
+def test_the_ending_says_the_format(folder, tmp_path, ending, start):
+    first, second = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
+    for out in (first, second):
+        draw_attention(folder, Whereabouts(cache=folder.parent / "cache"), out, images=1)
+    assert first.read_bytes().startswith(start)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is handed to the drawing, by every call."""
+    calls = []
+
+    def draw(strips, title, form):
+        calls.append(strips)
+        return b""
+
+    monkeypatch.setattr(attention_run, "draw", draw)
+    return calls
+
+
+def test_images_and_labels_limit_the_picture(folder, tmp_path, drawn):
+    def panels(*options):
+        command = ["attention", str(folder), "--cache", str(folder.parent / "cache"),
+                   "--out", str(tmp_path / "a.png"), *options]  # fmt: skip
+        done = CliRunner().invoke(cli, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return [[panel.label for panel in strip.panels] for strip in drawn[-1]]
+
+    whole = panels()
+    assert len(whole) == 6
+    assert len(panels("--images", "2")) == 2
+    label = whole[0][0]
+    assert {name for strip in panels("--labels", label) for name in strip} == {label}
+    assert len({name for strip in whole for name in strip}) == 6
+
+
+def test_a_method_in_a_file_is_named_with_method(folder, tmp_path, drawn):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod\n"
+        "class Own(WordGuidedAttentionMethod):\n"
+        "    name = 'own'\n"
+    )
+    cache = folder.parent / "cache"
+    plan = RunPlan(
+        method=f"{file}:Own",
+        split="scenes-12-6-6-v1",
+        backbone="scenes-small",
+        settings=TINY,
+        episodes=1,
+        device="cpu",
+        cache=cache,
+        out=tmp_path / "run",
+    )
+    command = ["attention", str(run_method(plan)), "--cache", str(cache)]
+    command += ["--out", str(tmp_path / "a.png")]
+    with pytest.raises(BenchError, match="in a file of its own"):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
+    command += ["--method", f"{file}:Own"]
+    assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
+    assert len(drawn) == 1

@@ -7,6 +7,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from PIL import Image
+
 from tests.bad_input.cases import STORE_LEAVES, as_file, case, main_ok, shipped
 from tests.fakes.coco import write_coco
 from tests.fakes.jpeg import jpeg
@@ -137,6 +139,22 @@ def _corrupt(folder, monkeypatch):
 def _cut_image(folder, monkeypatch):
     _built(folder)
     (folder / COW).write_bytes(jpeg(3)[:-60])
+    return EXTRACT
+
+
+@case("a GIF named as a JPEG", "2008_000002", "not a JPEG or PNG", leaves=STORE_LEAVES)
+def _gif(folder, monkeypatch):
+    return _foreign(folder, "GIF")
+
+
+@case("a BMP named as a JPEG", "2008_000002", "not a JPEG or PNG", leaves=STORE_LEAVES)
+def _bmp(folder, monkeypatch):
+    return _foreign(folder, "BMP")
+
+
+def _foreign(folder, kind):
+    _built(folder)
+    Image.new("RGB", (8, 8)).save(folder / COW, format=kind)
     return EXTRACT
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
-from mlfsic_bench.features.index import LOCAL
+from mlfsic_bench.features.index import INDEX, LOCAL, POOLED
 from tests.bad_input.cases import RUN_LEAVES, SCENES, STORE_LEAVES, as_file, case, main_ok
 from tests.fakes.voc import write_voc
 
@@ -98,6 +100,16 @@ def _device(folder, monkeypatch):
     return ["features", "extract", *SCENES[:4], "--device", "gpu"]
 
 
+@case("a device that a backbone does not compute on", "'meta'", "cpu, cuda or cuda:N")
+def _meta(folder, monkeypatch):
+    return ["features", "extract", *SCENES[:4], "--device", "meta"]
+
+
+@case("a device of another kind", "'mps'", "cpu, cuda or cuda:N")
+def _mps(folder, monkeypatch):
+    return ["features", "extract", *SCENES[:4], "--device", "mps"]
+
+
 @case("a store that is none", "nowhere")
 def _no_store(folder, monkeypatch):
     return ["features", "info", "nowhere"]
@@ -109,6 +121,68 @@ def _damaged(folder, monkeypatch):
     (store,) = (folder / "cache").iterdir()
     (store / LOCAL).write_bytes((store / LOCAL).read_bytes()[:1000])
     return ["features", "info", f"cache/{store.name}"]
+
+
+@case("a store with NaN in a pooled feature", "cache/scenes-scenes-small-", "NaN", "scenes/",
+      "features verify cache", leaves=RUN_LEAVES)  # fmt: skip
+def _nan_pooled(folder, monkeypatch):
+    return _spoilt(folder, POOLED, "<f4")
+
+
+@case("a store with NaN in its maps", "cache/scenes-scenes-small-", "NaN", "scenes/",
+      "features verify cache", leaves=("again", "again/*"))  # fmt: skip
+def _nan_local(folder, monkeypatch):
+    _spoilt(folder, LOCAL, "<f2")
+    text = """
+from mlfsic_bench.methods.contract import Method
+class Maps(Method):
+    name = "maps"
+    def adapt(self, support):
+        p = support.targets.T @ support.images.local().mean((2, 3))
+        return lambda query: query.pooled() @ p.T
+"""
+    spec = as_file(folder / "maps.py", text) + ":Maps"
+    return ["run", spec, *SCENES, "--cache", "cache", "--out", "again"]
+
+
+def _spoilt(folder, name, kind):
+    """A store in the cache whose every row holds a NaN, and the run that made it, not yet done."""
+    main_ok(*RUN, "--cache", "cache")
+    (store,) = (folder / "cache").iterdir()
+    values = np.fromfile(store / name, kind)
+    values[:: values.size // 500] = np.nan
+    values.tofile(store / name)
+    shutil.rmtree(folder / "out")
+    return [*RUN, "--cache", "cache"]
+
+
+def _index(folder):
+    main_ok(*RUN)
+    (store,) = (folder / "cache").iterdir()
+    return store, ["features", "info", f"cache/{store.name}"]
+
+
+@case("a folder for the index of a store", "index.jsonl", "a folder")
+def _index_folder(folder, monkeypatch):
+    store, args = _index(folder)
+    (store / INDEX).unlink()
+    (store / INDEX).mkdir()
+    return args
+
+
+@case("an index nested too deep", "index.jsonl line 1", "RecursionError")
+def _index_deep(folder, monkeypatch):
+    store, args = _index(folder)
+    (store / INDEX).write_text("[" * 200_000 + "\n")
+    return args
+
+
+@case("a folder for the maps of a store", "local.f16")
+def _maps_folder(folder, monkeypatch):
+    store, args = _index(folder)
+    (store / LOCAL).unlink()
+    (store / LOCAL).mkdir()
+    return args
 
 
 @case("a store checked with other weights", "was not made by this backbone", "weights_hash")
@@ -135,6 +209,27 @@ def _no_vector(folder, monkeypatch):
 @case("NaN in a word file", "words.txt line 2", "'nan'")
 def _nan_words(folder, monkeypatch):
     return _words(folder, "plain 1 2\ndisc 1 nan\n")
+
+
+@case("a word file that promises too much", "words.txt line 1", "from 1 to 100000")
+def _promise(folder, monkeypatch):
+    return _words(folder, "999999999999 999999999999\nplain 1 2\n")
+
+
+@case("a word file that promises more than can be read", "words.txt line 1", "from 1 to 100000")
+def _long_promise(folder, monkeypatch):
+    return _words(folder, "1 " + "9" * 5000 + "\nplain 1 2\n")
+
+
+@case("a pipe for a word file", "words.txt", "not a regular file")
+def _pipe(folder, monkeypatch):
+    os.mkfifo(folder / "words.txt")
+    return [*RUN[:-1], "words.txt"]
+
+
+@case("a device for weights", "/dev/zero", "not a regular file")
+def _zeros(folder, monkeypatch):
+    return [*RUN, "--weights", "/dev/zero"]
 
 
 @case("a ragged word file", "words.txt line 2")

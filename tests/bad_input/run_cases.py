@@ -159,9 +159,64 @@ def _shape(folder, monkeypatch):
     return _plugin(folder, "torch.zeros(len(query), 5)")
 
 
-@case("whole numbers for scores", "'odd'", "floating-point", "int64", leaves=RUN_LEAVES)
+@case("whole numbers for scores", "'odd'", "float32 or float64", "int64", leaves=RUN_LEAVES)
 def _integers(folder, monkeypatch):
     return _plugin(folder, "torch.zeros(len(query), 6, dtype=torch.int64)")
+
+
+@case("half precision for scores", "'odd'", "float32 or float64", "float16", leaves=RUN_LEAVES)
+def _half(folder, monkeypatch):
+    return _plugin(folder, "torch.zeros(len(query), 6, dtype=torch.float16)")
+
+
+@case("sparse scores", "'odd'", "dense", "sparse", leaves=RUN_LEAVES)
+def _sparse(folder, monkeypatch):
+    return _plugin(folder, "torch.eye(len(query), 6).to_sparse()")
+
+
+@case("scores without numbers", "'odd'", "dense", "meta", leaves=RUN_LEAVES)
+def _meta(folder, monkeypatch):
+    return _plugin(folder, "torch.zeros(len(query), 6, device='meta')")
+
+
+@case("scores that can't be copied", "'odd'", "scores of episode 0", "no way", leaves=RUN_LEAVES)
+def _stuck(folder, monkeypatch):
+    text = PLUGIN.format(body="torch.zeros(len(query), 6).as_subclass(Stuck)")
+    stuck = "class Stuck(torch.Tensor):\n    def detach(self): raise OSError('no way')\n"
+    return ["run", as_file(folder / "odd.py", text + stuck) + ":Odd", *SCENES, "--out", "out"]
+
+
+@case("a plug-in that raises no Exception", "'odd'", "episode 0", "GeneratorExit", "another --out",
+      leaves=RUN_LEAVES)  # fmt: skip
+def _base_exception(folder, monkeypatch):
+    text = PLUGIN.format(body="1").replace("return lambda", "raise GeneratorExit\n        #")
+    return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
+
+
+@case("a plug-in that raises no Exception when imported", "odd.py:1", "BaseException")
+def _import_base(folder, monkeypatch):
+    path = as_file(folder / "odd.py", "raise BaseException('no idea')\n")
+    return ["run", f"{path}:Odd", *SCENES, "--out", "out"]
+
+
+@case("a plug-in whose name is too long", "64", "'aaaa")
+def _long_name(folder, monkeypatch):
+    text = PLUGIN.format(body="1").replace('"odd"', repr("a" * 65))
+    return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
+
+
+@case("a state with a number in it", "'odd'", "'steps': int",
+      leaves=(*RUN_LEAVES, "out/checkpoints"))  # fmt: skip
+def _state_number(folder, monkeypatch):
+    text = PLUGIN.format(body="1")
+    text += "    def state(self):\n        return {'weight': torch.ones(2), 'steps': 3}\n"
+    return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
+
+
+@case("parameters that don't go together", "don't go together\n", "found:    n_a (9) may be")
+def _together(folder, monkeypatch):
+    return ["run", "word-guided-attention", *SCENES, "--out", "out", "--set", "n_a=9",
+            "--set", "d_j=8", "--preset", "authors-tomm"]  # fmt: skip
 
 
 @case("no tensor for scores", "'odd'", "list", leaves=RUN_LEAVES)
@@ -223,9 +278,7 @@ def _two(folder, monkeypatch):
     return RANDOM
 
 
-@case("two writers of one store", "another process", "cache/", leaves=RUN_LEAVES,
-      around=held_store)  # fmt: skip
+@case("two writers of one store", "another process", "cache/", around=held_store)
 def _two_stores(folder, monkeypatch):
-    protonet = ["run", "protonet", *SCENES[:-1]]
-    main_ok(*protonet, "1", "--out", "first")
-    return [*protonet, "2", "--out", "out"]
+    main_ok("run", "protonet", *SCENES, "--out", "first")
+    return ["features", "extract", *SCENES[:-2], "--part", "val"]

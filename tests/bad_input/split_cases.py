@@ -81,6 +81,18 @@ def _deep(folder, monkeypatch):
     return _run(folder, "[" * 200_000)
 
 
+@case("a device for a split file", "zero.json", "not a regular file")
+def _device(folder, monkeypatch):
+    (folder / "zero.json").symlink_to("/dev/zero")
+    return [*RUN, "--split", "./zero.json"]
+
+
+@case("a folder for an episode file", "episodes.json", "not a regular file", "name an episode file")
+def _episodes_folder(folder, monkeypatch):
+    (folder / "episodes.json").mkdir()
+    return ["run", "random", *SCENES, "--out", "out", "--episodes-file", "episodes.json"]
+
+
 @case("a huge split file", "split.json", "too large")
 def _huge(folder, monkeypatch):
     with (folder / "split.json").open("wb") as stream:

@@ -9,8 +9,9 @@ import zipfile
 import numpy as np
 
 from mlfsic_bench.hashing import hash_file
-from tests.bad_input.cases import as_file, case
+from tests.bad_input.cases import SCENES, as_file, case, main_ok
 from tests.bad_input.feature_cases import Payload
+from tests.bad_input.run_cases import PLUGIN
 from tests.fakes.world import fake_run, fake_split
 
 
@@ -74,6 +75,46 @@ def _pickle(folder, monkeypatch):
 def _no_answers(folder, monkeypatch):
     (fake_run(folder / "a") / "answers.npz").unlink()
     return ["table", "a"]
+
+
+@case("a table of a run whose scores are a folder", "scores.npz", "no such file")
+def _scores_folder(folder, monkeypatch):
+    path = fake_run(folder / "a") / "scores.npz"
+    path.unlink()
+    path.mkdir()
+    return ["table", "a"]
+
+
+@case("a table of a run whose answers are a folder", "answers.npz", "no such file")
+def _answers_folder(folder, monkeypatch):
+    path = fake_run(folder / "a") / "answers.npz"
+    path.unlink()
+    path.mkdir()
+    return ["table", "a"]
+
+
+@case("a table of a folder of runs", "all is not a run but holds 2", "table all/*", "a, b")
+def _folder_of_runs(folder, monkeypatch):
+    fake_run(folder / "all" / "a")
+    fake_run(folder / "all" / "b", seed=1)
+    return ["table", "all"]
+
+
+@case("a picture of a run whose method is in a file", "'odd'", "--method path/to/file.py:Class")
+def _own_method(folder, monkeypatch):
+    text = PLUGIN.format(body="torch.zeros(len(query), 6)")
+    main_ok("run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out")
+    return ["attention", "out"]
+
+
+@case("a picture in an unknown format", "picture.xyz", ".png, .svg, .pdf")
+def _format(folder, monkeypatch):
+    return ["attention", "out", "--out", "picture.xyz"]
+
+
+@case("a picture without an ending", "can't draw into picture", ".png, .svg, .pdf")
+def _no_ending(folder, monkeypatch):
+    return ["attention", "out", "--out", "picture"]
 
 
 @case("a table of a record with an unknown key", "a/record.json", "'statuss'", "'status'")

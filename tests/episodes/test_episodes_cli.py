@@ -96,3 +96,9 @@ def test_show_by_split_and_by_file(split: Split, tmp_path: Path) -> None:
     assert "sofa" in by_split.output
     with pytest.raises(BenchError, match="no episode 3"):
         call("show", "my.json", "3")
+
+
+def test_show_says_when_an_episode_is_not_official(split: Split) -> None:
+    assert "note" not in call("show", "toy-v1", "199").output
+    assert "not among the 200 official episodes" in call("show", "toy-v1", "200").output
+    assert "not among the 100 official" in call("show", "toy-v1", "100", "--part", "val").output

@@ -2,6 +2,7 @@ import types
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from feature_fakes import FolderDataset, make_images, small_backbone
 
@@ -10,6 +11,7 @@ from mlfsic_bench.data import registry
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features import backbones
 from mlfsic_bench.features import extract as extraction
+from mlfsic_bench.features.compute import parse_device
 from mlfsic_bench.features.index import LOCAL
 from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.splits import resolve
@@ -36,7 +38,7 @@ def asked(tmp_path, monkeypatch):
     parts = {"base": ids[:4], "val": ids[4:6], "novel": ids[6:]}
 
     def split(name, *, data_root, available_only=False, min_pool=None):
-        asked.split = (name, data_root, available_only)
+        asked.split, asked.min_pool = (name, data_root, available_only), min_pool
         made = {
             key: Part(("a",), value if not available_only else value[:1], np.ones((len(value), 1)))
             for key, value in parts.items()
@@ -148,3 +150,32 @@ def test_info_of_no_store(tmp_path):
     result = run("info", tmp_path)
     assert isinstance(result.exception, BenchError)
     assert "there is no manifest" in result.exception.what
+
+
+def test_min_pool_reaches_the_split(asked, tmp_path):
+    ok(*extract_args(tmp_path))
+    assert asked.min_pool is None
+    ok(*extract_args(tmp_path, "--min-pool", 7))
+    assert asked.min_pool == 7
+
+
+def test_device_auto_takes_a_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert parse_device("auto").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert parse_device("auto").type == "cuda"
+
+
+def test_info_of_a_cache_lists_its_stores(asked, tmp_path):
+    cache = tmp_path / "cache"
+    env = {"MLFSIC_CACHE": str(cache), "MLFSIC_DATA": None}
+    assert "0 feature stores" in ok("info", env=env)
+    for weights in ("default", "none"):
+        ok("extract", "--split", "fake-v1", "--backbone", "small", "--weights", weights, env=env)
+    first, second = sorted(cache.iterdir())
+    (second / LOCAL).write_bytes(b"")
+    for output in (ok("info", env=env), ok("info", cache)):
+        assert f"{cache}: 2 feature stores" in output
+        size = sum(path.stat().st_size for path in first.iterdir()) / 1e6
+        assert f"{first.name}         9 images  {size:>10,.1f} MB" in output
+        assert f"{second.name}  damaged: 0 bytes" in output

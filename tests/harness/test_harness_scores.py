@@ -136,8 +136,8 @@ class Bomb:
         return (pytest.fail, ("a pickle was run",))
 
 
-def archive(path: Path, entries: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+def archive(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as file:
         for name, data in entries.items():
             file.writestr(name, data)
     return path
@@ -183,6 +183,15 @@ def test_hostile_members(tmp_path: Path, data: bytes, reason: str) -> None:
     )
     with pytest.raises(BenchError, match=reason):
         read_scores(path)
+
+
+def test_compressed_members_are_refused(tmp_path: Path) -> None:
+    write_scores(tmp_path / "a.npz", scores())
+    with zipfile.ZipFile(tmp_path / "a.npz") as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    read_scores(archive(tmp_path / "b.npz", members))
+    with pytest.raises(BenchError, match="is compressed"):
+        read_scores(archive(tmp_path / "c.npz", members, zipfile.ZIP_DEFLATED))
 
 
 def test_zip_that_claims_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

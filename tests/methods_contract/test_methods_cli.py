@@ -94,3 +94,12 @@ def test_the_example_in_the_docs_passes(tmp_path):
 def test_every_contract_test_is_in_the_docs():
     text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
     assert all(f"| `{check.name}` |" in text for check in ALL_CHECKS)
+
+
+def test_check_gives_a_test_the_seconds_of_timeout():
+    spec = f"{PLUGINS / 'faulty.py'}:Hangs"
+    command = [sys.executable, "-m", "mlfsic_bench", "methods", "check", spec, "--timeout", "0.4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "an end within 0.4 s" in done.stdout
+    assert "skip" in done.stdout

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import doctest
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -360,7 +363,6 @@ def test_what_cannot_be_done_is_one_clear_error():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"warmup_epochs": 2, "epochs": 2},
         {"n_a": 13},
         {"residual": True, "n_a": 5},
         {"prototype": "simple", "aggregation": "per_image"},
@@ -377,3 +379,34 @@ def test_presets_are_valid_and_paper_is_the_default():
     assert WordGuidedParams(**PRESETS["paper"]) == WordGuidedParams()
     tomm = WordGuidedParams(**PRESETS["authors-tomm"])
     assert (tomm.lr, tomm.episodes_per_step, tomm.score) == (1e-4, 4, "margin_distance")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "asked", "warmup"),
+    [(200, 10, 10), (11, 10, 10), (10, 10, 5), (3, 10, 1), (1, 10, 0)],
+)
+def test_a_warm_up_longer_than_the_training_is_shortened(epochs, asked, warmup):
+    assert WordGuidedParams(epochs=epochs, warmup_epochs=asked).warmup == warmup
+
+
+def test_one_epoch_needs_no_other_setting(tmp_path):
+    method = WordGuidedAttentionMethod(
+        WordGuidedParams(d_j=12, d_mlp=10, n_a=3, epochs=1, steps_per_epoch=3)
+    )
+    method.fit(learnable_part("base"), None, FitContext(0, tmp_path))
+    (row,) = read_history(tmp_path)
+    assert row["lr"] == method.params.lr
+
+
+def test_the_example_with_given_weights_in_the_docs():
+    path = Path(__file__).parents[2] / "docs" / "model.md"
+    failed, tried = doctest.testfile(str(path), module_relative=False)
+    assert tried >= 10
+    assert failed == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_docs_name_every_tensor(form):
+    text = (Path(__file__).parents[2] / "docs" / "model.md").read_text().partition("## Weights")[2]
+    for name in untrained(**FORMS[form]).model.state_dict():
+        assert f"`{name.partition('.')[0]}`" in text, name

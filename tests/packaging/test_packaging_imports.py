@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -80,3 +81,36 @@ def test_module_and_console_script_are_one_program():
         check=True,
     )
     assert done.stdout.startswith("mlfsic-bench, version ")
+
+
+def test_a_misspelt_verb_suggests_the_right_one():
+    result = CliRunner().invoke(cli, ["runn"])
+    assert result.exit_code == 2
+    assert "Did you mean 'run'?" in result.output
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_has_a_help_text(verb):
+    def without(command, words):
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                yield from without(inner, [*words, name])
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.help:
+                yield " ".join([*words, option.opts[0]])
+
+    command = cli.get_command(click.Context(cli), verb)
+    assert list(without(command, [verb])) == []
+
+
+def test_listing_methods_imports_nothing_heavier_than_torch():
+    code = (
+        "import json, sys\n"
+        "from mlfsic_bench.methods.discovery import list_methods\n"
+        "assert all(row.method for row in list_methods())\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert not set(json.loads(done)) & {*HEAVY[1:], "torch._dynamo", "PIL"}

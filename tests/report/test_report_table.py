@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.metrics import average_precision_score
 
+from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.record import FeaturesCard
 from mlfsic_bench.harness.run import execute
@@ -232,3 +234,18 @@ def test_published_rows_go_with_the_papers_splits() -> None:
         assert found is not None
         assert found.table == table
     assert published_for("scenes-12-6-6-v1") is None
+
+
+def test_the_command_sets_published_rows_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = fake_run(tmp_path / "run")
+    name = next(iter(published_names()))
+    shown = read_published(name)
+    monkeypatch.setattr("mlfsic_bench.report.table.published_for", lambda *args: shown)
+    plain = CliRunner().invoke(cli, ["table", str(folder)], catch_exceptions=False).output
+    beside = (
+        CliRunner()
+        .invoke(cli, ["table", str(folder), "--published"], catch_exceptions=False)
+        .output
+    )
+    assert "published" in beside
+    assert "published" not in plain
