@@ -14,6 +14,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.buffers import BufferPool
 from mlfsic_bench.features.index import INDEX, LOCAL, POOLED
 from mlfsic_bench.features.manifest import Manifest, read_manifest
+from mlfsic_bench.features.sources import StoredFeatures
 from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.features.writer import StoreWriter
 
@@ -320,3 +321,27 @@ def test_altered_manifests_are_refused(tmp_path, change, message):
     with pytest.raises(BenchError) as error:
         read_manifest(tmp_path)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_damaged_row_is_blamed_on_the_store(tmp_path, bad):
+    ids, _, _ = filled(tmp_path)
+    for name, kind, asked in ((LOCAL, "<f2", "check"), (POOLED, "<f4", "pooled")):
+        values = np.fromfile(tmp_path / name, kind).reshape(len(ids), -1)
+        values[3, 1], kept = bad, values[3, 1]
+        values.tofile(tmp_path / name)
+        source = StoredFeatures(FeatureStore.open(tmp_path))
+        getattr(source, asked)(ids[:3])
+        with pytest.raises(BenchError, match="store is damaged") as caught:
+            getattr(source, asked)(ids)
+        assert caught.value.found == "NaN or infinity for i3"
+        assert f"features verify {tmp_path}" in caught.value.remedy
+        values[3, 1] = kept
+        values.tofile(tmp_path / name)
+
+
+def test_finite_features_whose_sum_is_not_are_sound(tmp_path):
+    filled(tmp_path)
+    np.full((5, 3), 3e38, "<f4").tofile(tmp_path / POOLED)
+    source = StoredFeatures(FeatureStore.open(tmp_path))
+    assert torch.isfinite(source.pooled(source.store.ids)).all()
