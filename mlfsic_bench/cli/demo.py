@@ -32,6 +32,8 @@ def demo(out: Path) -> None:
         click.echo("cancelled; the same command resumes the demo", err=True)
         sys.exit(130)
     click.echo(render_terminal(build_table(result.runs)), nl=False)
+    for line in result.margins:
+        click.echo(line)
     click.echo(f"\ntable:   {result.table}")
     click.echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
     click.echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")

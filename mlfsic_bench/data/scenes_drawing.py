@@ -36,6 +36,10 @@ INSIDE: dict[str, Callable[[Ints, Ints, int], Bools]] = {
     "triangle": _triangle,
     "square": lambda u, v, r: np.maximum(np.abs(u), np.abs(v)) <= r * 3 // 4,
     "star": lambda u, v, r: _triangle(u, v, r) | _triangle(u, -v, r),
+    "cross": lambda u, v, r: (
+        (np.maximum(np.abs(u), np.abs(v)) <= r) & (np.minimum(np.abs(u), np.abs(v)) <= r // 3)
+    ),
+    "ring": lambda u, v, r: (u * u + v * v <= r * r) & (4 * (u * u + v * v) > r * r),
 }
 
 # Each says where, in cells of a side given in quarters of a pixel, the second ink goes.
@@ -45,6 +49,7 @@ SECOND_INK: dict[str, Callable[[Ints, Ints, int], Bools]] = {
     "dotted": lambda u, v, cell: (
         (u % (2 * cell) - cell) ** 2 + (v % (2 * cell) - cell) ** 2 <= cell * cell * 2 // 5
     ),
+    "halved": lambda u, v, cell: u > 0,
 }
 
 
@@ -91,10 +96,7 @@ def _samples(thing: Thing, u: Ints, v: Ints) -> tuple[Bools, Bools]:
     if thing.label == -2:
         return (np.abs(u) <= r) & (np.abs(v) <= 3), SECOND_INK["plain"](u, v, 1)
     look = LOOKS[thing.label]
-    inside = INSIDE[look.shape](u, v, r)
-    if look.pierced:
-        inside &= ~INSIDE["disc"](u, v, r * 3 // 8)
-    return inside, SECOND_INK[look.pattern](u, v, thing.cell)
+    return INSIDE[look.shape](u, v, r), SECOND_INK[look.pattern](u, v, thing.cell)
 
 
 def _per_pixel(samples: Bools) -> Ints:

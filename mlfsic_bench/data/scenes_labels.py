@@ -1,4 +1,4 @@
-"""The 24 labels of `scenes`: a shape, whole or pierced, with a pattern; and their attributes."""
+"""The 24 labels of `scenes`, each a shape with a pattern; and their attributes."""
 
 from __future__ import annotations
 
@@ -11,57 +11,40 @@ import numpy.typing as npt
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.splits.split import PartName
 
-# How each shape looks, in attributes several shapes share.
-SHAPE_ATTRIBUTES: tuple[str, ...] = ("round", "concave", "threefold", "fourfold")
-SHAPES: dict[str, frozenset[str]] = {
-    "disc": frozenset({"round"}),
-    "triangle": frozenset({"threefold"}),
-    "square": frozenset({"fourfold"}),
-    "star": frozenset({"concave", "threefold"}),
+SHAPE_ATTRIBUTES: tuple[str, ...] = ("disc", "triangle", "square", "star", "cross", "ring")
+SHAPES: dict[str, frozenset[str]] = {shape: frozenset({shape}) for shape in SHAPE_ATTRIBUTES}
+PATTERNS: tuple[str, ...] = ("plain", "striped", "dotted", "halved")
+ATTRIBUTES: tuple[str, ...] = (*SHAPE_ATTRIBUTES, *PATTERNS)
+
+# The part of each shape's label with each pattern, in the order of PATTERNS. Base has each of the
+# six pairs of patterns once, so each shape with two patterns and each pattern with three shapes; a
+# val or novel label is a new pair of two things seen before.
+GRID: dict[str, tuple[PartName, PartName, PartName, PartName]] = {
+    "disc": ("base", "base", "val", "novel"),
+    "triangle": ("novel", "base", "base", "val"),
+    "square": ("val", "novel", "base", "base"),
+    "star": ("base", "val", "novel", "base"),
+    "cross": ("base", "val", "base", "novel"),
+    "ring": ("val", "base", "novel", "base"),
 }
-CORNERS: dict[str, int] = {"disc": 0, "triangle": 3, "square": 4, "star": 12}
-PATTERNS: tuple[str, ...] = ("plain", "striped", "dotted")
-ATTRIBUTES: tuple[str, ...] = (*SHAPE_ATTRIBUTES, "corners", *PATTERNS, "pierced")
 
 
 @dataclass(frozen=True)
 class Look:
-    """What makes a label: a shape, a pattern, and whether there is a round hole in the middle."""
+    """What makes a label: a shape and a pattern."""
 
     shape: str
     pattern: str
-    pierced: bool
 
     @property
     def name(self) -> str:
-        """The label, such as `striped disc` or `pierced striped disc`."""
-        return f"{'pierced ' * self.pierced}{self.pattern} {self.shape}"
+        """The label, such as `striped disc`."""
+        return f"{self.pattern} {self.shape}"
 
 
-LOOKS: tuple[Look, ...] = tuple(
-    Look(shape, pattern, pierced)
-    for shape in SHAPES
-    for pattern in PATTERNS
-    for pierced in (False, True)
-)
+LOOKS: tuple[Look, ...] = tuple(Look(shape, pattern) for shape in SHAPES for pattern in PATTERNS)
 LABELS: tuple[str, ...] = tuple(look.name for look in LOOKS)
-
-
-def _part_of(label: int) -> PartName:
-    # The pairs (shape, pattern) take turns: base has both the whole and the pierced object of one
-    # pair, one object of the next, none of the third. So base shows every shape, every pattern and
-    # the hole in several company, must tell whole from pierced, and a val or novel label is a new
-    # company of parts all seen before. Half of the other objects are val labels, half novel.
-    shape, pattern, pierced = label // 6, label // 2 % 3, label % 2
-    turn = (shape + pattern) % 3
-    if turn == 0 or (turn == 1 and pierced == shape % 2):
-        return "base"
-    if turn == 1:
-        return "val" if shape < 2 else "novel"
-    return "val" if pierced == shape % 2 else "novel"
-
-
-PART_OF: tuple[PartName, ...] = tuple(_part_of(label) for label in range(len(LABELS)))
+PART_OF: tuple[PartName, ...] = tuple(part for shape in SHAPES for part in GRID[shape])
 
 
 def labels_of(part: PartName) -> tuple[int, ...]:
@@ -80,8 +63,7 @@ def label_vectors(labels: Sequence[str]) -> npt.NDArray[np.float32]:
         if label not in LABELS:
             raise unknown_name("scenes label", label, LABELS)
         look = LOOKS[LABELS.index(label)]
-        has = SHAPES[look.shape] | {look.pattern} | ({"pierced"} if look.pierced else set())
+        has = SHAPES[look.shape] | {look.pattern}
         row = {name: 1.0 if name in has else 0.0 for name in ATTRIBUTES}
-        row["corners"] = CORNERS[look.shape] / 12.0
         rows.append([row[name] for name in ATTRIBUTES])
     return np.asarray(rows, np.float32).reshape(len(rows), len(ATTRIBUTES))

@@ -46,7 +46,7 @@ def test_trained_cells_tell_objects_from_ground():
 def test_training_targets_are_shares_of_cells():
     pixels, targets = train_scenes_backbone.training_data(3)
     assert pixels.shape == (3, 112, 112, 3)
-    assert targets.shape == (3, 9, 7, 7)
+    assert targets.shape == (3, 11, 7, 7)
     assert targets.min() == 0.0
     assert targets.max() <= 1.0
     # whether there is an object at all is the largest of its attributes
