@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
     "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),
     "table": ("mlfsic_bench.cli.table", "Print the paper's table from runs."),
+    "claims": ("mlfsic_bench.cli.claims", "Check published figures for what can't be true."),
     "attention": ("mlfsic_bench.cli.attention", "Draw what the attention looks at."),
     "demo": ("mlfsic_bench.cli.demo", "Run every method on the embedded scenes."),
 }

@@ -187,7 +187,7 @@ def _one_label(support: Support) -> Support:
 
 def without_words(bench: Bench) -> None:
     """Runs without label vectors, unless it says needs_words."""
-    if bench.method_class.needs_words:
+    if bench.make().needs_words:  # of the instance: it may depend on a parameter
         return
     world = check_world(with_words=False)
     method: Method = bench.fit(world)

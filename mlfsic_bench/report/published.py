@@ -38,6 +38,13 @@ class Source(_Schema):
     year: int
 
 
+class Query(_Schema):
+    """What is scored at once: `labels` novel labels, with `per_label` query images for each."""
+
+    labels: Annotated[int, Field(ge=1)]
+    per_label: Annotated[int, Field(ge=1)]
+
+
 class PublishedRow(_Schema):
     """One row: its name as printed, its backbone, its numbers in per cent."""
 
@@ -53,6 +60,7 @@ class Published(_Schema):
     ----------
     table, section, caption: where it stands; `table` is None for numbers in the running text.
     splits: ids of our splits with the same labels; empty when no run of ours is its counterpart.
+    query: size of an episode's query, on which chance depends; None for other protocols.
     """
 
     schema_version: Literal[1]
@@ -64,6 +72,7 @@ class Published(_Schema):
     dataset: str
     splits: list[str]
     protocol: str
+    query: Query | None
     unit: Literal["per cent"]
     rows: Annotated[list[PublishedRow], Field(min_length=1)]
 

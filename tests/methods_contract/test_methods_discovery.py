@@ -33,6 +33,7 @@ def failure(spec):
 
 def test_shipped_methods_are_registered_under_their_own_names():
     shipped = {"random", "prior", "constant", "protonet", "linear", "word-guided-attention"}
+    shipped |= {"laso", "pla", "kggr"}
     assert shipped <= set(method_names())
     assert list(method_names()) == sorted(method_names())
     for name in shipped:

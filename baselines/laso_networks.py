@@ -1,0 +1,216 @@
+"""The networks of `laso`: set operations on pooled features, their losses, few-shot heads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.nn.functional import leaky_relu, mse_loss
+
+from mlfsic_bench.methods.scoring import dropout
+
+SLOPE = 0.2  # of every LeakyReLU of the original
+NORM_EPS, NORM_MOMENTUM = 1e-5, 0.1
+
+Operation = Literal["subtraction", "intersection", "union"]
+ANALYTIC: dict[Operation, Callable[[Tensor, Tensor], Tensor]] = {
+    "subtraction": lambda a, b: (a - b).relu(),
+    "intersection": torch.minimum,
+    "union": torch.add,
+}
+ON_SETS: dict[Operation, Callable[[Tensor, Tensor], Tensor]] = {
+    "subtraction": lambda A, B: A * (1 - B),
+    "intersection": torch.minimum,
+    "union": torch.maximum,
+}
+
+
+def uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> Tensor:
+    """Uniform on [-1, 1) / sqrt(fan_in), as torch's Linear starts."""
+    return (2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(fan_in)
+
+
+def _linear(c_in: int, c_out: int, generator: Generator, bias: bool = False) -> nn.Linear:
+    # without a bias where batch normalisation follows, which would take it off again
+    layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, c_in, c_out, bias=bias
+    )
+    with torch.no_grad():
+        for tensor in layer.parameters():
+            tensor.copy_(uniform(tuple(tensor.shape), c_in, generator))
+    return layer
+
+
+class Residual(nn.Module):
+    """A set operation that corrects its analytic counterpart (the ResNet recipe of the code).
+
+    concat(a, b) -> Linear, norm, LeakyReLU -> `layers` times [Linear, norm, + op(a, b), LeakyReLU]
+    -> Linear, ReLU, all c wide; op is relu(a - b), min(a, b) or a + b.
+    """
+
+    def __init__(self, operation: Operation, c: int, layers: int, generator: Generator) -> None:
+        super().__init__()
+        self.analytic = ANALYTIC[operation]
+        widths = [2 * c, *[c] * layers]
+        self.linears = nn.ModuleList(_linear(width, c, generator) for width in widths)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(c) for _ in widths)
+        self.out = _linear(c, c, generator, bias=True)
+
+    def forward(self, a: Tensor, b: Tensor, generator: Generator | None) -> Tensor:
+        """[n, c] and [n, c] to [n, c]; nothing is dropped."""
+        x, term = torch.cat([a, b], 1), self.analytic(a, b)
+        for k, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
+            x = norm(linear(x))
+            x = leaky_relu(x if k == 0 else x + term, SLOPE)
+        made: Tensor = self.out(x)
+        return made.relu()
+
+
+class Generators(nn.Module):
+    """The generator printed in the LaSO paper: no analytic term.
+
+    concat(a, b) -> twice [Linear d, norm, LeakyReLU, dropout] -> Linear c -> Tanh (if `tanh`).
+    d is c, and 4 c for the subtraction (2048 and 8192 in the code, whose c is 2048).
+    """
+
+    def __init__(
+        self, operation: Operation, c: int, p: float, tanh: bool, generator: Generator
+    ) -> None:
+        super().__init__()
+        self.p, self.tanh = p, tanh
+        d = 4 * c if operation == "subtraction" else c
+        self.linears = nn.ModuleList(_linear(width, d, generator) for width in (2 * c, d))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(d) for _ in range(2))
+        self.out = _linear(d, c, generator, bias=True)
+
+    def forward(self, a: Tensor, b: Tensor, generator: Generator | None) -> Tensor:
+        """[n, c] and [n, c] to [n, c]; dropout is on with a generator."""
+        x = torch.cat([a, b], 1)
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            x = dropout(leaky_relu(norm(linear(x)), SLOPE), self.p, generator)
+        made: Tensor = self.out(x)
+        return made.tanh() if self.tanh else made
+
+
+class SetOperations(nn.Module):
+    """The three networks, made by `make(operation)`, and what the losses ask of them."""
+
+    def __init__(self, make: Callable[[Operation], nn.Module]) -> None:
+        super().__init__()
+        self.subtraction, self.intersection = make("subtraction"), make("intersection")
+        self.union = make("union")
+
+    def loss(
+        self,
+        a: Tensor,
+        b: Tensor,
+        A: Tensor,
+        B: Tensor,
+        classify: Callable[[Tensor], Tensor],
+        weights: tuple[float, float],
+        generator: Generator | None,
+    ) -> Tensor:
+        """The sum of the original's losses on n pairs, for a fixed classifier.
+
+        a, b: [n, c] features; A, B: [n, L] their label sets; classify: [m, c] to logits [m, L];
+        weights: of the classification terms and of the mean squared errors.
+
+        Both orders of an operation go through its network as one batch and share its statistics:
+        nine outputs, each of both orders, are the original's eighteen.
+        """
+        S, inter, U = self.subtraction, self.intersection, self.union
+        n = len(a)
+        x, y = torch.cat([a, b]), torch.cat([b, a])
+        X, Y = torch.cat([A, B]), torch.cat([B, A])
+        sub, cut, join = S(x, y, generator), inter(x, y, generator), U(x, y, generator)
+        # (a \ b) \ b, a \ (b n a), a \ (a n b), each followed by its mirror image
+        other = cut.roll(n, 0)
+        again = S(torch.cat([sub, x, x]), torch.cat([y, other, cut]), generator).chunk(3)
+        # (a u b) u b, and a composed anew: (a \ (b n a)) u (a n b)
+        join_again, composed = U(torch.cat([join, again[1]]), torch.cat([y, cut]), generator).chunk(
+            2
+        )
+        cut_again = inter(cut, y, generator)
+
+        sets = {name: operate(X, Y) for name, operate in ON_SETS.items()}
+        claims = [
+            (composed, X),
+            *((out, sets["subtraction"]) for out in (sub, *again)),
+            *((out, sets["intersection"]) for out in (cut, cut_again)),
+            *((out, sets["union"]) for out in (join, join_again)),
+        ]
+        # the mean over two orders, twice: the sum that the original takes
+        classes = 2 * sum(bce(classify(out), target) for out, target in claims)
+        errors = 2 * (mse_loss(composed, x) + sum(mse_loss(out, sub) for out in again))
+        symmetry = sum(mse_loss(*out.chunk(2)) for out in (cut, join))
+        return weights[0] * classes + weights[1] * (errors + symmetry)
+
+
+def start_head(
+    c: int, layers: int, rows: Sequence[Generator], generator: Generator
+) -> list[Tensor]:
+    """A head before training: for each layer W [c, c], gamma [c], beta [c]; last V [L, c + 1].
+
+    `rows` has a generator for each label, so that a label starts alike wherever it stands;
+    gamma is normal about 1 with deviation 0.02.
+    """
+    head = []
+    for _ in range(layers):
+        W = uniform((c, c), c, generator)
+        gamma = 1 + 0.02 * torch.randn(c, generator=generator)
+        head += [W, gamma, torch.zeros(c)]
+    return [*head, torch.stack([uniform((c + 1,), c, row) for row in rows])]
+
+
+class Heads:
+    """E few-shot classifiers side by side, each of its own episode.
+
+    `layers` times [Linear c, batch normalisation, LeakyReLU, dropout except after the last], then
+    Linear to the labels; with no layers a linear classifier. A linear layer before a normalisation
+    has no bias, which the normalisation would take off again.
+    """
+
+    def __init__(self, starts: Sequence[list[Tensor]], p: float) -> None:
+        self.p = p
+        self.weights = [torch.stack(column) for column in zip(*starts, strict=True)]
+        self.layers = len(self.weights) // 3
+        shape = self.weights[-1].shape
+        like = self.weights[-1].new_zeros(shape[0], shape[2] - 1)
+        self.statistics = [(like.clone(), like + 1) for _ in range(self.layers)]
+
+    def logits(self, x: Tensor, generators: Sequence[Generator] | None = None) -> Tensor:
+        """[E, n, c] to [E, n, L]. With generators, one an episode, it is a training step's."""
+        for k in range(self.layers):
+            W, gamma, beta = self.weights[3 * k : 3 * k + 3]
+            z = torch.bmm(x, W.mT)
+            mean, var = self._statistics(k, z, generators is not None)
+            z = (z - mean[:, None]) * ((var + NORM_EPS).rsqrt() * gamma)[:, None] + beta[:, None]
+            x = leaky_relu(z, SLOPE)
+            if generators is not None and k < self.layers - 1:
+                x = torch.stack([dropout(x[e], self.p, g) for e, g in enumerate(generators)])
+        V = self.weights[-1]
+        return torch.baddbmm(V[:, None, :, -1], x, V[..., :-1].mT)
+
+    def _statistics(self, k: int, z: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+        """Mean and variance [E, c] of layer k: the batch's in training, else the running ones."""
+        if not training:
+            return self.statistics[k]
+        var, mean = torch.var_mean(z, 1, correction=0)
+        n = z.shape[1]
+        now = (mean.detach(), var.detach() * (n / (n - 1)))
+        old = self.statistics[k]
+        self.statistics[k] = (
+            old[0].lerp(now[0], NORM_MOMENTUM),
+            old[1].lerp(now[1], NORM_MOMENTUM),
+        )
+        return mean, var
+
+    def of(self, e: int) -> Heads:
+        """The classifier of episode e alone."""
+        alone = Heads([[w[e].detach() for w in self.weights]], self.p)
+        alone.statistics = [(m[e : e + 1], v[e : e + 1]) for m, v in self.statistics]
+        return alone

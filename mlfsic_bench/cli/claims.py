@@ -1,0 +1,90 @@
+"""`mlfsic-bench claims`: published figures held against arithmetic and chance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlfsic_bench.report.claims import Claim
+
+METRICS = ("micro_f1", "macro_f1", "micro_ap", "macro_ap")
+
+
+@click.command("claims")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each figure.")
+def claims(as_json: bool) -> None:
+    """Check every published figure that can be checked without scores.
+
+    F1 averaged over episodes cannot exceed the harmonic mean of the averaged P and R; an AP is held
+    against that of a random ranking. Reports, and exits with 0 whatever it finds (docs/claims.md).
+    """
+    import json
+    from dataclasses import asdict
+
+    from mlfsic_bench.report.claims import table_claims
+    from mlfsic_bench.report.published import published_names, read_published
+
+    tables = {name: read_published(name) for name in published_names()}
+    found = {name: table_claims(name, table) for name, table in tables.items()}
+    if as_json:
+        rows = [asdict(claim) for each in found.values() for claim in each]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for name, each in found.items():
+        source = tables[name].source
+        origin = f"{source.authors.split(',')[0]} et al., {source.venue} {source.year}"
+        click.echo(f"{name}: {tables[name].caption} ({origin})")
+        if not each:
+            click.echo("  nothing to check: no P, R and F1, and no query size\n")
+            continue
+        click.echo(_grid(each))
+        click.echo(_levels(each))
+    click.echo(_summary([claim for each in found.values() for claim in each]))
+
+
+def _grid(claims: Sequence[Claim]) -> str:
+    """One line a row of the table, a cell of figure and verdict for each metric that it has."""
+    metrics = [metric for metric in METRICS if any(claim.metric == metric for claim in claims)]
+    heads = ["row", *(metric.replace("_f1", "-F1").replace("_ap", "-AP") for metric in metrics)]
+    lines = [heads]
+    # a name may stand twice in a table, with another backbone
+    for row in dict.fromkeys((claim.row, claim.backbone) for claim in claims):
+        own = {claim.metric: claim for claim in claims if (claim.row, claim.backbone) == row}
+        lines.append([row[0], *(_cell(own.get(metric)) for metric in metrics)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    return "\n".join(
+        "  "
+        + "  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _cell(claim: Claim | None) -> str:
+    if claim is None:
+        return "-"
+    bound = f" (<= {claim.high:.2f})" if claim.metric.endswith("_f1") else ""
+    return f"{claim.printed:.2f}{bound} {claim.verdict}"
+
+
+def _levels(claims: Sequence[Claim]) -> str:
+    """The chance levels of the table, which are those of all its rows."""
+    levels = {claim.metric: claim for claim in claims if claim.metric.endswith("_ap")}
+    parts = [
+        f"{metric.replace('_ap', '-AP')} {claim.low:.2f} (lowest) to {claim.high:.2f}"
+        for metric, claim in sorted(levels.items(), reverse=True)
+    ]
+    return f"  chance: {'; '.join(parts)}\n" if parts else ""
+
+
+def _summary(claims: Sequence[Claim]) -> str:
+    """How many figures of each kind came to which verdict."""
+    lines = []
+    for kind, end in (("F1", "_f1"), ("AP", "_ap")):
+        verdicts = [claim.verdict for claim in claims if claim.metric.endswith(end)]
+        counts = [f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)]
+        lines.append(f"{len(verdicts)} figures of {kind}: {', '.join(counts)}")
+    return "\n".join(lines)
