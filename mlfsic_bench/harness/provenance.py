@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 import mlfsic_bench
 
+_ABSOLUTE = re.compile(r"(^|=)/(?:[^/]+/)*([^/]+)")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
@@ -25,7 +27,8 @@ class Provenance(BaseModel):
     commit, dirty: of the checkout it ran from, None when it ran from an installed package.
     python, packages: versions.
     platform, processor, cores, device: hardware.
-    command: the command line.
+    command: the command line, absolute paths cut to their last name: a record may be published,
+        and where things lie on somebody's disk is nobody's business.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,8 +58,19 @@ def provenance(device: str) -> Provenance:
         processor=_processor(),
         cores=os.cpu_count() or 1,
         device=_device_name(device),
-        command=list(sys.argv),
+        command=public_command(sys.argv),
     )
+
+
+def public_command(argv: list[str]) -> list[str]:
+    """A command line fit to be published.
+
+    >>> public_command(["/home/me/venv/bin/mlfsic-bench", "run", "/home/me/m.py:M", "--out=/x/y"])
+    ['mlfsic-bench', 'run', '.../m.py:M', '--out=.../y']
+    """
+    program = Path(argv[0]).name
+    rest = [_ABSOLUTE.sub(r"\1.../\2", argument) for argument in argv[1:]]
+    return ["mlfsic-bench" if program == "__main__.py" else program, *rest]
 
 
 def checkout_state(root: Path) -> tuple[str | None, bool | None]:
