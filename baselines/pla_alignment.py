@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -36,6 +35,8 @@ def order_labels(
     steps but moves labels within the first n, so there such a label stays wherever it happened to
     stand and is in no assignment either; here it takes part in the assignment (methodology, M32).
     """
+    from scipy.optimize import linear_sum_assignment  # only here: listing methods stays quick
+
     n = len(labels)
     step_of: dict[int, int] = {}
     if alignment == "pla":

@@ -65,7 +65,7 @@ def provenance(device: str) -> Provenance:
 def public_command(argv: list[str]) -> list[str]:
     """A command line fit to be published.
 
-    >>> public_command(["/home/me/venv/bin/mlfsic-bench", "run", "/home/me/m.py:M", "--out=/x/y"])
+    >>> public_command(["/data/venv/bin/mlfsic-bench", "run", "/data/m.py:M", "--out=/x/y"])
     ['mlfsic-bench', 'run', '.../m.py:M', '--out=.../y']
     """
     program = Path(argv[0]).name
