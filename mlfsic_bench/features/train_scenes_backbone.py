@@ -1,7 +1,7 @@
 """Makes the weights of `scenes-small`: python -m mlfsic_bench.features.train_scenes_backbone.
 
 The network is trained on base images of `scenes` alone. Their masks say which objects a cell of
-the 7 x 7 map shows, and the cell learns those objects' attributes (round, ..., dotted, pierced) and
+the 7 x 7 map shows, and the cell learns those objects' attributes (disc, ..., dotted, halved) and
 whether there is an object at all, by binary cross-entropy. What a cell learns is thus made of what
 labels share, as in a backbone trained on a large set of other labels; no val or novel label, and
 no image of theirs, is seen. The seed fixes images, order and initial weights. Torch does not

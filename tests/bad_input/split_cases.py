@@ -125,7 +125,7 @@ def _nowhere(folder, monkeypatch):
     return [*RUN, "--split", "folder/nowhere.json"]
 
 
-@case("a pool too small for episodes", "pierced dotted disc (3)", "--min-pool N")
+@case("a pool too small for episodes", "halved disc (3)", "--min-pool N")
 def _pool(folder, monkeypatch):
     value = shipped(f"{SPLIT}.json")
     novel = value["images"]["novel"]
