@@ -93,6 +93,7 @@ class LinearFineTuning(Method):
     def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
         """Train head and backbone on the base part; skipped where nothing could be handed over."""
         source = base.images.source
+        self._refuse_frozen(source)
         if not source.trainable_parameters() and self.params.head_init != "base_mean":
             context.log("linear: frozen backbone and a new head per episode: no base training")
             return
@@ -156,13 +157,7 @@ class LinearFineTuning(Method):
         It tunes when called because the tuned backbones of 200 episodes would not fit in memory.
         """
         source = support.images.source
-        if not source.trainable_parameters():
-            raise BenchError(
-                "linear with tune=all needs a backbone that can be trained",
-                expected="live features of a trainable backbone",
-                found="frozen features",
-                remedy="use tune=head, or run with a trainable backbone",
-            )
+        self._refuse_frozen(source)
         start = self._start(support, source.channels)
 
         def labeller(query: Images) -> Tensor:
@@ -176,6 +171,15 @@ class LinearFineTuning(Method):
                 source.load_state(kept)
 
         return labeller
+
+    def _refuse_frozen(self, source: FeatureSource) -> None:
+        if self.params.tune == "all" and not source.trainable_parameters():
+            raise BenchError(
+                "linear with tune=all needs a backbone that can be trained",
+                expected="live features of a trainable backbone",
+                found="frozen features",
+                remedy="use tune=head, or run with --features end-to-end",
+            )
 
     def _tune_all(self, support: Support, source: FeatureSource, W: Tensor) -> Tensor:
         source.train(False)

@@ -1,7 +1,9 @@
-"""`scenes-small`: five convolutions trained on the base images of `scenes`; weights included."""
+"""The backbones of `scenes`, trained on its base images; their weights are in the package."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -10,29 +12,42 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.features import scenes_networks
 from mlfsic_bench.features.backbone import Backbone
+from mlfsic_bench.features.scenes_networks import GRID, INPUT_SIZE
 from mlfsic_bench.features.transforms import Squash
 from mlfsic_bench.features.weights import initialised, load_strictly, read_state_dict
 
-NAME = "scenes-small"
-WEIGHTS_FILE = "scenes_small.npz"
-INPUT_SIZE = 112
-WIDTHS = (24, 48, 80, 128, 128)  # channels after each convolution
-STRIDES = (2, 2, 2, 2, 1)  # 112 pixels become 7 cells of 16 pixels; each sees 63 pixels
-CHANNELS, GRID = WIDTHS[-1], (7, 7)
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the networks.
+
+    Attributes
+    ----------
+    network: makes it, its weights drawn from torch's generator.
+    channels: of its map [n, c, 7, 7].
+    weights_file: its trained weights, beside this module.
+    """
+
+    network: Callable[[], nn.Module]
+    channels: int
+    weights_file: str
 
 
-def network() -> nn.Sequential:
-    """3 x 3 convolutions with batch norm and ReLU: [n, 3, 112, 112] to [n, 128, 7, 7]."""
-    layers: list[nn.Module] = []
-    for i, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True)):
-        before = WIDTHS[i - 1] if i else 3
-        layers += [
-            nn.Conv2d(before, width, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers)
+VARIANTS = {
+    "scenes-small": Variant(scenes_networks.small, scenes_networks.SMALL[-1], "scenes_small.npz"),
+    "scenes-deep": Variant(scenes_networks.deep, scenes_networks.STAGES[-1][0], "scenes_deep.npz"),
+    "scenes-patch": Variant(scenes_networks.patch, scenes_networks.WIDTH, "scenes_patch.npz"),
+}
+
+
+def variant(name: str) -> Variant:
+    """The network of this name; BenchError when there is none."""
+    if name not in VARIANTS:
+        raise unknown_name("backbone of scenes", name, VARIANTS)
+    return VARIANTS[name]
 
 
 def transform() -> Squash:
@@ -40,28 +55,29 @@ def transform() -> Squash:
     return Squash(INPUT_SIZE, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def build(weights: str) -> Backbone:
+def build(name: str, weights: str) -> Backbone:
     """The backbone with weights `default` (those in the package), `none`, or a state dict's path.
 
     A path is a file written by `torch.save`. Raises BenchError for weights that do not fit.
     """
-    body = initialised(network, NAME)
+    kind = variant(name)
+    body = initialised(kind.network, name)
     if weights == "default":
-        load_strictly(body, shipped_weights(), f"the weights of {NAME} in the package")
+        load_strictly(body, shipped_weights(name), f"the weights of {name} in the package")
     elif weights != "none":
         load_strictly(body, read_state_dict(Path(weights)), weights)
     return Backbone(
-        NAME,
+        name,
         body,
-        channels=CHANNELS,
+        channels=kind.channels,
         grid=GRID,
         transform=transform(),
         weights=weights,
     )
 
 
-def shipped_weights() -> dict[str, Tensor]:
-    """The weights in the package: stored as float16, used as float32."""
-    data = files("mlfsic_bench.features").joinpath(WEIGHTS_FILE).read_bytes()
-    with np.load(BytesIO(data), allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
+def shipped_weights(name: str = "scenes-small") -> dict[str, Tensor]:
+    """The weights in the package: stored as float16, used (and hashed) as float32."""
+    file = files("mlfsic_bench.features").joinpath(variant(name).weights_file)
+    with np.load(BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
+        return {key: torch.from_numpy(arrays[key].astype(np.float32)) for key in arrays.files}

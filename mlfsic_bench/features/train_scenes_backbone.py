@@ -1,17 +1,20 @@
-"""Makes the weights of `scenes-small`: python -m mlfsic_bench.features.train_scenes_backbone.
+"""Makes the weights of the backbones of `scenes`.
 
-The network is trained on base images of `scenes` alone. Their masks say which objects a cell of
-the 7 x 7 map shows, and the cell learns those objects' attributes (disc, ..., dotted, halved) and
-whether there is an object at all, by binary cross-entropy. What a cell learns is thus made of what
-labels share, as in a backbone trained on a large set of other labels; no val or novel label, and
-no image of theirs, is seen. The seed fixes images, order and initial weights. Torch does not
+    python -m mlfsic_bench.features.train_scenes_backbone --backbone scenes-small
+
+All of them get the same lesson on the same base images. The images' masks say which objects a cell
+of the 7 x 7 map shows, and the cell learns those objects' attributes (disc, ..., dotted, halved)
+and whether there is an object at all, by binary cross-entropy. What a cell learns is thus made of
+what labels share, as in a backbone trained on a large set of other labels; no val or novel label,
+and no image of theirs, is seen. The seed fixes images, order and initial weights. Torch does not
 promise equal sums on other processors or in other releases, so a new training elsewhere gives
-weights of the same worth, not the same bytes. It takes about two minutes on one core.
+weights of the same worth, not the same bytes. It takes two to four minutes on one core.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -24,12 +27,26 @@ from torch.nn import functional
 
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.data.scenes_labels import ATTRIBUTES
-from mlfsic_bench.features import scenes_backbone as small
+from mlfsic_bench.features.scenes_backbone import VARIANTS, variant
+from mlfsic_bench.features.scenes_networks import CELL, GRID
 from mlfsic_bench.features.weights import initialised
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
-CELL = small.INPUT_SIZE // small.GRID[0]
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs between the networks: passes over the images, and the highest learning rate."""
+
+    epochs: int
+    lr: float
+
+
+RECIPES = {
+    "scenes-small": Recipe(3, 4e-3),
+    "scenes-deep": Recipe(3, 4e-3),
+    "scenes-patch": Recipe(16, 1.5e-3),  # a transformer learns slower, but a pass costs less
+}
 
 
 def training_data(count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
@@ -43,21 +60,21 @@ def training_data(count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
     ids = scenes.annotations().image_ids
     kept = [i for i, name in enumerate(ATTRIBUTES) if name != "corners"]
     pixels = np.stack([scenes.pixels(image_id) for image_id in ids])
-    targets = np.zeros((count, 1 + len(kept), *small.GRID), np.float32)
+    targets = np.zeros((count, 1 + len(kept), *GRID), np.float32)
     for row, image_id in enumerate(ids):
         for label, mask in scenes.masks(image_id).items():
             has = np.concatenate([[True], scenes.label_vectors([label])[0, kept] > 0])
-            share = mask.reshape(small.GRID[0], CELL, small.GRID[1], CELL).mean((1, 3))
+            share = mask.reshape(GRID[0], CELL, GRID[1], CELL).mean((1, 3))
             targets[row, has] = np.maximum(targets[row, has], share)
     return pixels, np.sqrt(targets)
 
 
-def train(count: int, epochs: int, batch: int, lr: float) -> nn.Sequential:
+def train(name: str, count: int, epochs: int, batch: int, lr: float) -> nn.Module:
     """The trained network; prints the loss as it goes."""
     pixels, targets = training_data(count)
     x_all, y_all = torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(targets)
-    net = initialised(small.network, small.NAME).to(memory_format=torch.channels_last)
-    head = nn.Conv2d(small.CHANNELS, targets.shape[1], 1)
+    net = initialised(variant(name).network, name).to(memory_format=torch.channels_last)
+    head = nn.Conv2d(variant(name).channels, targets.shape[1], 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)  # type: ignore[arg-type]
     parameters = [*net.parameters(), *head.parameters()]
@@ -67,7 +84,7 @@ def train(count: int, epochs: int, batch: int, lr: float) -> nn.Sequential:
     start, losses = time.monotonic(), []
     for step in range(steps):
         epoch, at = divmod(step, count // batch)
-        rows = torch.from_numpy(_order(count, epoch)[at * batch : (at + 1) * batch])
+        rows = torch.from_numpy(_order(name, count, epoch)[at * batch : (at + 1) * batch])
         x = x_all[rows].to(memory_format=torch.channels_last).float() / 127.5 - 1
         x, y = _flipped(step, x), _flipped(step, y_all[rows])
         loss = functional.binary_cross_entropy_with_logits(head(net(x)), y)
@@ -82,8 +99,8 @@ def train(count: int, epochs: int, batch: int, lr: float) -> nn.Sequential:
     return net.eval()
 
 
-def _order(count: int, epoch: int) -> npt.NDArray[np.int64]:
-    seed = np.array(stream_seed("scenes-small", "order", epoch), np.uint64)
+def _order(name: str, count: int, epoch: int) -> npt.NDArray[np.int64]:
+    seed = np.array(stream_seed(name, "order", epoch), np.uint64)
     return np.argsort(splitmix64_array(seed, np.arange(count, dtype=np.uint64)), kind="stable")
 
 
@@ -93,7 +110,7 @@ def _flipped(step: int, x: Tensor) -> Tensor:
     return x.flip(axes) if axes else x
 
 
-def pack(net: nn.Sequential) -> bytes:
+def pack(net: nn.Module) -> bytes:
     """The network's weights as the bytes of an .npz file of float16 arrays."""
     arrays = {
         name: value.numpy().astype(np.float16)
@@ -106,21 +123,31 @@ def pack(net: nn.Sequential) -> bytes:
 
 
 @click.command()
+@click.option(
+    "--backbone",
+    type=click.Choice(list(VARIANTS)),
+    default="scenes-small",
+    show_default=True,
+    help="Which network to train.",
+)
 @click.option("--images", default=6000, show_default=True, help="Base images to train on.")
-@click.option("--epochs", default=3, show_default=True, help="Passes over them.")
+@click.option("--epochs", type=int, help="Passes over them (default: the network's own).")
 @click.option("--batch", default=32, show_default=True, help="Images a step.")
-@click.option("--lr", default=4e-3, show_default=True, help="Highest learning rate.")
+@click.option("--lr", type=float, help="Highest learning rate (default: the network's own).")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path(__file__).parent / small.WEIGHTS_FILE,
-    show_default=True,
-    help="Where the weights go.",
+    help="Where the weights go (default: the file in the package).",
 )
-def main(images: int, epochs: int, batch: int, lr: float, out: Path) -> None:
-    """Train scenes-small on base images of scenes and write its weights."""
+def main(
+    backbone: str, images: int, epochs: int | None, batch: int, lr: float | None, out: Path | None
+) -> None:
+    """Train a backbone of scenes on its base images and write the weights."""
     torch.set_num_threads(1)  # another number adds up in another order
-    write_bytes(out, pack(train(images, epochs, batch, lr)))
+    recipe = RECIPES[backbone]
+    out = out or Path(__file__).parent / variant(backbone).weights_file
+    net = train(backbone, images, epochs or recipe.epochs, batch, lr or recipe.lr)
+    write_bytes(out, pack(net))
     click.echo(f"wrote {out}")
 
 

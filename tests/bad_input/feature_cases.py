@@ -51,6 +51,33 @@ def _backbone(folder, monkeypatch):
     return ["run", "random", *SCENES[:3], "resnet5O", "--out", "out"]
 
 
+@case("two networks, one unknown", "unknown backbone 'scenes-pach'", "did you mean 'scenes-patch'")
+def _second_unknown(folder, monkeypatch):
+    return ["run", "random", *SCENES[:3], "scenes-small+scenes-pach", "--out", "out"]
+
+
+@case("the same network twice", "'scenes-small' twice", "--backbone")
+def _twice(folder, monkeypatch):
+    return ["run", "random", *SCENES[:3], "scenes-small+scenes-small", "--out", "out"]
+
+
+@case("a network without a name", "an empty name", "joined by +")
+def _nameless(folder, monkeypatch):
+    return ["features", "extract", *SCENES[:3], "scenes-small+"]
+
+
+@case("one weight file for two networks", "w.pt", "for scenes-small, scenes-patch", "1 value")
+def _one_for_two(folder, monkeypatch):
+    names = "scenes-small+scenes-patch"
+    return ["run", "random", *SCENES[:3], names, "--weights", "w.pt", "--out", "out"]
+
+
+@case("a weight file with a + for two networks", "3 values", "must be renamed")
+def _plus_in_path(folder, monkeypatch):
+    names = "scenes-small+scenes-patch"
+    return ["features", "extract", *SCENES[:3], names, "--weights", "a+b.pt+default"]
+
+
 @case("weights that are not there", "nowhere.pt", "--weights")
 def _no_weights(folder, monkeypatch):
     return [*RUN, "--weights", "nowhere.pt"]
@@ -81,6 +108,21 @@ def _nan(folder, monkeypatch):
 def _nan_live(folder, monkeypatch):
     return [*_weights(lambda w: w.update({"0.weight": w["0.weight"] * float("nan")})),
             "--features", "live"]  # fmt: skip
+
+
+@case("weights with NaN in one of two networks", "backbone", "scenes/", "NaN", leaves=RUN_LEAVES)
+def _nan_in_one(folder, monkeypatch):
+    _weights(lambda w: w.update({"0.weight": w["0.weight"] * float("nan")}))
+    pair = ["--backbone", "scenes-patch+scenes-small", "--weights", "default+./weights.pt"]
+    return [*RUN, *pair, "--features", "live"]
+
+
+@case("a store with NaN in one of two networks", "cache/scenes-scenes-small-", "NaN", "scenes/",
+      leaves=("again", "again/*", "cache/scenes-scenes-patch-*"))  # fmt: skip
+def _nan_in_one_store(folder, monkeypatch):
+    _spoilt(folder, POOLED, "<f4")
+    pair = ["--backbone", "scenes-patch+scenes-small"]
+    return ["run", "protonet", *SCENES, *pair, "--cache", "cache", "--out", "again"]
 
 
 @case("no GPU", "--device cpu")
@@ -237,7 +279,7 @@ def _ragged(folder, monkeypatch):
     return _words(folder, "plain 1 2\ndisc 1\n")
 
 
-@case("a binary word file", "words.txt line 1")
+@case("a binary word file", "words.txt", "a zip archive", "unpack it")
 def _binary(folder, monkeypatch):
     (folder / "words.txt").write_bytes(b"PK\3\4\0\0\0\0\0\0\n")
     return [*RUN[:-1], "words.txt"]

@@ -14,7 +14,7 @@ from mlfsic_bench.cli.main import main
 from mlfsic_bench.features.store import FeatureStore
 from tests.bad_input.cases import CASES, SCENES, main_ok, tree
 
-for _module in ("data", "split", "feature", "run", "table"):
+for _module in ("data", "split", "feature", "run", "table", "score"):
     importlib.import_module(f"tests.bad_input.{_module}_cases")
 
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from mlfsic_bench.data.scenes import Scenes
-from mlfsic_bench.features.backbones import build_backbone
+from mlfsic_bench.features.backbones import build_backbone, build_backbones
 from mlfsic_bench.features.extract import extract
+from mlfsic_bench.features.joined import join
 from mlfsic_bench.features.manifest import manifest_of
+from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
 from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.harness.parts import PartView, endless_episodes
@@ -62,6 +64,26 @@ def test_live_features_lie_on_the_gpu_and_agree(store: FeatureStore) -> None:
     assert maps.device.type == torch.device(GPU).type
     stored = store.gather_local(store.ids[:8])
     assert torch.allclose(maps.cpu(), stored, rtol=5e-3, atol=5e-3 * float(stored.abs().max()))
+
+
+def test_two_networks_agree_and_train_on_the_gpu() -> None:
+    ids = [f"scenes/{i:06d}" for i in range(4)]
+    names = "scenes-deep+scenes-patch"
+
+    def joined(device: str, trainable: bool) -> FeatureSource:
+        pair = build_backbones(names)
+        return join(pair, [LiveFeatures(b, Scenes(), device, trainable) for b in pair])
+
+    cpu, gpu = (joined(device, False).local(ids) for device in ("cpu", GPU))
+    assert gpu.device.type == torch.device(GPU).type
+    assert torch.allclose(cpu, gpu.cpu(), rtol=5e-3, atol=5e-3 * float(cpu.abs().max()))
+    source = joined(GPU, True)
+    before = source.state()
+    source.pooled(ids).square().mean().backward()
+    torch.optim.SGD(source.trainable_parameters(), lr=0.1).step()
+    assert not torch.allclose(source.local(ids).cpu(), cpu)
+    source.load_state(before)
+    assert torch.allclose(source.local(ids).detach().cpu(), gpu.cpu(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", method_names())
