@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import IO
@@ -12,45 +11,34 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.words.entries import Collector, Entries
+from mlfsic_bench.words.vector_file import MOST_NUMBERS, VectorFile
 
 LONGEST_LINE = 1 << 20
-MOST_NUMBERS = 100_000  # in a vector; the largest in use have some thousands
-HEADER = re.compile(rb"\d+ \d+\Z")  # word2vec's text format opens with "entries dimension"
 
 
-def read_entries(path: Path, wanted: Set[str]) -> tuple[dict[str, npt.NDArray[np.float64]], int]:
-    """The vectors of the wanted entries that the file has, and its dimension d_w.
+def read_text(file: VectorFile, wanted: Set[str]) -> Entries:
+    """The wanted entries of a text file: one entry a line, then d_w numbers, spaces between.
 
-    One entry a line: the entry, then d_w numbers, separated by spaces. A word2vec header line is
-    allowed. The first of several equal entries counts. Every line's number of fields is checked;
-    numbers are parsed for wanted entries only, so a file of a gigabyte is read in seconds.
-    Raises BenchError with the line number.
+    The first of several equal entries counts. Every line's number of fields is checked, and the
+    number of lines against the header where there is one; numbers are parsed for wanted entries
+    only, so a file of a gigabyte is read in seconds. Raises BenchError with the line number.
     """
-    keys = {entry.encode(): entry for entry in wanted}
-    found: dict[str, npt.NDArray[np.float64]] = {}
-    d_w = 0
-    try:
-        with open_regular(path) as stream:
-            for number, line in _lines(path, stream):
-                if number == 1 and HEADER.match(line):
-                    d_w = _dimension(path, line)
-                    continue
-                d_w = d_w or min(line.count(b" "), MOST_NUMBERS)
-                first, fields = line[: line.find(b" ")], line.count(b" ")
-                if fields < d_w or d_w == 0:
-                    raise _bad(path, number, f"an entry and {d_w or 'some'} numbers", line)
-                if first in keys and keys[first] not in found:
-                    vector = _numbers(path, number, line, d_w)
-                    if vector is not None:
-                        found[keys[first]] = vector
-    except OSError as error:
-        raise BenchError(
-            f"can't read the vector file {path}",
-            expected="a text file of vectors",
-            found=error.strerror or str(error),
-            remedy="check the path given as --words",
-        ) from error
+    path, collector = file.path, Collector(wanted)
+    d_w = 0 if file.header is None else file.header.dimension
+    for number, raw in _lines(path, file.stream, first=1 if file.header is None else 2):
+        line = raw.strip()
+        d_w = d_w or min(line.count(b" "), MOST_NUMBERS)
+        first, fields = line[: line.find(b" ")], line.count(b" ")
+        if fields == d_w - 1 and d_w > 1 and raw[:1].isspace():
+            first, fields = b"", d_w  # the entry itself is white space
+        if fields < d_w or d_w == 0:
+            raise _bad(path, number, f"an entry and {d_w or 'some'} numbers", line)
+        name = collector.meet(first)
+        if name is not None:
+            vector = _numbers(path, number, line, d_w)
+            if vector is not None:
+                collector.vectors[name] = vector
     if d_w == 0:
         raise BenchError(
             f"{path} holds no vectors",
@@ -58,36 +46,36 @@ def read_entries(path: Path, wanted: Set[str]) -> tuple[dict[str, npt.NDArray[np
             found="an empty file",
             remedy="fetch the file again",
         )
-    return found, d_w
+    if file.header is not None and collector.count != file.header.entries:
+        raise BenchError(
+            f"{path} does not hold what its header says",
+            expected=f"{file.header.entries} entries",
+            found=f"{collector.count}",
+            remedy="fetch the file again, or correct the number in its first line",
+        )
+    return collector.entries(d_w, file.layout + (", gzip" if file.packed else ""))
 
 
-def _dimension(path: Path, header: bytes) -> int:
-    text = header.split()[1].lstrip(b"0")
-    if not 1 <= len(text) <= len(str(MOST_NUMBERS)) or int(text) > MOST_NUMBERS:
-        raise _bad(path, 1, f"a dimension from 1 to {MOST_NUMBERS}", header)
-    return int(text)
-
-
-def _lines(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Line numbers from 1 and lines without surrounding white space; empty lines are left out."""
-    number = 0
+def _lines(path: Path, stream: IO[bytes], first: int) -> Iterator[tuple[int, bytes]]:
+    """Line numbers, from `first` on, and lines; empty lines are left out."""
+    number = first - 1
     while raw := stream.readline(LONGEST_LINE):
         number += 1
         if (len(raw) == LONGEST_LINE and not raw.endswith(b"\n")) or b"\0" in raw:
             raise BenchError(
                 f"{path} line {number}: this is not a text file",
-                expected="a text file of vectors (GloVe, fastText .vec or word2vec text)",
+                expected="a file of vectors: text (GloVe, fastText .vec, word2vec), or word2vec's "
+                "binary format with its header",
                 found="binary content",
-                remedy="unpack the archive, or convert the binary file to the text format",
+                remedy="unpack the archive, or convert the file to the text format",
             )
-        line = raw.strip()
         if number == 1:
             try:
-                line.decode("utf-8")
+                raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise _bad(path, 1, "UTF-8 text", line) from error
-        if line:
-            yield number, line
+                raise _bad(path, 1, "UTF-8 text", raw.strip()) from error
+        if not raw.isspace():
+            yield number, raw
 
 
 def _numbers(path: Path, number: int, line: bytes, d_w: int) -> npt.NDArray[np.float64] | None:

@@ -1,0 +1,251 @@
+"""`mlfsic-bench words`: what a file of label vectors has for a list of labels; making one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from mlfsic_bench.words.lookup import Lookup
+
+NEIGHBOURS = 3
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def label_options(command: F) -> F:
+    """The two ways to name labels, of which a command takes one."""
+    split = click.option("--split", metavar="ID|FILE", help="The labels of this split's parts.")
+    labels = click.option("--labels", metavar="A,B,...", help="These labels, commas between.")
+    return split(labels(command))
+
+
+@click.group()
+def words() -> None:
+    """Show what a file of label vectors has, or make one from a language model."""
+
+
+@words.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@label_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def show(
+    ctx: click.Context, file: Path, split: str | None, labels: str | None, as_json: bool
+) -> None:
+    """Show FILE's format and size, and how each label is found in it.
+
+    With labels: the entries each one is made of, and the three labels nearest to it by cosine.
+    Exit code 1 when a label has no vector. FILE may be `scenes`, the embedded vectors.
+    """
+    import numpy as np
+
+    from mlfsic_bench.words.lookup import look_up
+    from mlfsic_bench.words.neighbours import nearest_labels
+
+    names = _labels(split, labels, required=False)
+    if str(file) == "scenes":
+        _show_scenes(names, as_json)
+        return
+    lookup = look_up(file, names)
+    found = list(lookup.found)
+    vectors = [lookup.vector(label) for label in found]
+    near = nearest_labels(np.stack(vectors), NEIGHBOURS) if found else []
+    neighbours = {
+        label: [(found[other], cosine) for other, cosine in row]
+        for label, row in zip(found, near, strict=True)
+    }
+    if as_json:
+        click.echo(json.dumps(_as_dict(file, lookup, neighbours), indent=2))
+    else:
+        _print_file(file, lookup)
+        for label, entries in lookup.found.items():
+            _print_label(label, _how(label, entries), neighbours[label])
+        for missing in lookup.missing:
+            click.echo(f"no vector: {missing}")
+        if names:
+            click.echo(f"{len(found)} of {len(names)} labels have a vector")
+    if lookup.missing:
+        ctx.exit(1)
+
+
+@words.command()
+@click.option(
+    "--model",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of a BERT model, as save_pretrained writes it.",
+)
+@click.option(
+    "--corpus",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Text, one sentence a line, plain or gzip'd.",
+)
+@label_options
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Table to write; FILE.json beside it says what it was made of.",
+)
+@click.option(
+    "--mentions",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Most sentences of a label that count.",
+)
+@click.option(
+    "--min-mentions",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Fewest sentences of a label; fewer are an error.",
+)
+@click.option(
+    "--masked/--unmasked",
+    default=True,
+    show_default=True,
+    help="Replace the label by [MASK], or read its own tokens.",
+)
+@click.option(
+    "--layer", type=click.IntRange(min=1), metavar="N", help="Layer to read.  [default: the last]"
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+def average(
+    model: Path,
+    corpus: Path,
+    split: str | None,
+    labels: str | None,
+    out: Path,
+    mentions: int,
+    min_mentions: int,
+    masked: bool,
+    layer: int | None,
+    device: str,
+) -> None:
+    """Make a vector for each label: a BERT model's mean over sentences that mention it.
+
+    Needs the extra `bert`. Nothing is downloaded, and nothing in the model's folder is executed.
+    """
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.harness.inputs import resolve_device
+    from mlfsic_bench.words.average import AveragePlan, side_file
+    from mlfsic_bench.words.average import average as make
+
+    names = _labels(split, labels, required=True)
+    if min_mentions > mentions:
+        raise BenchError(
+            "no label can have enough mentions",
+            expected="--min-mentions of at most --mentions",
+            found=f"--min-mentions {min_mentions}, --mentions {mentions}",
+            remedy="lower the one or raise the other",
+        )
+    plan = AveragePlan(model, corpus, names, mentions, min_mentions, masked, layer)
+    used = make(plan, out, resolve_device(device))
+    for label in names:
+        found = used.sentences[label]
+        click.echo(f"{label:<20} {found:,} lines mention it; {len(used.taken[label]):,} taken")
+    click.echo(f"{used.lines:,} lines; {used.too_long + used.undecodable:,} passed over")
+    click.echo(f"{out} and {side_file(out)}")
+
+
+def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[str, ...]:
+    """The labels that the options name; BenchError for both, and for none where `required`."""
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.splits.shipped import split_file
+    from mlfsic_bench.splits.split import PART_NAMES
+
+    if (split is not None and labels is not None) or (required and split is None and not labels):
+        raise BenchError(
+            "can't tell which labels are meant",
+            expected="--split ID or --labels A,B",
+            found="both" if split is not None else "neither",
+            remedy="name one of them",
+        )
+    if split is not None:
+        content = split_file(split)
+        return tuple(label for part in PART_NAMES for label in content.labels.of(part))
+    return tuple(label.strip() for label in labels.split(",")) if labels is not None else ()
+
+
+def _how(label: str, entries: tuple[str, ...]) -> str:
+    if len(entries) > 1:
+        return f"mean of {', '.join(entries)}"
+    return "as it is" if entries[0] == "_".join(label.split()) else f"entry {entries[0]}"
+
+
+def _print_file(file: Path, lookup: Lookup) -> None:
+    entries = lookup.entries
+    click.echo(f"{file}: {entries.layout}, {entries.count:,} entries, {entries.dimension} numbers")
+    if entries.undecodable:
+        click.echo(f"{entries.undecodable:,} entries are not UTF-8 and were passed over")
+    if entries.repeated:
+        click.echo(f"more than once, the first counts: {', '.join(entries.repeated)}")
+
+
+def _print_label(label: str, how: str, neighbours: list[tuple[str, float]]) -> None:
+    near = ", ".join(f"{other} {cosine:.2f}" for other, cosine in neighbours)
+    click.echo(f"{label:<16} {how:<28} {near}".rstrip())
+
+
+def _as_dict(
+    file: Path, lookup: Lookup, neighbours: dict[str, list[tuple[str, float]]]
+) -> dict[str, Any]:
+    entries = lookup.entries
+    return {
+        "file": str(file),
+        "format": entries.layout,
+        "entries": entries.count,
+        "dimension": entries.dimension,
+        "undecodable": entries.undecodable,
+        "repeated": list(entries.repeated),
+        "labels": {
+            label: {"entries": list(chosen), "nearest": [list(row) for row in neighbours[label]]}
+            for label, chosen in lookup.found.items()
+        },
+        "missing": {
+            missing.label: {"words": list(missing.words), "resembling": list(missing.near)}
+            for missing in lookup.missing
+        },
+    }
+
+
+def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
+    """The embedded vectors: every label of `scenes` is there, or BenchError."""
+    import numpy as np
+
+    from mlfsic_bench.data.scenes import Scenes
+    from mlfsic_bench.words.load import BUILTIN, load_words
+    from mlfsic_bench.words.neighbours import nearest_labels
+
+    labels = names or tuple(Scenes().annotations().labels)
+    vectors = load_words(BUILTIN, labels)
+    near = nearest_labels(vectors.vectors.astype(np.float64), NEIGHBOURS)
+    rows = {
+        label: [(labels[other], cosine) for other, cosine in row]
+        for label, row in zip(labels, near, strict=True)
+    }
+    if as_json:
+        found = {k: {"entries": [k], "nearest": [list(r) for r in v]} for k, v in rows.items()}
+        shown = {"file": BUILTIN, "dimension": vectors.dimension, "labels": found, "missing": {}}
+        click.echo(json.dumps(shown, indent=2))
+        return
+    click.echo(f"{BUILTIN}: embedded, {vectors.dimension} numbers")
+    for label, neighbours in rows.items():
+        _print_label(label, "as it is", neighbours)
