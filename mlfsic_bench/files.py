@@ -98,9 +98,7 @@ def read_json(path: Path, *, kind: str, limit: int = 256 << 20) -> Any:
                 found="more",
                 remedy=remedy,
             )
-        return json.loads(
-            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
+        return parse_json(data.decode("utf-8"))
     except FileNotFoundError as error:
         raise BenchError(
             f"there is no {kind} at {path}",
@@ -115,6 +113,14 @@ def read_json(path: Path, *, kind: str, limit: int = 256 << 20) -> Any:
             found=f"{type(error).__name__}: {error}",
             remedy=remedy,
         ) from error
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value of `text`; ValueError for duplicate keys, NaN, Infinity and what isn't JSON.
+
+    RecursionError for nesting too deep to parse.
+    """
+    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlfsic_bench.cli.episode_files import files_to_verify, is_split_file
+from mlfsic_bench.cli.episode_runs import (
+    check_shots,
+    is_run_file,
+    needs_data,
+    show_run,
+    write_imported_runs,
+    write_sampled_runs,
+)
 from mlfsic_bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -40,15 +48,21 @@ def episodes() -> None:
 @click.argument("split")
 @click.option("--part", type=click.Choice(["val", "novel"]), default="novel", show_default=True,
               help="The part to draw from.")  # fmt: skip
-@click.option(
-    "--count", type=click.IntRange(min=1), help="How many.  [default: novel 200, val 100]"
-)
+@click.option("--protocol", type=click.Choice(["one_per_label", "laso_k_shot"]),
+              default="one_per_label", show_default=True, help="The law to draw by.")  # fmt: skip
+@click.option("--shots", type=click.IntRange(min=1), metavar="K",
+              help="At least K support images of each label (laso_k_shot).")  # fmt: skip
+@click.option("--count", type=click.IntRange(min=1),
+              help="How many.  [default: novel 200, val 100; laso_k_shot 10]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="File to write.  [default: SPLIT-ID.PART-episodes.json here]")  # fmt: skip
+              help="File to write.  [default: SPLIT-ID.PART-episodes.json here; "
+              "SPLIT-ID.K-shot-runs.json for laso_k_shot]")  # fmt: skip
 @_split_options
 def sample(
     split: str,
     part: str,
+    protocol: str,
+    shots: int | None,
     count: int | None,
     out: Path | None,
     data_root: Path | None,
@@ -63,13 +77,40 @@ def sample(
         write_episode_set,
     )
 
+    check_shots(protocol, shots, part)
     resolved = _resolve(split, data_root, available_only, min_pool)
-    drawn = sample_episode_set(resolved, part, count or OFFICIAL_COUNTS[part])
-    path = out if out is not None else Path(shipped_name(resolved.id, part))
-    write_episode_set(drawn, path)
-    click.echo(f"{path}: {len(drawn.episodes)} {part} episodes of {resolved.id}, hash {drawn.hash}")
+    if shots is not None:
+        write_sampled_runs(resolved, shots, count, out)
+    else:
+        drawn = sample_episode_set(resolved, part, count or OFFICIAL_COUNTS[part])
+        path = out if out is not None else Path(shipped_name(resolved.id, part))
+        write_episode_set(drawn, path)
+        size = len(drawn.episodes)
+        click.echo(f"{path}: {size} {part} episodes of {resolved.id}, hash {drawn.hash}")
     if resolved.subset is not None:
         click.echo("the split is a subset of its images; results on these episodes say so")
+
+
+@episodes.command("import")
+@click.argument("split")
+@click.argument("indices", type=click.Path(path_type=Path), metavar="INDICES.json")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              required=True, help="File of runs to write, for `run --episodes-file`.")  # fmt: skip
+@_split_options
+def import_runs(
+    split: str,
+    indices: Path,
+    out: Path,
+    data_root: Path | None,
+    available_only: bool,
+    min_pool: int | None,
+) -> None:
+    """Turn published laso_k_shot runs of SPLIT, given as indices into train2014, into a file.
+
+    The file of indices is described in docs/episodes.md; it needs the official annotations.
+    """
+    resolved = _resolve(split, data_root, available_only, min_pool)
+    write_imported_runs(resolved, indices, data_root, out)
 
 
 @episodes.command()
@@ -90,14 +131,16 @@ def verify(
     """Draw the episodes of each file anew and compare byte for byte; exits with 1 on a difference.
 
     A SPLIT-ID stands for the files that come with the package for that split; without an argument,
-    all files that come with the package are verified.
+    all files that come with the package are verified. Runs of laso_k_shot are drawn anew when the
+    data root holds the annotations they were drawn from, else only checked.
     """
     from mlfsic_bench.episodes.verify import differences
+    from mlfsic_bench.episodes.verify_runs import verify_runs
     from mlfsic_bench.files import read_json
 
     failed = False
     resolved: dict[str, Split] = {}
-    for path in _files_to_verify(targets):
+    for path in files_to_verify(targets):
         raw = read_json(path, kind="episode file")
         name = split or (raw.get("split_id") if isinstance(raw, dict) else None)
         if not isinstance(name, str):
@@ -107,10 +150,17 @@ def verify(
                 found=repr(raw)[:80],
                 remedy="name the split with --split, or an episode file",
             )
-        if name not in resolved:
+        runs = is_run_file(path)
+        unread = runs and needs_data(name, data_root)
+        if name not in resolved and not unread:
             resolved[name] = _resolve(name, data_root, available_only, min_pool)
-        lines = differences(path.read_bytes(), raw, resolved[name], str(path))
-        click.echo(f"{path.name}: {'differs' if lines else 'regenerates byte for byte'}")
+        if runs:
+            verdict = verify_runs(path, None if unread else resolved[name])
+            lines, said = verdict.differences, verdict.said
+        else:
+            lines = differences(path.read_bytes(), raw, resolved[name], str(path))
+            said = "differs" if lines else "regenerates byte for byte"
+        click.echo(f"{path.name}: {said}")
         for line in lines:
             click.echo(f"  {line}")
         failed = failed or bool(lines)
@@ -141,9 +191,15 @@ def show(
     from mlfsic_bench.episodes.one_per_label import QUERY_PER_LABEL, EpisodeSampler
 
     path, note = Path(source), ""
-    if path.is_file() and not _is_split_file(path):
+    if path.is_file() and not is_split_file(path):
         from mlfsic_bench.episodes.files import check_belongs
 
+        if is_run_file(path):
+            from mlfsic_bench.episodes.run_files import read_runs
+
+            name = split or read_runs(path).split_id
+            show_run(path, _resolve(name, data_root, available_only, min_pool), index)
+            return
         kept = read_episode_set(path)
         resolved = _resolve(split or kept.split_id, data_root, available_only, min_pool)
         check_belongs(kept, resolved, source)
@@ -187,37 +243,3 @@ def _resolve(
     return resolve_split(
         name, data_root=data_root, available_only=available_only, min_pool=min_pool
     )
-
-
-def _files_to_verify(targets: tuple[str, ...]) -> list[Path]:
-    """The files named, those shipped for the ids named, or all shipped ones."""
-    from mlfsic_bench.episodes.files import shipped_files, shipped_name
-
-    shipped = {path.name: path for path in shipped_files()}
-    if not targets:
-        return list(shipped.values())
-    chosen: list[Path] = []
-    for target in targets:
-        of_split = [shipped_name(target, part) for part in ("novel", "val")]
-        if any(name in shipped for name in of_split):
-            chosen += [shipped[name] for name in of_split if name in shipped]
-        elif Path(target).exists():
-            chosen.append(Path(target))
-        else:
-            ids = sorted({name.rsplit(".", 2)[0] for name in shipped})
-            raise BenchError(
-                f"nothing to verify under the name {target!r}",
-                expected="an episode file, or a split id with shipped episodes: " + ", ".join(ids),
-                found="neither",
-                remedy="check the path, or draw the episodes with `mlfsic-bench episodes sample`",
-            )
-    return chosen
-
-
-def _is_split_file(path: Path) -> bool:
-    """Whether a file holds a split, not episodes (what can't be read counts as episodes)."""
-    try:
-        raw = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(raw, dict) and "episodes" not in raw

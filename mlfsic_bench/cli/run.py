@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.names import backbone_names
 
 
 @click.command("run")
@@ -18,19 +19,33 @@ from mlfsic_bench.errors import BenchError
     type=click.Path(path_type=Path),
     help="Where the images and labels lie (default: MLFSIC_DATA; scenes needs none).",
 )
-@click.option("--backbone", required=True, metavar="NAME", help="The network that makes features.")
+@click.option(
+    "--backbone",
+    required=True,
+    metavar="NAME",
+    help=f"The network that makes features: {', '.join(backbone_names())}; A+B for two of them.",
+)
 @click.option(
     "--weights",
     default="default",
     metavar="W",
-    help="imagenet, none, or a file (default: the backbone's own pretrained ones).",
+    help="imagenet, none, or a file (default: the backbone's own pretrained ones); W1+W2 for A+B.",
 )
 @click.option("--words", type=click.Path(path_type=Path), help="File of label vectors.")
 @click.option("--available-only", is_flag=True, help="Only images on disk; marks a subset.")
 @click.option("--min-pool", type=int, metavar="N", help="Labels with fewer images leave the parts.")
+@click.option("--base-images", type=int, metavar="N", help="Train on the first N base images only.")
 @click.option("--preset", metavar="P", help="A named set of the method's parameters.")
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="One parameter; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Training seed.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["one_per_label", "laso_k_shot"]),
+    default="one_per_label",
+    show_default=True,
+    help="How novel episodes are drawn.",
+)
+@click.option("--shots", type=click.IntRange(1), metavar="K", help="K of laso_k_shot: 1 or 5.")
 @click.option("--episodes", type=int, metavar="N", help="Only the first N episodes.")
 @click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes.")
 @click.option(
@@ -73,10 +88,11 @@ def run(method: str, settings: tuple[str, ...], **options: object) -> None:
     except KeyboardInterrupt:
         click.echo("cancelled; the same command resumes the run", err=True)
         sys.exit(130)
-    ap = read_record(folder).metrics["macro_ap"]
+    record = read_record(folder)
+    ap, over = record.metrics["macro_ap"], "runs" if record.episodes.shots else "episodes"
     if ap.mean is not None:
         half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
-        click.echo(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over episodes)", err=True)
+        click.echo(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})", err=True)
     click.echo(str(folder))
 
 

@@ -30,6 +30,7 @@ def splits() -> None:
 @json_option
 def list_splits(as_json: bool) -> None:
     """List the shipped splits."""
+    from mlfsic_bench.data.registry import is_drawn
     from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
 
     rows = [_summary(shipped_file(split_id)) for split_id in shipped_ids()]
@@ -41,10 +42,12 @@ def list_splits(as_json: bool) -> None:
         images = (
             f"{sizes['base']:,} / {sizes['val']:,} / {sizes['novel']:,} images"
             if sizes
+            else "images drawn when the split is built"
+            if is_drawn(row["dataset"])
             else "images built from your data root"
         )
         labels = "/".join(str(n) for n in row["labels"].values())
-        click.echo(f"{row['id']:<24} {row['dataset']:<7} {row['rule']:<7} {labels:<9} {images}")
+        click.echo(f"{row['id']:<24} {row['dataset']:<10} {row['rule']:<7} {labels:<9} {images}")
 
 
 @splits.command()
@@ -61,13 +64,18 @@ def show(split: str, as_json: bool) -> None:
         return
     click.echo(f"{content.id}: {content.dataset}, rule {content.rule.name}")
     click.echo(f"hash {content.hash or '(none: a definition written by hand)'}")
+    folders = content.rule.images_from
     for part in PART_NAMES:
         excluded = " or ".join(content.rule.excluded_by.of(part))
         click.echo(
             f"\n{part}: images with a label below"
             + (f" that show no {excluded} label" if excluded else ", whatever else they show")
+            + (f", of {' and '.join(folders.of(part))}" if folders else "")
+            if content.labels.of(part)
+            else f"\n{part}: no label and no image"
         )
-        click.echo(_part_lines(content, part))
+        if content.labels.of(part):
+            click.echo(_part_lines(content, part))
     for key, text in content.provenance.model_dump().items():
         click.echo(f"\n{key}: {text}")
     if content.subset:
@@ -164,14 +172,14 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
 
     Without a data root only what the file itself says can be audited.
     """
-    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.data.registry import is_drawn, open_dataset
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
     from mlfsic_bench.splits.shipped import split_file
 
     content = split_file(split, check=False)
     dataset = None
-    if data_root is not None or content.images is None or content.dataset == "scenes":
+    if data_root is not None or content.images is None or is_drawn(content.dataset):
         dataset = open_dataset(content.dataset, data_root)
     if content.images is None and dataset is not None:
         content = build_file(content.definition(), dataset)

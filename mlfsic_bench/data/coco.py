@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL.Image import Image
 
+from mlfsic_bench.data.coco_file import bad_file, is_positive, parse_instances
 from mlfsic_bench.data.coco_labels import COCO_CATEGORIES
+from mlfsic_bench.data.coco_objects import CocoObjects
 from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.data.images import decode_rgb, read_image_file
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
 
 FOLDERS = ("train2014", "val2014")
-MAX_BYTES = 2 << 30
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.jpg")
 _IMAGE_ID = re.compile(r"(train2014|val2014)/[A-Za-z0-9_-]{1,100}")
-# Polygons are nine tenths of the official files and nothing here reads them; leaving them out
-# before parsing saves gigabytes of Python floats. Inside a JSON string the key's quotes would be
-# escaped, so the pattern can match only a key.
-_SEGMENTATION = re.compile(rb'"segmentation"\s*:\s*(?:\[[0-9eE+\-.,\s\[\]]*\]|\{[^{}]*\})')
 
 
 class Coco(Dataset):
@@ -52,6 +46,8 @@ class Coco(Dataset):
         self.folder = found
         self._annotations: Annotations | None = None
         self._on_disk: frozenset[str] | None = None
+        self._order: dict[str, tuple[str, ...]] = {}
+        self._objects: dict[str, CocoObjects] = {}
 
     def annotations(self) -> Annotations:
         """The 80 labels in the order of their category ids, both years' images sorted by id."""
@@ -66,6 +62,7 @@ class Coco(Dataset):
                     remedy="unpack the official annotations_trainval2014.zip there",
                 )
             parts = [_read(path, name) for path, name in zip(files, FOLDERS, strict=True)]
+            self._order = {f: tuple(part[0]) for f, part in zip(FOLDERS, parts, strict=True)}
             ids = [image for part in parts for image in part[0]]
             order = sorted(range(len(ids)), key=ids.__getitem__)
             self._annotations = Annotations(
@@ -75,6 +72,11 @@ class Coco(Dataset):
                 shown=np.concatenate([part[2] for part in parts])[order],
             )
         return self._annotations
+
+    def file_order(self, folder: str) -> tuple[str, ...]:
+        """The ids of one year's images in the order in which its annotation file lists them."""
+        self.annotations()
+        return self._order[folder]
 
     def available(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.bool_]:
         """bool [n]: which images have their file in train2014/ or val2014/."""
@@ -105,33 +107,49 @@ class Coco(Dataset):
         """The image, decoded to RGB."""
         return decode_rgb(self.image_bytes(image_id), image_id)
 
+    def masks(self, image_id: str) -> dict[str, npt.NDArray[np.bool_]]:
+        """Label -> bool [H, W]: the pixels of the image (as decoded) where its objects are seen.
+
+        From polygons or run lengths, else from boxes; a label is in the dict when it is present
+        and one of its annotations has either, so none is with annotations of labels alone.
+        Crowds of such a label count as the label. The file of the image's year is read once.
+        """
+        width, height = self.open_image(image_id).size
+        folder, _, name = image_id.partition("/")
+        if folder not in self._objects:
+            path = self.folder / "annotations" / f"instances_{folder}.json"
+            self._objects[folder] = CocoObjects.read(path)
+        return self._objects[folder].masks(name, height, width)
+
 
 def _read(
     path: Path, folder: str
 ) -> tuple[list[str], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Image ids, present and shown (bool [n, 80]) of one annotation file."""
-    data = _parse(path)
+    data = parse_instances(path)
     try:
         _check_categories(path, data["categories"])
         numbers = [image["id"] for image in data["images"]]
         names = [image["file_name"] for image in data["images"]]
         pairs = [(entry["image_id"], entry["category_id"]) for entry in data["annotations"]]
-        counts = [_is_positive(entry) for entry in data["annotations"]]
+        counts = [is_positive(entry) for entry in data["annotations"]]
         row_of = {number: row for row, number in enumerate(numbers)}
         column_of = {number: column for column, number in enumerate(COCO_CATEGORIES)}
         rows = [row_of.get(image, -1) for image, _ in pairs]
         columns = [column_of.get(category, -1) for _, category in pairs]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise _bad(path, f"{type(error).__name__}: {error}") from error
+        raise bad_file(path, f"{type(error).__name__}: {error}") from error
     for name in names:
         if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
-            raise _bad(path, f"the file name {name!r:.200}")
+            raise bad_file(path, f"the file name {name!r:.200}")
     if len(row_of) != len(numbers) or len(set(names)) != len(names):
-        raise _bad(path, "an image id or file name that stands twice")
+        raise bad_file(path, "an image id or file name that stands twice")
     if -1 in columns:
-        raise _bad(path, f"an annotation of the unknown category {pairs[columns.index(-1)][1]!r}")
+        raise bad_file(
+            path, f"an annotation of the unknown category {pairs[columns.index(-1)][1]!r}"
+        )
     if -1 in rows:
-        raise _bad(path, f"an annotation of the missing image {pairs[rows.index(-1)][0]!r}")
+        raise bad_file(path, f"an annotation of the missing image {pairs[rows.index(-1)][0]!r}")
     shown = np.zeros((len(names), len(COCO_CATEGORIES)), np.bool_)
     present = np.zeros_like(shown)
     row, column = np.array(rows, np.int64), np.array(columns, np.int64)
@@ -141,53 +159,10 @@ def _read(
     return [f"{folder}/{name[:-4]}" for name in names], present, shown
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        with open_regular(path) as stream:
-            text = stream.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise _bad(path, f"more than {MAX_BYTES} bytes")
-        data = json.loads(_SEGMENTATION.sub(b'"segmentation":0', text))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _bad(path, f"{type(error).__name__}: {error}") from error
-    keys = ("images", "annotations", "categories")
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in keys):
-        raise _bad(path, f"no object with the lists {', '.join(keys)}")
-    return data
-
-
 def _check_categories(path: Path, categories: list[Any]) -> None:
     found = {entry["id"]: entry["name"] for entry in categories}
     if found != COCO_CATEGORIES or len(categories) != len(COCO_CATEGORIES):
         wrong = sorted(map(str, set(found.items()) ^ set(COCO_CATEGORIES.items())))
-        raise _bad(
+        raise bad_file(
             path, f"{len(categories)} categories that differ from the official 80 in: {wrong[:4]}"
         )
-
-
-def _is_positive(entry: dict[str, Any]) -> bool:
-    """Whether an annotation makes its label present: no crowd, no box or area of zero."""
-    if entry.get("iscrowd", 0):
-        return False
-    box = entry.get("bbox")
-    if box is not None:
-        _, _, width, height = box
-        return _finite(width) > 0 and _finite(height) > 0
-    return "area" not in entry or _finite(entry["area"]) > 0
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is not a finite number")
-    return number
-
-
-def _bad(path: Path, found: str) -> BenchError:
-    return BenchError(
-        f"{path} is not the annotation file of COCO 2014",
-        expected="JSON with images, annotations and the 80 official categories, "
-        "every annotation naming an image and a category of the file",
-        found=found,
-        remedy="unpack the official annotations_trainval2014.zip again",
-    )

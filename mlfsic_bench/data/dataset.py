@@ -36,7 +36,7 @@ class Annotations:
 class Dataset(ABC):
     """Image ids, where each image lies and which labels it shows; decodes only when asked.
 
-    `name` is the dataset's id (`coco`, `voc`, `scenes`), as split files name it.
+    `name` is the dataset's id (`coco`, `voc`, `scenes`, `scenes-20k`), as split files name it.
     """
 
     name: str
@@ -59,3 +59,11 @@ class Dataset(ABC):
     @abstractmethod
     def open_image(self, image_id: str) -> Image:
         """The image as a decoded RGB PIL image; BenchError when missing or corrupt."""
+
+    def masks(self, image_id: str) -> dict[str, npt.NDArray[np.bool_]]:
+        """Label -> bool [H, W], the pixels where its objects are seen; absent where not known.
+
+        H x W is the size of the image as `open_image` gives it. Without an override nothing is
+        known of any image.
+        """
+        return {}

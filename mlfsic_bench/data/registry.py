@@ -1,8 +1,9 @@
-"""Datasets by name: `coco` and `voc` below a data root, `scenes` drawn on the spot."""
+"""Datasets by name: `coco` and `voc` below a data root, the `scenes` drawn on the spot."""
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from mlfsic_bench.data.dataset import Dataset
@@ -13,22 +14,24 @@ ROOT_VARIABLE = "MLFSIC_DATA"
 
 def dataset_names() -> tuple[str, ...]:
     """The names `open_dataset` knows."""
-    return ("coco", "scenes", "voc")
+    return ("coco", "scenes", "scenes-20k", "voc")
+
+
+def is_drawn(name: str) -> bool:
+    """Whether that dataset is drawn on the spot: no data root, label vectors of its own."""
+    return name in ("scenes", "scenes-20k")
 
 
 def open_dataset(name: str, root: Path | None) -> Dataset:
     """The dataset of that name below `root`; None means the environment variable MLFSIC_DATA.
 
-    COCO is looked for in ROOT/coco and ROOT, VOC in ROOT/VOCdevkit and ROOT; `scenes` needs no
+    COCO is looked for in ROOT/coco and ROOT, VOC in ROOT/VOCdevkit and ROOT; drawn datasets need no
     root. Raises BenchError for an unknown name, a missing root, or a root without the dataset.
     """
     if name not in dataset_names():
         raise unknown_name("dataset", name, dataset_names())
-    if name == "scenes":
-        from mlfsic_bench.data.scenes import Scenes
-
-        scenes: Dataset = Scenes()
-        return scenes
+    if is_drawn(name):
+        return _drawn(name)
     folder = data_root(name, root)
     if name == "coco":
         from mlfsic_bench.data.coco import Coco
@@ -37,6 +40,15 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
     from mlfsic_bench.data.voc import Voc
 
     return Voc(folder)
+
+
+@cache
+def _drawn(name: str) -> Dataset:
+    # Kept, because laying out 22,400 scenes takes longer than reading a split.
+    from mlfsic_bench.data.scenes import Scenes, Scenes20k
+
+    dataset: Dataset = Scenes() if name == "scenes" else Scenes20k()
+    return dataset
 
 
 def data_root(name: str, root: Path | None) -> Path:

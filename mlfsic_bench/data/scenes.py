@@ -122,6 +122,15 @@ class Scenes(Dataset):
         return found
 
 
+class Scenes20k(Scenes):
+    """`scenes` with 20,000 base images; the first 3,000 and all others are its own."""
+
+    name = "scenes-20k"
+
+    def __init__(self) -> None:
+        super().__init__(base_images=20_000)
+
+
 # A feature extraction asks for an image's bytes and then for the image.
 @lru_cache(maxsize=8)
 def _draw(

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.data.images import decode_rgb, read_image_file
 from mlfsic_bench.data.voc_lists import read_set
+from mlfsic_bench.data.voc_objects import read_masks
 from mlfsic_bench.errors import BenchError
 
 VOC_LABELS = (
@@ -104,3 +105,13 @@ class Voc(Dataset):
     def open_image(self, image_id: str) -> Image:
         """The image, decoded to RGB."""
         return decode_rgb(self.image_bytes(image_id), image_id)
+
+    def masks(self, image_id: str) -> dict[str, npt.NDArray[np.bool_]]:
+        """Label -> bool [H, W]: the boxes of its objects in the image as decoded.
+
+        From Annotations/*.xml; a label is in the dict when it is present and its boxes are known.
+        Difficult objects of such a label count as the label.
+        """
+        width, height = self.open_image(image_id).size
+        year, _, name = image_id.partition("/")
+        return read_masks(self.folder / year / "Annotations" / f"{name}.xml", height, width)

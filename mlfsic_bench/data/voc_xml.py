@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -17,11 +18,35 @@ class _RefusedError(Exception):
     """The XML has something no VOC annotation has."""
 
 
+@dataclass(frozen=True)
+class VocAnnotation:
+    """What a VOC XML file says.
+
+    Attributes
+    ----------
+    objects: (name, difficult) of each object, in the file's order.
+    boxes: the text of each object's xmin, ymin, xmax, ymax; without those that it lacks.
+    size: the text of the image's width and height; without those that are lacking.
+    """
+
+    objects: list[tuple[str, bool]] = field(default_factory=list)
+    boxes: list[dict[str, str]] = field(default_factory=list)
+    size: dict[str, str] = field(default_factory=dict)
+
+
 def read_objects(path: Path) -> list[tuple[str, bool]]:
     """(name, difficult) of each object in a VOC XML file, in the file's order.
 
     Names of an object's parts (head, hand, foot) are not objects. Document types, entities,
     files above 4 MiB and malformed XML raise BenchError.
+    """
+    return read_annotation(path).objects
+
+
+def read_annotation(path: Path) -> VocAnnotation:
+    """All that is used of a VOC XML file; BenchError as `read_objects`.
+
+    Boxes of an object's parts are not the object's.
     """
     try:
         with open_regular(path) as stream:
@@ -38,16 +63,17 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
             found=f"{type(error).__name__.strip('_')}: {error}",
             remedy="unpack the official VOC archives again",
         ) from error
-    return reader.objects
+    return reader.found
 
 
 class _Reader:
-    """Collects annotation/object/{name,difficult} while expat walks through the file."""
+    """Collects annotation/object/{name,difficult,bndbox} and annotation/size as expat walks."""
 
     def __init__(self) -> None:
-        self.objects: list[tuple[str, bool]] = []
+        self.found = VocAnnotation()
         self._path: list[str] = []
         self._fields: dict[str, str] = {}
+        self._box: dict[str, str] = {}
         self.parser = expat.ParserCreate()
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -63,11 +89,15 @@ class _Reader:
         if self._path[0] != "annotation" or len(self._path) > MAX_DEPTH:
             raise _RefusedError(f"the element {'/'.join(self._path)[:200]}")
         if self._path == ["annotation", "object"]:
-            self._fields = {}
+            self._fields, self._box = {}, {}
 
     def _text(self, text: str) -> None:
         if len(self._path) == 3 and self._path[1] == "object":
             self._fields[self._path[2]] = self._fields.get(self._path[2], "") + text
+        elif len(self._path) == 4 and self._path[1:3] == ["object", "bndbox"]:
+            self._box[self._path[3]] = self._box.get(self._path[3], "") + text
+        elif len(self._path) == 3 and self._path[1] == "size":
+            self.found.size[self._path[2]] = self.found.size.get(self._path[2], "") + text
 
     def _end(self, _: str) -> None:
         if self._path == ["annotation", "object"]:
@@ -75,5 +105,6 @@ class _Reader:
             difficult = self._fields.get("difficult", "0").strip()
             if not name or difficult not in ("0", "1"):
                 raise _RefusedError(f"an object with name {name!r}, difficult {difficult!r}")
-            self.objects.append((name, difficult == "1"))
+            self.found.objects.append((name, difficult == "1"))
+            self.found.boxes.append(self._box)
         self._path.pop()

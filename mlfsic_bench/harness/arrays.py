@@ -9,11 +9,13 @@ from __future__ import annotations
 import ast
 import io
 import math
+import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +23,10 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import a_or_an, atomic_writer, open_regular
 
-LIMIT = 1 << 30  # bytes in one member; 200 episodes of 64 queries and 16 labels take 0.8 MB
-HEADER_LIMIT = 1 << 16
+LIMIT = 1 << 30  # bytes in all members together
+HEADER_LIMIT = 1 << 10  # NumPy's own are 118 bytes; a long one could exhaust Python's parser
+DIRECTORY_LIMIT = 1 << 17  # bytes read at once while the archive's list of members is read
+TYPE = re.compile(r"[<|][bfiuSU][0-9]{1,9}")
 MAGIC = b"\x93NUMPY\x01\x00"
 
 
@@ -39,7 +43,12 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def read_arrays(
-    path: Path, *, kind: str, required: Collection[str], optional: Collection[str] = ()
+    path: Path,
+    *,
+    kind: str,
+    required: Collection[str],
+    optional: Collection[str] = (),
+    limit: int = LIMIT,
 ) -> dict[str, npt.NDArray[Any]]:
     """The arrays in `path`; BenchError when it is not exactly such a file.
 
@@ -48,12 +57,17 @@ def read_arrays(
     path: the file.
     kind: what the file is called in an error, e.g. `scores file`.
     required, optional: the member names that must and may stand in it; no other may.
+    limit: the largest number of bytes that all members together may have.
+
+    Nothing is decompressed, nothing is unpickled, and at most `limit` bytes and a copy of the
+    largest member are held in memory.
     """
     path = Path(path)
     try:
-        with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
-            members = _members(archive)
+        with open_regular(path) as stream, zipfile.ZipFile(bounded := _Bounded(stream)) as archive:
+            members = _members(archive, limit)
             _check_names(path, kind, set(members), set(required), set(optional))
+            bounded.bounded = False  # from here on each read has the size of a checked header
             return {name: _load(archive, info) for name, info in members.items()}
     except FileNotFoundError as error:
         raise BenchError(
@@ -65,8 +79,8 @@ def read_arrays(
     except (
         OSError,
         ValueError,
-        RuntimeError,
-        NotImplementedError,
+        RuntimeError,  # encrypted members; NotImplementedError is one
+        OverflowError,  # offsets beyond 64 bits
         struct.error,
         zipfile.BadZipFile,
         EOFError,
@@ -79,18 +93,44 @@ def read_arrays(
         ) from error
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+class _Bounded:
+    """A file that `zipfile` may read, but not much of it at once until its members are known.
+
+    The list of members can claim millions of them, each of which would become an object.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+        self.bounded = True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; ValueError when they are the list of a great many members."""
+        if not self.bounded:
+            return self.stream.read(size)
+        data = self.stream.read(DIRECTORY_LIMIT + 1 if size < 0 else min(size, DIRECTORY_LIMIT + 1))
+        if len(data) > DIRECTORY_LIMIT:
+            raise ValueError(f"a list of members longer than {DIRECTORY_LIMIT} bytes")
+        return data
+
+
+def _members(archive: zipfile.ZipFile, limit: int) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         if name in members or name == info.filename:
-            raise ValueError(f"member {info.filename!r} is doubled or not an .npy file")
+            raise ValueError(f"member {_short(info.filename)} is doubled or not an .npy file")
         if info.compress_type != zipfile.ZIP_STORED:  # so no member is larger than the file
-            raise ValueError(f"member {info.filename!r} is compressed")
-        if info.file_size > LIMIT:
-            raise ValueError(f"member {info.filename!r} has {info.file_size} bytes, above {LIMIT}")
+            raise ValueError(f"member {_short(info.filename)} is compressed")
         members[name] = info
+    total = sum(info.file_size for info in members.values())
+    if total > limit:
+        raise ValueError(f"its members have {total} bytes, above {limit}")
     return members
+
+
+def _short(name: str) -> str:
+    return repr(name) if len(name) <= 60 else f"{name[:60]!r}... ({len(name)} characters)"
 
 
 def _check_names(
@@ -101,7 +141,7 @@ def _check_names(
         raise BenchError(
             f"{path} is not {a_or_an(kind)}: its members are not the ones such a file has",
             expected=", ".join(sorted(required)) + extra,
-            found=", ".join(sorted(found)) or "(no member)",
+            found=", ".join(_short(name) for name in sorted(found)[:8]) or "(no member)",
             remedy=f"name {a_or_an(kind)} that mlfsic-bench wrote",
         )
 
@@ -112,7 +152,9 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
         if start[: len(MAGIC)] != MAGIC or len(start) != len(MAGIC) + 2:
             raise ValueError(f"member {info.filename!r} is not a version 1.0 .npy file")
         length = int.from_bytes(start[len(MAGIC) :], "little")
-        shape, dtype = _header(info.filename, stream.read(min(length, HEADER_LIMIT)))
+        if length > HEADER_LIMIT:
+            raise ValueError(f"member {info.filename!r} has a header of {length} bytes")
+        shape, dtype = _header(info.filename, stream.read(length))
         size = math.prod(shape) * dtype.itemsize
         if info.file_size != len(start) + length + size:
             raise ValueError(f"member {info.filename!r} has another size than its header says")
@@ -126,20 +168,27 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
 
 def _header(name: str, text: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
-        header = ast.literal_eval(text.decode("latin1"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Python warns of odd text instead of refusing it
+            header = ast.literal_eval(text.decode("latin1"))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, Warning) as error:
         raise ValueError(f"member {name!r} has an unreadable header") from error
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
         raise ValueError(f"member {name!r} has a header with other keys than .npy files have")
     shape, descr = header["shape"], header["descr"]
     if not isinstance(descr, str) or header["fortran_order"] is not False:
         raise ValueError(f"member {name!r} is not a plain array in C order")
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, tuple) or not all(type(n) is int and 0 <= n <= LIMIT for n in shape):
         raise ValueError(f"member {name!r} has the shape {shape!r}")
+    if TYPE.fullmatch(descr) is None:
+        raise ValueError(
+            f"member {name!r} has the type {descr!r}: only plain little-endian numbers and text "
+            "may stand there, and objects are never read"
+        )
     try:
         dtype = np.dtype(descr)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"member {name!r} has the unknown type {descr!r}") from error
-    if dtype.kind not in "fbiuUS" or dtype.itemsize == 0 or descr[0] not in "<|":
-        raise ValueError(f"member {name!r} has the type {descr!r}; objects are never read")
+    if dtype.itemsize == 0:
+        raise ValueError(f"member {name!r} has the type {descr!r}, whose items have no bytes")
     return shape, dtype

@@ -17,9 +17,10 @@ from mlfsic_bench.harness.plugins import adapt_all, score
 
 if TYPE_CHECKING:
     from mlfsic_bench.harness.parts import PartView
-    from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
 
 CHUNK = 20  # episodes adapted together; fixed, so a resumed run adapts in the same company
+BLOCK = 1024  # query images scored together; local features of all of val2014 would fill a memory
 Chunk = tuple[npt.NDArray[np.float32], "npt.NDArray[np.bool_] | None"]
 
 
@@ -61,14 +62,32 @@ def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...
     scores, decided = [], []
     for i, (labeller, episode) in enumerate(zip(labellers, batch, strict=True)):
         query = view.query(episode)
-        given, own = score(
-            method.name, first + i, labeller, supports[i].images, query, len(view.part.labels)
-        )
+        given, own = _in_blocks(method.name, first + i, labeller, supports[i], query)
         place = {image_id: row for row, image_id in enumerate(query.ids)}
         back = [place[image_id] for image_id in episode.query]  # into the episode's own order
         scores.append(given[back])
         decided.append(None if own is None else own[back][None])
     return np.stack(scores), _joined(method.name, decided)
+
+
+def _in_blocks(
+    method: str, episode: int, labeller: Labeller, support: Support, query: Images
+) -> Chunk:
+    """(scores [q, L], decisions [q, L] or None); an image's score depends on no other query."""
+    blocks = [
+        score(
+            method,
+            episode,
+            labeller,
+            support.images,
+            query.subset(range(start, min(start + BLOCK, len(query)))),
+            len(support.labels),
+        )
+        for start in range(0, len(query), BLOCK)
+    ]
+    return np.concatenate([block[0] for block in blocks]), _joined(
+        method, [block[1] for block in blocks]
+    )
 
 
 def _joined(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.harness.code import method_source
+from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
+from mlfsic_bench.harness.opened import Opened
 from mlfsic_bench.harness.parts import Selection, select_parts
 from mlfsic_bench.harness.plan import FEATURE_MODES, PRECISIONS, RunPlan
 from mlfsic_bench.harness.record import FeaturesCard
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
     from mlfsic_bench.words.vectors import LabelVectors
 
-NOVEL_EPISODES = 200
 Log = Callable[[str], None]
 SourceOpener = Callable[[Sequence[str], Sequence[str], Log], "FeatureSource"]
 
@@ -66,13 +67,15 @@ class Inputs:
     own_episodes: bool = True
 
 
-def open_inputs(plan: RunPlan) -> Inputs:
-    """Open and check everything `plan` names; BenchError for the first thing that is wrong."""
-    from mlfsic_bench.data.registry import open_dataset
-    from mlfsic_bench.features.backbones import build_backbone
-    from mlfsic_bench.methods.discovery import make_method
-    from mlfsic_bench.splits.resolve import resolve_split
+def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
+    """Open and check everything `plan` names; BenchError for the first thing that is wrong.
 
+    What `opened` holds already is not opened again.
+    """
+    from mlfsic_bench.features.joined import describe
+    from mlfsic_bench.methods.discovery import make_method
+
+    opened = opened or Opened()
     if plan.features not in FEATURE_MODES:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = resolve_device(plan.device)
@@ -97,19 +100,22 @@ def open_inputs(plan: RunPlan) -> Inputs:
             found="--features end-to-end",
             remedy="leave --features out",
         )
-    split = resolve_split(
-        plan.split,
-        data_root=plan.data_root,
-        available_only=plan.available_only,
-        min_pool=plan.min_pool,
-    )
-    episodes = _episodes(plan, split)
+    if plan.base_images is not None and not method.trains:
+        raise BenchError(
+            f"the method {method.name!r} trains nothing, so --base-images does nothing",
+            expected="a method that trains, for --base-images",
+            found=f"--base-images {plan.base_images}",
+            remedy="leave --base-images out; a learning curve draws this method as a level line",
+        )
+    split = opened.split(plan)
+    episodes = novel_episodes(plan, split)
     words = _words(plan, split, method)
-    selection = select_parts(split) if method.trains else None
-    dataset = open_dataset(split.dataset, plan.data_root)
+    selection = select_parts(split, plan.base_images) if method.trains else None
+    dataset = opened.dataset(split.dataset, plan.data_root)
     count = len(episodes.episodes) if plan.episodes is None else plan.episodes
     _check_images(dataset, split, episodes.episodes[:count], selection)
-    backbone = build_backbone(plan.backbone, plan.weights)
+    backbones = opened.backbones(plan)
+    made_by = describe(backbones)
     return Inputs(
         split=split,
         episodes=episodes,
@@ -123,17 +129,17 @@ def open_inputs(plan: RunPlan) -> Inputs:
         seed=plan.seed,
         features=FeaturesCard(
             mode=plan.features,
-            backbone=backbone.name,
-            weights=_weights_name(plan.weights),
-            weights_hash=backbone.weights_hash,
-            transform=backbone.transform_id,
+            backbone=made_by.name,
+            weights=_weights_name(plan.weights, len(backbones)),
+            weights_hash=made_by.weights_hash,
+            transform=made_by.transform,
             precision=plan.precision,
-            channels=backbone.channels,
-            grid=backbone.grid,
+            channels=made_by.channels,
+            grid=made_by.grid,
         ),
         device=device,
-        open_source=_source_opener(plan, dataset, backbone, device),
-        own_episodes=plan.episodes_file is None or _is_own(split, episodes),
+        open_source=_source_opener(plan, dataset, backbones, device),
+        own_episodes=plan.episodes_file is None or is_own(split, episodes),
     )
 
 
@@ -153,57 +159,14 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _episodes(plan: RunPlan, split: Split) -> EpisodeSet:
-    from mlfsic_bench.episodes.files import (
-        read_episode_set,
-        sample_episode_set,
-        shipped_episode_set,
-    )
-
-    if plan.episodes_file is not None:
-        episodes = read_episode_set(plan.episodes_file, split)
-        if episodes.part != "novel":
-            raise BenchError(
-                f"{plan.episodes_file} holds episodes of the {episodes.part} part",
-                expected="episodes of the novel part",
-                found=episodes.part,
-                remedy="name the novel episodes, or leave --episodes-file out",
-            )
-    else:
-        shipped = shipped_episode_set(split, "novel")
-        episodes = shipped or sample_episode_set(split, "novel", NOVEL_EPISODES)
-    total = len(episodes.episodes)
-    if plan.episodes is not None and not 1 <= plan.episodes <= total:
-        raise BenchError(
-            f"can't run the first {plan.episodes} episodes",
-            expected=f"a number from 1 to {total}",
-            found=str(plan.episodes),
-            remedy="correct --episodes, or leave it out to run them all",
-        )
-    sizes = {(len(episode.support), len(episode.query)) for episode in episodes.episodes}
-    if len(sizes) != 1:
-        raise BenchError(
-            "the episodes differ in size",
-            expected="as many support and as many query images in every episode",
-            found=f"sizes (support, query): {sorted(sizes)}",
-            remedy="use episodes of the protocol one_per_label",
-        )
-    return episodes
-
-
-def _is_own(split: Split, episodes: EpisodeSet) -> bool:
-    from mlfsic_bench.episodes.files import sample_episode_set
-
-    return sample_episode_set(split, "novel", len(episodes.episodes)).hash == episodes.hash
-
-
 def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
+    from mlfsic_bench.data.registry import is_drawn
     from mlfsic_bench.words.load import BUILTIN, load_words
 
     labels = [label for part in split.parts.values() for label in part.labels]
     if plan.words is not None:
         return load_words(plan.words, labels)
-    if split.dataset == BUILTIN:
+    if is_drawn(split.dataset):
         return load_words(BUILTIN, labels)
     if method.needs_words:
         raise BenchError(
@@ -235,26 +198,30 @@ def _check_images(
         )
 
 
-def _weights_name(weights: str) -> str:
-    return Path(weights).name if os.sep in weights else weights
+def _weights_name(weights: str, networks: int) -> str:
+    each = weights.split("+") if networks > 1 else [weights]
+    return "+".join(Path(one).name if os.sep in one else one for one in each)
 
 
 def _source_opener(
-    plan: RunPlan, dataset: Dataset, backbone: Backbone, device: torch.device
+    plan: RunPlan, dataset: Dataset, backbones: Sequence[Backbone], device: torch.device
 ) -> SourceOpener:
+    from mlfsic_bench.features.joined import describe, join
     from mlfsic_bench.features.manifest import default_cache, store_folder
     from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
 
     if plan.features != "stored":
         # One source for all parts: what is trained on base images scores the novel ones.
-        live = LiveFeatures(backbone, dataset, device, trainable=plan.features == "end-to-end")
+        trainable = plan.features == "end-to-end"
+        live = join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
         return lambda wanted, others, log: live
-    folder = store_folder(plan.cache or default_cache(), dataset, backbone, plan.precision)
+    made_by = describe(backbones)
 
     def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
-        def opened(ids: Sequence[str]) -> FeatureSource:
+        def stored(backbone: Backbone, ids: Sequence[str]) -> FeatureSource:
             from mlfsic_bench.features.extract import extract
 
+            folder = store_folder(plan.cache or default_cache(), dataset, backbone, plan.precision)
             log(f"features of {len(ids)} images by {backbone.name}, kept in {folder}")
             store = extract(
                 dataset,
@@ -271,6 +238,9 @@ def _source_opener(
             )
             return StoredFeatures(store, device)
 
-        return DeferredFeatures(backbone.channels, backbone.grid, device, wanted, others, opened)
+        def opened(ids: Sequence[str]) -> FeatureSource:
+            return join(backbones, [stored(backbone, ids) for backbone in backbones])
+
+        return DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
 
     return deferred

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from mlfsic_bench.episodes.episode import Episode
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.base_images import first_base_images
+from mlfsic_bench.harness.record import BaseImages
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode, TrainingPart
 from mlfsic_bench.randomness import stream_seed
@@ -37,6 +39,7 @@ class Selection:
     episodes: the fixed selection episodes of `val`.
     sitting_out: part name -> labels whose pools are too small for an episode.
     hash: of the labels and the selection episodes.
+    base_images: how many base images of how many, where `base` was cut; None for all.
     """
 
     base: Part
@@ -44,19 +47,25 @@ class Selection:
     episodes: tuple[Episode, ...]
     sitting_out: dict[str, list[str]]
     hash: str
+    base_images: BaseImages | None = None
 
 
-def select_parts(split: Split) -> Selection:
+def select_parts(split: Split, base_images: int | None = None) -> Selection:
     """The base and val parts to train and select on, labels without a sufficient pool left out.
 
     Val episodes are the shipped ones; where the split has none they are drawn, over the labels
-    that can serve.
+    that can serve. `base_images`: only the first so many base images (`first_base_images`); the
+    val part and its episodes stay what they are.
     """
     from mlfsic_bench.episodes.servable import restrict, servable_labels
 
+    whole, cut = split.base, None
+    if base_images is not None:
+        whole, cut = first_base_images(split, base_images)
+
     parts: dict[str, Part] = {}
     out: dict[str, list[str]] = {}
-    for name, part in (("base", split.base), ("val", split.val)):
+    for name, part in (("base", whole), ("val", split.val)):
         kept, left = servable_labels(part)
         parts[name] = restrict(part, kept) if left else part
         if left:
@@ -66,7 +75,7 @@ def select_parts(split: Split) -> Selection:
         raise BenchError(
             f"no base label of split {split.id!r} has images enough for a training episode",
             expected="5 distinct images of a label: one for support, four for queries",
-            found=f"{len(split.base.image_ids)} base images",
+            found=f"{len(whole.image_ids)} base images",
             remedy="use more images, or a method that does not train",
         )
     episodes = _selection_episodes(split, val) if val.labels else ()
@@ -75,7 +84,7 @@ def select_parts(split: Split) -> Selection:
         "val": list(val.labels),
         "episodes": [[list(e.support), list(e.query)] for e in episodes],
     }
-    return Selection(base, val if val.labels else None, episodes, out, hash_json(value))
+    return Selection(base, val if val.labels else None, episodes, out, hash_json(value), cut)
 
 
 def _selection_episodes(split: Split, val: Part) -> tuple[Episode, ...]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
 Precision = Literal["fp32", "bf16"]
+Protocol = Literal["one_per_label", "laso_k_shot"]
+PROTOCOLS: tuple[Protocol, ...] = ("one_per_label", "laso_k_shot")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 FEATURE_MODES: tuple[FeatureMode, ...] = ("stored", "live", "end-to-end")
 
@@ -37,8 +39,11 @@ class RunPlan:
     data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
     words: a file of label vectors, or None.
     available_only, min_pool: limit the split to the images on disk.
+    base_images: train on the first so many base images only (`harness.base_images`); None for all.
     preset, settings: the method's parameters, `settings` being name -> text.
     seed: the training seed.
+    protocol: how the novel episodes are drawn, `one_per_label` or `laso_k_shot`.
+    shots: K of `laso_k_shot`; None under `one_per_label`.
     episodes: only the first so many episodes of the set; None for all.
     episodes_file: an episode file instead of the split's own episodes.
     features: `stored`, `live`, or `end-to-end` (the backbone is trained too).
@@ -57,9 +62,12 @@ class RunPlan:
     words: Path | None = None
     available_only: bool = False
     min_pool: int | None = None
+    base_images: int | None = None
     preset: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    protocol: Protocol = "one_per_label"
+    shots: int | None = None
     episodes: int | None = None
     episodes_file: Path | None = None
     features: FeatureMode = "stored"
@@ -73,13 +81,16 @@ class RunPlan:
 
 def identity(inputs: Inputs) -> dict[str, object]:
     """Everything the scores of a run depend on, as a JSON object of names, numbers and hashes."""
-    features = inputs.features
+    features, selection = inputs.features, inputs.selection
+    # A key of its own rather than null: what was run before there was such a cut keeps its name.
+    cut = {"base_images": selection.base_images.used} if selection and selection.base_images else {}
     return {
         "identity_version": 1,
         "package": {"version": __version__, "code": package_code()},
         "split": inputs.split.hash,
         "episodes": {"hash": inputs.episodes.hash, "count": inputs.count},
-        "selection": inputs.selection.hash if inputs.selection else None,
+        "selection": selection.hash if selection else None,
+        **cut,
         "method": {
             "name": inputs.method.name,
             "source": inputs.method_source,

@@ -131,14 +131,17 @@ def _refuse_bad_features(support: Images, query: Images, episode: int) -> None:
     """BenchError when it is the features that are not finite: then the method is not to blame."""
     import torch
 
+    from mlfsic_bench.features.joined import JoinedFeatures
     from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
     from mlfsic_bench.harness.sources import DeferredFeatures
 
     given = query.source
     source = given.source if isinstance(given, DeferredFeatures) else given
-    if isinstance(source, StoredFeatures):
-        source.check((*support.ids, *query.ids))
-    if not isinstance(source, LiveFeatures):
+    networks = source.sources.values() if isinstance(source, JoinedFeatures) else [source]
+    for one in networks:
+        if isinstance(one, StoredFeatures):
+            one.check((*support.ids, *query.ids))
+    if not any(isinstance(one, LiveFeatures) for one in networks):
         return
     with torch.no_grad():
         finite = torch.isfinite(query.pooled()).all(1).tolist()

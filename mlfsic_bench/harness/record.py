@@ -63,6 +63,13 @@ class WordsCard(_Schema):
     dimensions: int
 
 
+class BaseImages(_Schema):
+    """On how many base images a method was trained, of how many the split has."""
+
+    used: int
+    of: int
+
+
 class Record(_Schema):
     """Schema version 1 of `record.json`; docs/results-format.md describes every key."""
 
@@ -77,6 +84,7 @@ class Record(_Schema):
     selection_episodes: int
     labels: dict[str, list[str]]
     sitting_out: dict[str, list[str]] = Field(default_factory=dict)
+    base_images: BaseImages | None = None
     method: MethodCard
     features: FeaturesCard | None
     words: WordsCard | None

@@ -4,78 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from mlfsic_bench.errors import BenchError
+from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.files import parse_json
 from mlfsic_bench.harness.arrays import read_arrays, write_arrays
+from mlfsic_bench.harness.cards import (
+    STATED,
+    AnswersMeta,
+    Card,
+    EpisodesCard,
+    MethodCard,
+    ScoresMeta,
+    SplitCard,
+)
 from mlfsic_bench.hashing import canonical_json
 
+__all__ = [
+    "Answers",
+    "AnswersMeta",
+    "EpisodesCard",
+    "MethodCard",
+    "Scores",
+    "ScoresMeta",
+    "SplitCard",
+    "read_answers",
+    "read_scores",
+    "write_answers",
+    "write_scores",
+]
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class SplitCard(_Schema):
-    """Which split: id, hash, the dataset and rule, and whether only part of its images was used."""
-
-    id: str
-    hash: str
-    dataset: str
-    rule: str
-    subset: bool
-
-
-class EpisodesCard(_Schema):
-    """Which episodes: protocol, part, the set's hash and size, how many of it (the first) ran."""
-
-    protocol: str
-    part: str
-    hash: str
-    total: int
-    count: int
-
-
-class MethodCard(_Schema):
-    """Which method: name, preset, parameters, training seed and the tracks it belongs to.
-
-    `changed` names the parameters that are not at the method's defaults.
-    """
-
-    name: str
-    preset: str | None
-    parameters: dict[str, Any]
-    changed: list[str]
-    seed: int
-    trains: bool
-    uses_words: bool
-    adapts_by_gradient: bool
-    citation: str
-
-
-class ScoresMeta(_Schema):
-    """What a scores file says of itself."""
-
-    schema_version: Literal[1] = 1
-    kind: Literal["mlfsic-bench scores"] = "mlfsic-bench scores"
-    run: str
-    split: SplitCard
-    episodes: EpisodesCard
-    labels: list[str]
-    method: MethodCard
-
-
-class AnswersMeta(_Schema):
-    """What an answers file says of itself."""
-
-    schema_version: Literal[1] = 1
-    kind: Literal["mlfsic-bench answers"] = "mlfsic-bench answers"
-    split: SplitCard
-    episodes: EpisodesCard
-    labels: list[str]
+META_LIMIT = 1 << 20  # characters of the description; those of runs have about 1,000
+QUERY_LIMIT = 1 << 25  # bytes of query ids; in memory they take four times as much
+LIMIT = 1 << 28  # bytes of all arrays together; 200 episodes of 64 queries, 16 labels: 0.8 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +90,11 @@ def write_scores(path: Path, scores: Scores) -> None:
 def read_scores(path: Path) -> Scores:
     """The scores in `path`, checked: types, shapes, no NaN, members, schema; else BenchError."""
     arrays = read_arrays(
-        path, kind="scores file", required=("scores", "meta"), optional=("decisions",)
+        path,
+        kind="scores file",
+        required=("scores", "meta"),
+        optional=("decisions",),
+        limit=LIMIT,
     )
     meta = _meta(path, arrays["meta"], ScoresMeta)
     scores = Scores(arrays["scores"], arrays.get("decisions"), meta)
@@ -136,45 +105,73 @@ def read_scores(path: Path) -> Scores:
 def write_answers(path: Path, answers: Answers) -> None:
     """Write an answers file atomically; equal answers give equal bytes."""
     _check_answers(path, answers)
-    query = np.char.encode(answers.query, "utf-8")  # a quarter of the size of NumPy's own text
-    write_arrays(path, {"targets": answers.targets, "query": query, "meta": _text(answers.meta)})
+    targets, text = answers.targets, answers.query
+    if len(text) > 1 and (text == text[:1]).all() and (targets == targets[:1]).all():
+        targets, text = targets[:1], text[:1]  # one query for all: 1 / E of the size
+    query = np.char.encode(text, "utf-8")  # a quarter of the size of NumPy's own text
+    write_arrays(path, {"targets": targets, "query": query, "meta": _text(answers.meta)})
 
 
 def read_answers(path: Path) -> Answers:
     """The answers in `path`, checked like `read_scores`."""
-    arrays = read_arrays(path, kind="answers file", required=("targets", "query", "meta"))
+    required = ("targets", "query", "meta")
+    arrays = read_arrays(path, kind="answers file", required=required, limit=LIMIT)
     meta = _meta(path, arrays["meta"], AnswersMeta)
     query = arrays["query"]
-    if query.dtype.kind != "S":
+    if query.dtype.kind != "S" or query.nbytes > QUERY_LIMIT:
         raise _bad(path, "query ids as UTF-8 bytes [E, Q]", f"{query.dtype} {query.shape}")
     try:
         ids = np.char.decode(query, "utf-8")
     except UnicodeDecodeError as error:
         raise _bad(path, "query ids as UTF-8 bytes [E, Q]", str(error)) from error
-    answers = Answers(arrays["targets"], ids, meta)
+    targets = arrays["targets"]
+    if targets.ndim == 3 and ids.ndim == 2 and len(targets) == len(ids) == 1:
+        if meta.episodes.count * targets.size > LIMIT:
+            raise _bad(path, f"at most {LIMIT} targets", f"{meta.episodes.count} x {targets.size}")
+        # what stands once in the file is that of every episode
+        targets = np.broadcast_to(targets, (meta.episodes.count, *targets.shape[1:]))
+        ids = np.broadcast_to(ids, (meta.episodes.count, *ids.shape[1:]))
+    answers = Answers(targets, ids, meta)
     _check_answers(path, answers)
     return answers
 
 
-def _text(meta: _Schema) -> npt.NDArray[np.str_]:
+def _text(meta: Card) -> npt.NDArray[np.str_]:
     text = canonical_json(meta.model_dump(mode="json")).decode()
     return np.array(text, dtype=f"<U{len(text)}")
 
 
-M = TypeVar("M", bound=_Schema)
+M = TypeVar("M", bound=Card)
 
 
 def _meta(path: Path, text: npt.NDArray[Any], model: type[M]) -> M:
     if text.dtype.kind != "U" or text.shape != ():
         raise _bad(path, "one text called `meta`", f"{text.dtype} of shape {text.shape}")
     try:
-        return model.model_validate_json(str(text[()]))
+        if text.dtype.itemsize > 4 * META_LIMIT:
+            raise ValueError(f"{text.dtype.itemsize // 4} characters, more than {META_LIMIT}")
+        value = parse_json(str(text[()]))
+        data = canonical_json(value)  # fails for text that can't be written as UTF-8
+    except (ValueError, RecursionError) as error:
+        found = _short(f"{type(error).__name__}: {error}")
+        raise _bad(path, "a description in JSON", found) from error
+    return _checked(path, value, data, model)
+
+
+def _checked(path: Path, value: Any, data: bytes, model: type[M]) -> M:
+    for key in STATED:
+        if isinstance(value, dict) and key not in value:
+            raise _bad(path, f"the key {key!r} in the description", "no such key")
+    try:
+        return model.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "meta"
-        raise _bad(
-            path, "a description with the documented keys", f"{place}: {first['msg']}"
-        ) from (error)
+        found = f"{place}: {first['msg']}"
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            close = nearest(str(first["loc"][0]), model.model_fields)
+            found = f"unknown key {place!r}" + (f" (nearest known: {close!r})" if close else "")
+        raise _bad(path, "a description with the documented keys", _short(found)) from error
 
 
 def _check_scores(path: Path, scores: Scores) -> None:
@@ -220,5 +217,9 @@ def _bad(path: Path, expected: str, found: str) -> BenchError:
         f"{path} is not a valid file of scores or answers",
         expected=expected,
         found=found,
-        remedy="write it with mlfsic-bench run, or correct what made it (docs/results-format.md)",
+        remedy="write it with mlfsic-bench run, or correct what made it (docs/scores-format.md)",
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -41,10 +41,12 @@ def new_record(
             hash=episodes.hash,
             total=len(episodes.episodes),
             count=inputs.count,
+            shots=episodes.shots,
         ),
         selection_episodes=len(selection.episodes) if selection else 0,
         labels={name: list(part.labels) for name, part in split.parts.items()},
         sitting_out=selection.sitting_out if selection else {},
+        base_images=selection.base_images if selection else None,
         method=MethodCard(
             name=method.name,
             preset=inputs.preset,
@@ -82,8 +84,19 @@ def notes_of(inputs: Inputs) -> list[str]:
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:
+        cut = inputs.selection.base_images
+        if cut is not None:
+            notes.append(
+                f"trained on the first {cut.used:,} of {cut.of:,} base images, a point of a "
+                "learning curve; not comparable to full runs"
+            )
         for part, labels in inputs.selection.sitting_out.items():
             notes.append(f"{part} labels without images enough sit out: {', '.join(labels)}")
         if inputs.selection.val is None:
-            notes.append("no val label has images enough, so nothing is selected on val")
+            why = (
+                "no val label has images enough"
+                if split.val.labels
+                else "the split has no val label"
+            )
+            notes.append(f"{why}, so nothing is selected on val: the last weights are kept")
     return notes

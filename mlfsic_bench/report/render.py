@@ -4,30 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import unicodedata
 from collections.abc import Callable
 
+from mlfsic_bench.report.escape import latex, markdown, spreadsheet, visible
 from mlfsic_bench.report.table import COLUMNS, HEADS, Cell, Row, Table
-
-# The characters that mean something in LaTeX text.
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "±": r"$\pm$",
-}
 
 
 def render_terminal(table: Table, width: int | None = None, colour: bool = False) -> str:
@@ -46,14 +26,14 @@ def render_terminal(table: Table, width: int | None = None, colour: bool = False
     for row in table.rows:
         # The interval stands below its mean: nine columns must fit in 80 characters.
         cells = [Text(_plain(cell).replace(" ± ", "\n±")) for cell in row.cells]
-        grid.add_row(Text(_visible(_name(row))), *cells, style="dim" if row.published else None)
+        grid.add_row(Text(visible(_name(row))), *cells, style="dim" if row.published else None)
     buffer = io.StringIO()
     console = Console(file=buffer, width=width or Console().width, force_terminal=colour)
     # A figure is never cut: where the terminal is too narrow the lines are longer than it.
     console.width = max(console.width, Console(width=1000).measure(grid).minimum)
     console.print(grid)
     for line in table.caption:
-        console.print(Text(_visible(line)))
+        console.print(Text(visible(line)))
     return buffer.getvalue()
 
 
@@ -65,9 +45,9 @@ def render_markdown(table: Table) -> str:
         "|:--|" + "--:|" * len(heads),
     ]
     for row in table.rows:
-        cells = (_markdown(_name(row)), *(_plain(cell) for cell in row.cells))
+        cells = (markdown(_name(row)), *(_plain(cell) for cell in row.cells))
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {_markdown(line)}" for line in table.caption)]
+    lines += ["", *(f"- {markdown(line)}" for line in table.caption)]
     return "\n".join(lines) + "\n"
 
 
@@ -84,9 +64,9 @@ def render_latex(table: Table) -> str:
         r"\midrule",
     ]
     for row in table.rows:
-        cells = (_latex(_name(row)), *(_latex(_plain(cell)) for cell in row.cells))
+        cells = (latex(_name(row)), *(latex(_plain(cell)) for cell in row.cells))
         lines.append(" & ".join(cells) + r" \\")
-    caption = _latex(" ".join(table.caption))
+    caption = latex(" ".join(table.caption))
     lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
@@ -106,7 +86,7 @@ def render_csv(table: Table) -> str:
         texts = ["" if value is None else repr(value) for value in values]
         origin = "published" if row.published else "measured"
         notes = "; ".join(row.notes)
-        name, notes, about = (_spreadsheet(text) for text in (row.name, notes, caption))
+        name, notes, about = (spreadsheet(text) for text in (row.name, notes, caption))
         writer.writerow([name, origin, notes, *texts, about])
     return buffer.getvalue()
 
@@ -128,25 +108,3 @@ def _plain(cell: Cell) -> str:
         return "-"
     half = "" if cell.half_width is None else f" ± {cell.half_width:.2f}"
     return f"{cell.mean:.2f}{half}"
-
-
-def _visible(text: str) -> str:
-    """`text` in one line, control characters (terminal escapes among them) shown as �."""
-    return "".join(
-        "�" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
-        for char in text
-    )
-
-
-def _markdown(text: str) -> str:
-    escaped = _visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", escaped)
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(char, char) for char in _visible(text))
-
-
-def _spreadsheet(text: str) -> str:
-    # A spreadsheet runs a cell that begins like a formula.
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

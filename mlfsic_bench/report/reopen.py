@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from mlfsic_bench.harness.record import Record, read_record
 from mlfsic_bench.harness.resume import METHOD
 
 if TYPE_CHECKING:
+    from mlfsic_bench.harness.parts import PartView
     from mlfsic_bench.methods.contract import Method, Support
 
 
@@ -46,9 +48,6 @@ class ReopenedRun:
         Only the features of that support set are made. Raises BenchError for an episode the run
         did not have, and for a run without a saved method.
         """
-        from mlfsic_bench.harness.fit import fitted_method
-        from mlfsic_bench.harness.parts import PartView
-
         inputs = self.inputs
         if not 0 <= index < inputs.count:
             raise BenchError(
@@ -57,6 +56,32 @@ class ReopenedRun:
                 found=str(index),
                 remedy="correct --episode",
             )
+        method, view = self._open(range(index, index + 1))
+        return method, view.support(index, inputs.episodes.episodes[index])
+
+    def supports(self, count: int | None = None) -> tuple[Method, Iterator[Support]]:
+        """The method, and the support sets of the first `count` novel episodes (None: of all).
+
+        Features are made of these support images only. Raises BenchError as `episode`.
+        """
+        inputs = self.inputs
+        count = inputs.count if count is None else count
+        if not 1 <= count <= inputs.count:
+            raise BenchError(
+                f"the run in {self.folder} has no {count} episodes",
+                expected=f"a number from 1 to {inputs.count}",
+                found=str(count),
+                remedy="correct --episodes",
+            )
+        method, view = self._open(range(count))
+        episodes = enumerate(inputs.episodes.episodes[:count])
+        return method, (view.support(index, episode) for index, episode in episodes)
+
+    def _open(self, indices: Sequence[int]) -> tuple[Method, PartView]:
+        from mlfsic_bench.harness.fit import fitted_method
+        from mlfsic_bench.harness.parts import PartView
+
+        inputs = self.inputs
         if not (self.folder / METHOD).exists():
             raise BenchError(
                 f"the run in {self.folder} has no saved method",
@@ -64,14 +89,15 @@ class ReopenedRun:
                 found=f"status {self.record.status}, no {METHOD}",
                 remedy="run the same command again to finish it",
             )
-        episode = inputs.episodes.episodes[index]
+        episodes = inputs.episodes.episodes
+        images = tuple(dict.fromkeys(i for k in indices for i in episodes[k].support))
         method, source = fitted_method(
-            inputs, episode.support, self.folder, self.record.key, lambda line: None
+            inputs, images, self.folder, self.record.key, lambda line: None
         )
         view = PartView(
             inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
         )
-        return method, view.support(index, episode)
+        return method, view
 
 
 def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
@@ -108,8 +134,11 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
         words=where.words,
         available_only=bool(subset.get("available_only", False)),
         min_pool=subset.get("min_pool"),
+        base_images=record.base_images.used if record.base_images else None,
         settings={name: _text(value) for name, value in card.parameters.items()},
         seed=card.seed,
+        protocol="one_per_label" if record.episodes.shots is None else "laso_k_shot",
+        shots=record.episodes.shots,
         episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
         episodes_file=where.episodes_file,
         features=features.mode,  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def read_run(folder: Path) -> FinishedRun:
             f"the files in {folder} do not belong together",
             expected="scores, answers and record of one run",
             found=f"scores of split {a.split.hash[:12]}, episodes {a.episodes.hash[:12]}; "
-            f"answers of {b.split.hash[:12]}, {b.episodes.hash[:12]}; key {a.run[:12]}",
+            f"answers of {b.split.hash[:12]}, {b.episodes.hash[:12]}; key {str(a.run)[:12]}",
             remedy="leave each run's files in its own folder",
         )
     return FinishedRun(folder, record, scores, answers)

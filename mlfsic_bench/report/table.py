@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -74,15 +73,9 @@ def build_table(
 
 def chance_level(run: FinishedRun) -> tuple[float, float]:
     """(micro-AP, macro-AP) expected of a random ranking of these queries, as fractions."""
-    from mlfsic_bench.metrics.average_precision import expected_random_ap
+    from mlfsic_bench.metrics.chance import chance_levels
 
-    ap = lru_cache(maxsize=None)(expected_random_ap)
-    targets = run.answers.targets.astype(np.int64)
-    _, queries, labels = targets.shape
-    micro = [ap(int(m), queries * labels) for m in targets.sum(axis=(1, 2)) if m]
-    per_label = [[ap(int(m), queries) for m in row if m] for row in targets.sum(axis=1)]
-    macro = [float(np.mean(row)) for row in per_label if row]
-    return float(np.mean(micro)), float(np.mean(macro))
+    return chance_levels(run.answers.targets)
 
 
 def _check_same(runs: Sequence[FinishedRun]) -> None:
@@ -126,15 +119,21 @@ def _check_same(runs: Sequence[FinishedRun]) -> None:
 
 def _names(runs: Sequence[FinishedRun]) -> list[str]:
     """Method names; where one stands twice, with what tells its runs apart."""
-    names = [run.record.method.name for run in runs]
+    names = [_label(run) for run in runs]
     return [
         name if names.count(name) == 1 else f"{name} ({_distinction(run, runs)})"
         for name, run in zip(names, runs, strict=True)
     ]
 
 
+def _label(run: FinishedRun) -> str:
+    """The method's name; for a point of a learning curve, with its number of base images."""
+    cut = run.record.base_images
+    return run.record.method.name + (f", base_images={cut.used}" if cut else "")
+
+
 def _distinction(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
-    same = [other for other in runs if other.record.method.name == run.record.method.name]
+    same = [other for other in runs if _label(other) == _label(run)]
     told = {id(other): _traits(other) for other in same}
     differing = [
         name
@@ -202,7 +201,8 @@ def _row(run: FinishedRun, name: str, intervals: bool, marks: list[str]) -> Row:
     episodes = run.record.episodes
     notes = ["subset"] if run.record.split.subset else []
     if episodes.count < episodes.total:
-        notes.append(f"first {episodes.count} of {episodes.total} episodes")
+        over = "runs" if episodes.shots else "episodes"
+        notes.append(f"first {episodes.count} of {episodes.total} {over}")
     return Row(name, tuple(notes + marks), tuple(cells), False)
 
 
@@ -238,23 +238,33 @@ def _caption(
     backbones = sorted({r.record.features.backbone for r in runs if r.record.features})
     words = sorted({r.record.words.name for r in runs if r.record.words})
     micro, macro = chance_level(runs[0])
+    over = "runs" if episodes.shots else "episodes"
+    what = f"{over} with K = {episodes.shots}" if episodes.shots else over
+    if episodes.shots:
+        what += f", each tested on the same {runs[0].answers.targets.shape[1]:,} images"
     lines = [
         f"Split {record.split.id} ({record.split.hash[:12]}), novel part: "
         f"{len(runs[0].scores.meta.labels)} labels; protocol {episodes.protocol}; "
-        f"{episodes.count} episodes ({episodes.hash[:12]}).",
+        f"{episodes.count} {what} ({episodes.hash[:12]}).",
         f"Backbone: {', '.join(backbones) or 'none'}; words: {', '.join(words) or 'none'}.",
-        "Means over episodes in per cent; F1 from each episode's own P and R.",
+        f"Means over {over} in per cent; F1 from each {over[:-1]}'s own P and R.",
     ]
     lines += _settings(runs)
     if intervals:
-        lines.append("± is the half width of a 95 % Student-t interval over episodes.")
+        lines.append(f"± is the half width of a 95 % Student-t interval over {over}.")
     lines.append(
         f"Chance (random ranking): micro-AP {100 * micro:.2f}, macro-AP {100 * macro:.2f}."
     )
     if record.split.subset:
         lines.append("SUBSET: made on part of the split's images; not comparable to full runs.")
+    cuts = {r.record.base_images.of for r in runs if r.record.base_images}
+    if cuts:
+        lines.append(
+            "LEARNING CURVE: rows with base_images=N were trained on the first N of "
+            f"{max(cuts):,} base images only; not comparable to full runs."
+        )
     if episodes.count < episodes.total:
-        lines.append(f"Only the first {episodes.count} of {episodes.total} episodes were run.")
+        lines.append(f"Only the first {episodes.count} of {episodes.total} {over} were run.")
     if literature:
         source = literature.source
         lines.append(

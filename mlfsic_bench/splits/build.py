@@ -72,11 +72,11 @@ def _compose_limited(
     if dataset is not None or min_pool is not None:
         parts, subset = limit(parts, dataset, min_pool)
     for name in PART_NAMES:
-        if not parts[name].image_ids:
+        if definition.labels.of(name) and not parts[name].image_ids:
             why = f" ({subset.model_dump(mode='json')})" if subset else ""
             raise BenchError(
                 f"the part {name!r} of {definition.id} has no image",
-                expected="at least one image in each part",
+                expected="at least one image in each part that has labels",
                 found=f"none{why}",
                 remedy="check the data root, leave out --available-only, or lower --min-pool"
                 if subset

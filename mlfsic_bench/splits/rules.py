@@ -16,8 +16,9 @@ def apply_rule(definition: SplitFile, annotations: Annotations) -> dict[PartName
 
     An image is in part p when it has >= 1 present label of p and shows no label of the parts in
     `rule.excluded_by[p]` (docs/splits.md). Rule `open` is the wording of the paper's VOC split,
-    `strict` that of its COCO split. BenchError when a label is not one of the dataset's, or when
-    an image falls into two parts (possible only when difficult objects do not exclude).
+    `strict` that of its COCO split. With `rule.images_from` the image must also lie in one of the
+    part's folders. BenchError when a label or a folder is not one of the dataset's, or when an
+    image falls into two parts (possible only when difficult objects do not exclude).
     """
     rule = definition.rule
     present = annotations.shown if rule.difficult_is_present else annotations.present
@@ -26,12 +27,15 @@ def apply_rule(definition: SplitFile, annotations: Annotations) -> dict[PartName
         part: _columns(definition.labels.of(part), annotations.labels) for part in PART_NAMES
     }
     shows = {part: excluding[:, columns[part]].any(axis=1) for part in PART_NAMES}
+    lies_in = _folders(definition, annotations)
     parts: dict[PartName, Part] = {}
     owners = np.zeros(len(annotations.image_ids), np.int8)
     for part in PART_NAMES:
         member = present[:, columns[part]].any(axis=1)
         for other in rule.excluded_by.of(part):
             member &= ~shows[other]
+        if part in lies_in:
+            member &= lies_in[part]
         owners += member
         rows = np.flatnonzero(member)
         parts[part] = Part(
@@ -41,6 +45,21 @@ def apply_rule(definition: SplitFile, annotations: Annotations) -> dict[PartName
         )
     _refuse_overlap(definition, annotations, owners)
     return parts
+
+
+def _folders(
+    definition: SplitFile, annotations: Annotations
+) -> dict[PartName, npt.NDArray[np.bool_]]:
+    """Per part, bool [n]: whether each image lies in one of the part's folders."""
+    wanted = definition.rule.images_from
+    if wanted is None:
+        return {}
+    folder = np.array([image.partition("/")[0] for image in annotations.image_ids])
+    known = sorted(set(folder.tolist()))
+    for name in sorted({name for part in PART_NAMES for name in wanted.of(part)}):
+        if name not in known:
+            raise unknown_name("folder of images", name, known)
+    return {part: np.isin(folder, wanted.of(part)) for part in PART_NAMES}
 
 
 def _columns(labels: list[str], known: tuple[str, ...]) -> npt.NDArray[np.int64]:

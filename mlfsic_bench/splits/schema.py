@@ -6,9 +6,18 @@ one and explains each key.
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_serializer,
+)
 
 from mlfsic_bench.splits.split import PartName
 
@@ -22,6 +31,9 @@ ImageId = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,19
 Text = Annotated[StrictStr, Field(max_length=4000)]
 Count = Annotated[StrictInt, Field(ge=0)]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
+LabelsOrNone = Annotated[list[Label], Field(max_length=MAX_LABELS)]
+Folder = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
+Folders = Annotated[list[Folder], Field(min_length=1, max_length=100)]
 Image = tuple[ImageId, Annotated[list[Count], Field(max_length=MAX_LABELS)]]
 Images = Annotated[list[Image], Field(max_length=MAX_IMAGES)]
 
@@ -46,18 +58,36 @@ class PerPart(Model, Generic[T]):
         return cast(T, getattr(self, part))
 
 
+class LabelLists(PerPart[LabelsOrNone]):
+    """The label lists; only `val` may be empty: then the part has no image either."""
+
+    base: Labels
+    novel: Labels
+
+
 class Rule(Model):
     """Which images belong to a part.
 
     An image is in a part when it has at least one present label of the part and shows no label of
     the parts in `excluded_by`. `difficult_is_present`: whether difficult objects (VOC), crowds and
     boxes without area (COCO) make a label present. `difficult_excludes`: whether they exclude.
+    `images_from`: per part, the folders (what stands before the slash in an image id) its images
+    come from; without it, all of the dataset's. A file without the key is written without it.
     """
 
     name: Literal["open", "strict"]
     excluded_by: PerPart[list[PartName]]
     difficult_is_present: StrictBool
     difficult_excludes: StrictBool
+    images_from: PerPart[Folders] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # splits made before the key existed keep their bytes and hashes
+        content: dict[str, Any] = serialise(self)
+        if self.images_from is None:
+            del content["images_from"]
+        return content
 
 
 EXCLUDED_BY: dict[str, dict[PartName, list[PartName]]] = {
@@ -108,7 +138,7 @@ class SplitFile(Model):
     hash: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     dataset: Annotated[StrictStr, Field(pattern=r"^[a-z0-9_-]{1,50}$")]
     rule: Rule
-    labels: PerPart[Labels]
+    labels: LabelLists
     provenance: Provenance
     subset: Subset | None = None
     counts: PerPart[PartCounts] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlfsic_bench.data.registry import open_dataset
+from mlfsic_bench.data.registry import is_drawn, open_dataset
 from mlfsic_bench.splits.build import build_file
 from mlfsic_bench.splits.compare import definition_differences, image_differences
 from mlfsic_bench.splits.content import problems
@@ -24,7 +24,7 @@ def verify_split(name_or_path: str, data_root: Path | None) -> Verdict:
     """Hold a split against everything at hand; a file that is no split file raises BenchError.
 
     Checked: hash, order, ranges and counts; the shipped split of the same id (its images
-    too, when both have all of theirs); and, given a data root or for scenes, the same split
+    too, when both have all of theirs); and, given a data root or for drawn images, the same split
     built again from it.
     """
     content = split_file(name_or_path, check=False)
@@ -37,7 +37,7 @@ def verify_split(name_or_path: str, data_root: Path | None) -> Verdict:
         if shipped.images and content.images and content.subset is None:
             differences += image_differences(content, shipped, name)
             checked.append("images of the shipped split")
-    drawn = content.dataset == "scenes"  # needs no data root
+    drawn = is_drawn(content.dataset)  # needs no data root
     if (data_root is not None or drawn) and content.images is not None:
         subset = content.subset
         rebuilt = build_file(

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli import episodes as verb
-from mlfsic_bench.episodes import files
+from mlfsic_bench.episodes import files, run_files
 from mlfsic_bench.episodes.files import sample_episode_set, shipped_name, write_episode_set
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.splits.split import Part, Split
@@ -38,6 +38,7 @@ def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Split:
     monkeypatch.setattr(verb, "_resolve", stand_in)
     (tmp_path / "shipped").mkdir()
     monkeypatch.setattr(files, "_shipped_folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(run_files, "shipped_run_files", list)  # none: they belong to COCO
     monkeypatch.chdir(tmp_path)
     return made
 

@@ -49,13 +49,21 @@ def instances(year: str, contents: Contents) -> dict[str, Any]:
                 width = 0 if kind == "flat" else 10.5
                 entry |= {"bbox": [1.0, 2.0, width, 8], "area": width * 8}
                 entry["segmentation"] = (
-                    {"counts": [3, 4], "size": [12, 16]} if kind == "crowd" else [[1, 2.5, 3e1, 4]]
+                    {"counts": [3, 4, 185], "size": [12, 16]}
+                    if kind == "crowd"
+                    else [[1, 2.5, 3e1, 4]]
                 )
             annotations.append(entry | {"iscrowd": int(kind == "crowd"), "id": len(annotations)})
     return {
         "info": {"description": 'a fake: "segmentation": [1, 2] in a string is no key'},
         "images": [
-            {"id": number, "file_name": f"COCO_{year}2014_{number:012d}.jpg"} for number in contents
+            {
+                "id": number,
+                "file_name": f"COCO_{year}2014_{number:012d}.jpg",
+                "height": 12,
+                "width": 16,
+            }
+            for number in contents
         ],
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in COCO_CATEGORIES.items()],
@@ -76,3 +84,31 @@ def write_coco(
             if number not in without:
                 (folder / f"{image_id(year, number)}.jpg").write_bytes(jpeg(number))
     return root
+
+
+def write_outlines(
+    root: Path,
+    annotations: Sequence[Mapping[str, Any]],
+    *,
+    size: tuple[int, int] | None = (12, 16),
+    picture: tuple[int, int] = (16, 12),
+    number: int = 9,
+) -> str:
+    """A COCO whose one train image has these annotations (of `car` unless they say); its id.
+
+    `size` is the (height, width) the file gives, `picture` the (width, height) of the JPEG file.
+    """
+    write_coco(root, {number: []}, {})
+    data = instances("train", {number: []})
+    image = data["images"][0]
+    del image["height"], image["width"]
+    if size is not None:
+        image |= {"height": size[0], "width": size[1]}
+    data["annotations"] = [
+        {"image_id": number, "category_id": ID_OF["car"], "iscrowd": 0, "id": i} | dict(entry)
+        for i, entry in enumerate(annotations)
+    ]
+    path = root / "coco" / "annotations" / "instances_train2014.json"
+    path.write_text(json.dumps(data))
+    (root / "coco" / f"{image_id('train', number)}.jpg").write_bytes(jpeg(number, picture))
+    return image_id("train", number)

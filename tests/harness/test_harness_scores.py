@@ -33,9 +33,9 @@ from tests.fakes.world import fake_run
 def scores(shape: tuple[int, int, int] = (2, 6, 3), decisions: bool = False) -> Scores:
     array = np.linspace(-3, 3, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     meta = ScoresMeta(
-        run="k" * 64,
-        split=SplitCard(id="s", hash="h", dataset="fake", rule="open", subset=False),
-        episodes=EpisodesCard(protocol="p", part="novel", hash="e", total=5, count=shape[0]),
+        run="c" * 64,
+        split=SplitCard(id="s", hash="a" * 64, dataset="fake", rule="open", subset=False),
+        episodes=EpisodesCard(protocol="p", part="novel", hash="e" * 64, total=5, count=shape[0]),
         labels=[f"label {i} ☂" for i in range(shape[2])],
         method=MethodCard(
             name="m",
@@ -162,18 +162,31 @@ def npy(descr: str, shape: str, data: bytes = b"", order: str = "False") -> byte
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (npy("<f4", "(1000000000000, 10, 10)", b"abcd"), "another size"),
+        (npy("<f4", "(1000000000000, 10, 10)", b"abcd"), "shape"),
+        (npy("<f4", "(1000000, 10, 10)", b"abcd"), "another size"),
         (npy("<f4", "(0, 9)", b"abcd"), "another size"),
+        (npy("<f4", f"({10**300}, 0)"), "shape"),
         (npy("<f4", "(-1,)", b""), "shape"),
         (npy("<f4", "(True,)", b"abcd"), "shape"),
         (npy("<f4", "(1,)", b"abcd", "True"), "C order"),
         (npy("|O", "(1,)", b"abcdefgh"), "never read"),
-        (npy("<U0", "(100000000000,)"), "never read"),
+        (npy("<U0", "(100,)"), "no bytes"),
+        (npy(">f4", "(1,)", b"abcd"), "little-endian"),
+        (npy("<c8", "(1,)", b"abcdefgh"), "plain little-endian"),
+        (npy("<M8[s]", "(1,)", b"abcdefgh"), "plain little-endian"),
+        (npy("f4,f4", "(1,)", b"abcdefgh"), "plain little-endian"),
+        (npy("|a5", "(1,)", b"abcde"), "plain little-endian"),
+        (npy("<f3", "(1,)", b"abc"), "unknown type"),
         (npy("<U1", "()", b"\xff\xff\xff\x7f"), "Unicode"),
-        (npy("nonsense", "()"), "unknown type"),
+        (npy("nonsense", "()"), "plain little-endian"),
         (b"\x93NUMPY\x02\x00", "version 1.0"),
         (b"", "version 1.0"),
-        (b"\x93NUMPY\x01\x00\xff\xffx", "unreadable header"),
+        (b"\x93NUMPY\x01\x00\xff\xffx", "header of 65535 bytes"),
+        (b"\x93NUMPY\x01\x00\x00\x04" + b"(" * 1024, "unreadable header"),
+        (b"\x93NUMPY\x01\x00\x00\x04" + b"-" * 1024, "unreadable header"),
+        (b"\x93NUMPY\x01\x00\x05\x00{[]:1", "unreadable header"),
+        (b"\x93NUMPY\x01\x00\x06\x00{[]:1}", "unreadable header"),
+        (b"\x93NUMPY\x01\x00\x04\x00'\\d'", "unreadable header"),
         (b"\x93NUMPY\x01\x00\x03\x00[1]", "other keys"),
     ],
 )
@@ -195,10 +208,83 @@ def test_compressed_members_are_refused(tmp_path: Path) -> None:
 
 
 def test_zip_that_claims_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlfsic_bench.harness.arrays.LIMIT", 1000)
-    path = archive(tmp_path / "a.npz", {"scores.npy": b"\0" * 1001, "meta.npy": b""})
+    monkeypatch.setattr("mlfsic_bench.harness.scores.LIMIT", 1000)
+    path = archive(tmp_path / "a.npz", {"scores.npy": b"\0" * 999, "meta.npy": b"\0" * 2})
     with pytest.raises(BenchError, match="above 1000"):
         read_scores(path)
+
+
+def test_a_long_list_of_members_is_not_read(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.npz", {f"{i}.npy": b"" for i in range(3000)})
+    with pytest.raises(BenchError, match="a list of members longer than"):
+        read_scores(path)
+    path = archive(tmp_path / "b.npz", {"a" * 60_000 + "/x.npy": b"", "scores.npy": b""})
+    with pytest.raises(BenchError, match=r"\(60002 characters\)") as caught:
+        read_scores(path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": 1, "a": 2}', "stands twice"),
+        ('{"a": 1e999}', "ValueError"),
+        ('{"a": "\\ud800"}', "UnicodeEncodeError"),
+        ("[" * 100_000, "RecursionError"),
+        ("[" * 400 + "]" * 400, "key"),
+        ('{"a": ' + "1" * 5000 + "}", "ValueError"),
+        ('"' + "a" * (1 << 20) + '"', "characters, more than"),
+        ("[]", "meta"),
+    ],
+)
+def test_descriptions_that_are_no_sound_json(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(BenchError, match=reason) as caught:
+        read_scores(edited(tmp_path, meta=np.array(text)))
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("key", ["schema_version", "kind", "split", "labels", "method"])
+def test_what_a_description_must_state(tmp_path: Path, key: str) -> None:
+    write_scores(tmp_path / "good.npz", scores())
+    meta = json.loads(str(members(tmp_path / "good.npz")["meta"]))
+    del meta[key]
+    with pytest.raises(BenchError, match=key):
+        read_scores(edited(tmp_path, meta=np.array(json.dumps(meta))))
+
+
+def test_what_a_description_may_leave_out(tmp_path: Path) -> None:
+    write_scores(tmp_path / "good.npz", scores())
+    meta = json.loads(str(members(tmp_path / "good.npz")["meta"]))
+    del meta["run"]
+    for key in ("preset", "parameters", "changed", "citation"):
+        del meta["method"][key]
+    back = read_scores(edited(tmp_path, meta=np.array(json.dumps(meta)))).meta
+    assert back.run is None
+    assert (back.method.preset, back.method.parameters, back.method.citation) == (None, {}, "")
+
+
+def test_files_of_numpy_itself_are_read(tmp_path: Path) -> None:
+    write_scores(tmp_path / "good.npz", scores(decisions=True))
+    np.savez(tmp_path / "own.npz", **members(tmp_path / "good.npz"))
+    assert read_scores(tmp_path / "own.npz").meta == scores().meta
+    np.savez_compressed(tmp_path / "small.npz", **members(tmp_path / "good.npz"))
+    with pytest.raises(BenchError, match="is compressed"):
+        read_scores(tmp_path / "small.npz")
+
+
+def test_one_query_for_all_does_not_grow_without_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake_run(tmp_path / "run", episodes=3)
+    arrays = members(folder / "answers.npz")
+    one = {name: arrays[name][:1] for name in ("targets", "query")}
+    write_arrays(tmp_path / "a.npz", arrays | one)
+    assert read_answers(tmp_path / "a.npz").targets.shape == arrays["targets"].shape
+    monkeypatch.setattr("mlfsic_bench.harness.scores.LIMIT", 2 * one["targets"].size)
+    monkeypatch.setattr("mlfsic_bench.harness.scores.read_arrays", lambda *a, **k: arrays | one)
+    with pytest.raises(BenchError, match="at most"):
+        read_answers(tmp_path / "a.npz")
 
 
 @settings(max_examples=60, deadline=None)

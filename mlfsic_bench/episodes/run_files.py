@@ -1,0 +1,206 @@
+"""Files of `laso_k_shot` runs: support ids only, one run a line; the query follows from the split.
+
+    schema, split_id, split_hash, protocol, part, shots, support_from, query_from, drawn, count,
+    runs, hash
+
+`drawn` says whether the law drew the runs from the split with `split_hash`, or somebody gave them.
+A file serves every copy of its split whose annotations still give each label its K images: then
+the annotations may differ from those it was drawn from, and drawing anew would give other runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mlfsic_bench.episodes.episode import EpisodeSet
+from mlfsic_bench.episodes.laso import PART, RUNS, check_runs, drawn_supports, run_set, sample_runs
+from mlfsic_bench.episodes.laso_law import PROTOCOL, QUERY_FROM, SUPPORT_FROM
+from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.files import read_json, write_bytes
+from mlfsic_bench.hashing import canonical_json, hash_json
+from mlfsic_bench.splits.split import Split
+
+SCHEMA = "mlfsic-bench/runs-v1"
+FIXED = {
+    "schema": SCHEMA,
+    "protocol": PROTOCOL,
+    "part": PART,
+    "support_from": SUPPORT_FROM,
+    "query_from": QUERY_FROM,
+}
+KEYS = (
+    "schema", "split_id", "split_hash", "protocol", "part", "shots", "support_from",
+    "query_from", "drawn", "count", "runs", "hash",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """The content of a file of runs.
+
+    Attributes
+    ----------
+    split_id, split_hash: the split they were drawn from, or checked against when they were given.
+    shots: K.
+    drawn: whether the law of `laso_law.py` drew them.
+    runs: the support image ids of each run.
+    """
+
+    split_id: str
+    split_hash: str
+    shots: int
+    drawn: bool
+    runs: tuple[tuple[str, ...], ...]
+
+    def body(self) -> dict[str, Any]:
+        """All keys of the file but the hash."""
+        return {
+            **FIXED,
+            "split_id": self.split_id,
+            "split_hash": self.split_hash,
+            "shots": self.shots,
+            "drawn": self.drawn,
+            "count": len(self.runs),
+            "runs": [list(run) for run in self.runs],
+        }
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the canonical JSON of `body`."""
+        return hash_json(self.body())
+
+
+def sampled_file(split: Split, shots: int, count: int = RUNS) -> RunFile:
+    """Runs 0 to count - 1 of the law, as a file's content."""
+    runs = drawn_supports(split, shots, count)
+    return RunFile(split.id, split.hash, shots, True, tuple(runs))
+
+
+def format_runs(content: RunFile) -> bytes:
+    """The bytes of the file: keys in a fixed order, one run a line, UTF-8."""
+    body = {**content.body(), "hash": content.hash}
+    lines = ",\n".join(canonical_json(run).decode() for run in body["runs"])
+    fields = [
+        f'"{key}":[\n{lines}\n]'
+        if key == "runs"
+        else f'"{key}":{json.dumps(body[key], ensure_ascii=False)}'
+        for key in KEYS
+    ]
+    return ("{\n" + ",\n".join(fields) + "\n}\n").encode()
+
+
+def write_runs(content: RunFile, path: Path) -> None:
+    """Write a file of runs atomically."""
+    write_bytes(path, format_runs(content))
+
+
+def read_runs(path: Path) -> RunFile:
+    """The content of a file of runs, checked by itself: keys, counts, hash, no image twice."""
+    return parse_runs(read_json(path, kind="file of runs"), str(path))
+
+
+def parse_runs(raw: Any, name: str) -> RunFile:
+    """The content of the JSON value of the file called `name`, checked like `read_runs`."""
+    if not isinstance(raw, dict):
+        raise wrong_runs(name, "a JSON object", type(raw).__name__)
+    for key in raw:
+        if key not in KEYS:
+            close = nearest(key, KEYS)
+            hint = f"did you mean {close!r}? " if close else ""
+            raise wrong_runs(name, f"keys among {', '.join(KEYS)}", f"unknown key {key!r}", hint)
+    for key in KEYS:
+        if key not in raw:
+            raise wrong_runs(name, f"the key {key!r}", "no such key")
+    for key, value in FIXED.items():
+        if raw[key] != value:
+            raise wrong_runs(name, f"{key} {value!r}", repr(raw[key])[:80])
+    for key in ("split_id", "split_hash", "hash"):
+        if not isinstance(raw[key], str):
+            raise wrong_runs(name, f"text for {key!r}", repr(raw[key])[:80])
+    if not isinstance(raw["drawn"], bool):
+        raise wrong_runs(name, "true or false for 'drawn'", repr(raw["drawn"])[:80])
+    runs = image_lists(raw["runs"], name)
+    content = RunFile(raw["split_id"], raw["split_hash"], shots_of(raw, name), raw["drawn"], runs)
+    if type(raw["count"]) is not int or raw["count"] != len(runs):
+        raise wrong_runs(name, f"count {len(runs)}, as many as listed", repr(raw["count"])[:80])
+    try:
+        expected = content.hash
+    except UnicodeEncodeError as error:
+        raise wrong_runs(name, "text that can be written as UTF-8", str(error)) from error
+    if raw["hash"] != expected:
+        raise wrong_runs(name, f"hash {expected} (that of the content)", f"hash {raw['hash']}")
+    return content
+
+
+def shots_of(raw: dict[str, Any], name: str) -> int:
+    """K in a file: a whole number, 1 or more."""
+    shots = raw["shots"]
+    if type(shots) is not int or shots < 1:
+        raise wrong_runs(name, "a whole number of at least 1 for 'shots'", repr(shots)[:80])
+    return shots
+
+
+def image_lists(value: Any, name: str) -> tuple[tuple[str, ...], ...]:
+    """Runs of image ids: at least one, none empty, no image twice in a run."""
+    if not isinstance(value, list) or not value:
+        raise wrong_runs(name, "a list of at least one run", repr(value)[:80])
+    for number, run in enumerate(value, 1):
+        if not isinstance(run, list) or not run or not all(isinstance(i, str) for i in run):
+            raise wrong_runs(name, "a list of image ids for each run", f"other values in {number}")
+        double = sorted(image for image in set(run) if run.count(image) > 1)
+        if double:
+            raise wrong_runs(name, "each image once in a run", f"{double[0]!r} twice in {number}")
+    return tuple(tuple(run) for run in value)
+
+
+def runs_for(content: RunFile, split: Split, name: str) -> EpisodeSet:
+    """The episode set a file's runs are on this split; see `laso.check_runs`.
+
+    BenchError when the file belongs to another split id, or its images do not serve here.
+    """
+    if content.split_id != split.id:
+        raise BenchError(
+            f"{name} holds runs of another split",
+            expected=f"runs of split {split.id}",
+            found=f"runs of split {content.split_id}",
+            remedy="name the split of the runs, or draw runs for this one",
+        )
+    check_runs(split, content.shots, content.runs, name)
+    return run_set(split, content.shots, content.runs)
+
+
+def shipped_runs_name(split_id: str, shots: int) -> str:
+    """The file name of a split's own runs."""
+    return f"{split_id}.{shots}-shot-runs.json"
+
+
+def shipped_run_files() -> list[Path]:
+    """The files of runs that come with the package, by name."""
+    return sorted(Path(str(files("mlfsic_splits"))).glob("*-shot-runs.json"))
+
+
+def own_runs(split: Split, shots: int) -> EpisodeSet:
+    """The runs a split is tested with: those that ship for it, else drawn by the law.
+
+    A split limited to some of its images never gets the shipped ones: its images may lack some.
+    """
+    name = shipped_runs_name(split.id, shots)
+    path = Path(str(files("mlfsic_splits"))) / name
+    if split.subset is None and path.is_file():
+        return runs_for(read_runs(path), split, name)
+    return sample_runs(split, shots)
+
+
+def wrong_runs(name: str, expected: str, found: str, hint: str = "") -> BenchError:
+    """The error of a file that holds no runs."""
+    return BenchError(
+        f"{name} is not a valid file of runs",
+        expected=expected,
+        found=found,
+        remedy=hint + "make the file anew with `mlfsic-bench episodes sample --protocol "
+        "laso_k_shot`, or `mlfsic-bench episodes import`",
+    )

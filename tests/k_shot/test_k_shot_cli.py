@@ -1,0 +1,111 @@
+"""The verbs: each flag of the protocol does something, each misuse is one error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mlfsic_bench.cli.main import cli
+from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.episodes.laso import sample_runs
+from mlfsic_bench.episodes.published_runs import FORMAT
+from mlfsic_bench.episodes.run_files import read_runs, sampled_file, write_runs
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.record import read_record
+from mlfsic_bench.report.reopen import Whereabouts, reopen
+from mlfsic_bench.splits.split import Split
+from tests.fakes.laso_world import SPLIT
+
+LASO = ("--protocol", "laso_k_shot")
+
+
+def call(*args: object) -> Result:
+    return CliRunner().invoke(cli, [str(arg) for arg in args], catch_exceptions=False)
+
+
+def sample(root: Path, *args: object) -> Result:
+    return call("episodes", "sample", SPLIT, "--data-root", root, *args)
+
+
+def test_sample(root: Path, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = sample(root, *LASO, "--shots", 2).output
+    assert "10 runs with K = 2" in output
+    assert "48 query images" in output
+    content = read_runs(tmp_path / f"{SPLIT}.2-shot-runs.json")
+    assert content == sampled_file(split, 2)
+    sample(root, *LASO, "--shots", 1, "--count", 3, "--out", "mine.json")
+    assert read_runs(tmp_path / "mine.json") == sampled_file(split, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (LASO, "add --shots 1"),
+        (("--shots", 1), "add --protocol laso_k_shot"),
+        ((*LASO, "--shots", 1, "--part", "val"), "novel part alone"),
+        ((*LASO, "--shots", 9), "runs with K = 9"),
+    ],
+)
+def test_bad_samples(root: Path, tmp_path: Path, args: tuple[object, ...], reason: str) -> None:
+    with pytest.raises(BenchError) as error:
+        sample(root, *args, "--out", tmp_path / "none.json")
+    assert reason in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify(root: Path, split: Split, tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    write_runs(sampled_file(split, 1), path)
+    done = call("episodes", "verify", path, "--data-root", root)
+    assert (done.exit_code, "regenerates byte for byte" in done.output) == (0, True)
+    path.write_bytes(path.read_bytes() + b"\n")
+    done = call("episodes", "verify", path, "--data-root", root)
+    assert (done.exit_code, "same runs, other bytes" in done.output) == (1, True)
+    shipped = CliRunner(env={"MLFSIC_DATA": None}).invoke(cli, ["episodes", "verify", SPLIT])
+    assert shipped.exit_code == 0
+    assert shipped.output.count("no data root named") == 2
+
+
+def test_show(root: Path, split: Split, tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    content = sampled_file(split, 1)
+    write_runs(content, path)
+    output = call("episodes", "show", path, 2, "--data-root", root).output
+    assert all(image in output for image in content.runs[2])
+    assert "48 query images" in output
+    assert "images of each label: bicycle" in output
+    with pytest.raises(BenchError, match="has no run 10"):
+        call("episodes", "show", path, 10, "--data-root", root)
+
+
+def test_import(root: Path, split: Split, tmp_path: Path) -> None:
+    order = Coco(root).file_order("train2014")
+    runs = [[order.index(image) for image in e.support] for e in sample_runs(split, 1, 2).episodes]
+    path, out = tmp_path / "indices.json", tmp_path / "runs.json"
+    path.write_text(json.dumps({"format": FORMAT, "shots": 1, "runs": runs}))
+    done = call("episodes", "import", SPLIT, path, "--out", out, "--data-root", root)
+    assert "2 runs with K = 1" in done.output
+    assert not read_runs(out).drawn
+    assert "given" in call("episodes", "verify", out, "--data-root", root).output
+    with pytest.raises(BenchError, match="say nothing about scenes"):
+        call("episodes", "import", "scenes-12-6-6-v1", path, "--out", tmp_path / "no.json")
+    assert not (tmp_path / "no.json").exists()
+
+
+def test_run_and_table(root: Path, tmp_path: Path) -> None:
+    images = ("--split", SPLIT, "--data-root", root, "--available-only")
+    common = (*images, "--backbone", "scenes-small", "--device", "cpu", "--cache", tmp_path / "c")
+    out = tmp_path / "run"
+    done = call("run", "protonet", *common, *LASO, "--shots", 1, "--out", out)
+    assert "(95 %, over runs)" in done.output
+    assert read_record(out).episodes.shots == 1
+    assert "10 runs with K = 1" in call("table", out).output
+    again = reopen(out, Whereabouts(data_root=root, cache=tmp_path / "c"))
+    _, support = again.episode(3)
+    assert support.images.ids == again.inputs.episodes.episodes[3].support
+    with pytest.raises(BenchError, match="do not fit together"):
+        call("run", "protonet", *common, *LASO, "--out", tmp_path / "no")

@@ -1,0 +1,218 @@
+"""From the split to the table: runs of every method, scores, answers, caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.episodes.laso import sample_runs
+from mlfsic_bench.episodes.run_files import sampled_file, write_runs
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness import evaluate as evaluate_module
+from mlfsic_bench.harness.inputs import Inputs, open_inputs
+from mlfsic_bench.harness.parts import select_parts
+from mlfsic_bench.harness.plan import RunPlan, identity, run_key
+from mlfsic_bench.harness.record import read_record
+from mlfsic_bench.harness.run import execute
+from mlfsic_bench.harness.scores import read_answers, read_scores, write_answers
+from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.methods.discovery import find_method, make_method, method_names
+from mlfsic_bench.report.render import render_markdown
+from mlfsic_bench.report.table import build_table
+from mlfsic_bench.splits.build import build_split
+from mlfsic_bench.splits.split import Split
+from tests.fakes.laso_world import DEFINITION, SPLIT, laso_root
+from tests.fakes.world import FakeFeatures, Mean, _direction, fake_inputs, fake_words
+
+
+class LasoFeatures(FakeFeatures):
+    """The fake features of the tiny COCO, whose ids do not name their part; 2 x 2 places."""
+
+    grid = (2, 2)
+
+    def local(self, ids: Sequence[str]) -> Tensor:
+        return self.pooled(ids)[:, :, None, None].expand(-1, -1, 2, 2).contiguous()
+
+    def _vector(self, name: str) -> Tensor:
+        part = self.split.novel if name in self.split.novel._row else self.split.base
+        row = part.targets_of((name,))[0]
+        shown = [label for label, has in zip(part.labels, row, strict=True) if has]
+        vectors = [_direction("label", label) for label in shown]
+        return torch.stack(vectors).sum(0) + 0.3 * _direction("image", name)
+
+
+@pytest.fixture(scope="module")
+def trainable(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """A split with images enough to train on."""
+    return build_split(DEFINITION, Coco(laso_root(tmp_path_factory.mktemp("five"), per_label=5)))
+
+
+def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) -> Inputs:
+    settings = dict(find_method(name).check_settings) if name else {}
+
+    def make() -> Method:
+        return make_method(name, settings, None) if name else Mean()
+
+    method, plain = make(), fake_inputs()
+    return replace(
+        plain,
+        split=split,
+        episodes=sample_runs(split, shots, count),
+        count=count,
+        selection=select_parts(split) if method.trains else None,
+        words=fake_words(split),
+        method=method,
+        make_method=make,
+        features=plain.features.model_copy(update={"grid": (2, 2)}),
+        open_source=lambda wanted, others, log: LasoFeatures(split),
+    )
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_runs_on_supports_of_any_size(
+    name: str, trainable: Split, tmp_path: Path
+) -> None:
+    inputs = laso_inputs(trainable, name, shots=2)
+    sizes = {len(episode.support) for episode in inputs.episodes.episodes}
+    assert len(sizes) > 1
+    assert 16 not in sizes
+    folder = execute(inputs, tmp_path / "run")
+    record, scores = read_record(folder), read_scores(folder / "scores.npz")
+    assert record.status == "success"
+    assert scores.scores.shape == (3, 80, 16)
+    assert (record.episodes.protocol, record.episodes.shots) == ("laso_k_shot-v1", 2)
+    if inputs.method.trains:
+        assert any("the split has no val label" in note for note in record.notes)
+        assert record.selection_episodes == 0
+
+
+def test_scores_and_answers_are_those_of_each_run(split: Split, tmp_path: Path) -> None:
+    inputs = laso_inputs(split)
+    folder = execute(inputs, tmp_path / "run")
+    scores, answers = read_scores(folder / "scores.npz"), read_answers(folder / "answers.npz")
+    source = LasoFeatures(split)
+    for i, episode in enumerate(inputs.episodes.episodes):
+        f = torch.nn.functional.normalize(source.pooled(episode.support), dim=1)
+        Y = torch.tensor(split.novel.targets_of(episode.support), dtype=torch.float32)
+        p = torch.nn.functional.normalize(Y.T @ f, dim=1)
+        q = torch.nn.functional.normalize(source.pooled(episode.query), dim=1)
+        np.testing.assert_allclose(scores.scores[i], (4 * q @ p.T).numpy(), atol=1e-5)
+        assert tuple(answers.query[i]) == episode.query
+        np.testing.assert_array_equal(answers.targets[i], split.novel.targets_of(episode.query))
+    ap = read_record(folder).metrics["macro_ap"]
+    assert ap.mean is not None
+    assert ap.half_width is not None
+    assert ap.mean > 0.3 > ap.half_width > 0
+
+
+def test_the_query_is_stored_once(split: Split, tmp_path: Path) -> None:
+    folder = execute(laso_inputs(split, count=3), tmp_path / "run")
+    path = folder / "answers.npz"
+    with np.load(path) as arrays:
+        assert arrays["query"].shape == (1, 48)
+        assert arrays["targets"].shape == (1, 48, 16)
+    answers = read_answers(path)
+    assert answers.targets.shape == (3, 48, 16)
+    write_answers(tmp_path / "again.npz", answers)
+    assert (tmp_path / "again.npz").read_bytes() == path.read_bytes()
+    targets = answers.targets.copy()
+    targets[1, 0, 0] ^= 1
+    changed = replace(answers, targets=targets)
+    write_answers(tmp_path / "changed.npz", changed)
+    np.testing.assert_array_equal(read_answers(tmp_path / "changed.npz").targets, targets)
+
+
+def test_queries_are_scored_in_blocks(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = execute(laso_inputs(split), tmp_path / "whole")
+    asked: list[int] = []
+    pooled = LasoFeatures.pooled
+
+    def counted(self: LasoFeatures, ids: Sequence[str]) -> Tensor:
+        asked.append(len(ids))
+        return pooled(self, ids)
+
+    monkeypatch.setattr(evaluate_module, "BLOCK", 20)
+    monkeypatch.setattr(LasoFeatures, "pooled", counted)
+    blocks = execute(laso_inputs(split), tmp_path / "blocks")
+    assert asked.count(20) >= 6
+    assert max(asked) == 20
+    a, b = (read_scores(folder / "scores.npz").scores for folder in (whole, blocks))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_key_names_shots_and_runs(split: Split) -> None:
+    keys = {
+        run_key(identity(laso_inputs(split, shots=shots, count=count)))
+        for shots, count in ((1, 3), (2, 3), (1, 2))
+    }
+    assert len(keys) == 3
+
+
+def test_table(split: Split, tmp_path: Path) -> None:
+    runs = [execute(laso_inputs(split, name), tmp_path / name) for name in ("protonet", "random")]
+    text = render_markdown(build_table(runs)).replace("\\", "")
+    assert "protocol laso_k_shot-v1; 3 runs with K = 1, each tested on the same 48 images" in text
+    assert "Means over runs" in text
+    assert "interval over runs" in text
+    assert "episode" not in text
+    other = execute(laso_inputs(split, "random", shots=2), tmp_path / "two")
+    with pytest.raises(BenchError, match="was not run on the episodes"):
+        build_table([runs[0], other])
+
+
+# -- plans ----------------------------------------------------------------------------------------
+
+
+def plan(root: Path, **fields: object) -> RunPlan:
+    given: dict[str, object] = {
+        "method": "protonet", "split": SPLIT, "backbone": "scenes-small", "data_root": root,
+        "protocol": "laso_k_shot", "shots": 1, "available_only": True, "device": "cpu",
+    }  # fmt: skip
+    return RunPlan(**(given | fields))  # type: ignore[arg-type]
+
+
+def test_a_plan_opens_the_runs_of_the_split(root: Path) -> None:
+    inputs = open_inputs(plan(root))
+    assert inputs.episodes.hash == sample_runs(inputs.split, 1).hash
+    assert (inputs.count, inputs.own_episodes) == (10, True)
+    assert open_inputs(plan(root, shots=2)).episodes.shots == 2
+    assert open_inputs(plan(root, episodes=4)).count == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"shots": None}, "add --shots 1"),
+        ({"protocol": "one_per_label"}, "add --protocol laso_k_shot"),
+        ({"protocol": "laso"}, "laso_k_shot"),
+        ({"shots": 9}, "runs with K = 9"),
+        ({"episodes": 11}, "from 1 to 10"),
+    ],
+)
+def test_plans_that_can_not_be(root: Path, fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(BenchError) as error:
+        open_inputs(plan(root, **fields))
+    assert reason in str(error.value)
+
+
+def test_a_file_of_runs_says_protocol_and_shots(root: Path, tmp_path: Path) -> None:
+    split = open_inputs(plan(root)).split
+    path = tmp_path / "runs.json"
+    write_runs(sampled_file(split, 2, 4), path)
+    alone = open_inputs(plan(root, protocol="one_per_label", shots=None, episodes_file=path))
+    assert (alone.episodes.shots, alone.count, alone.own_episodes) == (2, 4, False)
+    assert open_inputs(plan(root, shots=2, episodes_file=path)).episodes == alone.episodes
+    assert open_inputs(plan(root, shots=None, episodes_file=path)).episodes == alone.episodes
+    with pytest.raises(BenchError, match="episodes of another protocol"):
+        open_inputs(plan(root, shots=1, episodes_file=path))
+    write_runs(sampled_file(split, 2), path)
+    assert open_inputs(plan(root, shots=2, episodes_file=path)).own_episodes
