@@ -12,6 +12,7 @@ import click
 @click.option("--episode", default=0, show_default=True, help="Which novel episode's support.")
 @click.option("--labels", metavar="A,B", help="Only these labels (default: all of the episode).")
 @click.option("--images", default=6, show_default=True, type=click.IntRange(1), help="At most.")
+@click.option("--heads", is_flag=True, help="A map for every head beside their sum.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -31,6 +32,7 @@ def attention(
     episode: int,
     labels: str | None,
     images: int,
+    heads: bool,
     out: Path,
     **where: object,
 ) -> None:
@@ -50,5 +52,6 @@ def attention(
         episode=episode,
         labels=names,
         images=images,
+        heads=heads,
     )
     click.echo(line)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.report.pointing_cells import at_the_top, centres
+from mlfsic_bench.report.pointing_pairs import no_attention
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,17 +22,19 @@ if TYPE_CHECKING:
 
 PANEL = 1.75  # inches
 STRIPS = 2  # support images side by side
+LONGEST = 18  # characters of an image's name above it
+WIDE = 6  # panels; longer strips have a row to themselves
 FORMS = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}  # and what varies in such a file
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One label on one support image.
+    """One map of a label on a support image.
 
     Attributes
     ----------
-    label: its name.
-    scores: float64 [h, w]; scores before the softmax, summed over heads.
+    label: what stands above it, the label's name or the head's number.
+    scores: float64 [h, w]; scores before the softmax, summed over heads, or of one head.
     outline: bool [H, W] where the label's object is, or None when the dataset does not know.
     """
 
@@ -49,57 +53,48 @@ class Strip:
 
 
 def strips_of(
-    method: Method, support: Support, dataset: Dataset, labels: Sequence[str] = ()
+    method: Method,
+    support: Support,
+    dataset: Dataset,
+    labels: Sequence[str] = (),
+    *,
+    heads: bool = False,
 ) -> list[Strip]:
     """The support images that carry one of `labels` (none named: any label of the episode).
 
     Images with more of these labels come first, then the support's order: what an attention does
-    shows where it has to choose. Raises BenchError for a method without `attention_scores` and for
+    shows where it has to choose. With `heads` there is a strip for each label of an image: the sum
+    over heads, then every head. Raises BenchError for a method without `attention_scores` and for
     a label that the episode does not have.
     """
     scores_of = getattr(method, "attention_scores", None)
     if scores_of is None:
-        raise BenchError(
-            f"the method {method.name!r} has no attention to draw",
-            expected="a method with `attention_scores(support, label)`, as word-guided-attention",
-            found="none",
-            remedy="name a run of such a method",
-        )
+        raise no_attention(method.name)
     for label in labels:
         if label not in support.labels:
             raise unknown_name("label of the episode", label, support.labels)
     wanted = [i for i, name in enumerate(support.labels) if not labels or name in labels]
-    panels: dict[int, list[Panel]] = {}
-    masks = _Masks(dataset)
+    panels: dict[int, list[tuple[Panel, ...]]] = {}
+    masks: dict[int, dict[str, npt.NDArray[np.bool_]]] = {}
     for column in wanted:
+        name = support.labels[column]
         carriers = (support.targets[:, column] > 0).nonzero()[:, 0].tolist()
-        summed = scores_of(support, column).sum(1).double().cpu().numpy()
-        for row, scores in zip(carriers, summed, strict=True):
-            name = support.labels[column]
-            outline = masks.of(support.images.ids[row], name)
-            panels.setdefault(row, []).append(Panel(name, scores, outline))
-    order = sorted(panels, key=lambda row: (-len(panels[row]), row))
-    return [
-        Strip(
-            support.images.ids[row],
-            np.asarray(dataset.open_image(support.images.ids[row])),
-            tuple(panels[row]),
-        )
-        for row in order
-    ]
-
-
-class _Masks:
-    """Object masks of a dataset that knows them (`masks(image_id)`), else nothing."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._masks = getattr(dataset, "masks", None)
-
-    def of(self, image_id: str, label: str) -> npt.NDArray[np.bool_] | None:
-        if self._masks is None:
-            return None
-        mask: npt.NDArray[np.bool_] | None = self._masks(image_id).get(label)
-        return mask
+        maps = scores_of(support, column).double().cpu().numpy()
+        for row, scores in zip(carriers, maps, strict=True):
+            if row not in masks:
+                masks[row] = dataset.masks(support.images.ids[row])
+            outline = masks[row].get(name)
+            summed = Panel(name, scores.sum(0), outline)
+            each = [Panel(f"head {k}", scores[k], outline) for k in range(len(scores))]
+            panels.setdefault(row, []).append((summed, *(each if heads else ())))
+    strips = []
+    for row in sorted(panels, key=lambda row: (-len(panels[row]), row)):
+        image_id = support.images.ids[row]
+        pixels = np.asarray(dataset.open_image(image_id))
+        # Without heads the labels of an image stand in one strip.
+        groups = panels[row] if heads else [tuple(panel for (panel,) in panels[row])]
+        strips += [Strip(image_id, pixels, group) for group in groups]
+    return strips
 
 
 def heat_of(scores: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:
@@ -134,7 +129,7 @@ def draw(strips: Sequence[Strip], title: str, form: str = "png") -> bytes:
     from matplotlib.figure import Figure
 
     across = 1 + max(len(strip.panels) for strip in strips)
-    side = min(STRIPS, len(strips))
+    side = min(STRIPS if across <= WIDE else 1, len(strips))
     down = -(-len(strips) // side)
     figure = Figure(figsize=(PANEL * across * side + 0.3, (PANEL + 0.26) * down + 0.75), dpi=144)
     figure.suptitle(title, fontsize=9.5, y=1 - 0.12 / figure.get_figheight(), va="top")
@@ -153,7 +148,7 @@ def draw(strips: Sequence[Strip], title: str, form: str = "png") -> bytes:
     )
     for i, strip in enumerate(strips):
         row, first = i // side, (i % side) * (across + 1)
-        axes = _axes(figure.add_subplot(grid[row, first]), strip.image_id.rsplit("/", 1)[-1])
+        axes = _axes(figure.add_subplot(grid[row, first]), _short(strip.image_id))
         axes.imshow(strip.pixels)
         for k, panel in enumerate(strip.panels, 1):
             _draw_panel(_axes(figure.add_subplot(grid[row, first + k]), panel.label), strip, panel)
@@ -161,6 +156,12 @@ def draw(strips: Sequence[Strip], title: str, form: str = "png") -> bytes:
     with rc_context({"svg.hashsalt": "mlfsic-bench"}):  # else ids in the file are drawn at random
         figure.savefig(stream, format=form, metadata={FORMS[form]: None})
     return stream.getvalue()
+
+
+def _short(image_id: str) -> str:
+    # COCO_val2014_000000006720 is wider than a panel.
+    name = image_id.rsplit("/", 1)[-1]
+    return name if len(name) <= LONGEST else name.rsplit("_", 1)[-1]
 
 
 def _axes(axes: Axes, title: str) -> Axes:
@@ -182,23 +183,19 @@ def _draw_panel(axes: Axes, strip: Strip, panel: Panel) -> None:
         axes.contour(panel.outline, levels=[0.5], colors="white", linewidths=1.1)
 
 
-def hits(strips: Sequence[Strip]) -> tuple[int, int, float]:
+def hits(strips: Sequence[Strip]) -> tuple[float, int, float]:
     """(hits, panels, expected by chance) over the panels whose object is outlined.
 
     A hit is a panel whose highest cell has its centre on the object; by chance a panel hits with
-    the share of its cells whose centres do.
+    the share of its cells whose centres do. Cells that share the highest score count in parts.
     """
-    found, total, chance = 0, 0, 0.0
+    found, total, chance = 0.0, 0, 0.0
     for strip in strips:
         for panel in strip.panels:
             if panel.outline is None:
                 continue
-            h, w = panel.scores.shape
-            height, width = panel.outline.shape
-            y = ((np.arange(h) + 0.5) * height / h).astype(np.int64)
-            x = ((np.arange(w) + 0.5) * width / w).astype(np.int64)
-            on = panel.outline[np.ix_(y, x)]
-            found += int(on.flat[int(panel.scores.argmax())])
+            on = centres(panel.outline, *panel.scores.shape)
+            found += float(at_the_top(panel.scores, on))
             chance += float(on.mean())
             total += 1
     return found, total, chance

@@ -18,11 +18,13 @@ def draw_attention(
     episode: int = 0,
     labels: tuple[str, ...] = (),
     images: int = 6,
+    heads: bool = False,
 ) -> str:
     """Write the picture of one novel episode of the run in `folder` to `out`; a sentence on it.
 
     The ending of `out` says the format: .png, .svg or .pdf.
-    At most `images` support images are drawn, those with most labels. Where objects are known the
+    At most `images` support images are drawn, those with most labels; with `heads` every head of
+    every label has a map of its own beside the sum. Where objects are known the
     sentence says how often the highest cell lies on the object, over the whole support. Raises
     BenchError when the run can't be opened again (`reopen`) or has no attention.
     """
@@ -40,11 +42,14 @@ def draw_attention(
     method, support = run.episode(episode)
     dataset = open_dataset(run.inputs.split.dataset, where.data_root)
     strips = strips_of(method, support, dataset, labels)
-    shown = strips[:images]
+    wide = strips_of(method, support, dataset, labels, heads=True) if heads else strips
+    first = list(dict.fromkeys(strip.image_id for strip in strips))[:images]
+    shown = [strip for strip in wide if strip.image_id in first]
     outlined = any(panel.outline is not None for strip in shown for panel in strip.panels)
     title = (
         f"{method.name} on {run.inputs.split.id}, support of novel episode {episode}\n"
-        "bright: high attention score, summed over heads"
+        "bright: high attention score, "
+        + ("all heads summed and each alone" if heads else "summed over heads")
         + ("; white line: the object" if outlined else "")
     )
     write_bytes(out, draw(shown, title, form))
@@ -52,6 +57,6 @@ def draw_attention(
     if not total:
         return f"wrote {out}"
     return (
-        f"wrote {out}; the highest cell lies on the object in {found} of {total} maps "
+        f"wrote {out}; the highest cell lies on the object in {found:g} of {total} maps "
         f"(by chance: {chance:.1f})"
     )

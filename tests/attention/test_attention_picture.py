@@ -77,6 +77,41 @@ def test_hits_are_counted_against_chance(support):
     assert chance == pytest.approx(2.0)
 
 
+def test_with_heads_each_label_has_a_strip_of_its_own(support):
+    class Uneven(Pointing):
+        def attention_scores(self, support, label):
+            scores = super().attention_scores(support, label)
+            scores[:, 1] *= 3
+            return scores
+
+    strips = strips_of(Uneven(), support, Halves(), heads=True)
+    assert [(strip.image_id, strip.panels[0].label) for strip in strips] == [
+        ("b", "left"), ("b", "right"), ("a", "left"), ("c", "right")
+    ]  # fmt: skip
+    for strip in strips:
+        assert [panel.label for panel in strip.panels[1:]] == ["head 0", "head 1"]
+        summed, first, second = (panel.scores.max() for panel in strip.panels)
+        assert (summed, first, second) == (4.0, 1.0, 3.0)
+        assert all(panel.outline.sum() == 512 for panel in strip.panels)
+
+
+def test_cells_that_share_the_peak_count_in_parts(support):
+    class Even(Pointing):
+        def attention_scores(self, support, label):
+            return torch.zeros_like(super().attention_scores(support, label))
+
+    found, total, chance = hits(strips_of(Even(), support, Halves()))
+    assert (found, total) == (pytest.approx(chance), 4)
+
+
+def test_a_long_file_name_is_cut_to_its_number():
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    panel = Panel("left", np.arange(16.0).reshape(4, 4), None)
+    long, short = ([Strip(name, pixels, (panel,))] for name in (
+        "train2014/COCO_train2014_000000442489", "x/000000442489"))  # fmt: skip
+    assert draw(long, "title") == draw(short, "title")
+
+
 def test_labels_limit_what_is_drawn(support):
     strips = strips_of(Pointing(), support, Halves(), ["right"])
     assert [strip.image_id for strip in strips] == ["b", "c"]
@@ -87,7 +122,7 @@ def test_labels_limit_what_is_drawn(support):
 
 
 def test_a_method_without_attention_is_an_error(support):
-    with pytest.raises(BenchError, match="no attention to draw"):
+    with pytest.raises(BenchError, match="no attention to show"):
         strips_of(Blind(), support, Halves())
 
 

@@ -12,34 +12,7 @@ from mlfsic_bench.harness.run import run_method
 from mlfsic_bench.report import attention_run
 from mlfsic_bench.report.attention_run import draw_attention
 from mlfsic_bench.report.reopen import Whereabouts, reopen
-
-TINY = {
-    "epochs": "2",
-    "warmup_epochs": "1",
-    "steps_per_epoch": "1",
-    "d_j": "16",
-    "d_mlp": "16",
-    "n_a": "2",
-    "select_every": "2",
-}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A finished run of the paper's model, hardly trained, on live features of scenes."""
-    out = tmp_path_factory.mktemp("attention")
-    plan = RunPlan(
-        method="word-guided-attention",
-        split="scenes-12-6-6-v1",
-        backbone="scenes-small",
-        settings=TINY,
-        episodes=1,
-        device="cpu",
-        cache=out / "cache",
-        batch_size=64,
-        out=out / "run",
-    )
-    return run_method(plan)
+from tests.attention.conftest import TINY
 
 
 def test_the_same_method_is_opened_again(folder):
@@ -119,6 +92,36 @@ def test_images_and_labels_limit_the_picture(folder, tmp_path, drawn):
     label = whole[0][0]
     assert {name for strip in panels("--labels", label) for name in strip} == {label}
     assert len({name for strip in whole for name in strip}) == 6
+
+
+def test_heads_draw_each_head_of_the_same_images(folder, tmp_path, drawn):
+    cache = Whereabouts(cache=folder.parent / "cache")
+    plain = draw_attention(folder, cache, tmp_path / "a.png", images=2)
+    command = ["attention", str(folder), "--cache", str(cache.cache), "--images", "2", "--heads"]
+    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "a.png")])
+    assert done.exit_code == 0, done.output
+    assert done.output == plain + "\n"  # the hits are those of the sum
+    first, second = drawn
+    assert {strip.image_id for strip in first} == {strip.image_id for strip in second}
+    assert len(second) == sum(len(strip.panels) for strip in first)
+    for strip in second:
+        assert [panel.label for panel in strip.panels[1:]] == ["head 0", "head 1"]
+        summed = strip.panels[1].scores + strip.panels[2].scores
+        assert strip.panels[0].scores == pytest.approx(summed)
+
+
+def test_supports_are_those_of_the_episodes(folder):
+    run = reopen(folder, Whereabouts(cache=folder.parent / "cache"))
+    method, supports = run.supports()
+    (support,) = supports
+    alone, same = run.episode(0)
+    assert support.images.ids == same.images.ids
+    assert support.seed == same.seed
+    a, b = (m.attention_scores(s, 0) for m, s in ((method, support), (alone, same)))
+    assert a.tolist() == b.tolist()
+    for count in (0, 2):
+        with pytest.raises(BenchError, match=f"no {count} episodes"):
+            run.supports(count)
 
 
 def test_a_method_in_a_file_is_named_with_method(folder, tmp_path, drawn):

@@ -1,0 +1,236 @@
+"""Learning curves: novel AP against the number of base images, from finished runs.
+
+A trained method is a line, with a point for each number of base images and in it a value for each
+training seed. A method that does not train is a level: base images change nothing about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.report.runs import FinishedRun
+from mlfsic_bench.report.table import chance_level
+
+METRICS: dict[str, str] = {"macro_ap": "macro-AP", "micro_ap": "micro-AP"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method trained on so many base images, with one or more training seeds.
+
+    Attributes
+    ----------
+    images: the number of base images, N; 0 for a method that does not train.
+    seeds: the training seeds, rising.
+    values: metric -> the mean over episodes for each seed, in per cent.
+    half_width: metric -> half width of the 95 % Student-t interval over episodes, of the mean over
+        seeds in each episode; NaN where there is one episode only.
+    """
+
+    images: int
+    seeds: tuple[int, ...]
+    values: dict[str, tuple[float, ...]]
+    half_width: dict[str, float]
+
+    def mean(self, metric: str) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.values[metric]))
+
+    def low(self, metric: str) -> float:
+        """The lowest seed's value."""
+        return min(self.values[metric])
+
+    def high(self, metric: str) -> float:
+        """The highest seed's value."""
+        return max(self.values[metric])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A trained method: its points, N rising."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A method that does not train: one value, whatever the number of base images."""
+
+    name: str
+    point: Point
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Everything that a table or a picture of learning curves shows.
+
+    Attributes
+    ----------
+    split, split_hash, subset: the split; whether it is limited to part of its images.
+    episodes, of_episodes: how many novel episodes were run, of how many.
+    labels: number of novel labels.
+    backbone, words: names; "none" where there are none.
+    base_images: base images of the whole split.
+    chance: metric -> what a random ranking is expected to have, in per cent.
+    lines, levels: the methods, in the order in which they were first named.
+    """
+
+    split: str
+    split_hash: str
+    subset: bool
+    episodes: int
+    of_episodes: int
+    labels: int
+    backbone: str
+    words: str
+    base_images: int
+    chance: dict[str, float]
+    lines: tuple[Line, ...]
+    levels: tuple[Level, ...]
+
+
+def curve(runs: Sequence[FinishedRun]) -> Curve:
+    """The learning curves of these runs.
+
+    A run without `base_images` of a method that trains is the point of all base images. The same
+    method with other parameters is a line of its own. Raises BenchError for runs that differ in
+    split, episodes, backbone or label vectors, for a point named twice, and without a line.
+    """
+    _check_same(runs)
+    total = _base_images(runs)
+    groups: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        groups.setdefault(_settings_of(run), []).append(run)
+    names = _names([group[0] for group in groups.values()])
+    lines, levels = [], []
+    for name, group in zip(names, groups.values(), strict=True):
+        if group[0].record.method.trains:
+            lines.append(_line(name, group, total))
+        else:
+            levels.append(Level(name, _point(name, group, 0)))
+    first = runs[0]
+    micro, macro = chance_level(first)
+    record = first.record
+    return Curve(
+        split=record.split.id,
+        split_hash=record.split.hash,
+        subset=record.split.subset,
+        episodes=record.episodes.count,
+        of_episodes=record.episodes.total,
+        labels=len(first.scores.meta.labels),
+        backbone=record.features.backbone if record.features else "none",
+        words=next((name for run in runs if (name := _words(run)[0])), "none"),
+        base_images=total,
+        chance={"macro_ap": 100 * macro, "micro_ap": 100 * micro},
+        lines=tuple(lines),
+        levels=tuple(levels),
+    )
+
+
+def _line(name: str, runs: Sequence[FinishedRun], total: int) -> Line:
+    points: dict[int, list[FinishedRun]] = {}
+    for run in runs:
+        cut = run.record.base_images
+        points.setdefault(cut.used if cut else total, []).append(run)
+    return Line(name, tuple(_point(name, points[images], images) for images in sorted(points)))
+
+
+def _point(name: str, runs: Sequence[FinishedRun], images: int) -> Point:
+    from mlfsic_bench.metrics.intervals import t_interval
+
+    ordered = sorted(runs, key=lambda run: run.record.method.seed)
+    seeds = tuple(run.record.method.seed for run in ordered)
+    for one, two in pairwise(ordered):
+        if one.record.method.seed == two.record.method.seed:
+            raise BenchError(
+                f"{two.folder} is a second run of the same point of the curve",
+                expected=f"one run of {name} for each number of base images and training seed",
+                found=f"seed {two.record.method.seed} also in {one.folder}",
+                remedy="name one of the two",
+            )
+    values = [run.values(tuple(METRICS)) for run in ordered]
+    each = {metric: np.stack([value[metric] for value in values]) for metric in METRICS}
+    return Point(
+        images=images,
+        seeds=seeds,
+        values={m: tuple(100 * float(t_interval(row)[0]) for row in each[m]) for m in METRICS},
+        half_width={m: 100 * t_interval(each[m].mean(axis=0))[1] for m in METRICS},
+    )
+
+
+def _settings_of(run: FinishedRun) -> str:
+    """What makes a line: the method, its code and its parameters, but not the training seed."""
+    identity = run.record.identity.get("method")
+    source = identity.get("source") if isinstance(identity, dict) else None
+    return hash_json([run.record.method.name, source, run.record.method.parameters])
+
+
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
+    """A name for each line: the method's, with the parameters it is told apart by."""
+    names = [run.record.method.name for run in runs]
+    told = []
+    for run, name in zip(runs, names, strict=True):
+        rest = [r.record.method.parameters for r in runs if r.record.method.name == name]
+        own = run.record.method.parameters
+        keys = [key for key in own if any(other.get(key) != own[key] for other in rest)]
+        told.append(f"{name} ({', '.join(f'{k}={own[k]}' for k in keys)})" if keys else name)
+    # The same parameters under other code: told apart by where they stand.
+    return [
+        name if told.count(name) == 1 else f"{name} #{told[: i + 1].count(name)}"
+        for i, name in enumerate(told)
+    ]
+
+
+def _words(run: FinishedRun) -> tuple[str, str]:
+    """Name and hash of the label vectors, of a method that reads them; empty otherwise."""
+    words = run.record.words
+    return (words.name, words.hash) if words and run.record.method.uses_words else ("", "")
+
+
+def _base_images(runs: Sequence[FinishedRun]) -> int:
+    found = {run.record.base_images.of for run in runs if run.record.base_images}
+    if not any(run.record.method.trains for run in runs) or not found:
+        raise BenchError(
+            "these runs make no learning curve",
+            expected="at least one run of a method that trains, made with --base-images",
+            found=f"{len(runs)} runs, none of them with --base-images",
+            remedy="run a method with --base-images 200, 1000, ... and name those runs",
+        )
+    return max(found)
+
+
+def _check_same(runs: Sequence[FinishedRun]) -> None:
+    """BenchError unless nothing but method, base images and training seed differs."""
+    told: list[tuple[FinishedRun, dict[str, Any]]] = []
+    for run in runs:
+        record = run.record
+        traits: dict[str, Any] = {
+            "split": record.split.hash[:12],
+            "episodes": f"{record.episodes.count} of {record.episodes.hash[:12]}",
+        }
+        if record.features:
+            card = record.features
+            traits["backbone"] = f"{card.backbone} {card.weights_hash[:12]} {card.precision}"
+            traits["features"] = "end-to-end" if card.mode == "end-to-end" else "frozen"
+        if _words(run)[1]:
+            traits["label vectors"] = " ".join(_words(run)[:1]) + " " + _words(run)[1][:12]
+        told.append((run, traits))
+    first: dict[str, tuple[FinishedRun, str]] = {}
+    for run, traits in told:
+        for kind, value in traits.items():
+            other, expected = first.setdefault(kind, (run, value))
+            if value != expected:
+                raise BenchError(
+                    f"{run.folder} and {other.folder} differ in their {kind}",
+                    expected=f"{kind} {expected} in every run of a curve",
+                    found=value,
+                    remedy="draw a curve for each",
+                )

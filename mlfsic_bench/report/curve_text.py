@@ -1,0 +1,107 @@
+"""A learning curve in Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+from mlfsic_bench.report.curve import METRICS, Curve, Point
+from mlfsic_bench.report.curve_fit import check_metric, sentences
+
+
+def title(curve: Curve, metric: str) -> str:
+    """What a picture says above itself; a subset and a part of the episodes are marked."""
+    marks = ["SUBSET of the split's images"] if curve.subset else []
+    if curve.episodes < curve.of_episodes:
+        marks.append(f"first {curve.episodes} of {curve.of_episodes} episodes")
+    return f"Novel {METRICS[metric]} on {curve.split}" + "".join(f" ({mark})" for mark in marks)
+
+
+def caption(curve: Curve) -> list[str]:
+    """Sentences that belong under the table and the picture."""
+    lines = [
+        f"Split {curve.split} ({curve.split_hash[:12]}): {curve.labels} novel labels, "
+        f"{curve.base_images:,} base images; {curve.episodes} episodes; backbone {curve.backbone}; "
+        f"words {curve.words}.",
+        "Every point is scored on the same novel episodes, and what trains selects on the same val "
+        "episodes; a smaller number's base images are among those of a larger one.",
+        "Mean over training seeds in per cent, `lowest to highest` seed, and ± the half width of a "
+        "95 % Student-t interval over episodes of the mean over seeds.",
+        "Chance (random ranking): "
+        + ", ".join(f"{METRICS[m]} {value:.2f}" for m, value in curve.chance.items())
+        + ".",
+    ]
+    if curve.levels:
+        lines.append("Methods that do not train have one value for every number of base images.")
+    if any(p.images < curve.base_images for line in curve.lines for p in line.points):
+        lines.append("Points with fewer than all base images are not comparable to full runs.")
+    if curve.subset:
+        lines.append("SUBSET: made on part of the split's images; not comparable to full runs.")
+    if curve.episodes < curve.of_episodes:
+        lines.append(f"Only the first {curve.episodes} of {curve.of_episodes} episodes were run.")
+    return lines
+
+
+def render_markdown(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> str:
+    """The table with its caption and a sentence on each slope (`curve_fit.sentences`)."""
+    check_metric(metric)
+    others = [name for name in METRICS if name != metric]
+    heads = ["Method", "Base images", "Seeds"]
+    for name in (metric, *others):
+        heads += [METRICS[name], "seeds"]
+    lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|" + "--:|--:|" * len(METRICS)]
+    for name, images, point in _rows(curve):
+        cells = [_escaped(name), f"{images:,}" if images else "any", str(len(point.seeds))]
+        for each in (metric, *others):
+            cells += [_value(point, each), _spread(point, each)]
+        lines.append("| " + " | ".join(cells) + " |")
+    notes = caption(curve) + sentences(curve, metric, at)
+    return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in notes)]) + "\n"
+
+
+def render_csv(curve: Curve) -> str:
+    """A line for each method, number of base images and seed, and `mean` lines; per cent.
+
+    Columns: method, trains, base_images (empty where the method does not train), of_base_images,
+    seed (`mean` for the mean over seeds), then each metric and, on `mean` lines, its half width
+    over episodes; split, subset and episodes, so that a line says what it is when it is alone.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    columns = [column for m in METRICS for column in (m, f"{m}_half_width")]
+    head = ["method", "trains", "base_images", "of_base_images", "seed", *columns]
+    writer.writerow([*head, "split", "subset", "episodes"])
+    tail = [curve.split, str(curve.subset).lower(), curve.episodes]
+    for name, images, point in _rows(curve):
+        start = [name, "true" if images else "false", images or "", curve.base_images]
+        for i, seed in enumerate(point.seeds):
+            cells = [c for m in METRICS for c in (_number(point.values[m][i]), "")]
+            writer.writerow([*start, seed, *cells, *tail])
+        cells = [c for m in METRICS for c in (_number(point.mean(m)), _number(point.half_width[m]))]
+        writer.writerow([*start, "mean", *cells, *tail])
+    return buffer.getvalue()
+
+
+def _rows(curve: Curve) -> list[tuple[str, int, Point]]:
+    rows = [(line.name, point.images, point) for line in curve.lines for point in line.points]
+    return rows + [(level.name, 0, level.point) for level in curve.levels]
+
+
+def _value(point: Point, metric: str) -> str:
+    half = point.half_width[metric]
+    return f"{point.mean(metric):.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}")
+
+
+def _spread(point: Point, metric: str) -> str:
+    if len(point.seeds) == 1:
+        return "-"
+    return f"{point.low(metric):.2f} to {point.high(metric):.2f}"
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
