@@ -15,12 +15,16 @@ from mlfsic_bench.errors import BenchError, nearest
 VERBS: dict[str, tuple[str, str]] = {
     "splits": ("mlfsic_bench.cli.splits", "List, show, build, verify and audit splits."),
     "episodes": ("mlfsic_bench.cli.episodes", "Sample, verify and show episodes."),
+    "words": ("mlfsic_bench.cli.words", "Show what a file of label vectors has, or make one."),
     "features": ("mlfsic_bench.cli.features", "Extract, inspect and verify stored features."),
     "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
     "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),
     "table": ("mlfsic_bench.cli.table", "Print the paper's table from runs."),
+    "curve": ("mlfsic_bench.cli.curve", "Draw learning curves over the base images."),
     "claims": ("mlfsic_bench.cli.claims", "Check published figures for what can't be true."),
+    "pointing": ("mlfsic_bench.cli.pointing", "Measure how often attention is on the object."),
     "attention": ("mlfsic_bench.cli.attention", "Draw what the attention looks at."),
+    "reproduce": ("mlfsic_bench.cli.reproduce", "Make a table or figure of the paper."),
     "demo": ("mlfsic_bench.cli.demo", "Run every method on the embedded scenes."),
 }
 

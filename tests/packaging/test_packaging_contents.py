@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {  # installed name -> folder of the checkout
     "mlfsic_bench": "mlfsic_bench",
     "mlfsic_baselines": "baselines",
+    "mlfsic_experiments": "experiments",
     "mlfsic_splits": "splits",
     "mlfsic_results/published": "results/published",
 }
@@ -41,7 +42,7 @@ def shipped(folder: str) -> set[str]:
 def wheel(tmp_path_factory) -> set[str]:
     """Names in a wheel built from a copy of the checkout, with the installed setuptools."""
     copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("mlfsic_bench", "baselines", "splits", "results"):
+    for folder in ("mlfsic_bench", "baselines", "experiments", "splits", "results"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
@@ -67,7 +68,7 @@ def test_wheel_carries_every_file(wheel, package):
 
 def test_wheel_carries_nothing_else(wheel):
     tops = {name.split("/")[0] for name in wheel if ".dist-info/" not in name}
-    assert tops == {"mlfsic_bench", "mlfsic_baselines", "mlfsic_splits", "mlfsic_results"}
+    assert tops == {name.split("/")[0] for name in FOLDERS}
     assert not [name for name in wheel if name.startswith("mlfsic_results/measured")]
     assert [name for name in wheel if name.endswith(".dist-info/licenses/LICENSE")]
 

@@ -1,0 +1,1 @@
+"""Experiment files and profiles (package data)."""

@@ -1,0 +1,80 @@
+"""`mlfsic-bench reproduce`: a table or figure of the paper, ours beside the published numbers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("reproduce")
+@click.argument("name", metavar="NAME|FILE.yaml")
+@click.option("--dataset", required=True, metavar="PROFILE", help="scenes, coco-subset, coco, voc.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="As in `mlfsic-bench run`.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reproduce"),
+    show_default=True,
+    help="All tables share the runs in this folder.",
+)
+@click.option("--only", metavar="ROW,ROW", help="Run only these rows.")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of trained methods.")
+@click.option("--dry-run", is_flag=True, help="Say what would run and about how long.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option("--cache", type=click.Path(path_type=Path), help="Where features are kept.")
+@click.option("--backbone", metavar="X", help="The network in place of the paper's ResNet-50.")
+@click.option("--weights", default="default", metavar="W", help="That network's weights.")
+@click.option(
+    "--features",
+    type=click.Choice(["stored", "live", "end-to-end"]),
+    help="Of methods that train, instead of the profile's.",
+)
+@click.option(
+    "--accept-other-code",
+    is_flag=True,
+    help="Also use finished runs that another state of the code made; the caption names them.",
+)
+def reproduce(
+    name: str, only: str | None, dry_run: bool, accept_other_code: bool, **given: object
+) -> None:
+    """Do the runs of an experiment that are missing, then print its table.
+
+    NAME is table1 to table6, figure4, kggr or learning-curve, or a YAML file of your own. The same
+    command again goes on where it stopped. Exit code 1: a run has failed, and the table says so.
+    """
+    from mlfsic_bench.experiments.dry import describe_plan
+    from mlfsic_bench.experiments.engine import run_rows
+    from mlfsic_bench.experiments.files import find_profile, read_experiment
+    from mlfsic_bench.experiments.outputs import write_outputs
+    from mlfsic_bench.experiments.plan import Options, plan_rows
+
+    rows_wanted = tuple(part.strip() for part in only.split(",") if part.strip()) if only else ()
+    options = Options(only=rows_wanted, **given)  # type: ignore[arg-type]
+    stem, experiment = read_experiment(name)
+    profile = find_profile(options.dataset)
+    rows = plan_rows(experiment, profile, options)
+    if dry_run:
+        click.echo(describe_plan(rows, profile, options), nl=False)
+        return
+
+    def log(line: str) -> None:
+        click.echo(line, err=True)
+
+    try:
+        done = run_rows(rows, log, accept_other_code)
+        text = write_outputs(stem, experiment, profile, rows, done, options, log)
+    except KeyboardInterrupt:
+        log("cancelled; the same command goes on where it stopped")
+        sys.exit(130)
+    click.echo(text, nl=False)
+    if done.failed:
+        log(f"{len(done.failed)} runs failed; the same command tries them again")
+        sys.exit(1)

@@ -1,0 +1,70 @@
+"""The plan of a reproduction as text: every run, what is there of it, what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.experiments.cost import Costs, Estimate, in_words, total
+from mlfsic_bench.experiments.plan import Options, PlannedRow
+from mlfsic_bench.experiments.schema import Profile
+from mlfsic_bench.experiments.status import EXPLAINED, Status, status_of
+
+
+def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options) -> str:
+    """A line for each run, each once, and a sum; writes nothing and opens no images."""
+    from mlfsic_bench.harness.inputs import resolve_device
+
+    device = resolve_device(options.device).type
+    base_images = _base_images(rows)
+    rates = profile.rates.get("cuda" if device == "cuda" else "cpu")
+    costs = Costs(options.folder / "runs", rates, device, base_images)
+    lines: list[str] = []
+    seen: dict[Path, str] = {}
+    open_estimates: list[Estimate] = []
+    bases: dict[str, None] = {}
+    statuses: dict[Status, int] = {}
+    for row in rows:
+        if row.not_run or row.left_out:
+            lines.append(f"{row.spec.name}: not run: {row.not_run or 'left out by --only'}")
+            continue
+        lines.append(f"{row.spec.name}:")
+        for run in row.runs:
+            if run.folder in seen:
+                lines.append(f"  shared      {run.folder.name} (with {seen[run.folder]})")
+                continue
+            seen[run.folder] = row.spec.name
+            status = status_of(run)
+            statuses[status] = statuses.get(status, 0) + 1
+            cost = ""
+            if status in ("missing", "part"):
+                estimate = costs.estimate(run, row.method)
+                open_estimates.append(estimate)
+                if estimate.basis:
+                    bases[estimate.basis] = None
+                cost = "time unknown" if estimate.seconds is None else in_words(estimate.seconds)
+            lines.append(f"  {status:11} {run.folder.name}  {cost}".rstrip())
+    counts = ", ".join(f"{n} {status}" for status, n in statuses.items())
+    lines += ["", f"{sum(statuses.values())} runs in {options.folder / 'runs'}: {counts or 'none'}"]
+    lines += [f"  {status}: {EXPLAINED[status]}" for status in statuses]
+    if open_estimates:
+        seconds, unknown = total(open_estimates)
+        text = in_words(seconds) if seconds else "nothing that is known"
+        also = f", and {unknown} runs of unknown length" if unknown else ""
+        lines.append(f"Estimate on {device}: {text}{also}; features not extracted yet come on top.")
+        lines += [f"  basis: {basis}" for basis in bases]
+    return "\n".join(lines) + "\n"
+
+
+def _base_images(rows: Sequence[PlannedRow]) -> int | None:
+    """Size of the base part, or None where it can't be told without data that are not there."""
+    from mlfsic_bench.harness.opened import Opened
+
+    plan = next((run.plan for row in rows for run in row.runs), None)
+    if plan is None:
+        return None
+    try:
+        return len(Opened().split(plan).base.image_ids)
+    except BenchError:
+        return None

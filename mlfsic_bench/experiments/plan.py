@@ -1,0 +1,222 @@
+"""From an experiment, a profile and a user's options to the runs of every row."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mlfsic_bench.data.registry import ROOT_VARIABLE
+from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.experiments.literature import published_of
+from mlfsic_bench.experiments.schema import Experiment, Profile, RowSpec, text_of
+from mlfsic_bench.experiments.slug import slug_of
+from mlfsic_bench.harness.plan import FeatureMode, RunPlan
+
+if TYPE_CHECKING:
+    from mlfsic_bench.methods.contract import Method
+
+PAPERS_BACKBONE = "resnet50"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user says on the command line.
+
+    Attributes
+    ----------
+    dataset: the profile's name.
+    out: the folder that all reproductions share.
+    only: names of the rows to run; empty for all. The others show what is there already.
+    seeds: training seeds of every method that trains; None for the profile's number.
+    backbone: stands for the paper's ResNet-50, instead of the profile's substitute.
+    weights: of the network that stands for ResNet-50.
+    features: of methods that train, instead of the profile's.
+    data_root, device, cache: as in `RunPlan`.
+    """
+
+    dataset: str
+    out: Path = Path("reproduce")
+    only: tuple[str, ...] = ()
+    seeds: int | None = None
+    backbone: str | None = None
+    weights: str = "default"
+    features: FeatureMode | None = None
+    data_root: Path | None = None
+    device: str = "auto"
+    cache: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where tables and runs of this dataset lie."""
+        return self.out / self.dataset
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a row: what is asked for, and where it lies."""
+
+    plan: RunPlan
+    folder: Path
+    base_images: int | Literal["all"] = "all"
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row with its runs, or the reason why there are none.
+
+    Attributes
+    ----------
+    spec: the row of the experiment file.
+    method: a method with the row's parameters.
+    runs: one for each training seed (and, in a curve, for each number of base images).
+    not_run: why there are no runs; empty when there are.
+    left_out: whether --only names other rows.
+    own_settings: parameters set by the row itself or its preset.
+    """
+
+    spec: RowSpec
+    method: Method
+    runs: tuple[PlannedRun, ...] = ()
+    not_run: str = ""
+    left_out: bool = False
+    own_settings: dict[str, str] = field(default_factory=dict)
+
+
+def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> list[PlannedRow]:
+    """Every row of the experiment, in its order.
+
+    Raises BenchError where the experiment makes no sense on this profile, for unknown names in
+    `only`, and for a method or parameter that does not exist.
+    """
+    if options.dataset in experiment.not_on:
+        raise BenchError(
+            f"{experiment.title} can't be reproduced on {options.dataset}",
+            expected="a dataset that the experiment is about",
+            found=f"{options.dataset}: {experiment.not_on[options.dataset]}",
+            remedy="choose another --dataset, or another experiment",
+        )
+    if experiment.kind == "curve" and options.dataset not in experiment.base_images:
+        raise unknown_name("dataset of this curve", options.dataset, experiment.base_images)
+    published_of(experiment)  # a wrong name is told now rather than after the runs
+    names = [row.name for row in experiment.rows]
+    for name in options.only:
+        if name not in names:
+            raise unknown_name("row", name, names)
+    return [_row(row, experiment, profile, options) for row in experiment.rows]
+
+
+def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Options) -> PlannedRow:
+    from mlfsic_bench.methods.discovery import make_method
+
+    settings = settings_of(spec, profile, options)
+    method = make_method(spec.method, settings, spec.preset)
+    row = PlannedRow(
+        spec,
+        method,
+        left_out=bool(options.only) and spec.name not in options.only,
+        own_settings={name: text_of(value) for name, value in spec.settings.items()},
+    )
+    backbone, missing = _backbone(spec, experiment, profile, options)
+    if missing:
+        return replace(row, not_run=f"no weights at hand in place of {missing}")
+    words, looked_for = _words(spec, method, profile, options)
+    if looked_for:
+        return replace(row, not_run=f"no file for {looked_for}")
+    base = RunPlan(
+        method=spec.method,
+        split=experiment.splits.get(options.dataset, profile.split),
+        backbone=backbone,
+        weights=_weights(spec, backbone, options),
+        data_root=options.data_root,
+        words=words,
+        available_only=profile.available_only,
+        min_pool=profile.min_pool,
+        preset=spec.preset,
+        settings=settings,
+        protocol=spec.protocol,
+        shots=spec.shots,
+        episodes=spec.episodes,
+        features=_features(spec, method, profile, options),
+        device=options.device,
+        cache=options.cache,
+    )
+    sizes: list[int | Literal["all"]] = ["all"]
+    if experiment.kind == "curve" and method.trains:
+        sizes = list(dict.fromkeys(experiment.base_images[options.dataset]))
+    runs = []
+    for size in sizes:
+        for seed in range(_seeds(spec, method, profile, options)):
+            one = replace(base, seed=seed, base_images=None if size == "all" else size)
+            folder = options.folder / "runs" / slug_of(one, method)
+            runs.append(PlannedRun(replace(one, out=folder), folder, size))
+    return replace(row, runs=tuple(runs))
+
+
+def settings_of(spec: RowSpec, profile: Profile, options: Options) -> dict[str, str]:
+    """The row's settings: the profile's for the method, overridden by the row's own."""
+    from mlfsic_bench.methods.discovery import find_method
+
+    name = find_method(spec.method).name
+    values = dict(profile.settings.get(name, {}))
+    if (spec.features or options.features or profile.features) == "end-to-end":
+        values |= profile.end_to_end.get(name, {})
+    return {key: text_of(value) for key, value in (values | spec.settings).items()}
+
+
+def _features(spec: RowSpec, method: Method, profile: Profile, options: Options) -> FeatureMode:
+    if not method.trains:
+        return "stored"
+    return spec.features or options.features or profile.features
+
+
+def _seeds(spec: RowSpec, method: Method, profile: Profile, options: Options) -> int:
+    seeds = profile.seeds
+    if not method.trains:
+        return seeds.untrained
+    return options.seeds or seeds.methods.get(method.name, seeds.trained)
+
+
+def _backbone(
+    spec: RowSpec, experiment: Experiment, profile: Profile, options: Options
+) -> tuple[str, str]:
+    """(the network that is used, "") or ("", the paper's network that nothing stands for)."""
+    stands = profile.backbones | experiment.backbones.get(options.dataset, {})
+    if options.backbone is not None:
+        stands[PAPERS_BACKBONE] = options.backbone
+    parts = spec.backbone.split("+")
+    for part in parts:
+        if part not in stands:
+            return "", part
+    return "+".join(stands[part] for part in parts), ""
+
+
+def _weights(spec: RowSpec, backbone: str, options: Options) -> str:
+    """--weights for the network in ResNet-50's place, the default for every other one."""
+    parts = spec.backbone.split("+")
+    each = [options.weights if part == PAPERS_BACKBONE else "default" for part in parts]
+    return each[0] if set(each) == {each[0]} else "+".join(each)
+
+
+def _words(
+    spec: RowSpec, method: Method, profile: Profile, options: Options
+) -> tuple[Path | None, str]:
+    """(file, "") or (None, name of the vectors that no file was found for)."""
+    if not method.needs_words or profile.own_words:
+        return None, ""
+    if spec.words is None:
+        raise BenchError(
+            f"the row {spec.name!r} names no label vectors",
+            expected=f"words: NAME in the row, because {method.name} needs them",
+            found="no words",
+            remedy=f"name one of: {', '.join(sorted(profile.words)) or '(none)'}",
+        )
+    if spec.words not in profile.words:
+        raise unknown_name("label vectors", spec.words, profile.words)
+    named = options.data_root or os.environ.get(ROOT_VARIABLE)
+    for name in profile.words[spec.words] if named else ():
+        path = Path(str(named)) / name
+        if path.is_file():
+            return path, ""
+    return None, spec.words

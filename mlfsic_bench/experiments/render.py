@@ -1,0 +1,163 @@
+"""A reproduced table for the terminal, in Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from mlfsic_bench.experiments.results import Cell, Result, ResultRow
+from mlfsic_bench.report.escape import markdown, spreadsheet, visible
+
+HEADS = {"precision": "P", "recall": "R", "f1": "F1", "ap": "AP"}
+
+
+def head(column: str) -> str:
+    """`micro_ap` -> `micro AP`."""
+    average, _, metric = column.partition("_")
+    return f"{average} {HEADS[metric]}"
+
+
+def render_terminal(result: Result, caption: Sequence[str], width: int | None = None) -> str:
+    """The table for a terminal; a line for ours, its seeds, published, difference and paired."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    grid.add_column("Row", overflow="fold", min_width=14)
+    grid.add_column("", no_wrap=True)
+    for column in result.experiment.columns:
+        grid.add_column(head(column).replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in result.rows:
+        lines = _lines(row)
+        for i, (kind, cells) in enumerate(lines):
+            name = Text(visible(_name(row))) if i == 0 else Text("")
+            # The second number stands below the first, so that eight columns fit.
+            texts = [Text(cell.replace(" ± ", "\n±").replace("–", "\n–")) for cell in cells]
+            style = None if kind == "ours" else "dim"
+            grid.add_row(name, kind, *texts, style=style, end_section=i + 1 == len(lines))
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width or Console().width, force_terminal=False)
+    console.width = max(console.width, Console(width=1000).measure(grid).minimum)
+    console.print(Text(visible(result.experiment.title)))
+    console.print(grid)
+    for line in (*caption, *_states(result)):
+        console.print(Text(visible(line)))
+    return buffer.getvalue()
+
+
+def render_markdown(result: Result, caption: Sequence[str]) -> str:
+    """A GitHub-flavoured Markdown table, its caption below it."""
+    columns = result.experiment.columns
+    lines = [
+        f"# {markdown(result.experiment.title)}",
+        "",
+        "| Row | | " + " | ".join(head(column) for column in columns) + " |",
+        "|:--|:--|" + "--:|" * len(columns),
+    ]
+    for row in result.rows:
+        for i, (kind, cells) in enumerate(_lines(row)):
+            name = markdown(_name(row)) if i == 0 else ""
+            lines.append(f"| {name} | {kind} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {markdown(line)}" for line in (*caption, *_states(result)))]
+    return "\n".join(lines) + "\n"
+
+
+def render_csv(result: Result, caption: Sequence[str]) -> str:
+    """A line for each row and metric, unrounded; the caption repeated in the last column."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    fields = list(Cell.__dataclass_fields__)
+    writer.writerow(["row", "notes", "state", "metric", "seeds", *fields, "caption"])
+    about = spreadsheet(" ".join(caption))
+    for row in result.rows:
+        for column, cell in zip(result.experiment.columns, row.cells, strict=True):
+            numbers = ["" if v is None else repr(v) for v in asdict(cell).values()]
+            texts = [row.name, "; ".join(row.notes), row.state, column]
+            writer.writerow([*map(spreadsheet, texts), len(row.runs), *numbers, about])
+    return buffer.getvalue()
+
+
+def render_json(result: Result, caption: Sequence[str]) -> str:
+    """Everything, with folder and key of each run."""
+    rows = [
+        {
+            "name": row.name,
+            "state": row.state,
+            "notes": list(row.notes),
+            "published_row": row.planned.spec.published,
+            "runs": [
+                {"folder": run.folder.name, "key": run.record.key, "seed": run.record.method.seed}
+                for run in row.runs
+            ],
+            "cells": {
+                column: asdict(cell)
+                for column, cell in zip(result.experiment.columns, row.cells, strict=True)
+            },
+        }
+        for row in result.rows
+    ]
+    value = {
+        "schema_version": 1,
+        "kind": "mlfsic-bench reproduced table",
+        "title": result.experiment.title,
+        "published": result.experiment.published,
+        "reference": result.experiment.reference,
+        "caption": list(caption),
+        "rows": rows,
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _name(row: ResultRow) -> str:
+    return f"{row.name} [{', '.join(row.notes)}]" if row.notes else row.name
+
+
+def _lines(row: ResultRow) -> list[tuple[str, list[str]]]:
+    """(kind, a text for each column) for every line that has something to say."""
+    cells = row.cells
+    if row.state:
+        lines = [(row.state.partition(":")[0], ["-" for _ in cells])]
+    else:
+        lines = [("ours", [_pm(cell.ours, cell.half_width) for cell in cells])]
+        if len(row.runs) > 1:
+            spread = [
+                "-" if c.low is None or c.high is None else f"{c.low:.2f}–{c.high:.2f}"
+                for c in cells
+            ]
+            lines.append((f"{len(row.runs)} seeds", spread))
+    if any(cell.published is not None for cell in cells):
+        lines.append(("published", [_plain(cell.published) for cell in cells]))
+        if not row.state:
+            lines.append(("difference", [_signed(cell.difference) for cell in cells]))
+    if any(cell.paired is not None for cell in cells):
+        lines.append(("paired", [_pm(c.paired, c.paired_half_width, sign=True) for c in cells]))
+    return lines
+
+
+def _states(result: Result) -> list[str]:
+    """Why rows have no figures of ours, and how many seeds the others have."""
+    lines = [f"{row.name}: {row.state}." for row in result.rows if row.state]
+    counts: dict[int, list[str]] = {}
+    for row in result.rows:
+        if row.runs:
+            counts.setdefault(len(row.runs), []).append(row.name)
+    told = [f"{n} for {', '.join(names)}" for n, names in sorted(counts.items())]
+    return lines + ([f"Training seeds: {'; '.join(told)}."] if told else [])
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
+
+
+def _pm(value: float | None, half: float | None, *, sign: bool = False) -> str:
+    text = _signed(value) if sign else _plain(value)
+    return text if half is None or value is None else f"{text} ± {half:.2f}"

@@ -1,0 +1,173 @@
+"""What stands in an experiment file and in a profile; docs/reproduce.md describes every key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from mlfsic_bench.harness.plan import FeatureMode, Protocol
+from mlfsic_bench.report.published import MetricName
+
+Kind = Literal["table", "attention", "curve"]
+Value = bool | int | float | str | None
+Settings = dict[str, Value]
+# Names go into file names, and --only divides them at commas.
+RowName = Annotated[str, StringConstraints(pattern=r"^[^,\x00-\x1f]{1,60}$")]
+ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Schema(BaseModel):
+    """Unknown keys are errors; nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RowSpec(Schema):
+    """One row: what is run, and the published row it is set beside.
+
+    Attributes
+    ----------
+    name: as printed. published: the row's name in the published table; None: not in the paper.
+    method, preset, settings: as in `mlfsic-bench run`; `settings` overrides the profile's.
+    backbone: the paper's; the profile says what stands for it.
+    words: a name that the profile turns into a file.
+    protocol, shots, episodes: as in `mlfsic-bench run`.
+    features: overrides the profile's.
+    """
+
+    name: RowName
+    published: str | None = None
+    method: str
+    preset: str | None = None
+    settings: Settings = Field(default_factory=dict)
+    backbone: str = "resnet50"
+    words: str | None = None
+    protocol: Protocol = "one_per_label"
+    shots: Count | None = None
+    episodes: Count | None = None
+    features: FeatureMode | None = None
+
+
+class Experiment(Schema):
+    """A table, a curve or a picture, as the runs that make it.
+
+    Attributes
+    ----------
+    published: id of a table of published numbers (`results/published`), or None.
+    columns: the metrics of the table.
+    reference: the row to which others are compared in pairs; None: no comparison.
+    splits: profile -> split, where it is not the profile's own.
+    backbones: profile -> the paper's network -> the one that is used, beside the profile's.
+    not_on: profile -> why this experiment makes no sense there.
+    base_images: kind `curve`: profile -> the numbers of base images; `all` is the whole base part.
+    pictures: kind `attention`: the novel episodes that are drawn.
+    """
+
+    schema_version: Literal[1]
+    kind: Kind
+    title: str
+    published: str | None = None
+    columns: Annotated[list[MetricName], Field(min_length=1)] = ["macro_ap", "micro_ap"]
+    reference: str | None = None
+    splits: dict[str, str] = Field(default_factory=dict)
+    backbones: dict[str, dict[str, str]] = Field(default_factory=dict)
+    not_on: dict[str, str] = Field(default_factory=dict)
+    base_images: dict[str, Annotated[list[Count | Literal["all"]], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+    pictures: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    rows: Annotated[list[RowSpec], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        names = [row.name for row in self.rows]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise ValueError(f"two rows are called {double!r}")
+        if self.reference is not None and self.reference not in names:
+            raise ValueError(f"the reference {self.reference!r} is no row; rows: {names}")
+        if bool(self.base_images) != (self.kind == "curve"):
+            raise ValueError("base_images belongs to kind: curve, and to no other kind")
+        if bool(self.pictures) != (self.kind == "attention"):
+            raise ValueError("pictures belongs to kind: attention, and to no other kind")
+        return self
+
+
+class Seeds(Schema):
+    """How many training seeds: of methods that train, of those that don't, of single methods."""
+
+    trained: Count
+    untrained: Count = 1
+    methods: dict[str, Count] = Field(default_factory=dict)
+
+
+class Rate(Schema):
+    """How many seconds a method takes, on one class of device.
+
+    Attributes
+    ----------
+    unit: a unit of training: an episode of an episodic training, or else a base image seen once.
+    episode: a novel episode. step: beside it, each fine-tuning step in a novel episode.
+    """
+
+    unit: Annotated[float, Field(ge=0)] = 0.0
+    episode: Annotated[float, Field(ge=0)] = 0.0
+    step: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Rates(Schema):
+    """Rates of methods, and in words where they were measured."""
+
+    basis: str
+    methods: dict[str, Rate]
+
+
+class Profile(Schema):
+    """What stands for what on a dataset, and how long is trained there.
+
+    Attributes
+    ----------
+    about: one sentence.
+    split, available_only, min_pool: as in `mlfsic-bench run`.
+    features: of methods that train; the others use stored features.
+    backbones: the paper's network -> the one that is used.
+    words: name of label vectors -> file names below the data root; the first that exists is used.
+    own_words: the dataset brings label vectors; files are not looked for.
+    seeds: how many training seeds.
+    settings: method -> parameters, instead of the method's defaults.
+    end_to_end: method -> more of them, where the backbone is trained.
+    rates: class of device -> how long methods take there with the profile's own networks.
+    """
+
+    about: str
+    split: str
+    available_only: bool = False
+    min_pool: Count | None = None
+    features: FeatureMode = "stored"
+    backbones: Annotated[dict[str, str], Field(min_length=1)]
+    words: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
+    own_words: bool = False
+    seeds: Seeds
+    settings: dict[str, Settings] = Field(default_factory=dict)
+    end_to_end: dict[str, Settings] = Field(default_factory=dict)
+    rates: dict[Literal["cpu", "cuda"], Rates] = Field(default_factory=dict)
+
+
+class Profiles(Schema):
+    """The file of profiles."""
+
+    schema_version: Literal[1]
+    profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
+
+
+def text_of(value: Value) -> str:
+    """A setting as `--set name=value` would have it.
+
+    >>> [text_of(v) for v in (True, None, 3, 1e-4, "simple")]
+    ['true', 'none', '3', '0.0001', 'simple']
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "none" if value is None else str(value)

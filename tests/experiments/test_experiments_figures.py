@@ -1,0 +1,80 @@
+"""Experiments that are no tables: the attention picture with its figures, and learning curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mlfsic_bench.cli.main import cli
+
+ATTENTION = """
+schema_version: 1
+kind: attention
+title: Where it looks
+pictures: [1]
+rows:
+  - name: Model
+    method: word-guided-attention
+    episodes: 2
+    settings: {epochs: 1, steps_per_epoch: 1, warmup_epochs: 0, d_j: 16, d_mlp: 16, n_a: 2}
+"""
+CURVE = """
+schema_version: 1
+kind: curve
+title: More images
+base_images: {scenes: [30, all]}
+rows:
+  - {name: Linear, method: linear, episodes: 2, settings: {tune_epochs: 3}}
+  - {name: ProtoNet, method: protonet, episodes: 2}
+  - {name: Other, method: linear, backbone: vgg, episodes: 2}
+"""
+
+
+def reproduce(file: Path, *args: str) -> Result:
+    folders = ("--cache", str(file.parent / "cache"), "--out", str(file.parent / "out"))
+    command = ["reproduce", str(file), "--dataset", "scenes", *folders, *args]
+    result = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_attention_is_drawn_and_measured(tmp_path: Path) -> None:
+    from mlfsic_bench.report.pointing import measure
+    from mlfsic_bench.report.reopen import Whereabouts
+
+    file = tmp_path / "looks.yaml"
+    file.write_text(ATTENTION)
+    text = reproduce(file, "--seeds", "1").stdout
+    out = tmp_path / "out" / "scenes"
+    assert (out / "looks-episode1.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / "looks-episode0.png").exists()
+    assert "Split scenes-12-6-6-v1" in text
+    (run,) = json.loads((out / "looks.json").read_text())["runs"]
+    folder = out / "runs" / run["folder"]
+    own = measure(folder, Whereabouts(cache=tmp_path / "cache")).summed
+    assert run["summed"]["pointing"]["mean"] == pytest.approx(own.pointing.mean)
+    assert run["pairs"] == own.pairs > 0
+
+
+def test_a_curve_is_drawn_from_runs_on_more_and_more_images(tmp_path: Path) -> None:
+    from mlfsic_bench.report.runs import read_run
+
+    file = tmp_path / "more.yaml"
+    file.write_text(CURVE)
+    text = reproduce(file, "--seeds", "2").stdout
+    out = tmp_path / "out" / "scenes"
+    runs = [read_run(path.parent) for path in (out / "runs").glob("*/record.json")]
+    cuts = sorted(r.record.base_images.used if r.record.base_images else 0 for r in runs)
+    assert cuts == [0, 0, 0, 30, 30]
+    assert (out / "more.png").read_bytes().startswith(b"\x89PNG")
+    whole = [100 * r.values(("macro_ap",))["macro_ap"].mean() for r in runs
+             if r.record.method.name == "linear" and not r.record.base_images]  # fmt: skip
+    assert f"{sum(whole) / 2:.2f}" in (out / "more.md").read_text()
+    assert "macro_ap" in (out / "more.csv").read_text()
+    assert "Other: not run: no weights at hand in place of vgg" in text
+    dry = reproduce(file, "--seeds", "2", "--dry-run").stdout
+    assert "5 runs in" in dry
+    assert "5 done" in dry

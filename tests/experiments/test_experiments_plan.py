@@ -1,0 +1,141 @@
+"""From options to runs: substitutes, words, seeds, and which runs tables share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.experiments.files import find_profile, read_experiment
+from mlfsic_bench.experiments.plan import Options, PlannedRow, plan_rows
+
+
+def planned(name: str, options: Options) -> dict[str, PlannedRow]:
+    rows = plan_rows(read_experiment(name)[1], find_profile(options.dataset), options)
+    return {row.spec.name: row for row in rows}
+
+
+def folders(row: PlannedRow) -> list[str]:
+    return [run.folder.name for run in row.runs]
+
+
+def test_the_full_model_is_trained_once_for_all_tables() -> None:
+    options = Options("scenes")
+    ours = folders(planned("table1", options)["Ours"])
+    assert len(ours) == len(set(ours)) == 3
+    assert ours == folders(planned("table2", options)["Ours"])
+    assert ours == folders(planned("table3", options)["Full model"])
+    assert ours == folders(planned("table5", options)["8"])
+    assert ours == folders(planned("table6", options)["Without Fine-tuning"])
+    assert ours == folders(planned("figure4", options)["Full model"])
+
+
+def test_runs_that_differ_have_folders_of_their_own() -> None:
+    options = Options("scenes")
+    names = ["table1", "table3", "table5", "table6", "learning-curve"]
+    rows = [row for name in names for row in planned(name, options).values()]
+    told = {run.folder: replace(run.plan, out=None, preset=None) for r in rows for run in r.runs}
+    made: dict[str, Path] = {}
+    for folder, plan in told.items():
+        # n_a=8 is the default: those two plans are one run, and nothing else is
+        settings = {k: v for k, v in plan.settings.items() if (k, v) != ("n_a", "8")}
+        key = str(replace(plan, settings=settings))
+        if plan.method != "pla":
+            assert made.setdefault(key, folder) == folder
+
+
+def test_networks_without_a_substitute_are_named_and_not_dropped(tmp_path: Path) -> None:
+    rows = planned("table1", Options("coco-subset", data_root=tmp_path))
+    assert rows["ResNet-101"].not_run == "no weights at hand in place of resnet101"
+    assert rows["ResNet-50 + ViT"].not_run == "no weights at hand in place of vit_b_16"
+    assert rows["ResNet-50"].runs[0].plan.backbone == "efficientnet-lite2"
+    assert rows["Ours"].not_run == "no file for glove-300"
+
+
+def test_backbone_and_weights_stand_for_resnet50_only() -> None:
+    rows = planned("table1", Options("scenes", backbone="scenes-deep", weights="none"))
+    plans = {name: row.runs[0].plan for name, row in rows.items()}
+    assert (plans["ResNet-50"].backbone, plans["ResNet-50"].weights) == ("scenes-deep", "none")
+    assert (plans["ViT"].backbone, plans["ViT"].weights) == ("scenes-patch", "default")
+    both = plans["ResNet-50 + ViT"]
+    assert (both.backbone, both.weights) == ("scenes-deep+scenes-patch", "none+default")
+
+
+@pytest.mark.parametrize("name", ["glove.6B.200d.txt", "wordvec/glove.6B.200d.labels.txt"])
+def test_the_first_file_of_words_that_is_there(name: str, tmp_path: Path) -> None:
+    options = Options("coco-subset", data_root=tmp_path)
+    assert planned("table4", options)["GloVe-200"].not_run == "no file for glove-200"
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("cat 1 2\n")
+    row = planned("table4", options)["GloVe-200"]
+    assert row.runs[0].plan.words == tmp_path / name
+
+
+def test_words_are_looked_for_below_the_environment_variable_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "glove.6B.300d.txt").write_text("cat 1 2\n")
+    monkeypatch.setenv("MLFSIC_DATA", str(tmp_path))
+    assert planned("table3", Options("coco-subset"))["Full model"].runs
+
+
+def test_a_row_that_needs_words_must_name_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "schema_version: 1\nkind: table\ntitle: t\nrows:\n"
+        "  - {name: A, method: word-guided-attention}\n"
+    )
+    with pytest.raises(BenchError, match="names no label vectors"):
+        planned(str(path), Options("coco-subset", data_root=tmp_path))
+    path.write_text(path.read_text().replace("attention}", "attention, words: glov-300}"))
+    with pytest.raises(BenchError, match="did you mean 'glove-300'"):
+        planned(str(path), Options("coco-subset", data_root=tmp_path))
+
+
+def test_seeds_of_trained_methods() -> None:
+    rows = planned("table1", Options("scenes"))
+    assert [len(rows[name].runs) for name in ("Random", "PLA", "Ours")] == [1, 1, 3]
+    rows = planned("table1", Options("scenes", seeds=2))
+    assert [len(rows[name].runs) for name in ("Random", "PLA", "Ours")] == [1, 2, 2]
+    assert [run.plan.seed for run in rows["Ours"].runs] == [0, 1]
+
+
+def test_features_of_methods_that_train() -> None:
+    rows = planned("table1", Options("scenes", features="end-to-end"))
+    assert rows["Ours"].runs[0].plan.features == "end-to-end"
+    assert rows["ProtoNet"].runs[0].plan.features == "stored"
+    whole = planned("table1", Options("coco"))["ResNet-50"].runs[0].plan
+    assert (whole.features, whole.settings["tune"]) == ("end-to-end", "all")
+    frozen = planned("table1", Options("coco", features="stored"))["ResNet-50"].runs[0].plan
+    assert (frozen.features, "tune" in frozen.settings) == ("stored", False)
+
+
+def test_a_rows_settings_come_after_the_profiles(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "schema_version: 1\nkind: table\ntitle: t\nrows:\n"
+        "  - {name: A, method: pla, settings: {epochs: 3, freeze_words: true}}\n"
+    )
+    plan = planned(str(path), Options("scenes"))["A"].runs[0].plan
+    assert plan.settings == {"epochs": "3", "freeze_words": "true"}
+    path.write_text(path.read_text().replace("epochs", "epoch"))
+    with pytest.raises(BenchError, match="epochs"):
+        planned(str(path), Options("scenes"))
+
+
+def test_a_learning_curve_has_a_run_for_every_size_and_seed() -> None:
+    rows = planned("learning-curve", Options("scenes", seeds=2))
+    ours = rows["Ours"].runs
+    assert [(run.plan.base_images, run.plan.seed) for run in ours[:3]] == [
+        (200, 0), (200, 1), (1000, 0),
+    ]  # fmt: skip
+    assert ours[-1].plan.base_images is None
+    assert len(rows["ProtoNet"].runs) == 1
+    assert ours[0].plan.split == "scenes-12-6-6-20k-v1"
+
+
+def test_an_unknown_row_names_the_nearest() -> None:
+    with pytest.raises(BenchError, match="did you mean 'ProtoNet'"):
+        planned("table1", Options("scenes", only=("Protonet",)))
