@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.names import backbone_names
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -31,9 +32,17 @@ def features() -> None:
 @features.command()
 @click.option("--split", "split_id", required=True, help="Id or file of the split.")
 @ROOT
-@click.option("--backbone", "backbone_name", required=True, help="Name of the backbone.")
 @click.option(
-    "--weights", default="default", show_default=True, help="default, imagenet, none or a file."
+    "--backbone",
+    "backbone_name",
+    required=True,
+    help=f"One of {', '.join(backbone_names())}; or several joined by +.",
+)
+@click.option(
+    "--weights",
+    default="default",
+    show_default=True,
+    help="default, imagenet, none or a file; W1+W2 for two networks.",
 )
 @click.option("--available-only", is_flag=True, help="Only the images that are on disk.")
 @click.option(
@@ -78,11 +87,14 @@ def extract(
     batch_size: int | None,
     precision: str,
 ) -> None:
-    """Run a backbone once over a split's images; only what is missing is computed."""
+    """Run a backbone once over a split's images; only what is missing is computed.
+
+    Of `a+b` each network is run; each fills a store of its own, the one it has when used alone.
+    """
     from typing import cast
 
     from mlfsic_bench.data.registry import open_dataset
-    from mlfsic_bench.features.backbones import build_backbone
+    from mlfsic_bench.features.backbones import build_backbones
     from mlfsic_bench.features.extract import extract as run
     from mlfsic_bench.features.manifest import Precision, default_cache, store_folder
     from mlfsic_bench.splits.resolve import resolve_split
@@ -92,21 +104,22 @@ def extract(
     )
     ids = _ids(split, part)
     dataset = open_dataset(split.dataset, data_root)
-    backbone = build_backbone(backbone_name, weights)
-    folder = store_folder(cache or default_cache(), dataset, backbone, precision)
-    store = run(
-        dataset,
-        ids,
-        backbone,
-        folder,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        precision=cast(Precision, precision),
-        progress=True,
-        log=click.echo,
-    )
-    click.echo(f"{len(ids)} images of {split.id} ({part}); {len(store)} in the store\n{folder}")
+    for backbone in build_backbones(backbone_name, weights):
+        folder = store_folder(cache or default_cache(), dataset, backbone, precision)
+        store = run(
+            dataset,
+            ids,
+            backbone,
+            folder,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            precision=cast(Precision, precision),
+            progress=True,
+            log=click.echo,
+        )
+        found = f"{len(ids)} images of {split.id} ({part}); {len(store)} in the store"
+        click.echo(f"{found}\n{folder}")
 
 
 @features.command()

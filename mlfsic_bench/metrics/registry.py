@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from mlfsic_bench.errors import unknown_name
 
+METRICS_VERSION = "metrics-v1"
+"""Changes when a definition below does, so that figures made before and after do not mix."""
+
 
 @dataclass(frozen=True)
 class Metric:
