@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 1500  # characters of what an error says it found
 
 class BenchError(Exception):
     """Bad input or an impossible request; the command line prints it and exits with 2.
@@ -20,10 +21,11 @@ class BenchError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, expected: str, found: str, remedy: str) -> None:
+        what = _shortened(what)
         super().__init__(what)
         self.what = what
         self.expected = expected
-        self.found = found
+        self.found = _shortened(found)
         self.remedy = remedy
 
     def __str__(self) -> str:
@@ -31,6 +33,11 @@ class BenchError(Exception):
             f"{self.what}\n  expected: {self.expected}\n"
             f"  found:    {self.found}\n  to do:    {self.remedy}"
         )
+
+
+def _shortened(text: str) -> str:
+    """At most LONGEST characters: what was found may come from a file, however long it is there."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

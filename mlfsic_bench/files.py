@@ -7,12 +7,16 @@ import json
 import os
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from mlfsic_bench.errors import BenchError
+
+JSON_LIMIT = 64 << 20  # bytes of a JSON file; the largest that ships has half a million
+MOST_VALUES = 3_000_000  # in a JSON file; a split of all of COCO has about 700,000
 
 
 @contextmanager
@@ -80,11 +84,12 @@ def a_or_an(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def read_json(path: Path, *, kind: str, limit: int = 256 << 20) -> Any:
+def read_json(path: Path, *, kind: str, limit: int = JSON_LIMIT) -> Any:
     """The JSON value in `path`; a BenchError naming the `kind` of file when it can't be read.
 
-    Folders, pipes and devices, files above `limit` bytes, files that are not UTF-8 JSON, NaN and
-    Infinity, duplicate keys and nesting too deep to parse are refused.
+    Folders, pipes and devices, files above `limit` bytes or of more than MOST_VALUES values, files
+    that are not UTF-8 JSON, NaN and Infinity, duplicate keys and nesting too deep to parse are
+    refused.
     """
     path = Path(path)
     remedy = f"name {a_or_an(kind)} that mlfsic-bench wrote, or fetch the file again"
@@ -98,6 +103,8 @@ def read_json(path: Path, *, kind: str, limit: int = 256 << 20) -> Any:
                 found="more",
                 remedy=remedy,
             )
+        if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values")  # each takes up to 200 bytes
         return parse_json(data.decode("utf-8"))
     except FileNotFoundError as error:
         raise BenchError(
@@ -126,8 +133,8 @@ def parse_json(text: str) -> Any:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        double = next(key for key in keys if keys.count(key) > 1)
+        tally = Counter(key for key, _ in pairs)
+        double = next(key for key in tally if tally[key] > 1)
         raise ValueError(f"the key {double!r} stands twice in one object")
     return result
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import open_regular
@@ -28,7 +30,10 @@ def read_torch_file(
 
     try:
         with open_regular(path) as stream:
-            return torch.load(stream, map_location="cpu", weights_only=True)
+            _refuse_compressed(stream)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's advice on files of others is no use here
+                return torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BenchError(
             f"there is no {kind} at {path}",
@@ -44,6 +49,16 @@ def read_torch_file(
         reason = str(error).split("\n")[0] or "the file ends too early"
         found = f"{type(error).__name__}: {reason}"
         raise unreadable(path, kind, content, found, remedy) from error
+
+
+def _refuse_compressed(stream: IO[bytes]) -> None:
+    """ValueError for members larger than their file; torch itself never compresses."""
+    if zipfile.is_zipfile(stream):
+        stream.seek(0)
+        with zipfile.ZipFile(stream) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("an archive with compressed members")
+    stream.seek(0)
 
 
 def unreadable(path: Path, kind: str, content: str, found: str, remedy: str) -> BenchError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import read_json
 
 
 def files_to_verify(targets: tuple[str, ...]) -> list[Path]:
@@ -38,7 +38,7 @@ def files_to_verify(targets: tuple[str, ...]) -> list[Path]:
 def is_split_file(path: Path) -> bool:
     """Whether a file holds a split, not episodes (what can't be read counts as episodes)."""
     try:
-        raw = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        raw = read_json(path, kind="split file")
+    except BenchError:
         return False
     return isinstance(raw, dict) and not {"episodes", "runs"} & set(raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,10 +76,12 @@ def write_imported_runs(split: Split, indices: Path, data_root: Path | None, out
 def is_run_file(path: Path) -> bool:
     """Whether a file holds runs (what can't be read does not)."""
     from mlfsic_bench.episodes.run_files import SCHEMA
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.files import read_json
 
     try:
-        raw = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        raw = read_json(path, kind="file of runs")
+    except BenchError:
         return False
     return isinstance(raw, dict) and raw.get("schema") == SCHEMA
 

@@ -19,12 +19,17 @@ VERBS: dict[str, tuple[str, str]] = {
     "features": ("mlfsic_bench.cli.features", "Extract, inspect and verify stored features."),
     "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
     "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),
+    "score": ("mlfsic_bench.cli.score", "Score files and runs, with three kinds of interval."),
     "table": ("mlfsic_bench.cli.table", "Print the paper's table from runs."),
+    "compare": ("mlfsic_bench.cli.compare", "Compare runs: paired differences, tests, ranks."),
+    "plot": ("mlfsic_bench.cli.plot", "Draw what stored scores and histories say."),
     "curve": ("mlfsic_bench.cli.curve", "Draw learning curves over the base images."),
     "claims": ("mlfsic_bench.cli.claims", "Check published figures for what can't be true."),
     "pointing": ("mlfsic_bench.cli.pointing", "Measure how often attention is on the object."),
     "attention": ("mlfsic_bench.cli.attention", "Draw what the attention looks at."),
     "reproduce": ("mlfsic_bench.cli.reproduce", "Make a table or figure of the paper."),
+    "leaderboard": ("mlfsic_bench.cli.leaderboard", "Build the leaderboard from its entries."),
+    "submit": ("mlfsic_bench.cli.submit", "Make and check leaderboard entries."),
     "demo": ("mlfsic_bench.cli.demo", "Run every method on the embedded scenes."),
 }
 

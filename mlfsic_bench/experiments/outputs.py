@@ -18,6 +18,7 @@ from mlfsic_bench.experiments.render import (
 from mlfsic_bench.experiments.results import build_result
 from mlfsic_bench.experiments.schema import Experiment, Profile
 from mlfsic_bench.files import write_json, write_text
+from mlfsic_bench.report.escape import markdown
 
 if TYPE_CHECKING:
     from mlfsic_bench.report.pointing import Pointing
@@ -91,24 +92,31 @@ def _attention(
     from mlfsic_bench.report.pointing_render import RENDERERS
     from mlfsic_bench.report.runs import read_run
 
-    runs = [run for row in rows for run in row.runs if run.folder in done.finished]
+    finished = [
+        (row.spec.name, run) for row in rows for run in row.runs if run.folder in done.finished
+    ]
+    runs = [run for _, run in finished]
     lines = [f"# {experiment.title}", ""]
+    if runs:
+        lines += _pictures(stem, experiment, runs[0], log)
     measured = []
-    for run in runs:
-        if run.plan.seed == 0:
-            lines += _pictures(stem, experiment, run, log)
+    tables = []
+    for name, run in finished:
         try:
             pointing = _measure(run, log)
         except BenchError as error:
             lines += ["", f"Not measured: {error.what}; {error.found}."]
             break
-        lines += ["", f"Training seed {run.plan.seed}:", "", RENDERERS["markdown"](pointing)]
-        measured.append({"folder": run.folder.name, **pointing.as_dict()})
+        title = f"{name}, training seed {run.plan.seed}:"
+        tables += ["", title, "", RENDERERS["markdown"](pointing)]
+        measured.append((name, run, pointing))
+    lines += [*_summary(measured), *tables]
     told = data_lines([read_run(run.folder) for run in runs]) + settings_lines(rows, profile)
     lines += ["", *(f"- {line}" for line in told), *(_states(rows, done).splitlines())]
     text = "\n".join(lines) + "\n"
     write_text(_beside(stem, ".md"), text)
-    write_json(_beside(stem, ".json"), {"title": experiment.title, "runs": measured})
+    values = [{"row": r, "folder": run.folder.name, **p.as_dict()} for r, run, p in measured]
+    write_json(_beside(stem, ".json"), {"title": experiment.title, "runs": values})
     return text + f"\nfigures: {_beside(stem, '.md')} (.json, .png)\n"
 
 
@@ -122,6 +130,24 @@ def _pictures(stem: Path, experiment: Experiment, run: PlannedRun, log: Log) -> 
         log(said)
         lines.append(f"![attention in novel episode {episode}]({path.name})")
         lines += ["", said.replace(str(path), path.name), ""]
+    return lines
+
+
+def _summary(measured: list[tuple[str, PlannedRun, Pointing]]) -> list[str]:
+    """One line for each run: all heads together, in per cent."""
+    if not measured:
+        return []
+    heads = ("row", "seed", "pointing", "by chance", "15 px", "share", "by chance")
+    lines = ["", "| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|--:|--:|"]
+    for name, run, pointing in measured:
+        hit, near, share = (
+            pointing.summed.pointing,
+            pointing.summed.tolerant,
+            pointing.summed.share,
+        )
+        values = (hit.mean, hit.chance, near.mean, share.mean, share.chance)
+        cells = (f"{100 * value:.1f}" for value in values)
+        lines.append(f"| {markdown(name)} | {run.plan.seed} | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -1,0 +1,249 @@
+"""How often do the intervals cover the truth? Pools drawn again and again from a known population.
+
+    OMP_NUM_THREADS=1 python benchmarks/coverage_simulation.py            # about ten minutes
+    python benchmarks/coverage_simulation.py --table                      # docs/metrics.md again
+
+An image shows one label drawn evenly and each other with probability `others` / L. Its latent
+vector is the sum of its labels' unit directions, each with a log-normal strength, plus noise; its
+brightness is one more number. The score of a query for a label is the dot product of its vector
+with the normalised vector of the support image drawn for that label, plus the query's brightness,
+which so moves its scores for all labels together. `kin` sets how alike the directions of two
+neighbouring labels are. Nothing here knows of the intervals.
+
+Each replicate draws a pool with so many images a label, 200 episodes from it by `one_per_label-v1`,
+and asks each interval of macro-AP whether it covers the truth: the mean over 20,000 episodes from a
+pool of 200,000 images. Results go to results/simulations/coverage.json, and as a table into
+docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlfsic_bench.episodes.one_per_label import EpisodeSampler
+from mlfsic_bench.files import write_json, write_text
+from mlfsic_bench.metrics.cluster_bootstrap import bootstrap_means
+from mlfsic_bench.metrics.episode import episode_metrics
+from mlfsic_bench.metrics.image_interval import episode_images, image_interval
+from mlfsic_bench.metrics.influence import query_influence
+from mlfsic_bench.metrics.intervals import t_interval
+from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.splits.split import Part
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "results" / "simulations" / "coverage.json"
+PAGE = ROOT / "docs" / "metrics.md"
+BEGIN, END = "<!-- coverage table: begin -->\n", "<!-- coverage table: end -->\n"
+EPISODES, TRUTH_POOL, TRUTH_EPISODES, DIMENSIONS = 200, 200_000, 20_000, 24
+NAMES = ["macro_ap"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A population and the size of the pools drawn from it.
+
+    Attributes
+    ----------
+    labels: L. pool: images a label, about. others: mean number of further labels of an image.
+    noise: of the latent vectors. brightness: deviation of the shift that a query's scores share.
+    kin: correlation of the directions of labels 2i and 2i + 1. replicates: pools drawn.
+    """
+
+    name: str
+    labels: int
+    pool: int
+    others: float
+    noise: float
+    brightness: float
+    kin: float
+    replicates: int
+
+
+SETTINGS = (
+    Setting("30 images a label, one label each", 6, 30, 0.0, 0.35, 0.0, 0.0, 300),
+    Setting("100 images a label, many labels", 6, 100, 1.5, 0.35, 0.0, 0.0, 300),
+    Setting("100 images a label, correlated scores", 6, 100, 1.0, 0.3, 0.5, 0.5, 300),
+    Setting("300 images a label, many labels, kin", 6, 300, 1.5, 0.3, 0.0, 0.5, 300),
+    Setting("100 images a label, 16 labels", 16, 100, 1.0, 0.25, 0.3, 0.3, 200),
+)
+
+
+class Population:
+    """Draws images, and scores the episodes made of them."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        rng = np.random.default_rng(stream_seed("coverage", setting.name, "directions"))
+        L = setting.labels
+        own = rng.normal(size=(L, DIMENSIONS))
+        shared = np.repeat(rng.normal(size=(L // 2, DIMENSIONS)), 2, axis=0)
+        directions = np.sqrt(1 - setting.kin) * own + np.sqrt(setting.kin) * shared
+        self.directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+    def images(self, count: int, *key: str | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(targets bool [n, L], vectors [n, d], brightness [n]) of n images."""
+        rng = np.random.default_rng(stream_seed("coverage", self.setting.name, "images", *key))
+        L = self.setting.labels
+        targets = rng.random((count, L)) < self.setting.others / L
+        targets[np.arange(count), rng.integers(L, size=count)] = True
+        strength = np.exp(0.4 * rng.normal(size=(count, L)))
+        vectors = (targets * strength) @ self.directions
+        vectors += self.setting.noise * rng.normal(size=vectors.shape)
+        return targets, vectors, self.setting.brightness * rng.normal(size=count)
+
+    def pool_size(self) -> int:
+        """So many images that a label has about `pool` of them."""
+        s = self.setting
+        return round(s.pool * s.labels / (1 + s.others * (s.labels - 1) / s.labels))
+
+    def episodes(self, targets: np.ndarray, count: int, *key: str | int) -> np.ndarray:
+        """int64 [count, L + 4 L]: rows of the pool, support then queries, by the protocol's law."""
+        part = Part(
+            tuple(f"label {i}" for i in range(targets.shape[1])),
+            tuple(f"{i:07d}" for i in range(len(targets))),
+            targets,
+        )
+        purpose = "/".join(str(one) for one in key)
+        sampler = EpisodeSampler(part, self.setting.name, f"coverage/{purpose}")
+        return sampler.draw_rows(range(count))
+
+    def scores(self, vectors: np.ndarray, brightness: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """float32 [E, Q, L]."""
+        support, query = rows[:, : self.setting.labels], rows[:, self.setting.labels :]
+        s = vectors[support]
+        s = s / np.linalg.norm(s, axis=2, keepdims=True)
+        dots = np.einsum("eqd,eld->eql", vectors[query], s)
+        return (dots + brightness[query][:, :, None]).astype(np.float32)
+
+    def truth(self) -> tuple[float, float]:
+        """Mean macro-AP over many episodes from a huge pool, and its standard error."""
+        targets, vectors, brightness = self.images(TRUTH_POOL, "truth")
+        rows = self.episodes(targets, TRUTH_EPISODES, "truth")
+        values = []
+        for block in np.array_split(rows, TRUTH_EPISODES // 500):
+            scores = self.scores(vectors, brightness, block)
+            y = targets[block[:, self.setting.labels :]]
+            values.append(episode_metrics(scores, y, names=NAMES)["macro_ap"])
+        value = np.concatenate(values)
+        return float(value.mean()), float(value.std(ddof=1) / len(value) ** 0.5)
+
+
+def simulate(
+    setting: Setting, replicates: int, bootstrap: int, truth: float
+) -> dict[str, dict[str, float] | float]:
+    """For each interval its coverage of `truth` and its mean standard error; and the real one.
+
+    `bootstrap`: replicates of the cluster bootstrap for each pool; 0 leaves it out.
+    """
+    population = Population(setting)
+    slots = np.repeat(np.arange(setting.labels), 4)
+    covered: dict[str, list[bool]] = {}
+    half: dict[str, list[float]] = {}
+    means = []
+    for number in range(replicates):
+        targets, vectors, brightness = population.images(population.pool_size(), number)
+        rows = population.episodes(targets, EPISODES, number)
+        support, query = rows[:, : setting.labels], rows[:, setting.labels :]
+        scores, y = population.scores(vectors, brightness, rows), targets[query]
+        values = episode_metrics(scores, y, names=NAMES)["macro_ap"]
+        influence = query_influence(scores, y, names=NAMES)["macro_ap"]
+        names = support.astype(str).tolist()
+        images = episode_images(query.astype(str), names, slots)
+        mean, over_episodes = t_interval(values)
+        found = {
+            "episodes": (mean - over_episodes, mean + over_episodes),
+            "images": _around(mean, image_interval(values, influence, images).half_width),
+        }
+        if bootstrap:
+            drawn = bootstrap_means(
+                scores, y, query, names=NAMES, replicates=bootstrap, key=str(number)
+            )["macro_ap"]
+            found["bootstrap"] = _around(mean, 1.96 * float(drawn.std(ddof=1)))
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            found["bootstrap quantiles"] = (float(low), float(high))
+        means.append(mean)
+        for name, (low, high) in found.items():
+            covered.setdefault(name, []).append(low <= truth <= high)
+            half.setdefault(name, []).append((high - low) / 2)
+    return {
+        "coverage": {name: float(np.mean(hits)) for name, hits in covered.items()},
+        "half_width": {name: float(np.mean(widths)) for name, widths in half.items()},
+        "right_half_width": 1.96 * float(np.std(means, ddof=1)),
+        "mean": float(np.mean(means)),
+    }
+
+
+def _around(mean: float, half: float) -> tuple[float, float]:
+    return mean - half, mean + half
+
+
+def render(result: dict) -> str:
+    """The table of docs/metrics.md, in Markdown."""
+    lines = [
+        "| population | pools | episodes | cluster bootstrap: ±, quantiles | images | half width: "
+        "episodes, bootstrap, images, right |",
+        "|:--|--:|--:|--:|--:|--:|",
+    ]
+    for row in result["settings"]:
+        c, h = row["coverage"], row["half_width"]
+        widths = [
+            *(h[name] for name in ("episodes", "bootstrap", "images")),
+            row["right_half_width"],
+        ]
+        lines.append(
+            f"| {row['setting']['name']} | {row['setting']['replicates']} | "
+            f"{100 * c['episodes']:.1f} | {100 * c['bootstrap']:.1f}, "
+            f"{100 * c['bootstrap quantiles']:.1f} | {100 * c['images']:.1f} | "
+            + ", ".join(f"{100 * width:.2f}" for width in widths)
+            + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def set_table(page: str, table: str) -> str:
+    """The page with the table between its two marks."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return head + BEGIN + "\n" + table + "\n" + END + tail
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--table", action="store_true", help="only write the table into the page")
+    parser.add_argument("--bootstrap", type=int, default=100, help="replicates of the bootstrap")
+    options = parser.parse_args()
+    if not options.table:
+        rows = []
+        for setting in SETTINGS:
+            start = time.monotonic()
+            truth, error = Population(setting).truth()
+            row = simulate(setting, setting.replicates, options.bootstrap, truth)
+            rows.append({"setting": asdict(setting), "truth": truth, "truth_error": error, **row})
+            print(
+                f"{setting.name}: {row['coverage']}, {time.monotonic() - start:.0f} s", flush=True
+            )
+        write_json(
+            RESULT,
+            {
+                "episodes": EPISODES,
+                "metric": "macro_ap",
+                "truth": {"pool": TRUTH_POOL, "episodes": TRUTH_EPISODES},
+                "bootstrap_replicates": options.bootstrap,
+                "settings": rows,
+            },
+        )
+    table = render(json.loads(RESULT.read_text("utf-8")))
+    write_text(PAGE, set_table(PAGE.read_text("utf-8"), table))
+    print(table, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""The same scores under every convention of the literature: what a published number may mean.
+
+The board's convention is the first of each family: per episode, then the mean over episodes. The
+others answer another question and are not comparable with it, nor with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.metrics import decisions as at
+from mlfsic_bench.metrics.average_precision import ap_by_label, ap_of_all_pairs
+from mlfsic_bench.metrics.episode import episode_metrics
+from mlfsic_bench.metrics.inputs import FloatArray, check_binary, check_scores
+from mlfsic_bench.metrics.interpolated import all_point_ap, eleven_point_ap
+
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+TOP = 3
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One way to make one number of all scores.
+
+    Attributes
+    ----------
+    name: as `score --conventions` prints it.
+    definition: in words; `pooled` is over the queries of all episodes, as if they were one.
+    used_by: whose convention it is.
+    oracle: the independent computation that tests hold it against, to 1e-10.
+    """
+
+    name: str
+    definition: str
+    used_by: str
+    oracle: str
+
+
+class _Data:
+    """Scores, targets and decisions, per episode [E, Q, L] and pooled [1, E Q, L]."""
+
+    def __init__(
+        self, scores: npt.ArrayLike, targets: npt.ArrayLike, decisions: npt.ArrayLike | None
+    ) -> None:
+        self.s: FloatArray = check_scores(scores)
+        self.y: Bool = check_binary(targets, self.s.shape, "targets")
+        self.d: Bool = self.s > 0
+        if decisions is not None:
+            self.d = check_binary(decisions, self.s.shape, "decisions")
+        pooled = (1, -1, self.s.shape[2])
+        self.all_s: FloatArray = self.s.reshape(pooled)
+        self.all_y: Bool = self.y.reshape(pooled)
+        self.all_d: Bool = self.d.reshape(pooled)
+        # each query a row of its own, for metrics over the labels of one image
+        row = (-1, self.s.shape[2], 1)
+        self.row_s: FloatArray = self.s.reshape(row)
+        self.row_y: Bool = self.y.reshape(row)
+        self.row_d: Bool = self.d.reshape(row)
+
+    @cached_property
+    def episodes(self) -> dict[str, Float64]:
+        return episode_metrics(self.s, self.y, self.d)
+
+    @cached_property
+    def pooled(self) -> at.Counts:
+        return at.count(self.all_d, self.all_y)
+
+    @cached_property
+    def top(self) -> at.Counts:
+        return at.count(top_decisions(self.all_s), self.all_y)
+
+
+def top_decisions(scores: FloatArray, k: int = TOP) -> Bool:
+    """bool [E, Q, L]: the k labels with the highest scores of each query, whatever those are.
+
+    Of equal scores the label that stands first in the split is taken.
+    """
+    order = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
+    chosen = np.zeros(scores.shape, np.bool_)
+    np.put_along_axis(chosen, order, True, axis=-1)
+    return chosen
+
+
+def _mean(values: Float64) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _row_means(values: Float64) -> float:
+    """Mean over labels in each episode, then over episodes; undefined labels left out."""
+    tested = ~np.isnan(values)
+    count = tested.sum(axis=1)
+    total = np.where(tested, values, 0.0).sum(axis=1)
+    return _mean(np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0))
+
+
+def _of_means(data: _Data, average: str) -> float:
+    p, r = (np.array([_mean(data.episodes[f"{average}_{m}"])]) for m in ("precision", "recall"))
+    return float(at.harmonic_mean(p, r)[0])
+
+
+def _class_f1(counts: at.Counts) -> float:
+    p = at.mean_over_tested(at.precision(counts), counts)
+    r = at.mean_over_tested(at.recall(counts), counts)
+    return float(at.harmonic_mean(p, r)[0])
+
+
+_PAPER = "this benchmark; Yan et al. (AAAI 2022)"
+_POOLED = "ML-GCN, DualCoOp, HCP, LaSO"
+_COUNTS = "ML-GCN, DualCoOp, HCP"
+_VOC = "SSGRL and KGGR interpolate, in one of the two ways"
+_SK = "scikit-learn average_precision_score"
+_LOOP = "a loop over the thresholds of scikit-learn's precision_recall_curve"
+
+Compute = Callable[[_Data], float]
+_TABLE: tuple[tuple[str, str, str, str, Compute], ...] = (
+    ("ap_episode_macro", "step AP per label and episode; mean over labels, then episodes", _PAPER,
+     _SK, lambda x: _mean(x.episodes["macro_ap"])),
+    ("ap_episode_micro", "step AP of all (query, label) pairs of an episode; mean over episodes",
+     _PAPER, f"{_SK}(average='micro')", lambda x: _mean(x.episodes["micro_ap"])),
+    ("ap_pooled_macro", "step AP per label over the pooled queries; mean over labels", _POOLED,
+     _SK, lambda x: _mean(ap_by_label(x.all_s, x.all_y))),
+    ("ap_pooled_micro", "step AP of all pooled (query, label) pairs in one ranking",
+     "common elsewhere", f"{_SK}(average='micro')",
+     lambda x: _mean(ap_of_all_pairs(x.all_s, x.all_y))),
+    ("ap_voc11_episode_macro", "11-point interpolated AP per label and episode; means as above",
+     "VOC 2007", _LOOP, lambda x: _row_means(eleven_point_ap(x.s, x.y))),
+    ("ap_voc11_pooled_macro", "11-point interpolated AP per label over the pooled queries; mean",
+     _VOC, _LOOP, lambda x: _row_means(eleven_point_ap(x.all_s, x.all_y))),
+    ("ap_voc_all_episode_macro", "all-point interpolated AP per label and episode; means as above",
+     "VOC 2010", _LOOP, lambda x: _row_means(all_point_ap(x.s, x.y))),
+    ("ap_voc_all_pooled_macro", "all-point interpolated AP per label over the pooled queries; mean",
+     _VOC, _LOOP, lambda x: _row_means(all_point_ap(x.all_s, x.all_y))),
+    ("ap_sample", "step AP of an image's labels in one ranking; mean over all queries",
+     "Simon et al.", f"{_SK}(average='samples')",
+     lambda x: _mean(ap_by_label(x.row_s, x.row_y)[:, 0])),
+    ("f1_episode_macro", "harmonic mean of an episode's macro P and macro R; mean over episodes",
+     _PAPER, "scikit-learn precision_score, recall_score", lambda x: _mean(x.episodes["macro_f1"])),
+    ("f1_episode_micro", "harmonic mean of an episode's micro P and micro R; mean over episodes",
+     _PAPER, "scikit-learn f1_score(average='micro')", lambda x: _mean(x.episodes["micro_f1"])),
+    ("f1_episode_label_mean", "F1 per label and episode; mean over labels, then episodes",
+     "PFA+FPL", "scikit-learn f1_score",
+     lambda x: _mean(x.episodes["f1_label_mean"])),
+    ("f1_of_means_macro", "harmonic mean of the averages over episodes of macro P and macro R",
+     "recomputed from a table's P and R", "arithmetic on the table's P and R",
+     lambda x: _of_means(x, "macro")),
+    ("f1_of_means_micro", "harmonic mean of the averages over episodes of micro P and micro R",
+     "recomputed from a table's P and R", "arithmetic on the table's P and R",
+     lambda x: _of_means(x, "micro")),
+    ("op", "overall precision of the pooled pairs at the decisions", _COUNTS,
+     "scikit-learn precision_score(average='micro')",
+     lambda x: float(at.precision(x.pooled.pooled())[0])),
+    ("or", "overall recall of the pooled pairs at the decisions", _COUNTS,
+     "scikit-learn recall_score(average='micro')",
+     lambda x: float(at.recall(x.pooled.pooled())[0])),
+    ("of1", "harmonic mean of op and or", f"{_COUNTS}; PLA's micro F1",
+     "scikit-learn f1_score(average='micro')", lambda x: float(at.f1(x.pooled.pooled())[0])),
+    ("cp", "mean over labels of the pooled precision of each", _COUNTS,
+     "scikit-learn precision_score(average='macro')",
+     lambda x: float(at.mean_over_tested(at.precision(x.pooled), x.pooled)[0])),
+    ("cr", "mean over labels of the pooled recall of each", _COUNTS,
+     "scikit-learn recall_score(average='macro')",
+     lambda x: float(at.mean_over_tested(at.recall(x.pooled), x.pooled)[0])),
+    ("cf1", "harmonic mean of cp and cr", f"{_COUNTS}; KGGR; PLA's macro F1",
+     "arithmetic on scikit-learn's cp and cr", lambda x: _class_f1(x.pooled)),
+    ("f1_pooled_label_mean", "mean over labels of the pooled F1 of each", "common elsewhere",
+     "scikit-learn f1_score(average='macro')",
+     lambda x: float(at.mean_over_tested(at.f1(x.pooled), x.pooled)[0])),
+    ("of1_top3", f"of1 with the {TOP} highest-scored labels of each query as decisions",
+     "ML-GCN, SSGRL", "scikit-learn f1_score(average='micro')",
+     lambda x: float(at.f1(x.top.pooled())[0])),
+    ("cf1_top3", f"cf1 with the {TOP} highest-scored labels of each query as decisions",
+     "ML-GCN, SSGRL", "arithmetic on scikit-learn's precision and recall",
+     lambda x: _class_f1(x.top)),
+    ("f1_sample", "F1 of an image's labels at the decisions; mean over all queries",
+     "Simon et al., with their own threshold", "scikit-learn f1_score(average='samples')",
+     lambda x: _mean(at.f1(at.count(x.row_d, x.row_y))[:, 0])),
+)  # fmt: skip
+
+CONVENTIONS: dict[str, Convention] = {row[0]: Convention(*row[:4]) for row in _TABLE}
+_COMPUTE: dict[str, Compute] = {row[0]: row[4] for row in _TABLE}
+
+
+def convention_values(
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    decisions: npt.ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """The value of each convention, a fraction; NaN where nothing is positive.
+
+    Takes what `episode_metrics` takes; `names` of CONVENTIONS, all by default. A label, query or
+    episode without positives is left out of every mean over such.
+    """
+    for name in names or ():
+        if name not in CONVENTIONS:
+            raise unknown_name("convention", name, CONVENTIONS)
+    data = _Data(scores, targets, decisions)
+    return {name: _COMPUTE[name](data) for name in names or CONVENTIONS}

@@ -1,0 +1,179 @@
+"""A CompareReport for the terminal, in Markdown, CSV and JSON; names are data: all is escaped."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from mlfsic_bench.report.compare_report import CompareReport, MetricComparison, Pair
+from mlfsic_bench.report.escape import markdown, spreadsheet, visible
+
+SMALLEST = 0.0001
+PAIR_HEADS = ("difference", "± episodes", "± images", "win/tie/loss", "t: p", "t: Holm",
+              "Wilcoxon: p", "Wilcoxon: Holm")  # fmt: skip
+ENTRY_HEADS = ("mean", "± episodes", "± images", "average rank")
+
+
+def caption(report: CompareReport) -> list[str]:
+    """Sentences that say what the figures are of."""
+    split, episodes = report.split, report.episodes
+    pairs = len(report.metrics[0].pairs)
+    family = "all against one" if report.against else "all pairs"
+    over = "runs" if episodes.shots else "episodes"
+    return [
+        f"Split {split.id} ({split.hash[:12]}), {len(report.labels)} novel labels; protocol "
+        f"{episodes.protocol}; {episodes.count} {over} ({episodes.hash[:12]}); "
+        f"{report.metrics_version}.",
+        f"Differences are the first minus the second, paired over {over}, in points (per cent). ± "
+        f"is the half width of a 95 % interval: over {over} (Student t; these images, other "
+        f"{over}) and over images (other images; covers {report.image_intervals}).",
+        f"win/tie/loss: {over} in which the first is above, equal, below. Average rank over "
+        f"{over}, 1 is best, equal values share their ranks.",
+        f"p: two-sided, of paired t and Wilcoxon (Pratt's zeros). Holm: over {family}, {pairs} "
+        f"{'comparison' if pairs == 1 else 'comparisons'} a metric, each test by itself.",
+        *report.notes,
+    ]
+
+
+def render_terminal(report: CompareReport) -> str:
+    """Plain text: entries with their numbers, then pairs by those numbers, to fit 80 columns."""
+    place = {entry.name: str(i + 1) for i, entry in enumerate(report.entries)}
+    blocks = []
+    for metric in report.metrics:
+        rows = [
+            (place[s.name], _value(s.mean), _half(s.episodes), _half(s.images), _rank(s.rank),
+             visible(s.name))
+            for s in metric.entries
+        ]  # fmt: skip
+        heads = ("#", "mean", "± episodes", "± images", "rank", "method")
+        blocks.append(f"{metric.metric}\n" + _aligned([heads, *rows], left=(5,)))
+        pairs = [
+            (f"{place[pair.a]} - {place[pair.b]}", *_pair_cells(pair)) for pair in metric.pairs
+        ]
+        upper = ("", "", "±", "±", "win/tie/", "t test", "t test", "Wilcoxon", "Wilcoxon")
+        lower = ("#", "diff", "episodes", "images", "loss", "p", "Holm", "p", "Holm")
+        blocks.append(_aligned([upper, lower, *pairs], left=(0,)))
+    blocks.append("\n".join(visible(line) for line in caption(report)))
+    return "\n\n".join(blocks) + "\n"
+
+
+def render_markdown(report: CompareReport) -> str:
+    """Two GitHub-flavoured Markdown tables for each metric, the caption at the end."""
+    parts = []
+    for metric in report.metrics:
+        parts.append(f"**{metric.metric}**")
+        rows = [
+            (s.name, _value(s.mean), _half(s.episodes), _half(s.images), _rank(s.rank))
+            for s in metric.entries
+        ]
+        parts.append(_grid(("Method", *ENTRY_HEADS), rows))
+        pairs = [(f"{pair.a} − {pair.b}", *_pair_cells(pair)) for pair in metric.pairs]
+        parts.append(_grid(("Pair", *PAIR_HEADS), pairs))
+    parts.append("\n".join(f"- {markdown(line)}" for line in caption(report)))
+    return "\n\n".join(parts) + "\n"
+
+
+def render_json(report: CompareReport) -> str:
+    """The report itself, as fractions; docs/compare.md says what the keys are."""
+    return report.model_dump_json(indent=2) + "\n"
+
+
+def render_csv(report: CompareReport) -> str:
+    """A line for each entry and each pair, in per cent, unrounded; the caption in the last column.
+
+    Lines of entries have an empty `b` and their average rank; lines of pairs have the rest.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["metric", "a", "b", "mean", "episodes", "images", "rank", "n", "wins", "ties",
+                     "losses", "t_p", "t_holm", "wilcoxon_p", "wilcoxon_holm",
+                     "caption"])  # fmt: skip
+    about = spreadsheet(" ".join(caption(report)))
+    for metric in report.metrics:
+        for s in metric.entries:
+            figures = [_exact(x, 100) for x in (s.mean, s.episodes, s.images)]
+            row = [metric.metric, spreadsheet(s.name), "", *figures, _exact(s.rank)]
+            writer.writerow([*row, *[""] * 8, about])
+        for p in metric.pairs:
+            figures = [_exact(x, 100) for x in (p.mean, p.episodes, p.images)]
+            counts = [str(x) for x in (p.n, p.wins, p.ties, p.losses)]
+            tests = [_exact(x) for x in (p.t_p, p.t_holm, p.wilcoxon_p, p.wilcoxon_holm)]
+            names = [spreadsheet(p.a), spreadsheet(p.b)]
+            writer.writerow([metric.metric, *names, *figures, "", *counts, *tests, about])
+    return buffer.getvalue()
+
+
+RENDERERS: dict[str, Callable[[CompareReport], str]] = {
+    "terminal": render_terminal,
+    "markdown": render_markdown,
+    "csv": render_csv,
+    "json": render_json,
+}
+
+
+def sentence(metric: MetricComparison) -> str:
+    """In words what a difference plot of this metric shows, for those who don't see it."""
+    ordered = sorted(metric.pairs, key=lambda pair: -(pair.mean or 0.0))
+    told = "; ".join(
+        f"{pair.a} minus {pair.b} {_signed(pair.mean)} {_half(pair.images)} over images"
+        for pair in ordered[:6]
+    )
+    rest = f"; and {len(ordered) - 6} more" if len(ordered) > 6 else ""
+    return f"Paired differences in {metric.metric}, in points: {told}{rest}."
+
+
+def _pair_cells(pair: Pair) -> tuple[str, ...]:
+    return (
+        _signed(pair.mean),
+        _half(pair.episodes),
+        _half(pair.images),
+        f"{pair.wins}/{pair.ties}/{pair.losses}",
+        *(_p(x) for x in (pair.t_p, pair.t_holm, pair.wilcoxon_p, pair.wilcoxon_holm)),
+    )
+
+
+def _aligned(rows: list[tuple[str, ...]], left: tuple[int, ...]) -> str:
+    columns = range(len(rows[0]))
+    widths = [max(len(row[i]) for row in rows) for i in columns]
+    return "\n".join(
+        "  ".join(
+            row[i].ljust(widths[i]) if i in left else row[i].rjust(widths[i]) for i in columns
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _grid(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|:--|" + "--:|" * (len(heads) - 1)]
+    lines += ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _value(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    if value is None:
+        return "-"
+    text = f"{100 * value:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+def _half(value: float | None) -> str:
+    return "-" if value is None else f"±{100 * value:.2f}"
+
+
+def _rank(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"<{SMALLEST}" if value < SMALLEST else f"{value:.4f}"
+
+
+def _exact(value: float | None, factor: float = 1.0) -> str:
+    return "" if value is None else repr(factor * value)

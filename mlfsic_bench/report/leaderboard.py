@@ -1,0 +1,235 @@
+"""The boards: entries that compare, side by side; those that do not, apart.
+
+Verified entries stand on one board when they share split (id and hash), protocol, episodes (hash
+and number), metrics version and the track of images. Reported entries name no episodes; they stand
+below the first full board of their split and protocol, unranked, or on a board of their own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.report.entry import (
+    Chance,
+    Entry,
+    Figure,
+    ImageTrack,
+    IntervalKind,
+    Reported,
+)
+
+# The paper's columns, the ranking metrics first.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("macro_ap", "Macro AP"),
+    ("macro_f1", "Macro F1"),
+    ("macro_precision", "Macro P"),
+    ("macro_recall", "Macro R"),
+    ("micro_ap", "Micro AP"),
+    ("micro_f1", "Micro F1"),
+    ("micro_precision", "Micro P"),
+    ("micro_recall", "Micro R"),
+)
+RANKED_BY = "macro_ap"
+# Which interval a board shows: the first of these that all of its verified entries have.
+PREFERENCE = (IntervalKind.IMAGES, IntervalKind.EPISODES, IntervalKind.SEEDS)
+BELOW, AT, ABOVE = "below chance", "at chance", "above chance"
+FULL, SUBSET = "0", "1"  # so that full boards come first
+Key = tuple[str, str, str, str, str, str, int]
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One entry on a board.
+
+    Attributes
+    ----------
+    entry: the entry.
+    rank: by macro-AP among the verified, equal figures sharing one; None for reported entries.
+    chance: how micro-AP and macro-AP stand to chance, where that is known.
+    """
+
+    entry: Entry
+    rank: int | None
+    chance: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """`<split id>/<entry id>`, which no other entry has."""
+        return f"{self.entry.split.id}/{self.entry.id}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries that compare (`rows`) and reported ones beside them (`reported`).
+
+    Attributes
+    ----------
+    anchor: a name for links to it.
+    split_id, dataset, protocol, images, metrics_version, split_hash, episodes_hash, count, total:
+        what its verified entries share; the last six are None on a board of reported entries only.
+    interval: which interval its verified entries are shown with.
+    chance: chance level of each AP metric, that of the verified entries where there are any.
+    """
+
+    anchor: str
+    split_id: str
+    dataset: str
+    protocol: str
+    images: ImageTrack
+    metrics_version: str | None
+    split_hash: str | None
+    episodes_hash: str | None
+    count: int | None
+    total: int | None
+    interval: IntervalKind | None
+    chance: dict[str, Chance]
+    rows: tuple[BoardRow, ...]
+    reported: tuple[BoardRow, ...]
+
+
+def build_boards(entries: Sequence[Entry]) -> list[Board]:
+    """The boards of these entries, by split id, full before subset; their rows by macro-AP.
+
+    Raises BenchError for two entries of one split with the same id.
+    """
+    _check_distinct(entries)
+    groups: dict[Key, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[_key(entry)].append(entry)
+    reported = {key: groups.pop(key) for key in list(groups) if not key[3]}
+    boards = []
+    for key in sorted(groups):
+        beside = reported.pop((*key[:3], "", "", "", 0), []) if key[1] == FULL else []
+        boards.append(_board(groups[key], beside))
+    boards += [_board([], group) for group in reported.values()]
+    boards.sort(key=lambda b: (b.split_id, b.images is not ImageTrack.FULL, b.protocol))
+    return _with_anchors(boards)
+
+
+def against_chance(figure: Figure, chance: Chance) -> str:
+    """Where an AP stands to chance: "below chance", "at chance" or "above chance".
+
+    A reported figure: below up to the lowest level there is, at up to the high one. A verified one
+    has an exact level: it is above when its interval lies above, below when it lies below.
+    """
+    lows = [interval.low for interval in figure.intervals.values()]
+    highs = [interval.high for interval in figure.intervals.values()]
+    if max([figure.value, *highs]) <= chance.low:
+        return BELOW
+    return AT if min([figure.value, *lows]) <= chance.high else ABOVE
+
+
+def standing(board: Board) -> str:
+    """What a board's rows share, in one line."""
+    images = "all images" if board.images is ImageTrack.FULL else "part of the images"
+    parts = [board.protocol, images]
+    if board.metrics_version:
+        parts.append(board.metrics_version)
+    if board.count is not None and board.count != board.total:
+        parts.append(f"first {board.count} of {board.total} episodes")
+    return ", ".join(parts)
+
+
+def source_of(entry: Entry) -> str:
+    """Where a reported figure stands, or what proves a verified one, in a few words."""
+    proof = entry.proof
+    if isinstance(proof, Reported):
+        table = f"Table {proof.table}" if proof.table is not None else proof.section
+        page = f", p. {proof.page}" if proof.page is not None else ""
+        return f"{proof.work}, {table}{page}, row {proof.row}"
+    hashes = ", ".join(file.scores_sha256[:12] for file in proof.files)
+    return f"scores {hashes}"
+
+
+def _key(entry: Entry) -> Key:
+    """Boards sort by it; reported entries leave all that their source does not give empty."""
+    images = FULL if entry.tracks.images is ImageTrack.FULL else SUBSET
+    head = (entry.split.id, images, entry.protocol.id)
+    if not entry.verified:
+        return (*head, "", "", "", 0)
+    return (
+        *head,
+        str(entry.metrics_version),
+        str(entry.split.hash),
+        str(entry.protocol.episodes),
+        -entry.protocol.count,
+    )
+
+
+def _board(verified: Sequence[Entry], reported: Sequence[Entry]) -> Board:
+    first = (verified or reported)[0]
+    rows = _rows(verified, ranked=True)
+    kinds = [set(entry.figures[RANKED_BY].intervals) for entry in verified if _ranks(entry)]
+    shared = [kind for kind in PREFERENCE if kinds and all(kind in each for each in kinds)]
+    protocol = first.protocol
+    return Board(
+        anchor="",
+        split_id=first.split.id,
+        dataset=first.split.dataset,
+        protocol=protocol.id,
+        images=first.tracks.images,
+        metrics_version=first.metrics_version if verified else None,
+        split_hash=first.split.hash if verified else None,
+        episodes_hash=protocol.episodes if verified else None,
+        count=protocol.count if verified else None,
+        total=protocol.total if verified else None,
+        interval=shared[0] if shared else None,
+        chance={str(name): level for name, level in first.chance.items()},
+        rows=rows,
+        reported=_rows(reported, ranked=False),
+    )
+
+
+def _rows(entries: Sequence[Entry], *, ranked: bool) -> tuple[BoardRow, ...]:
+    """Highest macro-AP first, entries without one last, equal ones by name and id."""
+    ordered = sorted(entries, key=lambda entry: (-_ranking(entry), entry.name, entry.id))
+    values = [_ranking(entry) for entry in ordered]
+    return tuple(
+        BoardRow(
+            entry,
+            values.index(_ranking(entry)) + 1 if ranked and _ranks(entry) else None,
+            {
+                str(name): against_chance(entry.figures[name], level)
+                for name, level in entry.chance.items()
+                if name in entry.figures
+            },
+        )
+        for entry in ordered
+    )
+
+
+def _ranks(entry: Entry) -> bool:
+    return RANKED_BY in entry.figures
+
+
+def _ranking(entry: Entry) -> float:
+    return entry.figures[RANKED_BY].value if _ranks(entry) else -1.0
+
+
+def _with_anchors(boards: list[Board]) -> list[Board]:
+    names = [
+        f"{board.split_id}-{board.images.value}"
+        + (f"-{board.episodes_hash[:8]}" if board.episodes_hash else "")
+        for board in boards
+    ]
+    return [
+        replace(board, anchor=name if names.count(name) == 1 else f"{name}-{i}")
+        for i, (board, name) in enumerate(zip(boards, names, strict=True))
+    ]
+
+
+def _check_distinct(entries: Sequence[Entry]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for entry in entries:
+        key = entry.split.id, entry.id
+        if key in seen:
+            raise BenchError(
+                f"two entries of split {entry.split.id} have the id {entry.id!r}",
+                expected="another id for every entry of a split",
+                found=f"{entry.id!r} twice",
+                remedy="give one of them another id",
+            )
+        seen.add(key)

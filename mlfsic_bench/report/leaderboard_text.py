@@ -1,0 +1,187 @@
+"""The boards in Markdown, LaTeX and CSV; entries are strangers' data, so all is escaped."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.report.entry import Entry, IntervalKind
+from mlfsic_bench.report.escape import latex, markdown, spreadsheet, visible
+from mlfsic_bench.report.leaderboard import (
+    ABOVE,
+    COLUMNS,
+    Board,
+    BoardRow,
+    source_of,
+    standing,
+)
+
+INTRO = (
+    "Means over episodes in per cent. Entries of one table share split, protocol, episodes and "
+    "metrics version and compare; entries of different tables do not."
+)
+REPORTED_NOTE = (
+    "Reported rows are copied from print. Their episodes, and often their images, are not those of "
+    "the other rows and nobody here has their scores: they are not ranked and do not compare."
+)
+
+
+def board_markdown(boards: Sequence[Board]) -> str:
+    """All boards as Markdown, a table each."""
+    lines = ["# Leaderboard", "", INTRO, ""]
+    for board in boards:
+        lines += [f"## {_title(board)}", "", *(f"- {markdown(fact)}" for fact in facts(board)), ""]
+        heads = ["#", "Method", "Backbone", *(head for _, head in COLUMNS), "Tracks", "State"]
+        lines.append("| " + " | ".join(heads) + " |")
+        lines.append("|--:|:--|:--|" + "--:|" * len(COLUMNS) + ":--|:--|")
+        for row in (*board.rows, *board.reported):
+            entry = row.entry
+            mark = "" if entry.verified else "*"
+            cells = [
+                "" if row.rank is None else str(row.rank),
+                f"{mark}{markdown(entry.name)}{mark}",
+                markdown(entry.backbone or "-"),
+                *(markdown(cell(row, name, board.interval)) for name, _ in COLUMNS),
+                markdown(", ".join(tracks(entry))),
+                entry.state.value,
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+        if board.reported:
+            sources = dict.fromkeys(
+                source_of(row.entry).rpartition(", row")[0] for row in board.reported
+            )
+            lines += [f"{REPORTED_NOTE} Source: {markdown('; '.join(sources))}.", ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def board_latex(boards: Sequence[Board]) -> str:
+    """All boards as LaTeX tables (package booktabs)."""
+    lines = []
+    for board in boards:
+        lines += [
+            r"\begin{table}",
+            r"\centering",
+            r"\begin{tabular}{rll" + "r" * len(COLUMNS) + "}",
+            r"\toprule",
+            r"\# & Method & Backbone & " + " & ".join(head for _, head in COLUMNS) + r" \\",
+            r"\midrule",
+        ]
+        lines += [_latex_row(row, board) for row in board.rows]
+        if board.reported:
+            span = len(COLUMNS) + 3
+            lines += [
+                r"\midrule",
+                rf"\multicolumn{{{span}}}{{l}}{{Reported, not ranked and not comparable:}} \\",
+            ]
+            lines += [_latex_row(row, board) for row in board.reported]
+        caption = latex(f"{board.split_id}. " + " ".join(facts(board)))
+        lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def board_csv(boards: Sequence[Board]) -> str:
+    """One line for every entry and metric: value and each interval, unrounded, in per cent."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    bounds = [f"{_word(kind)}_{end}" for kind in IntervalKind for end in ("low", "high")]
+    writer.writerow(
+        [
+            *("split", "split_hash", "protocol", "episodes_hash", "episodes", "metrics_version"),
+            *("images", "rank", "entry", "name", "state", "pretraining", "words", "adaptation"),
+            *("backbone", "training_seeds", "source", "metric", "value", *bounds, "chance"),
+        ]
+    )
+    for board in boards:
+        for row in (*board.rows, *board.reported):
+            entry, protocol = row.entry, row.entry.protocol
+            head = [
+                *(entry.split.id, entry.split.hash or "", protocol.id, protocol.episodes or ""),
+                *(protocol.count, entry.metrics_version or "", entry.tracks.images.value),
+                *(row.rank or "", entry.id, _cell(entry.name), entry.state.value),
+                *(entry.tracks.pretraining.value, entry.tracks.words.value),
+                *(entry.tracks.adaptation.value, _cell(entry.backbone or "")),
+                *(entry.training_seeds or "", _cell(source_of(entry))),
+            ]
+            for name in METRICS:
+                if name in entry.figures:
+                    figure = entry.figures[name]
+                    each = [figure.intervals.get(kind) for kind in IntervalKind]
+                    ends = [
+                        end for i in each for end in (("", "") if i is None else (i.low, i.high))
+                    ]
+                    writer.writerow([*head, name, figure.value, *ends, row.chance.get(name, "")])
+    return buffer.getvalue()
+
+
+def facts(board: Board) -> list[str]:
+    """What holds for all rows of a board, in sentences."""
+    lines = [f"{board.dataset}; {standing(board)}."]
+    if board.split_hash and board.episodes_hash:
+        lines.append(
+            f"Split {board.split_hash[:12]}; {board.count} episodes {board.episodes_hash[:12]}."
+        )
+    for name, head in (("micro_ap", "micro-AP"), ("macro_ap", "macro-AP")):
+        level = board.chance.get(name)
+        if level and level.low == level.high:
+            lines.append(f"Chance {head}: {level.low:.2f}.")
+        elif level:
+            lines.append(
+                f"Chance {head}: {level.low:.2f} or more, {level.high:.2f} at 1.25 labels an image."
+            )
+    if board.interval:
+        lines.append(f"In brackets: 95 % interval over {board.interval.value}.")
+    if board.images.value == "subset":
+        lines.append("SUBSET: part of the images only; does not compare with full runs.")
+    return lines
+
+
+def cell(row: BoardRow, metric: str, kind: IntervalKind | None) -> str:
+    """A figure with its interval, and a mark where it is not above chance; `-` when absent."""
+    figure = row.entry.figures.get(metric)
+    if figure is None:
+        return "-"
+    bounds = figure.intervals.get(kind) if kind else None
+    text = f"{figure.value:.2f}"
+    if bounds:
+        text += f" [{bounds.low:.2f}, {bounds.high:.2f}]"
+    verdict = row.chance.get(metric, ABOVE)
+    return text if verdict == ABOVE else f"{text} ({verdict})"
+
+
+def tracks(entry: Entry) -> list[str]:
+    """An entry's tracks in words, e.g. `pre-training: external images`."""
+    each = entry.tracks
+    words = "words: not stated" if each.words.value == "not stated" else each.words.value
+    return [
+        f"pre-training: {each.pretraining.value}",
+        words,
+        f"adaptation: {each.adaptation.value}",
+        f"images: {each.images.value}",
+    ]
+
+
+def _title(board: Board) -> str:
+    return markdown(f"{board.split_id}, {board.images.value}")
+
+
+def _latex_row(row: BoardRow, board: Board) -> str:
+    entry = row.entry
+    name = latex(entry.name)
+    cells = [
+        "" if row.rank is None else str(row.rank),
+        name if entry.verified else rf"\textit{{{name}}}",
+        latex(entry.backbone or "-"),
+        *(latex(cell(row, metric, board.interval)) for metric, _ in COLUMNS),
+    ]
+    return " & ".join(cells) + r" \\"
+
+
+def _word(kind: IntervalKind) -> str:
+    return kind.value.replace(" ", "_")
+
+
+def _cell(text: str) -> str:
+    return spreadsheet(visible(text))
