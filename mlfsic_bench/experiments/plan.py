@@ -137,7 +137,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         settings=settings,
         protocol=spec.protocol,
         shots=spec.shots,
-        episodes=spec.episodes,
+        episodes=spec.episodes or profile.episodes.get(method.name),
         features=_features(spec, method, profile, options),
         device=options.device,
         cache=options.cache,

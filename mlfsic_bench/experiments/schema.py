@@ -137,6 +137,8 @@ class Profile(Schema):
     own_words: the dataset brings label vectors; files are not looked for.
     seeds: how many training seeds.
     settings: method -> parameters, instead of the method's defaults.
+    episodes: method -> only the first so many novel episodes, for one that takes too long; its rows
+        say so.
     end_to_end: method -> more of them, where the backbone is trained.
     rates: class of device -> how long methods take there with the profile's own networks.
     """
@@ -151,6 +153,7 @@ class Profile(Schema):
     own_words: bool = False
     seeds: Seeds
     settings: dict[str, Settings] = Field(default_factory=dict)
+    episodes: dict[str, Count] = Field(default_factory=dict)
     end_to_end: dict[str, Settings] = Field(default_factory=dict)
     rates: dict[Literal["cpu", "cuda"], Rates] = Field(default_factory=dict)
 

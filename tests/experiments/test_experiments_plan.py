@@ -102,6 +102,12 @@ def test_seeds_of_trained_methods() -> None:
     assert [run.plan.seed for run in rows["Ours"].runs] == [0, 1]
 
 
+def test_a_profile_can_limit_the_episodes_of_a_slow_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFSIC_DATA", "nowhere")
+    rows = planned("table1", Options("coco-subset"))
+    assert [rows[name].runs[0].plan.episodes for name in ("PLA", "LaSO")] == [60, None]
+
+
 def test_features_of_methods_that_train() -> None:
     rows = planned("table1", Options("scenes", features="end-to-end"))
     assert rows["Ours"].runs[0].plan.features == "end-to-end"
