@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 LONGEST = 1500  # characters of what an error says it found
 
+
 class BenchError(Exception):
     """Bad input or an impossible request; the command line prints it and exits with 2.
 

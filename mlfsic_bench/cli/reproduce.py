@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.errors import BenchError
+
 
 @click.command("reproduce")
 @click.argument("name", metavar="NAME|FILE.yaml")
@@ -38,24 +40,45 @@ import click
     help="Of methods that train, instead of the profile's.",
 )
 @click.option(
+    "--archive",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also copy the table, and each run's record and per-episode figures, to DIR.",
+)
+@click.option("--archive-scores", is_flag=True, help="With --archive: the raw scores too.")
+@click.option(
     "--accept-other-code",
     is_flag=True,
     help="Also use finished runs that another state of the code made; the caption names them.",
 )
 def reproduce(
-    name: str, only: str | None, dry_run: bool, accept_other_code: bool, **given: object
+    name: str,
+    only: str | None,
+    dry_run: bool,
+    archive: Path | None,
+    archive_scores: bool,
+    accept_other_code: bool,
+    **given: object,
 ) -> None:
     """Do the runs of an experiment that are missing, then print its table.
 
     NAME is table1 to table6, figure4, kggr or learning-curve, or a YAML file of your own. The same
     command again goes on where it stopped. Exit code 1: a run has failed, and the table says so.
     """
+    from mlfsic_bench.experiments.archive import archive as keep
     from mlfsic_bench.experiments.dry import describe_plan
     from mlfsic_bench.experiments.engine import run_rows
     from mlfsic_bench.experiments.files import find_profile, read_experiment
     from mlfsic_bench.experiments.outputs import write_outputs
     from mlfsic_bench.experiments.plan import Options, plan_rows
 
+    if archive_scores and archive is None:
+        raise BenchError(
+            "--archive-scores goes with --archive",
+            expected="--archive DIR beside it",
+            found="no --archive",
+            remedy="name the folder of the archive, or leave --archive-scores out",
+        )
     rows_wanted = tuple(part.strip() for part in only.split(",") if part.strip()) if only else ()
     options = Options(only=rows_wanted, **given)  # type: ignore[arg-type]
     stem, experiment = read_experiment(name)
@@ -74,6 +97,9 @@ def reproduce(
     except KeyboardInterrupt:
         log("cancelled; the same command goes on where it stopped")
         sys.exit(130)
+    if archive is not None:
+        folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
+        keep(options.folder / stem, folders, archive, scores=archive_scores)
     click.echo(text, nl=False)
     if done.failed:
         log(f"{len(done.failed)} runs failed; the same command tries them again")

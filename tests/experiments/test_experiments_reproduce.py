@@ -35,6 +35,9 @@ rows:
 """
 
 
+WITHOUT_LINEAR = FILE[: FILE.index("  - name: Linear")].replace("reference: Linear\n", "")
+
+
 def reproduce(file: Path, *args: str, code: int = 0) -> Result:
     cache = ("--cache", str(file.parent / "cache"))
     out = ("--out", str(file.parent / "out"))
@@ -168,6 +171,30 @@ def test_what_is_done_is_left_and_what_is_lost_is_made_again(table: tuple[Path, 
     assert {name for name in after if after[name] != before[name]} == {lost}
 
 
+def test_an_archive_is_enough_to_compute_the_table_again(
+    table: tuple[Path, str], tmp_path: Path
+) -> None:
+    file, _ = table
+    reproduce(file, "--seeds", "2", "--archive", str(tmp_path / "slim"))
+    reproduce(file, "--seeds", "2", "--archive", str(tmp_path / "full"), "--archive-scores")
+    assert (tmp_path / "slim" / "small.md").read_bytes() == (
+        file.parent / "out" / "scenes" / "small.md"
+    ).read_bytes()
+    for row in result_of(file).values():
+        means = []
+        for run in row["runs"]:
+            slim, full = (tmp_path / kind / "runs" / run["folder"] for kind in ("slim", "full"))
+            assert not (slim / "scores.npz").exists()
+            assert {path.name for path in full.iterdir()} >= {"scores.npz", "answers.npz"}
+            assert json.loads((slim / "record.json").read_text())["key"] == run["key"]
+            lines = list(csv.DictReader((slim / "episodes.csv").read_text().splitlines()))
+            means.append(np.mean([float(line["macro_ap"]) for line in lines]))
+        if means:
+            assert row["cells"]["macro_ap"]["ours"] == pytest.approx(100 * np.mean(means))
+    with pytest.raises(BenchError, match="goes with --archive"):
+        reproduce(file, "--archive-scores")
+
+
 def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     file = small(tmp_path)
     text = reproduce(file, "--dry-run").stdout
@@ -190,7 +217,7 @@ def test_runs_of_other_code_are_not_called_done(
 
 
 def test_runs_of_other_code_are_refused_or_accepted_and_named(tmp_path: Path) -> None:
-    file = small(tmp_path, FILE[: FILE.index("  - name: Linear")].replace("reference: Linear\n", ""))
+    file = small(tmp_path, WITHOUT_LINEAR)
     reproduce(file, "--only", "ProtoNet")
     folder = next((tmp_path / "out" / "scenes" / "runs").glob("protonet*"))
     record = json.loads((folder / "record.json").read_text())
@@ -211,7 +238,7 @@ def test_accepted_runs_of_other_code_are_named_in_the_caption(
     from mlfsic_bench.experiments import status
     from mlfsic_bench.harness import plan
 
-    file = small(tmp_path, FILE[: FILE.index("  - name: Linear")].replace("reference: Linear\n", ""))
+    file = small(tmp_path, WITHOUT_LINEAR)
     with monkeypatch.context() as earlier:
         earlier.setattr(plan, "package_code", lambda: "0" * 64)
         earlier.setattr(status, "package_code", lambda: "0" * 64)
