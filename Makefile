@@ -16,7 +16,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench figures
 
 help: ## print this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,6 +35,9 @@ lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict
 bench: $(READY) ## time every room against its peers; ratios, one script after the other
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(RUN) "$$script"; done
 
+figures: $(READY) ## fill the figures of README.md and docs/ from the files in results/
+	$(RUN) -m tools.refresh_docs
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "$(PYTHON) is missing or older than 3.10; name another with PYTHON=..." >&2; exit 2; }
@@ -42,9 +45,9 @@ $(VENV)/bin/python:
 
 # One pip command for everything, so that torch and torchvision are resolved as a pair.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install -e '.[test,lite]'
+	$(VENV)/bin/python -m pip install -e '.[test,lite,bert,browser]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install -e '.[dev,lite]'
+	$(VENV)/bin/python -m pip install -e '.[dev,lite,bert,browser]'
 	@touch $@ $(VENV)/.installed

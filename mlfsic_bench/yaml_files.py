@@ -22,7 +22,7 @@ class _Plain(yaml.SafeLoader):
     """Without tags, aliases (which make a small file huge), merge keys, dates and odd numbers."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.events.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not read")
         if getattr(event, "tag", None) is not None:

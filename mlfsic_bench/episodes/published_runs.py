@@ -8,6 +8,7 @@ file sorted by id the first 1-shot run has images without a novel label, so the 
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,9 @@ def _runs(raw: dict[str, Any], count: int, name: str) -> list[list[int]]:
         if outside:
             found = f"{outside[0]} in run {number}"
             raise _wrong(name, f"indices from 0 to {count - 1} (images of {SUPPORT_FROM})", found)
-        double = [i for i in run if run.count(i) > 1]
-        if double:
-            raise _wrong(name, "each image once in a run", f"{double[0]} twice in run {number}")
+        if len(set(run)) < len(run):
+            double = next(i for i, count in Counter(run).items() if count > 1)
+            raise _wrong(name, "each image once in a run", f"{double} twice in run {number}")
     return runs
 
 

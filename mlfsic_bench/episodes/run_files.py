@@ -11,6 +11,7 @@ the annotations may differ from those it was drawn from, and drawing anew would 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -151,9 +152,9 @@ def image_lists(value: Any, name: str) -> tuple[tuple[str, ...], ...]:
     for number, run in enumerate(value, 1):
         if not isinstance(run, list) or not run or not all(isinstance(i, str) for i in run):
             raise wrong_runs(name, "a list of image ids for each run", f"other values in {number}")
-        double = sorted(image for image in set(run) if run.count(image) > 1)
-        if double:
-            raise wrong_runs(name, "each image once in a run", f"{double[0]!r} twice in {number}")
+        if len(set(run)) < len(run):
+            double = min(image for image, count in Counter(run).items() if count > 1)
+            raise wrong_runs(name, "each image once in a run", f"{double!r} twice in {number}")
     return tuple(tuple(run) for run in value)
 
 

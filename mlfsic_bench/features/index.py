@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import open_regular
 
+LIMIT = 128 << 20  # bytes of an index: a million images
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
 
 
@@ -44,11 +47,14 @@ def read_index(folder: Path) -> Index:
     path = folder / INDEX
     try:
         with open_regular(path) as stream:
-            data = stream.read()
+            size = os.fstat(stream.fileno()).st_size
+            data = stream.read(min(size, LIMIT))
     except FileNotFoundError:
-        data = b""
+        size, data = 0, b""
     except OSError as error:
         raise damaged(str(path), "a file that can be read", error.strerror or str(error)) from error
+    if size > LIMIT:
+        raise damaged(str(path), f"at most {LIMIT} bytes", "more")
     size = data.rfind(b"\n") + 1
     ids: list[str] = []
     digests: list[str] = []
@@ -66,7 +72,7 @@ def read_index(folder: Path) -> Index:
                 f"{type(error).__name__}: {error}",
             ) from error
     if len(set(ids)) != len(ids):
-        double = next(name for name in ids if ids.count(name) > 1)
+        double = next(name for name, count in Counter(ids).items() if count > 1)
         raise damaged(str(path), "each image once", f"{double!r} twice")
     return Index(tuple(ids), tuple(digests), size)
 

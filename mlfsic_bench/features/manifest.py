@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.backbone import Backbone
 
 SCHEMA_VERSION = 1
+LARGEST = 1 << 16  # channels, or the side of a grid
 MANIFEST = "manifest.json"
 Precision = Literal["fp32", "bf16"]
 
@@ -93,8 +94,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise _bad(path, f"the keys {', '.join(known)}", f"no {', '.join(missing)}")
     grid = value["grid"]
     sizes = [value["channels"], *(grid if isinstance(grid, list) else [None])]
-    if len(sizes) != 3 or any(type(size) is not int or size < 1 for size in sizes):
-        raise _bad(path, "positive whole numbers channels and grid [h, w]", repr(sizes))
+    if len(sizes) != 3 or any(type(n) is not int or not 1 <= n <= LARGEST for n in sizes):
+        expected = f"positive whole numbers up to {LARGEST}: channels and grid [h, w]"
+        raise _bad(path, expected, repr(sizes)[:80])
+    names = {name: value[name] for name in own if name not in ("channels", "grid")}
+    for name, text in names.items():
+        if not isinstance(text, str) or not text.isprintable():  # so UTF-8 can write it
+            raise _bad(path, f"plain text for {name!r}", repr(text)[:80])
     manifest = Manifest(**{name: value[name] for name in own if name != "grid"}, grid=tuple(grid))
     if manifest.key != value["key"]:
         raise _bad(path, f"the key {manifest.key[:16]}... of its content", str(value["key"])[:19])

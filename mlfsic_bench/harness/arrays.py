@@ -161,6 +161,8 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
         data = stream.read(size + 1)
         if len(data) != size:
             raise ValueError(f"member {info.filename!r} holds {len(data)} bytes, not {size}")
+    if dtype.kind == "b" and data.translate(None, b"\0\1"):
+        raise ValueError(f"member {info.filename!r} holds truth values that are not 0 or 1")
     if dtype.kind == "U" and (np.frombuffer(data, "<u4") > 0x10FFFF).any():
         raise ValueError(f"member {info.filename!r} holds text that is not Unicode")
     return np.frombuffer(data, dtype).reshape(shape).copy()

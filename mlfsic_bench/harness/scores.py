@@ -165,7 +165,9 @@ def _checked(path: Path, value: Any, data: bytes, model: type[M]) -> M:
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        # a key that is misspelt is also a key that is missing; the spelling says more
+        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
         place = ".".join(str(part) for part in first["loc"]) or "meta"
         found = f"{place}: {first['msg']}"
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:

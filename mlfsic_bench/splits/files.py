@@ -16,7 +16,7 @@ from mlfsic_bench.splits.schema import SplitFile, Subset, per_part
 from mlfsic_bench.splits.split import PART_NAMES, Part, PartName, Split
 from mlfsic_bench.splits.validation import schema_error
 
-MAX_BYTES = 128 << 20
+MAX_BYTES = 64 << 20  # the split of all of COCO has 8 MB
 
 
 def parse_split(value: Any, where: str) -> SplitFile:

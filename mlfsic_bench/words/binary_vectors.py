@@ -46,10 +46,10 @@ def read_binary(file: VectorFile, wanted: Set[str]) -> Entries:
             raise _bad(file, header, number, "zero bytes where the word should be")
         name = collector.meet(word)
         if name is not None:
-            vector = np.frombuffer(buffer, "<f4", header.dimension, space + 1).astype(np.float64)
-            if not np.isfinite(vector).all():
+            vector = np.frombuffer(buffer, "<f4", header.dimension, space + 1)
+            if not np.isfinite(vector).all():  # before the cast, which warns of some NaN
                 raise _bad(file, header, number, f"NaN or infinity in the vector of {name!r}")
-            collector.vectors[name] = vector
+            collector.vectors[name] = vector.astype(np.float64)
         at = end
     rest = buffer[at:] + file.stream.read(BLOCK)
     if rest.strip(b"\n"):

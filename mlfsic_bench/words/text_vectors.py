@@ -15,6 +15,7 @@ from mlfsic_bench.words.entries import Collector, Entries
 from mlfsic_bench.words.vector_file import MOST_NUMBERS, VectorFile
 
 LONGEST_LINE = 1 << 20
+MOST_EMPTY = 10_000  # empty lines; a small packed file could hold thousands of millions
 
 
 def read_text(file: VectorFile, wanted: Set[str]) -> Entries:
@@ -58,7 +59,7 @@ def read_text(file: VectorFile, wanted: Set[str]) -> Entries:
 
 def _lines(path: Path, stream: IO[bytes], first: int) -> Iterator[tuple[int, bytes]]:
     """Line numbers, from `first` on, and lines; empty lines are left out."""
-    number = first - 1
+    number, empty = first - 1, 0
     while raw := stream.readline(LONGEST_LINE):
         number += 1
         if (len(raw) == LONGEST_LINE and not raw.endswith(b"\n")) or b"\0" in raw:
@@ -76,6 +77,15 @@ def _lines(path: Path, stream: IO[bytes], first: int) -> Iterator[tuple[int, byt
                 raise _bad(path, 1, "UTF-8 text", raw.strip()) from error
         if not raw.isspace():
             yield number, raw
+            continue
+        empty += 1
+        if empty > MOST_EMPTY:
+            raise BenchError(
+                f"{path} line {number}: this is not a file of vectors",
+                expected=f"an entry and its numbers on each line, at most {MOST_EMPTY} empty lines",
+                found="more empty lines",
+                remedy="fetch the file again",
+            )
 
 
 def _numbers(path: Path, number: int, line: bytes, d_w: int) -> npt.NDArray[np.float64] | None:
