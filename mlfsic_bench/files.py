@@ -150,9 +150,10 @@ def _umask() -> int:
 
 
 def _cannot_write(path: Path, error: OSError) -> BenchError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return BenchError(
         f"cannot write {path}",
         expected="a folder that can be written, with room for the file",
         found=f"{error.strerror or error} (errno {error.errno})",
-        remedy="free some space or name another place",
+        remedy="free some space or name another place" if full else "name another place",
     )

@@ -21,7 +21,7 @@ def check_shots(protocol: str, shots: int | None, part: str) -> None:
             f"--protocol {protocol} and --shots do not fit together",
             expected="--protocol laso_k_shot with --shots K, or neither",
             found="no --shots" if laso else f"--shots {shots}",
-            remedy="add --shots 1 or --shots 5"
+            remedy="add --shots K, any K from 1 on (runs come with the package for 1 and 5)"
             if laso
             else "add --protocol laso_k_shot, or leave --shots out",
         )

@@ -51,7 +51,8 @@ def episodes() -> None:
 @click.option("--protocol", type=click.Choice(["one_per_label", "laso_k_shot"]),
               default="one_per_label", show_default=True, help="The law to draw by.")  # fmt: skip
 @click.option("--shots", type=click.IntRange(min=1), metavar="K",
-              help="At least K support images of each label (laso_k_shot).")  # fmt: skip
+              help="At least K support images of each label (laso_k_shot), any K from 1 on; "
+              "runs come with the package for 1 and 5.")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1),
               help="How many.  [default: novel 200, val 100; laso_k_shot 10]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -132,13 +133,15 @@ def verify(
 
     A SPLIT-ID stands for the files that come with the package for that split; without an argument,
     all files that come with the package are verified. Runs of laso_k_shot are drawn anew when the
-    data root holds the annotations they were drawn from, else only checked.
+    data root holds the annotations they were drawn from. Without a data root they can't be held
+    against their split; that is said, counted at the end, and no difference.
     """
     from mlfsic_bench.episodes.verify import differences
     from mlfsic_bench.episodes.verify_runs import verify_runs
     from mlfsic_bench.files import read_json
 
-    failed = False
+    failed = 0
+    unheld = total = 0
     resolved: dict[str, Split] = {}
     for path in files_to_verify(targets):
         raw = read_json(path, kind="episode file")
@@ -163,7 +166,9 @@ def verify(
         click.echo(f"{path.name}: {said}")
         for line in lines:
             click.echo(f"  {line}")
-        failed = failed or bool(lines)
+        total, failed, unheld = total + 1, failed + bool(lines), unheld + unread
+    click.echo(f"{total} {'file' if total == 1 else 'files'}: {failed} differ; "
+               f"{unheld} not held against the split they name")  # fmt: skip
     if failed:
         raise click.exceptions.Exit(1)
 

@@ -43,7 +43,7 @@ from mlfsic_bench.errors import BenchError
     "--archive",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Also copy the table, and each run's record and per-episode figures, to DIR.",
+    help="If no run failed, also copy the table, records and per-episode figures to DIR.",
 )
 @click.option("--archive-scores", is_flag=True, help="With --archive: the raw scores too.")
 @click.option(
@@ -66,11 +66,11 @@ def reproduce(
     command again goes on where it stopped. Exit code 1: a run has failed, and the table says so.
     """
     from mlfsic_bench.experiments.archive import archive as keep
-    from mlfsic_bench.experiments.dry import describe_plan
+    from mlfsic_bench.experiments.dry import counted, describe_plan
     from mlfsic_bench.experiments.engine import run_rows
     from mlfsic_bench.experiments.files import find_profile, read_experiment
     from mlfsic_bench.experiments.outputs import write_outputs
-    from mlfsic_bench.experiments.plan import Options, plan_rows
+    from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows
 
     if archive_scores and archive is None:
         raise BenchError(
@@ -84,6 +84,7 @@ def reproduce(
     stem, experiment = read_experiment(name)
     profile = find_profile(options.dataset)
     rows = plan_rows(experiment, profile, options)
+    check_data_root(experiment, profile, options)
     if dry_run:
         click.echo(describe_plan(rows, profile, options), nl=False)
         return
@@ -93,14 +94,17 @@ def reproduce(
 
     try:
         done = run_rows(rows, log, accept_other_code)
-        text = write_outputs(stem, experiment, profile, rows, done, options, log)
+        text, files = write_outputs(stem, experiment, profile, rows, done, options, log)
     except KeyboardInterrupt:
         log("cancelled; the same command goes on where it stopped")
         sys.exit(130)
-    if archive is not None:
+    if archive is not None and (done.failed or not files):
+        log(f"nothing was archived in {archive}: a run has failed, or nothing was made")
+    elif archive is not None:
         folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
-        keep(options.folder / stem, folders, archive, scores=archive_scores)
+        keep(files, folders, archive, scores=archive_scores)
     click.echo(text, nl=False)
     if done.failed:
-        log(f"{len(done.failed)} runs failed; the same command tries them again")
+        failed = counted(len(done.failed), "run")
+        log(f"{failed} failed; the same command tries again")
         sys.exit(1)

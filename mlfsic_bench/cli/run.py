@@ -45,7 +45,12 @@ from mlfsic_bench.features.names import backbone_names
     show_default=True,
     help="How novel episodes are drawn.",
 )
-@click.option("--shots", type=click.IntRange(1), metavar="K", help="K of laso_k_shot: 1 or 5.")
+@click.option(
+    "--shots",
+    type=click.IntRange(1),
+    metavar="K",
+    help="K of laso_k_shot, 1 or more; files of runs come with the package for 1 and 5.",
+)
 @click.option("--episodes", type=int, metavar="N", help="Only the first N episodes.")
 @click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes.")
 @click.option(

@@ -29,8 +29,9 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--stored-answers",
                 is_flag=True,
-                help="Take the targets stored with the scores, where the split's images are not "
-                "at hand; the report says so, and the interval over images is left out.",
+                help="Take the targets stored with a run, where the split's images are not at "
+                "hand: `pack` makes the state `scores stored`, unranked; `check` confirms nothing "
+                "but that an entry agrees with them.",
             ),
         )
     ):
@@ -48,7 +49,11 @@ def submit() -> None:
 @click.option("--out", type=PATH, required=True, help="Results folder to write below.")
 @click.option("--card", type=PATH, help="YAML or JSON file: name, authors, citation, links, ...")
 @click.option(
-    "--rerun", "reruns", type=PATH, multiple=True, help="A second run of one of the runs."
+    "--rerun",
+    "reruns",
+    type=PATH,
+    multiple=True,
+    help="A second run; one is needed for each training seed.",
 )
 @click.option("--published", is_flag=True, help="Also write the rows of the published tables.")
 @_place_options
@@ -93,13 +98,15 @@ def pack(
 def check(target: Path, stored_answers: bool, **place: Any) -> None:
     """Compute every figure of one entry, or of all in a results folder, again from its scores.
 
-    Targets are rebuilt from split and episodes. Exits with 2 at the first figure that differs.
+    Targets are rebuilt from split and episodes, but for entries that are `scores stored`. Exits
+    with 2 at the first figure that differs.
     """
     from mlfsic_bench.report.submission_check import check_all
     from mlfsic_bench.report.truth import SplitPlace
 
-    count = 0
+    count = left = 0
     for one in check_all(target, SplitPlace(**place), stored_answers=stored_answers):
         click.echo(f"{one.path}: {one.finding}")
-        count += 1
-    click.echo(f"{count} entries checked")
+        count, left = count + 1, left + (not one.confirmed)
+    caution = f", {left} of them NOT confirmed: their targets were not rebuilt" if left else ""
+    click.echo(f"{count} {'entry' if count == 1 else 'entries'} checked{caution}")

@@ -187,7 +187,7 @@ def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[s
 def _how(label: str, entries: tuple[str, ...]) -> str:
     if len(entries) > 1:
         return f"mean of {', '.join(entries)}"
-    return "as it is" if entries[0] == "_".join(label.split()) else f"entry {entries[0]}"
+    return "as it is" if entries[0] == label else f"entry {entries[0]}"
 
 
 def _print_file(file: Path, lookup: Lookup) -> None:

@@ -15,20 +15,20 @@ from mlfsic_bench.report.table import COLUMNS
 from mlfsic_bench.training.history import HISTORY_FILE
 
 EPISODES = "episodes.csv"
-ENDINGS = (".md", ".csv", ".json", ".png")
 
 
-def archive(stem: Path, folders: Sequence[Path], to: Path, *, scores: bool) -> list[Path]:
-    """Copy the outputs called `stem` to the folder `to`, and what its runs rest on to `to`/runs.
+def archive(
+    files: Sequence[Path], folders: Sequence[Path], to: Path, *, scores: bool
+) -> list[Path]:
+    """Copy these files to the folder `to`, and what the runs they rest on are to `to`/runs.
 
     Of each run: its record, the history of its training, and `episodes.csv`, every metric of the
     tables in each episode, from which each mean and interval can be computed again. With `scores`
     also the raw scores and answers (0.8 MB a run on COCO), from which those follow. Checkpoints and
     weights are not kept. Returns the folders of the archived runs.
     """
-    for path in sorted(stem.parent.glob(f"{stem.name}*")):
-        if path.suffix in ENDINGS and path.is_file():
-            write_bytes(to / path.name, path.read_bytes())
+    for path in files:
+        write_bytes(to / path.name, path.read_bytes())
     kept = []
     for folder in dict.fromkeys(folders):
         target = to / "runs" / folder.name

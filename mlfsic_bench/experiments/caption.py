@@ -21,7 +21,7 @@ def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str,
     lines += _networks(rows)
     lines += _words(rows)
     lines += settings_lines(rows, profile)
-    lines += _other_code(result)
+    lines += other_code_lines([(row.planned, row.runs) for row in result.rows])
     lines += _figures(result)
     lines += _literature(result)
     return tuple(lines)
@@ -29,52 +29,93 @@ def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str,
 
 def data_lines(runs: Sequence[FinishedRun]) -> list[str]:
     """Split, subset, episodes and chance of these runs; a line for each protocol."""
-    lines: list[str] = []
-    for run in {run.record.episodes.shots: run for run in reversed(runs)}.values():
-        record = run.record
+    longest: dict[int | None, FinishedRun] = {}
+    for run in runs:
+        first = longest.setdefault(run.record.episodes.shots, run)
+        if run.record.episodes.count > first.record.episodes.count:
+            longest[run.record.episodes.shots] = run
+    lines = []
+    for shots, run in longest.items():
+        split, episodes = run.record.split, run.record.episodes
         micro, macro = chance_level(run)
-        shots = f", {record.episodes.shots}-shot" if record.episodes.shots else ""
-        total = record.episodes.total
+        protocol = episodes.protocol + (f", {shots}-shot" if shots else "")
+        # The level is of the episodes that were run, which need not be all.
+        over = f" over the first {episodes.count}" if episodes.count < episodes.total else ""
         lines.append(
-            f"Split {record.split.id} ({record.split.hash[:12]}), novel part: "
-            f"{len(run.scores.meta.labels)} labels; protocol {record.episodes.protocol}{shots}; "
-            f"{total} episodes ({record.episodes.hash[:12]}); chance: macro-AP {100 * macro:.2f}, "
-            f"micro-AP {100 * micro:.2f}."
+            f"Split {split.id} ({split.hash[:12]}), novel part: "
+            f"{len(run.scores.meta.labels)} labels; protocol {protocol}; "
+            f"{episodes.total} episodes ({episodes.hash[:12]}); chance{over}: "
+            f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )
-    lines = lines[::-1]
     if any(run.record.split.subset for run in runs):
         lines.append("SUBSET: made on part of the split's images; not comparable to full runs.")
     return lines
 
 
 def settings_lines(rows: Sequence[PlannedRow], profile: Profile) -> list[str]:
-    """What the profile sets in place of defaults, for the methods of these rows."""
-    names = dict.fromkeys(row.method.name for row in rows if row.runs)
-    told = []
-    for name in names:
-        values = dict(profile.settings.get(name, {}))
-        modes = {run.plan.features for r in rows if r.method.name == name for run in r.runs}
-        if "end-to-end" in modes:
-            values |= profile.end_to_end.get(name, {})
-        if values:
-            told.append(f"{name}: " + ", ".join(f"{k}={text_of(v)}" for k, v in values.items()))
-    lines = [f"Set by the profile, not the methods' defaults: {'; '.join(told)}."] if told else []
-    if not told:
-        lines = ["The methods' default settings and whole schedules."]
+    """What is not at the methods' defaults: what the profile sets, then what single rows set."""
+    rows = [row for row in rows if row.runs]
+    common: dict[tuple[str, str], dict[str, str]] = {}
+    own: dict[str, str] = {}
+    for row in rows:
+        ours, theirs = _changed(row, profile)
+        common.setdefault((row.method.name, row.runs[0].plan.features), {}).update(ours)
+        if theirs:
+            preset = f"preset {row.spec.preset}: " if row.spec.preset else ""
+            own[row.spec.name] = preset + _joined(theirs)
+    names = [name for name, _ in common]
+    told = [
+        f"{name}{f' ({mode})' if names.count(name) > 1 else ''}: {_joined(values)}"
+        for (name, mode), values in common.items()
+        if values
+    ]
+    lines = []
+    if told:
+        lines.append(f"Set by the profile, not the methods' defaults: {'; '.join(told)}.")
+    if own:
+        rows_told = "; ".join(f"{name} ({values})" for name, values in own.items())
+        lines.append(f"Rows with settings of their own: {rows_told}.")
+    if rows and not lines:
+        lines.append("The methods' default settings and whole schedules.")
     trained = {run.plan.features for row in rows if row.method.trains for run in row.runs}
     if trained == {"stored"} or trained == {"live"}:
         lines.append("The backbone is frozen; in the paper it is trained too.")
     return lines
 
 
-def _other_code(result: Result) -> list[str]:
+def _changed(row: PlannedRow, profile: Profile) -> tuple[dict[str, str], dict[str, str]]:
+    """(what the profile sets, what the row or its preset sets): all that is not as by default.
+
+    A row that sets back to the default what the profile changes is told as the row's own.
+    """
+    name = row.method.name
+    by_profile = dict(profile.settings.get(name, {}))
+    if row.runs[0].plan.features == "end-to-end":
+        by_profile |= profile.end_to_end.get(name, {})
+    defaults = type(row.method.params)().model_dump(mode="json")
+    ours, theirs = {}, {}
+    for key, value in row.method.params.model_dump(mode="json").items():
+        given = by_profile.get(key)
+        shared = key in by_profile and row.spec.settings.get(key, given) == given
+        if shared and value != defaults[key]:
+            ours[key] = text_of(value)
+        elif not shared and (value != defaults[key] or key in by_profile):
+            theirs[key] = text_of(value)
+    return ours, theirs
+
+
+def _joined(values: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def other_code_lines(rows: Sequence[tuple[PlannedRow, Sequence[FinishedRun]]]) -> list[str]:
     """Which rows another state of the code has made (--accept-other-code)."""
     told = []
-    for row in result.rows:
-        other = [r.record for r in row.runs if not same_code(r.record, row.planned.spec.method)]
+    for row, runs in rows:
+        other = [r.record for r in runs if not same_code(r.record, row.spec.method)]
         if other:
             commits = sorted({(r.provenance.commit or "no commit")[:10] for r in other})
-            told.append(f"{row.name} ({', '.join(commits)})")
+            told.append(f"{row.spec.name} ({', '.join(commits)})")
     return [f"Rows made by another state of the code: {'; '.join(told)}."] if told else []
 
 
@@ -107,23 +148,39 @@ def _words(rows: Sequence[PlannedRow]) -> list[str]:
 
 
 def _figures(result: Result) -> list[str]:
+    over = (
+        "a 95 % interval over images (other images of the same kind, in pools of the same size; "
+        "the .csv and .json also have the shorter one over episodes) of the mean over seeds, and "
+        "says nothing of other seeds"
+    )
+    if result.no_images:
+        over = (
+            "a 95 % Student-t interval over episodes of the mean over seeds, and says nothing of "
+            "other seeds or images; there is none over images, because "
+            f"{result.no_images}"
+        )
     lines = [
         "All in per cent. `ours`: mean over training seeds of the mean over episodes, F1 from each "
-        "episode's own P and R; ± is the half width of a 95 % Student-t interval over episodes of "
-        "the mean over seeds, and says nothing of other seeds or images. `seeds`: lowest and "
+        f"episode's own P and R; ± is the half width of {over}. `seeds`: lowest and "
         "highest mean of a training seed."
     ]
     reference = result.experiment.reference
     if any(row.name == reference and row.runs for row in result.rows):
         lines.append(
             f"`paired`: ours minus the row {reference!r}, episode by episode (mean over seeds in "
-            "each), with a 95 % paired t interval over episodes."
+            "each); ± is the half width of a 95 % "
+            + ("paired t interval over episodes." if result.no_images else "interval over images.")
         )
-    short = [row for row in result.rows if any(note.startswith("first ") for note in row.notes)]
+    short = [
+        f"{row.name} ({note})"
+        for row in result.rows
+        for note in row.notes
+        if note.startswith("first ")
+    ]
     if short:
         lines.append(
             "Not on all episodes: "
-            + ", ".join(f"{row.name} ({row.notes[-1]})" for row in short)
+            + ", ".join(short)
             + "; such rows are paired over the episodes they share with the reference."
         )
     return lines

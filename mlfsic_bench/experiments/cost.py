@@ -12,6 +12,7 @@ from mlfsic_bench.experiments.schema import Rate, Rates
 from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.methods.contract import Method
 
+NO_RATE = "no rate is known"
 EPISODES, RUNS = 200, 10  # of one_per_label, of laso_k_shot
 
 
@@ -58,7 +59,7 @@ class Costs:
         if rate is None and self.rates and method.name in self.rates.methods:
             rate, basis = self.rates.methods[method.name], self.rates.basis
         if rate is None or (units is None and rate.unit):
-            return Estimate(None, basis or "no rate is known")
+            return Estimate(None, basis or NO_RATE)
         each = rate.episode + _steps(parameters) * rate.step
         return Estimate((units or 0) * rate.unit + episodes * each, basis)
 

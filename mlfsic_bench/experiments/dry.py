@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments.cost import Costs, Estimate, in_words, total
+from mlfsic_bench.experiments.cost import NO_RATE, Costs, Estimate, in_words, total
+from mlfsic_bench.experiments.engine import open_splits
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile
 from mlfsic_bench.experiments.status import EXPLAINED, Status, status_of
+from mlfsic_bench.harness.opened import Opened
 
 
 def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options) -> str:
-    """A line for each run, each once, and a sum; writes nothing and opens no images."""
+    """A line for each run, each once, and a sum; writes nothing and opens no images.
+
+    Raises BenchError when a split can't be opened, as the runs would.
+    """
     from mlfsic_bench.harness.inputs import resolve_device
 
     device = resolve_device(options.device).type
-    base_images = _base_images(rows)
+    opened = Opened()
+    wanted = open_splits(rows, opened)
+    base_images = len(opened.split(wanted[0].plan).base.image_ids) if wanted else None
     rates = profile.rates.get("cuda" if device == "cuda" else "cpu")
     costs = Costs(options.folder / "runs", rates, device, base_images)
     lines: list[str] = []
@@ -46,25 +52,23 @@ def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options
                 cost = "time unknown" if estimate.seconds is None else in_words(estimate.seconds)
             lines.append(f"  {status:11} {run.folder.name}  {cost}".rstrip())
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items())
-    lines += ["", f"{sum(statuses.values())} runs in {options.folder / 'runs'}: {counts or 'none'}"]
+    number = counted(sum(statuses.values()), "run")
+    lines += ["", f"{number} in {options.folder / 'runs'}: {counts or 'none'}"]
     lines += [f"  {status}: {EXPLAINED[status]}" for status in statuses]
     if open_estimates:
         seconds, unknown = total(open_estimates)
         text = in_words(seconds) if seconds else "nothing that is known"
-        also = f", and {unknown} runs of unknown length" if unknown else ""
+        also = f", and {counted(unknown, 'run')} of unknown length" if unknown else ""
         lines.append(f"Estimate on {device}: {text}{also}; features not extracted yet come on top.")
-        lines += [f"  basis: {basis}" for basis in bases]
+        known = [basis for basis in bases if basis != NO_RATE]
+        lines += [f"  basis: {basis}" for basis in known]
     return "\n".join(lines) + "\n"
 
 
-def _base_images(rows: Sequence[PlannedRow]) -> int | None:
-    """Size of the base part, or None where it can't be told without data that are not there."""
-    from mlfsic_bench.harness.opened import Opened
+def counted(number: int, noun: str) -> str:
+    """A number of things.
 
-    plan = next((run.plan for row in rows for run in row.runs), None)
-    if plan is None:
-        return None
-    try:
-        return len(Opened().split(plan).base.image_ids)
-    except BenchError:
-        return None
+    >>> counted(1, "run"), counted(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -23,10 +23,12 @@ class Done:
     ----------
     finished: folders of the runs that are done.
     failed: folder -> why.
+    opened: the splits and networks that the runs were opened with.
     """
 
     finished: set[Path] = field(default_factory=set)
     failed: dict[Path, str] = field(default_factory=dict)
+    opened: Opened = field(default_factory=Opened)
 
 
 def run_rows(rows: Sequence[PlannedRow], log: Log, accept_other_code: bool = False) -> Done:
@@ -38,27 +40,32 @@ def run_rows(rows: Sequence[PlannedRow], log: Log, accept_other_code: bool = Fal
     Rows left out by --only are not run; of them, what is done already counts. Raises BenchError
     before the first run when the split can't be opened, because then no run can.
     """
-    opened = Opened()
     done = Done()
-    wanted = [run for row in rows if not row.left_out for run in row.runs]
-    for plan in {run.plan.split: run.plan for run in wanted}.values():
-        opened.split(plan)
+    wanted = open_splits(rows, done.opened)
     unique = list({run.folder: run for run in wanted}.values())
     for i, run in enumerate(unique, start=1):
         log(f"-- run {i} of {len(unique)}: {run.folder.name}")
-        _run(run, opened, done, log, accept_other_code)
+        _run(run, done, log, accept_other_code)
     for run in (run for row in rows if row.left_out for run in row.runs):
         if run.folder not in done.failed and status_of(run) == "done":
             done.finished.add(run.folder)
     return done
 
 
-def _run(run: PlannedRun, opened: Opened, done: Done, log: Log, accept_other_code: bool) -> None:
+def open_splits(rows: Sequence[PlannedRow], opened: Opened) -> list[PlannedRun]:
+    """The runs that are wanted, once their splits are open; BenchError where one can't be."""
+    wanted = [run for row in rows if not row.left_out for run in row.runs]
+    for plan in {run.plan.split: run.plan for run in wanted}.values():
+        opened.split(plan)
+    return wanted
+
+
+def _run(run: PlannedRun, done: Done, log: Log, accept_other_code: bool) -> None:
     from mlfsic_bench.harness.inputs import open_inputs
     from mlfsic_bench.harness.run import execute
 
     try:
-        inputs = open_inputs(run.plan, opened)
+        inputs = open_inputs(run.plan, done.opened)
         if accept_other_code and differs_in_code_only(run.folder, identity(inputs)):
             log(f"{run.folder} is done already, by another state of the code")
         else:

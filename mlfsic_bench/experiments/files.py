@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,6 +53,12 @@ def find_profile(name: str) -> Profile:
     if name not in profiles:
         raise unknown_name("dataset of a reproduction", name, profiles)
     return profiles[name]
+
+
+@cache
+def words_names() -> tuple[str, ...]:
+    """The names of label vectors that some profile knows, sorted."""
+    return tuple(sorted({name for one in read_profiles().profiles.values() for name in one.words}))
 
 
 def load_yaml(data: bytes, where: str) -> Any:

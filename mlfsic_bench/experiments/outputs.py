@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments.caption import caption_of, data_lines, settings_lines
+from mlfsic_bench.experiments.caption import (
+    caption_of,
+    data_lines,
+    other_code_lines,
+    settings_lines,
+)
 from mlfsic_bench.experiments.engine import Done, Log
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
 from mlfsic_bench.experiments.render import (
@@ -33,8 +38,11 @@ def write_outputs(
     done: Done,
     options: Options,
     log: Log,
-) -> str:
-    """Write the files of the experiment below `options.folder`; the text for the terminal."""
+) -> tuple[str, list[Path]]:
+    """Write the files of the experiment below `options.folder`.
+
+    Returns the text for the terminal and the files that were written.
+    """
     stem = options.folder / name
     if experiment.kind == "table":
         return _table(stem, experiment, profile, rows, done, options)
@@ -50,34 +58,42 @@ def _table(
     rows: list[PlannedRow],
     done: Done,
     options: Options,
-) -> str:
+) -> tuple[str, list[Path]]:
     result = build_result(experiment, rows, done)
     caption = caption_of(result, profile, options)
-    write_text(_beside(stem, ".md"), render_markdown(result, caption))
-    write_text(_beside(stem, ".csv"), render_csv(result, caption))
-    write_text(_beside(stem, ".json"), render_json(result, caption))
-    return render_terminal(result, caption) + f"\ntable: {_beside(stem, '.md')} (.csv, .json)\n"
+    files = [_beside(stem, ending) for ending in (".md", ".csv", ".json")]
+    for path, render in zip(files, (render_markdown, render_csv, render_json), strict=True):
+        write_text(path, render(result, caption))
+    return render_terminal(result, caption) + f"\ntable: {files[0]} (.csv, .json)\n", files
 
 
 def _curve(
     stem: Path, experiment: Experiment, profile: Profile, rows: list[PlannedRow], done: Done
-) -> str:
+) -> tuple[str, list[Path]]:
     from mlfsic_bench.report import curve_picture, curve_text
     from mlfsic_bench.report.curve import curve
     from mlfsic_bench.report.runs import read_run
 
-    folders = dict.fromkeys(run.folder for row in rows for run in row.runs)
-    runs = [read_run(folder) for folder in folders if folder in done.finished]
-    if not runs:
-        return _states(rows, done)
-    drawn = curve(runs)
-    lines = [*settings_lines(rows, profile), *_states(rows, done).splitlines()]
+    finished = {run.folder: run for row in rows for run in row.runs if run.folder in done.finished}
+    if not finished:
+        nothing = "No curve was drawn: none of its runs is finished."
+        old = _beside(stem, ".md")
+        if old.exists():
+            nothing += f" {old} and the files beside it are of an earlier call."
+        return f"{_states(rows, done)}{nothing}\n", []
+    read = {folder: read_run(folder) for folder in finished}
+    splits = {run.plan.split: done.opened.split(run.plan) for run in finished.values()}
+    drawn = curve(list(read.values()), list(splits.values()))
+    made = [(row, [read[r.folder] for r in row.runs if r.folder in read]) for row in rows]
+    lines = [*settings_lines(_shown(rows, done), profile), *other_code_lines(made)]
+    lines += [line.removeprefix("- ") for line in _states(rows, done).splitlines()]
     text = curve_text.render_markdown(drawn)
     text = f"# {experiment.title}\n\n{text}\n" + "".join(f"- {line}\n" for line in lines)
-    write_text(_beside(stem, ".md"), text)
-    write_text(_beside(stem, ".csv"), curve_text.render_csv(drawn))
-    curve_picture.draw(drawn, _beside(stem, ".png"))
-    return f"{text}\ntable: {_beside(stem, '.md')} (.csv), picture: {_beside(stem, '.png')}\n"
+    files = [_beside(stem, ending) for ending in (".md", ".csv", ".png")]
+    write_text(files[0], text)
+    write_text(files[1], curve_text.render_csv(drawn))
+    curve_picture.draw(drawn, files[2])
+    return f"{text}\ntable: {files[0]} (.csv), picture: {files[2]}\n", files
 
 
 def _attention(
@@ -88,7 +104,7 @@ def _attention(
     done: Done,
     options: Options,
     log: Log,
-) -> str:
+) -> tuple[str, list[Path]]:
     from mlfsic_bench.report.pointing_render import RENDERERS
     from mlfsic_bench.report.runs import read_run
 
@@ -97,40 +113,57 @@ def _attention(
     ]
     runs = [run for _, run in finished]
     lines = [f"# {experiment.title}", ""]
-    if runs:
-        lines += _pictures(stem, experiment, runs[0], log)
+    shown, pictures = _pictures(stem, experiment, finished, log)
+    files = [_beside(stem, ".md"), _beside(stem, ".json"), *pictures]
+    lines += shown
     measured = []
     tables = []
     for name, run in finished:
         try:
             pointing = _measure(run, log)
         except BenchError as error:
-            lines += ["", f"Not measured: {error.what}; {error.found}."]
-            break
+            what = f"{name}, training seed {run.plan.seed}: {error.what}; {error.found}"
+            lines += ["", f"Not measured: {what}."]
+            continue
         title = f"{name}, training seed {run.plan.seed}:"
         tables += ["", title, "", RENDERERS["markdown"](pointing)]
         measured.append((name, run, pointing))
     lines += [*_summary(measured), *tables]
-    told = data_lines([read_run(run.folder) for run in runs]) + settings_lines(rows, profile)
+    read = {run.folder: read_run(run.folder) for run in runs}
+    made = [(row, [read[r.folder] for r in row.runs if r.folder in read]) for row in rows]
+    told = data_lines(list(read.values())) + settings_lines(_shown(rows, done), profile)
+    told += other_code_lines(made)
     lines += ["", *(f"- {line}" for line in told), *(_states(rows, done).splitlines())]
     text = "\n".join(lines) + "\n"
-    write_text(_beside(stem, ".md"), text)
+    write_text(files[0], text)
     values = [{"row": r, "folder": run.folder.name, **p.as_dict()} for r, run, p in measured]
-    write_json(_beside(stem, ".json"), {"title": experiment.title, "runs": values})
-    return text + f"\nfigures: {_beside(stem, '.md')} (.json, .png)\n"
+    write_json(files[1], {"title": experiment.title, "runs": values})
+    return text + f"\nfigures: {files[0]} (.json, .png)\n", files
 
 
-def _pictures(stem: Path, experiment: Experiment, run: PlannedRun, log: Log) -> list[str]:
+def _pictures(
+    stem: Path, experiment: Experiment, finished: list[tuple[str, PlannedRun]], log: Log
+) -> tuple[list[str], list[Path]]:
+    """Draw the attention of the experiment's first row; the lines that show it, and the files."""
     from mlfsic_bench.report.attention_run import draw_attention
 
-    lines = []
+    row = experiment.rows[0].name
+    run = next((run for name, run in finished if name == row), None)
+    if run is None:
+        return [f"No pictures: they show the first row, {markdown(row)}, which has no run."], []
+    whose = f"{row}, training seed {run.plan.seed}"
+    lines = [f"The pictures show {markdown(whose)}."]
+    files = []
     for episode in experiment.pictures:
         path = stem.with_name(f"{stem.name}-episode{episode}.png")
-        said = draw_attention(run.folder, _where(run), path, episode=episode)
+        files.append(path)
+        said = draw_attention(run.folder, _where(run), path, episode=episode, whose=whose)
         log(said)
-        lines.append(f"![attention in novel episode {episode}]({path.name})")
-        lines += ["", said.replace(str(path), path.name), ""]
-    return lines
+        alt = f"{whose}: attention in novel episode {episode}"
+        lines += ["", f"![{markdown(alt)}]({path.name})", ""]
+        hits = said.removeprefix(f"wrote {path}").removeprefix("; ")
+        lines.append(f"Novel episode {episode}" + (f": {hits}." if hits else "."))
+    return lines, files
 
 
 def _summary(measured: list[tuple[str, PlannedRun, Pointing]]) -> list[str]:
@@ -170,6 +203,11 @@ def _where(run: PlannedRun) -> Whereabouts:
         weights=plan.weights,
         cache=plan.cache,
     )
+
+
+def _shown(rows: list[PlannedRow], done: Done) -> list[PlannedRow]:
+    """The rows of which something is shown."""
+    return [row for row in rows if any(run.folder in done.finished for run in row.runs)]
 
 
 def _states(rows: list[PlannedRow], done: Done) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlfsic_bench.data.registry import ROOT_VARIABLE
+from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, is_drawn
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.experiments.files import words_names
 from mlfsic_bench.experiments.literature import published_of
 from mlfsic_bench.experiments.schema import Experiment, Profile, RowSpec, text_of
 from mlfsic_bench.experiments.slug import slug_of
@@ -107,6 +108,15 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
     return [_row(row, experiment, profile, options) for row in experiment.rows]
 
 
+def check_data_root(experiment: Experiment, profile: Profile, options: Options) -> None:
+    """BenchError when the images need a data root and there is none."""
+    from mlfsic_bench.splits.shipped import split_file
+
+    name = split_file(experiment.splits.get(options.dataset, profile.split)).dataset
+    if not is_drawn(name):
+        data_root(name, options.data_root)
+
+
 def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Options) -> PlannedRow:
     from mlfsic_bench.methods.discovery import make_method
 
@@ -203,6 +213,9 @@ def _words(
     spec: RowSpec, method: Method, profile: Profile, options: Options
 ) -> tuple[Path | None, str]:
     """(file, "") or (None, name of the vectors that no file was found for)."""
+    # Checked where the vectors are not used too: a file must not be right on `scenes` alone.
+    if spec.words is not None and spec.words not in words_names():
+        raise unknown_name("label vectors", spec.words, words_names())
     if not method.needs_words or profile.own_words:
         return None, ""
     if spec.words is None:

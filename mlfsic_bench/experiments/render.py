@@ -33,7 +33,7 @@ def render_terminal(result: Result, caption: Sequence[str], width: int | None = 
     for column in result.experiment.columns:
         grid.add_column(head(column).replace(" ", "\n"), justify="right", no_wrap=True)
     for row in result.rows:
-        lines = _lines(row)
+        lines = _lines(row, result)
         for i, (kind, cells) in enumerate(lines):
             name = Text(visible(_name(row))) if i == 0 else Text("")
             # The second number stands below the first, so that eight columns fit.
@@ -60,7 +60,7 @@ def render_markdown(result: Result, caption: Sequence[str]) -> str:
         "|:--|:--|" + "--:|" * len(columns),
     ]
     for row in result.rows:
-        for i, (kind, cells) in enumerate(_lines(row)):
+        for i, (kind, cells) in enumerate(_lines(row, result)):
             name = markdown(_name(row)) if i == 0 else ""
             lines.append(f"| {name} | {kind} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- {markdown(line)}" for line in (*caption, *_states(result)))]
@@ -83,7 +83,11 @@ def render_csv(result: Result, caption: Sequence[str]) -> str:
 
 
 def render_json(result: Result, caption: Sequence[str]) -> str:
-    """Everything, with folder and key of each run."""
+    """Everything, with folder and key of each run.
+
+    `half_width` and `paired_half_width` are over episodes, those with `image` over images;
+    `interval` names those that the Markdown shows.
+    """
     rows = [
         {
             "name": row.name,
@@ -107,6 +111,7 @@ def render_json(result: Result, caption: Sequence[str]) -> str:
         "title": result.experiment.title,
         "published": result.experiment.published,
         "reference": result.experiment.reference,
+        "interval": "episodes" if result.no_images else "images",
         "caption": list(caption),
         "rows": rows,
     }
@@ -117,13 +122,19 @@ def _name(row: ResultRow) -> str:
     return f"{row.name} [{', '.join(row.notes)}]" if row.notes else row.name
 
 
-def _lines(row: ResultRow) -> list[tuple[str, list[str]]]:
-    """(kind, a text for each column) for every line that has something to say."""
+def _lines(row: ResultRow, result: Result) -> list[tuple[str, list[str]]]:
+    """(kind, a text for each column) for every line that has something to say.
+
+    Half widths are those over images, and over episodes where a table has none over images.
+    """
     cells = row.cells
+    half, paired = "image_half_width", "paired_image_half_width"
+    if result.no_images:
+        half, paired = "half_width", "paired_half_width"
     if row.state:
         lines = [(row.state.partition(":")[0], ["-" for _ in cells])]
     else:
-        lines = [("ours", [_pm(cell.ours, cell.half_width) for cell in cells])]
+        lines = [("ours", [_pm(cell.ours, getattr(cell, half)) for cell in cells])]
         if len(row.runs) > 1:
             spread = [
                 "-" if c.low is None or c.high is None else f"{c.low:.2f}–{c.high:.2f}"
@@ -135,7 +146,8 @@ def _lines(row: ResultRow) -> list[tuple[str, list[str]]]:
         if not row.state:
             lines.append(("difference", [_signed(cell.difference) for cell in cells]))
     if any(cell.paired is not None for cell in cells):
-        lines.append(("paired", [_pm(c.paired, c.paired_half_width, sign=True) for c in cells]))
+        texts = [_pm(c.paired, getattr(c, paired), sign=True) for c in cells]
+        lines.append(("paired", texts))
     return lines
 
 

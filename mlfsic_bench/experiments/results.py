@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.engine import Done
 from mlfsic_bench.experiments.literature import published_of
+from mlfsic_bench.experiments.over_images import Float64, Influence, TableImages
 from mlfsic_bench.experiments.plan import PlannedRow
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.report.published import Published
@@ -25,19 +25,23 @@ class Cell:
     ----------
     ours: mean over training seeds of the mean over episodes.
     half_width: of the 95 % Student-t interval over episodes, of the mean over seeds in each.
+    image_half_width: of its 95 % interval over images; None where the images are not known.
     low, high: lowest and highest mean over episodes of a training seed.
     published, difference: the paper's figure, and ours minus it.
     paired, paired_half_width: ours minus the reference row's, paired over episodes.
+    paired_image_half_width: of the 95 % interval over images of that difference.
     """
 
     ours: float | None = None
     half_width: float | None = None
+    image_half_width: float | None = None
     low: float | None = None
     high: float | None = None
     published: float | None = None
     difference: float | None = None
     paired: float | None = None
     paired_half_width: float | None = None
+    paired_image_half_width: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,30 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class Result:
-    """A table ready to be rendered, without its caption."""
+    """A table ready to be rendered, without its caption.
+
+    Attributes
+    ----------
+    experiment, rows: the table. published: the figures beside it.
+    no_images: why there are no intervals over images; empty where there are.
+    """
 
     experiment: Experiment
     published: Published | None
     rows: tuple[ResultRow, ...]
+    no_images: str = ""
 
     def runs(self) -> list[FinishedRun]:
         """All runs of the table."""
         return [run for row in self.rows for run in row.runs]
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """A row's values, float64 [seeds, E, columns], fractions, and what its images do to them."""
+
+    values: Float64
+    influence: Influence | None
 
 
 def build_result(experiment: Experiment, planned: Sequence[PlannedRow], done: Done) -> Result:
@@ -84,7 +103,12 @@ def build_result(experiment: Experiment, planned: Sequence[PlannedRow], done: Do
     columns = tuple(experiment.columns)
     read = [_runs(row, done) for row in planned]
     _check_same([run for runs, _ in read for run in runs])
-    series = [_per_episode(runs, columns) for runs, _ in read]
+    images = TableImages(done.opened)
+    found, no_images = _influences(images, planned, [runs for runs, _ in read], columns)
+    series = [
+        _Series(_per_episode(runs, columns), found[i]) if runs else None
+        for i, (runs, _) in enumerate(read)
+    ]
     names = [row.spec.name for row in planned]
     reference = names.index(experiment.reference) if experiment.reference else None
     rows = []
@@ -94,9 +118,25 @@ def build_result(experiment: Experiment, planned: Sequence[PlannedRow], done: Do
         for k, column in enumerate(columns):
             paper = _published(literature, row.spec.published, column)
             other = None if reference in (None, i) else series[reference or 0]
-            cells.append(_cell(series[i], other, k, paper))
+            cells.append(_cell(images, series[i], other, k, paper))
         rows.append(ResultRow(row, state, _notes(row, runs), tuple(runs), tuple(cells)))
-    return Result(experiment, literature, tuple(rows))
+    return Result(experiment, literature, tuple(rows), no_images)
+
+
+def _influences(
+    images: TableImages,
+    planned: Sequence[PlannedRow],
+    read: Sequence[Sequence[FinishedRun]],
+    columns: tuple[str, ...],
+) -> tuple[list[Influence | None], str]:
+    """(each row's, "") or (None for all rows, why): a table has one kind of interval."""
+    found: list[Influence | None] = []
+    for row, runs in zip(planned, read, strict=True):
+        try:
+            found.append(images.influence(row.runs[0].plan, runs, columns) if runs else None)
+        except BenchError as error:
+            return [None for _ in planned], error.what
+    return found, ""
 
 
 def _runs(row: PlannedRow, done: Done) -> tuple[list[FinishedRun], str]:
@@ -111,19 +151,16 @@ def _runs(row: PlannedRow, done: Done) -> tuple[list[FinishedRun], str]:
     return [read_run(run.folder) for run in row.runs], ""
 
 
-def _per_episode(
-    runs: Sequence[FinishedRun], columns: tuple[str, ...]
-) -> npt.NDArray[np.float64] | None:
-    """float64 [seeds, E, columns], fractions; None without runs."""
-    if not runs:
-        return None
+def _per_episode(runs: Sequence[FinishedRun], columns: tuple[str, ...]) -> Float64:
+    """float64 [seeds, E, columns], fractions."""
     values = [run.values(columns) for run in runs]
     return np.stack([np.stack([value[c] for c in columns], axis=1) for value in values])
 
 
 def _cell(
-    own: npt.NDArray[np.float64] | None,
-    other: npt.NDArray[np.float64] | None,
+    images: TableImages,
+    own: _Series | None,
+    other: _Series | None,
     k: int,
     paper: float | None,
 ) -> Cell:
@@ -131,24 +168,34 @@ def _cell(
 
     if own is None:
         return Cell(published=paper)
-    seeds = [t_interval(one)[0] for one in own[:, :, k]]
-    per_episode = own[:, :, k].mean(axis=0)
+    seeds = [t_interval(one)[0] for one in own.values[:, :, k]]
+    per_episode = own.values[:, :, k].mean(axis=0)
     _, half = t_interval(per_episode)
     ours = _per_cent(float(np.mean(seeds)))
-    paired, paired_half = None, None
+    over_images = None
+    if own.influence is not None:
+        queries, truth = own.influence.queries[:, :, k], own.influence.truth
+        over_images = _per_cent(images.half_width(per_episode, queries, truth))
+    paired, paired_half, paired_images = None, None, None
     if other is not None:
-        both = min(own.shape[1], other.shape[1])  # a row may be on the first episodes only
-        gap = per_episode[:both] - other[:, :both, k].mean(axis=0)
+        # A row may be on the first episodes only.
+        both = min(own.values.shape[1], other.values.shape[1])
+        gap = per_episode[:both] - other.values[:, :both, k].mean(axis=0)
         paired, paired_half = map(_per_cent, t_interval(gap))
+        if own.influence is not None and other.influence is not None:
+            queries = (own.influence.queries[:both] - other.influence.queries[:both])[:, :, k]
+            paired_images = _per_cent(images.half_width(gap, queries, own.influence.truth))
     return Cell(
         ours=ours,
         half_width=_per_cent(half),
+        image_half_width=over_images,
         low=_per_cent(min(seeds)),
         high=_per_cent(max(seeds)),
         published=paper,
         difference=None if paper is None or ours is None else ours - paper,
         paired=paired,
         paired_half_width=paired_half,
+        paired_image_half_width=paired_images,
     )
 
 

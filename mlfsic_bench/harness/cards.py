@@ -26,6 +26,7 @@ Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+ImageCount = Annotated[int, Field(ge=1, le=100_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Text = Annotated[str, Field(max_length=4000)]
 
@@ -84,8 +85,19 @@ class MethodCard(Card):
     citation: Text = ""
 
 
+class BaseImages(Card):
+    """On how many base images a method was trained, of how many the split has."""
+
+    used: ImageCount
+    of: ImageCount
+
+
 class ScoresMeta(Card):
-    """The `meta` of a scores file; `run` is the key of the run that wrote it, null for others."""
+    """The `meta` of a scores file; `run` is the key of the run that wrote it, null for others.
+
+    `base_images` is given where the method was trained on part of the base images; scores of a
+    method that saw all of them are written without the key.
+    """
 
     schema_version: Literal[1] = 1
     kind: Literal["mlfsic-bench scores"] = "mlfsic-bench scores"
@@ -94,6 +106,14 @@ class ScoresMeta(Card):
     episodes: EpisodesCard
     labels: Labels
     method: MethodCard
+    base_images: BaseImages | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        if self.base_images is None:
+            del content["base_images"]
+        return content
 
 
 class AnswersMeta(Card):

@@ -26,6 +26,7 @@ def scores_of(
         episodes=record.episodes,
         labels=list(inputs.split.novel.labels),
         method=record.method,
+        base_images=record.base_images,
     )
     return Scores(raw, decisions, meta)
 

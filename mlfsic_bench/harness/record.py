@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import read_json, write_json
+from mlfsic_bench.harness.cards import BaseImages
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
 
@@ -61,13 +62,6 @@ class WordsCard(_Schema):
     name: str
     hash: str
     dimensions: int
-
-
-class BaseImages(_Schema):
-    """On how many base images a method was trained, of how many the split has."""
-
-    used: int
-    of: int
 
 
 class Record(_Schema):

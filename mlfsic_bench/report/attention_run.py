@@ -19,14 +19,16 @@ def draw_attention(
     labels: tuple[str, ...] = (),
     images: int = 6,
     heads: bool = False,
+    whose: str = "",
 ) -> str:
     """Write the picture of one novel episode of the run in `folder` to `out`; a sentence on it.
 
     The ending of `out` says the format: .png, .svg or .pdf.
     At most `images` support images are drawn, those with most labels; with `heads` every head of
-    every label has a map of its own beside the sum. Where objects are known the
-    sentence says how often the highest cell lies on the object, over the whole support. Raises
-    BenchError when the run can't be opened again (`reopen`) or has no attention.
+    every label has a map of its own beside the sum. `whose` stands above the picture in place of
+    the method's name. Where objects are known the sentence says how often the highest cell lies on
+    the object, over the whole support. Raises BenchError when the run can't be opened again
+    (`reopen`) or has no attention.
     """
     from mlfsic_bench.data.registry import open_dataset
 
@@ -47,7 +49,7 @@ def draw_attention(
     shown = [strip for strip in wide if strip.image_id in first]
     outlined = any(panel.outline is not None for strip in shown for panel in strip.panels)
     title = (
-        f"{method.name} on {run.inputs.split.id}, support of novel episode {episode}\n"
+        f"{whose or method.name} on {run.inputs.split.id}, support of novel episode {episode}\n"
         "bright: high attention score, "
         + ("all heads summed and each alone" if heads else "summed over heads")
         + ("; white line: the object" if outlined else "")

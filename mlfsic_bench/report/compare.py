@@ -23,6 +23,7 @@ from mlfsic_bench.report.compare_report import (
 )
 from mlfsic_bench.report.lineup import Entry, Lineup, line_up
 from mlfsic_bench.report.score import number
+from mlfsic_bench.report.score_notes import off_defaults
 from mlfsic_bench.report.truth import SplitPlace
 
 LEVEL = 0.05
@@ -208,6 +209,7 @@ def _notes(lineup: Lineup, made: Sequence[MetricComparison]) -> list[str]:
                 "interval here covers the spread over seeds."
             )
     notes += lineup.differing
+    notes += off_defaults([source for entry in lineup.entries for source in entry.sources])
     for metric in made:
         held = [
             f"{pair.a} against {pair.b}"

@@ -6,8 +6,8 @@ training seed. A method that does not train is a level: base images change nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.report.curve_base import images_used, labels_used, splits_of
 from mlfsic_bench.report.runs import FinishedRun
 from mlfsic_bench.report.table import chance_level
+from mlfsic_bench.splits.split import Split
 
 METRICS: dict[str, str] = {"macro_ap": "macro-AP", "micro_ap": "micro-AP"}
 
@@ -32,12 +34,17 @@ class Point:
     values: metric -> the mean over episodes for each seed, in per cent.
     half_width: metric -> half width of the 95 % Student-t interval over episodes, of the mean over
         seeds in each episode; NaN where there is one episode only.
+    labels: base labels trained with; the others had too few of these images. None for a method that
+        does not train.
+    used: base images trained on, those with one of these labels; None where that is not known.
     """
 
     images: int
     seeds: tuple[int, ...]
     values: dict[str, tuple[float, ...]]
     half_width: dict[str, float]
+    labels: int | None = None
+    used: int | None = None
 
     def mean(self, metric: str) -> float:
         """The mean over seeds."""
@@ -78,7 +85,7 @@ class Curve:
     episodes, of_episodes: how many novel episodes were run, of how many.
     labels: number of novel labels.
     backbone, words: names; "none" where there are none.
-    base_images: base images of the whole split.
+    base_images, base_labels: base images and base labels of the whole split.
     chance: metric -> what a random ranking is expected to have, in per cent.
     lines, levels: the methods, in the order in which they were first named.
     """
@@ -95,17 +102,22 @@ class Curve:
     chance: dict[str, float]
     lines: tuple[Line, ...]
     levels: tuple[Level, ...]
+    base_labels: int = 0
 
 
-def curve(runs: Sequence[FinishedRun]) -> Curve:
+def curve(runs: Sequence[FinishedRun], splits: Sequence[Split] = ()) -> Curve:
     """The learning curves of these runs.
 
     A run without `base_images` of a method that trains is the point of all base images. The same
-    method with other parameters is a line of its own. Raises BenchError for runs that differ in
-    split, episodes, backbone or label vectors, for a point named twice, and without a line.
+    method with other parameters is a line of its own. `splits`: splits at hand, to count the base
+    images that were trained on; without, that is known where a split needs no data.
+
+    Raises BenchError for runs that differ in split, episodes, backbone or label vectors, for a
+    point named twice, and without a line.
     """
     _check_same(runs)
     total = _base_images(runs)
+    at_hand = splits_of(runs, splits)
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
         groups.setdefault(_settings_of(run), []).append(run)
@@ -113,7 +125,7 @@ def curve(runs: Sequence[FinishedRun]) -> Curve:
     lines, levels = [], []
     for name, group in zip(names, groups.values(), strict=True):
         if group[0].record.method.trains:
-            lines.append(_line(name, group, total))
+            lines.append(_line(name, group, total, at_hand))
         else:
             levels.append(Level(name, _point(name, group, 0)))
     first = runs[0]
@@ -132,15 +144,22 @@ def curve(runs: Sequence[FinishedRun]) -> Curve:
         chance={"macro_ap": 100 * macro, "micro_ap": 100 * micro},
         lines=tuple(lines),
         levels=tuple(levels),
+        base_labels=len(record.labels["base"]),
     )
 
 
-def _line(name: str, runs: Sequence[FinishedRun], total: int) -> Line:
+def _line(name: str, runs: Sequence[FinishedRun], total: int, splits: Mapping[str, Split]) -> Line:
     points: dict[int, list[FinishedRun]] = {}
     for run in runs:
         cut = run.record.base_images
         points.setdefault(cut.used if cut else total, []).append(run)
-    return Line(name, tuple(_point(name, points[images], images) for images in sorted(points)))
+    found = []
+    for images in sorted(points):
+        run = points[images][0]
+        used = images_used(run, total, splits.get(run.record.split.hash))
+        point = _point(name, points[images], images)
+        found.append(replace(point, labels=labels_used(run), used=used))
+    return Line(name, tuple(found))
 
 
 def _point(name: str, runs: Sequence[FinishedRun], images: int) -> Point:

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.randomness import splitmix64_array, stream_seed
+from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.report.curve import METRICS, Curve, Line, Point
 
 UPPER = 3  # the points with the most base images that a line is fitted to
-RESAMPLES = 2000
 LOG2 = float(np.log10(2))
 Floats = npt.NDArray[np.float64]
 
@@ -29,29 +28,30 @@ class Slope:
     ----------
     a, b: in per cent, and per cent per factor of ten.
     images: the N it was fitted to, rising.
-    seeds: how many training seeds all of these points share.
-    lines: float64 [RESAMPLES, 2]: (a, b) with those seeds drawn anew with replacement, a seed's
-        whole curve at a time; None with fewer than two shared seeds.
+    lines: float64 [n, 2]: (a, b) of the line through the points of each training seed that all of
+        these points share.
     last: change per doubling between the last two of these points alone.
     """
 
     a: float
     b: float
     images: tuple[int, ...]
-    seeds: int
-    lines: Floats | None
+    lines: Floats
     last: float
 
+    @property
+    def seeds(self) -> int:
+        """How many training seeds all of these points share."""
+        return len(self.lines)
+
     def per_doubling(self) -> tuple[float, tuple[float, float] | None]:
-        """Points of AP per doubling of N, and their 95 % bootstrap interval."""
-        spread = None if self.lines is None else _middle(self.lines[:, 1] * LOG2)
-        return self.b * LOG2, spread
+        """Points of AP per doubling of N, and its 95 % interval over training seeds."""
+        return self.b * LOG2, _over_seeds(self.lines[:, 1] * LOG2)
 
     def at(self, images: int) -> tuple[float, tuple[float, float] | None]:
-        """The line's AP at `images` base images, and its 95 % bootstrap interval."""
+        """The line's AP at `images` base images, and its 95 % interval over training seeds."""
         x = float(np.log10(images))
-        spread = None if self.lines is None else _middle(self.lines @ np.array([1.0, x]))
-        return self.a + self.b * x, spread
+        return self.a + self.b * x, _over_seeds(self.lines @ np.array([1.0, x]))
 
 
 def slope(line: Line, metric: str = "macro_ap", upper: int = UPPER) -> Slope | None:
@@ -63,13 +63,11 @@ def slope(line: Line, metric: str = "macro_ap", upper: int = UPPER) -> Slope | N
     means = np.array([point.mean(metric) for point in points])
     a, b = _fit(x, means[None])[0]
     shared = sorted(set.intersection(*(set(point.seeds) for point in points)))
-    lines = None
-    if len(shared) >= 2:
-        each = np.array([[_of(point, metric, seed) for point in points] for seed in shared])
-        lines = _fit(x, each[_draws(len(shared), line.name, metric)].mean(axis=1))
+    each = [[_of(point, metric, seed) for point in points] for seed in shared]
+    lines = _fit(x, np.array(each, np.float64).reshape(len(shared), len(points)))
     last = (means[-1] - means[-2]) / (x[-1] - x[-2]) * LOG2
     images = tuple(point.images for point in points)
-    return Slope(float(a), float(b), images, len(shared), lines, float(last))
+    return Slope(float(a), float(b), images, lines, float(last))
 
 
 def sentences(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> list[str]:
@@ -139,7 +137,7 @@ def _interval(spread: tuple[float, float] | None, seeds: int, sign: bool = False
     if spread is None:
         return " (no interval: fewer than two training seeds)"
     ends = ", ".join(_signed(end) if sign else f"{end:.1f}" for end in spread)
-    return f" [{ends}] (95 % bootstrap over {seeds} training seeds)"
+    return f" [{ends}] (95 % Student-t interval over {seeds} training seeds)"
 
 
 def _signed(value: float) -> str:
@@ -158,14 +156,9 @@ def _fit(x: npt.NDArray[np.float64], y: Floats) -> Floats:
     return np.asarray(solved.T, np.float64)
 
 
-def _draws(seeds: int, *purpose: str) -> npt.NDArray[np.int64]:
-    """int64 [RESAMPLES, seeds]: places drawn with replacement, always the same ones."""
-    start = np.array(stream_seed("learning-curve", *purpose), np.uint64)
-    words = splitmix64_array(start, np.arange(RESAMPLES * seeds, dtype=np.uint64))
-    places = words % np.uint64(seeds)  # off from uniform by less than 1e-17
-    return places.astype(np.int64).reshape(RESAMPLES, seeds)
-
-
-def _middle(values: Floats) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+def _over_seeds(values: Floats) -> tuple[float, float] | None:
+    """The 95 % Student-t interval of the mean of one value a seed; None with fewer than two."""
+    if len(values) < 2:
+        return None
+    mean, half = t_interval(values)
+    return mean - half, mean + half

@@ -32,6 +32,15 @@ def caption(curve: Curve) -> list[str]:
         + ", ".join(f"{METRICS[m]} {value:.2f}" for m, value in curve.chance.items())
         + ".",
     ]
+    trained = [point for line in curve.lines for point in line.points]
+    if any(point.labels not in (None, curve.base_labels) for point in trained):
+        lines.append(
+            f"Labels: of the {curve.base_labels} base labels, those with images enough for a "
+            "training episode; the others sat out, and with them the images that no other label is "
+            "left of. Used: the base images that remain."
+        )
+    if any(point.used is None for point in trained):
+        lines.append("Used is empty where the split's images are not at hand.")
     if curve.levels:
         lines.append("Methods that do not train have one value for every number of base images.")
     if any(p.images < curve.base_images for line in curve.lines for p in line.points):
@@ -47,12 +56,14 @@ def render_markdown(curve: Curve, metric: str = "macro_ap", at: int | None = Non
     """The table with its caption and a sentence on each slope (`curve_fit.sentences`)."""
     check_metric(metric)
     others = [name for name in METRICS if name != metric]
-    heads = ["Method", "Base images", "Seeds"]
+    heads = ["Method", "Base images", "Used", "Labels", "Seeds"]
     for name in (metric, *others):
         heads += [METRICS[name], "seeds"]
-    lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|" + "--:|--:|" * len(METRICS)]
+    lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|" + "--:|--:|" * len(METRICS)]
     for name, images, point in _rows(curve):
-        cells = [_escaped(name), f"{images:,}" if images else "any", str(len(point.seeds))]
+        cells = [_escaped(name), f"{images:,}" if images else "any"]
+        cells += ["" if point.used is None else f"{point.used:,}"]
+        cells += ["" if point.labels is None else str(point.labels), str(len(point.seeds))]
         for each in (metric, *others):
             cells += [_value(point, each), _spread(point, each)]
         lines.append("| " + " | ".join(cells) + " |")
@@ -65,15 +76,17 @@ def render_csv(curve: Curve) -> str:
 
     Columns: method, trains, base_images (empty where the method does not train), of_base_images,
     seed (`mean` for the mean over seeds), then each metric and, on `mean` lines, its half width
-    over episodes; split, subset and episodes, so that a line says what it is when it is alone.
+    over episodes; split, subset and episodes, so that a line says what it is when it is alone;
+    base_images_used and labels_used, those that the method trained on, empty where not known.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     columns = [column for m in METRICS for column in (m, f"{m}_half_width")]
     head = ["method", "trains", "base_images", "of_base_images", "seed", *columns]
-    writer.writerow([*head, "split", "subset", "episodes"])
-    tail = [curve.split, str(curve.subset).lower(), curve.episodes]
+    writer.writerow([*head, "split", "subset", "episodes", "base_images_used", "labels_used"])
     for name, images, point in _rows(curve):
+        used = ["" if count is None else count for count in (point.used, point.labels)]
+        tail = [curve.split, str(curve.subset).lower(), curve.episodes, *used]
         start = [name, "true" if images else "false", images or "", curve.base_images]
         for i, seed in enumerate(point.seeds):
             cells = [c for m in METRICS for c in (_number(point.values[m][i]), "")]

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.plan import differences
 from mlfsic_bench.harness.record import RECORD, Record
 from mlfsic_bench.harness.resume import ANSWERS, SCORES
-from mlfsic_bench.harness.scores import Scores, ScoresMeta
+from mlfsic_bench.harness.scores import ScoresMeta
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.metrics.registry import METRICS_VERSION
 from mlfsic_bench.report.entry import (
     Adaptation,
     Dates,
     Entry,
-    ImageTrack,
     MethodFacts,
     Pretraining,
     ProtocolRef,
     RerunVerified,
     ScoresFile,
+    ScoresStored,
     ScoresVerified,
     SplitRef,
     State,
     Tracks,
+    WithScores,
     WordTrack,
     slug,
 )
+from mlfsic_bench.report.entry_evidence import (
+    Evidence,
+    backbone_of,
+    check_one_method,
+    image_track,
+    stated,
+)
+from mlfsic_bench.report.entry_reruns import reruns_differ
 from mlfsic_bench.report.figures import compute_figures
 from mlfsic_bench.report.published_entries import entry_from_published, published_entries
 from mlfsic_bench.report.runs import FinishedRun, read_run
@@ -37,15 +46,6 @@ from mlfsic_bench.report.submission_card import SubmissionCard
 from mlfsic_bench.report.truth import Truth, stored_truth
 
 __all__ = ["Evidence", "entry_from_published", "entry_from_run", "make_entry", "published_entries"]
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """One training seed: its scores, where its files lie, its record where it is a run of ours."""
-
-    scores: Scores
-    file: ScoresFile
-    record: Record | None
 
 
 def entry_from_run(
@@ -62,11 +62,12 @@ def entry_from_run(
     ----------
     folders: run folders that lie below `results`; they differ in the training seed alone.
     results: the results folder, to which the entry's paths are relative.
-    reruns: second runs of some or all of them, also below `results`; they make the entry's state
+    reruns: second runs, one of each of them, also below `results`; they make the entry's state
         `rerun verified`.
     card: names, authors and the like.
-    truth: gives the targets of a run; the default takes those stored beside it, without which
-        images were the support, and so without the interval over images.
+    truth: gives the targets of a run; the default takes those stored beside it, so that the state
+        is `scores stored`; which images were the support is not in them, so there is no interval
+        over images.
 
     Raises BenchError for runs not finished, that lie elsewhere, or differ in more than the seed.
     """
@@ -82,7 +83,7 @@ def entry_from_run(
         [evidence_of_run(run, results) for run in runs],
         truth(runs[0]),
         card or SubmissionCard(),
-        reruns=[evidence_of_run(run, results).file for run in again],
+        reruns=[evidence_of_run(run, results) for run in again],
     )
 
 
@@ -104,6 +105,7 @@ def evidence_of_run(run: FinishedRun, results: Path) -> Evidence:
         answers=str(place / ANSWERS),
         answers_sha256=hash_file(run.folder / ANSWERS),
         record=str(place / RECORD),
+        record_sha256=hash_file(run.folder / RECORD),
         run=run.record.key,
     )
     return Evidence(run.scores, file, run.record)
@@ -114,22 +116,18 @@ def make_entry(
     truth: Truth,
     card: SubmissionCard,
     *,
-    reruns: Sequence[ScoresFile] = (),
+    reruns: Sequence[Evidence] = (),
 ) -> Entry:
     """The entry of these scores, every figure computed; BenchError if not one method's."""
     check_one_method(seeds)
     meta, record = seeds[0].scores.meta, seeds[0].record
     method, episodes = meta.method, meta.episodes
     computed = compute_figures([one.scores for one in seeds], truth)
-    files = [one.file for one in seeds]
-    proof: ScoresVerified | RerunVerified
-    if reruns:
-        proof = RerunVerified(kind="rerun verified", files=files, reruns=list(reruns))
-    else:
-        proof = ScoresVerified(kind="scores verified", files=files)
-    records = [one.record for one in seeds if one.record]
-    made = card.made or max((r.ended or r.started for r in records), default="")[:10]
-    backbone = card.backbone or (_backbone(record) if record else None)
+    proof = _proof(seeds, reruns, truth)
+    known = stated(seeds)
+    made = _one_of("made", card.made, known.made)
+    backbone = _one_of("backbone", card.backbone, known.backbone)
+    pretraining = _one_of("pretraining", card.pretraining, known.pretraining)
     if not made or not backbone:
         raise BenchError(
             "scores without a record do not say all that an entry needs",
@@ -138,6 +136,7 @@ def make_entry(
             + " and no ".join(n for n, v in (("made", made), ("backbone", backbone)) if not v),
             remedy="write them in the card: --card FILE",
         )
+    records = [one.record for one in seeds if one.record]
     notes = [note for one in records for note in one.notes]
     return Entry(
         id=default_id(meta, record, card),
@@ -148,8 +147,7 @@ def make_entry(
         state=State(proof.kind),
         proof=proof,
         tracks=Tracks(
-            pretraining=card.pretraining
-            or (_pretraining(record) if record else Pretraining.UNKNOWN),
+            pretraining=pretraining or Pretraining.UNKNOWN,
             words=WordTrack.VECTORS if method.uses_words else WordTrack.NONE,
             adaptation=Adaptation.GRADIENT if method.adapts_by_gradient else Adaptation.NONE,
             images=image_track(seeds[0]),
@@ -181,62 +179,46 @@ def make_entry(
 
 
 def default_id(meta: ScoresMeta, record: Record | None, card: SubmissionCard) -> str:
-    """The card's id, or one made of method, preset, backbone and a subset's or cut's mark."""
+    """The card's id, or one made of method, preset, backbone and shots."""
     if card.id:
         return card.id
-    backbone = card.backbone or (_backbone(record) if record else "")
-    cut = f"{record.base_images.used}-base-images" if record and record.base_images else ""
+    backbone = backbone_of(record) if record else card.backbone or ""
     shots = f"{meta.episodes.shots}-shot" if meta.episodes.shots else ""
-    return slug(f"{meta.method.name}-{meta.method.preset or ''}-{backbone}-{shots}-{cut}")
+    return slug(f"{meta.method.name}-{meta.method.preset or ''}-{backbone}-{shots}")
 
 
-def image_track(one: Evidence) -> ImageTrack:
-    """Subset for part of the split's images, and for training on part of the base images."""
-    cut = one.record is not None and one.record.base_images is not None
-    return ImageTrack.SUBSET if one.scores.meta.split.subset or cut else ImageTrack.FULL
-
-
-def check_one_method(seeds: Sequence[Evidence]) -> None:
-    """BenchError unless the scores differ in the training seed, and in that alone."""
-    first = seeds[0]
-    for one in seeds[1:]:
-        if first.record and one.record:
-            a, b = (dict(each.record.identity, seed=0) for each in (first, one) if each.record)
-        else:
-            a, b = (
-                each.scores.meta.model_dump(mode="json", exclude={"run": True, "method": {"seed"}})
-                for each in (first, one)
-            )
-        if a != b:
+def _proof(seeds: Sequence[Evidence], reruns: Sequence[Evidence], truth: Truth) -> WithScores:
+    """What the figures rest on; BenchError for second runs that are none."""
+    files = [one.file for one in seeds]
+    if reruns:
+        wrong = list(reruns_differ(seeds, reruns, truth))
+        if truth.origin == "stored":
+            wrong.insert(0, "the targets are stored ones, with which nothing is verified")
+        if wrong:
             raise BenchError(
-                f"{one.file.scores} and {first.file.scores} differ in more than the training seed",
-                expected="scores of one method on the same episodes, equal but for the seed",
-                found="; ".join(differences(a, b)),
-                remedy="pack them as two entries",
+                "these are not second runs that verify the entry",
+                expected="rebuilt targets, and for each training seed a run of the same key, with "
+                "a record of its own and figures that agree",
+                found="; ".join(wrong[:3]),
+                remedy="name one second run of every seed, or leave --rerun out",
             )
-    numbers = [one.scores.meta.method.seed for one in seeds]
-    if len(set(numbers)) != len(numbers):
+        again = [one.file for one in reruns]
+        return RerunVerified(kind="rerun verified", files=files, reruns=again)
+    if truth.origin == "stored":
+        return ScoresStored(kind="scores stored", files=files)
+    return ScoresVerified(kind="scores verified", files=files)
+
+
+T = TypeVar("T")
+
+
+def _one_of(name: str, given: T | None, known: T | None) -> T | None:
+    """What the records say, else the card; BenchError when the two differ."""
+    if given is not None and known is not None and given != known:
         raise BenchError(
-            "two of the scores have the same training seed",
-            expected="another seed in every run",
-            found=f"seeds {', '.join(map(str, numbers))}",
-            remedy="name each seed once; a second run of one seed goes to --rerun",
+            f"the card gives another `{name}` than the run's record",
+            expected=str(known.value if isinstance(known, Enum) else known),
+            found=str(given.value if isinstance(given, Enum) else given),
+            remedy=f"leave `{name}` out of the card: it is for what no record says",
         )
-
-
-def _backbone(record: Record) -> str:
-    features = record.features
-    if features is None:
-        return "none"
-    return features.backbone + (" (trained end to end)" if features.mode == "end-to-end" else "")
-
-
-def _pretraining(record: Record) -> Pretraining:
-    """Our own backbones of `scenes` have seen base images only, unless other weights were given."""
-    features = record.features
-    if features is None or features.weights == "none":
-        return Pretraining.BASE
-    if features.weights not in ("default", "imagenet"):
-        return Pretraining.UNKNOWN
-    own = all(name.startswith("scenes-") for name in features.backbone.split("+"))
-    return Pretraining.BASE if own else Pretraining.EXTERNAL
+    return given if known is None else known

@@ -27,12 +27,16 @@ class State(str, Enum):
     """What stands behind the figures."""
 
     REPORTED = "reported"
+    STORED = "scores stored"
     SCORES = "scores verified"
     RERUN = "rerun verified"
 
 
 class Pretraining(str, Enum):
-    """Which images the backbone had seen before `fit`."""
+    """Which images the backbone had seen before `fit`.
+
+    `BASE`: none but the split's base images. `EXTERNAL`: others, be they of the same data set.
+    """
 
     EXTERNAL = "external images"
     BASE = "base images only"
@@ -168,7 +172,8 @@ class Chance(EntrySchema):
 class ScoresFile(EntrySchema):
     """One training seed's evidence: its scores, its answers and, for our runs, its record.
 
-    Paths are relative to the results folder; `run` is the key of the record.
+    Paths are relative to the results folder; `run` is the key of the record. A record comes with
+    its hash and its key.
     """
 
     seed: int | None
@@ -177,7 +182,15 @@ class ScoresFile(EntrySchema):
     answers: ResultPath
     answers_sha256: Sha256
     record: ResultPath | None = None
+    record_sha256: Sha256 | None = None
     run: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _whole_record(self) -> ScoresFile:
+        given = [value is not None for value in (self.record, self.record_sha256, self.run)]
+        if any(given) and not all(given):
+            raise ValueError("record, record_sha256 and run are given together or not at all")
+        return self
 
 
 class Reported(EntrySchema):
@@ -193,19 +206,35 @@ class Reported(EntrySchema):
     copy_in: ResultPath | None = None
 
 
+class ScoresStored(EntrySchema):
+    """Scores and targets of our runs lie in the results folder; the targets are not rebuilt."""
+
+    kind: Literal["scores stored"]
+    files: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _with_records(self) -> ScoresStored:
+        if any(file.record is None for file in self.files):
+            raise ValueError("stored targets without the record of the run that stored them")
+        return self
+
+
 class ScoresVerified(EntrySchema):
-    """The scores lie in the results folder; every figure is recomputed from them."""
+    """The scores lie in the results folder; every figure is recomputed, with rebuilt targets."""
 
     kind: Literal["scores verified"]
     files: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
 
 
 class RerunVerified(EntrySchema):
-    """As `scores verified`, and a second run of each key whose figures agree."""
+    """As `scores verified`, and a second run of every seed, with its key, whose figures agree."""
 
     kind: Literal["rerun verified"]
     files: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
     reruns: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
+
+
+WithScores = ScoresStored | ScoresVerified | RerunVerified
 
 
 class Tracks(EntrySchema):
@@ -265,7 +294,7 @@ class Entry(EntrySchema):
     contact: Text | None = None
     citation: LongText
     state: State
-    proof: Annotated[Reported | ScoresVerified | RerunVerified, Field(discriminator="kind")]
+    proof: Annotated[Reported | WithScores, Field(discriminator="kind")]
     tracks: Tracks
     split: SplitRef
     protocol: ProtocolRef
@@ -301,12 +330,23 @@ class Entry(EntrySchema):
                 raise ValueError(
                     f"training_seeds {self.training_seeds} with {len(self.proof.files)} files"
                 )
+        given = [
+            *(figure.intervals for figure in self.figures.values()),
+            *(figure.intervals for figure in self.per_label),
+        ]
+        if isinstance(self.proof, ScoresStored) and any(IntervalKind.IMAGES in x for x in given):
+            raise ValueError("an interval over images, which stored targets do not give")
         return self
 
     @property
-    def verified(self) -> bool:
-        """Whether the figures are recomputed from scores."""
+    def has_scores(self) -> bool:
+        """Whether the figures come from scores in the results folder."""
         return self.state is not State.REPORTED
+
+    @property
+    def verified(self) -> bool:
+        """Whether the figures are recomputed from scores and rebuilt targets."""
+        return self.state in (State.SCORES, State.RERUN)
 
 
 def slug(text: str) -> str:

@@ -124,10 +124,19 @@ def check_evidence(entry: Entry, results: Path) -> int:
     if isinstance(proof, Reported):
         return 0
     again = proof.reruns if isinstance(proof, RerunVerified) else []
-    for file in (*proof.files, *again):
-        evidence(results, file.scores, file.scores_sha256)
-        evidence(results, file.answers, file.answers_sha256)
-    return 2 * (len(proof.files) + len(again))
+    named = [
+        pair
+        for file in (*proof.files, *again)
+        for pair in (
+            (file.scores, file.scores_sha256),
+            (file.answers, file.answers_sha256),
+            (file.record, file.record_sha256),
+        )
+    ]
+    known = [(path, sha256) for path, sha256 in named if path is not None and sha256 is not None]
+    for path, sha256 in known:
+        evidence(results, path, sha256)
+    return len(known)
 
 
 def schema_text() -> str:

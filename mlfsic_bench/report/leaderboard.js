@@ -179,15 +179,16 @@
 
   const figures = (entry) => {
     const kinds = data.kinds.filter((kind) => entry.figures.some((row) => row.intervals[kind]));
+    /* A phone lays the table out as lines; the roles keep it a table for who hears it. */
     const head = el("tr", {}, el("th", { scope: "col" }, "Metric"), el("th", { scope: "col", class: "num" }, "%"));
     for (const kind of kinds) head.append(el("th", { scope: "col", class: "num" }, `95 % over ${kind}`));
-    const body = el("tbody");
+    const body = el("tbody", { role: "rowgroup" });
     for (const row of entry.figures) {
-      const tr = el("tr", {}, el("th", { scope: "row" }, row.name), el("td", { class: "num" }, fixed(row.value)));
-      for (const kind of kinds) tr.append(el("td", { class: "num" }, between(row.intervals[kind])));
+      const tr = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, row.name), el("td", { class: "num", role: "cell" }, fixed(row.value)));
+      for (const kind of kinds) tr.append(el("td", { class: "num bounds", role: "cell", "data-kind": `95 % over ${kind}` }, el("span", {}, between(row.intervals[kind]))));
       body.append(tr);
     }
-    return el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "All figures" }, el("table", {}, el("thead", {}, head), body));
+    return el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "All figures" }, el("table", { class: "figures", role: "table" }, el("thead", {}, head), body));
   };
 
   const perLabel = (entry) => {

@@ -1,8 +1,9 @@
 """The boards: entries that compare, side by side; those that do not, apart.
 
-Verified entries stand on one board when they share split (id and hash), protocol, episodes (hash
-and number), metrics version and the track of images. Reported entries name no episodes; they stand
-below the first full board of their split and protocol, unranked, or on a board of their own.
+Entries with scores stand on one board when they share split (id and hash), protocol, episodes (hash
+and number), metrics version and the track of images; those whose targets were not rebuilt come
+last, unranked. Reported entries name no episodes; they stand below the first full board of their
+split and protocol, unranked, or on a board of their own.
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ class BoardRow:
     Attributes
     ----------
     entry: the entry.
-    rank: by macro-AP among the verified, equal figures sharing one; None for reported entries.
+    rank: by macro-AP among the verified, equal figures sharing one; None for all others.
     chance: how micro-AP and macro-AP stand to chance, where that is known.
+    judged_by: the interval `chance` goes by, the one its board shows; None where it shows none.
     """
 
     entry: Entry
     rank: int | None
     chance: dict[str, str]
+    judged_by: IntervalKind | None
 
     @property
     def key(self) -> str:
@@ -91,7 +94,7 @@ class Board:
 
 
 def build_boards(entries: Sequence[Entry]) -> list[Board]:
-    """The boards of these entries, by split id, full before subset; their rows by macro-AP.
+    """The boards of these entries, by split id, full before subset; rows by rank and macro-AP.
 
     Raises BenchError for two entries of one split with the same id.
     """
@@ -109,17 +112,18 @@ def build_boards(entries: Sequence[Entry]) -> list[Board]:
     return _with_anchors(boards)
 
 
-def against_chance(figure: Figure, chance: Chance) -> str:
+def against_chance(figure: Figure, chance: Chance, kind: IntervalKind | None) -> str:
     """Where an AP stands to chance: "below chance", "at chance" or "above chance".
 
     A reported figure: below up to the lowest level there is, at up to the high one. A verified one
-    has an exact level: it is above when its interval lies above, below when it lies below.
+    has an exact level: it is above when its interval lies above, below when it lies below. The
+    interval is the one of `kind`, which the board prints; the figure alone counts without one.
     """
-    lows = [interval.low for interval in figure.intervals.values()]
-    highs = [interval.high for interval in figure.intervals.values()]
-    if max([figure.value, *highs]) <= chance.low:
+    shown = figure.intervals.get(kind) if kind else None
+    low, high = (shown.low, shown.high) if shown else (figure.value, figure.value)
+    if high <= chance.low:
         return BELOW
-    return AT if min([figure.value, *lows]) <= chance.high else ABOVE
+    return AT if low <= chance.high else ABOVE
 
 
 def standing(board: Board) -> str:
@@ -148,7 +152,7 @@ def _key(entry: Entry) -> Key:
     """Boards sort by it; reported entries leave all that their source does not give empty."""
     images = FULL if entry.tracks.images is ImageTrack.FULL else SUBSET
     head = (entry.split.id, images, entry.protocol.id)
-    if not entry.verified:
+    if not entry.has_scores:
         return (*head, "", "", "", 0)
     return (
         *head,
@@ -159,11 +163,12 @@ def _key(entry: Entry) -> Key:
     )
 
 
-def _board(verified: Sequence[Entry], reported: Sequence[Entry]) -> Board:
+def _board(scored: Sequence[Entry], reported: Sequence[Entry]) -> Board:
+    verified = [entry for entry in scored if entry.verified] or scored
     first = (verified or reported)[0]
-    rows = _rows(verified, ranked=True)
-    kinds = [set(entry.figures[RANKED_BY].intervals) for entry in verified if _ranks(entry)]
+    kinds = [set(entry.figures[RANKED_BY].intervals) for entry in verified if _listed(entry)]
     shared = [kind for kind in PREFERENCE if kinds and all(kind in each for each in kinds)]
+    interval = shared[0] if shared else None
     protocol = first.protocol
     return Board(
         anchor="",
@@ -176,37 +181,44 @@ def _board(verified: Sequence[Entry], reported: Sequence[Entry]) -> Board:
         episodes_hash=protocol.episodes if verified else None,
         count=protocol.count if verified else None,
         total=protocol.total if verified else None,
-        interval=shared[0] if shared else None,
+        interval=interval,
         chance={str(name): level for name, level in first.chance.items()},
-        rows=rows,
-        reported=_rows(reported, ranked=False),
+        rows=_rows(scored, interval),
+        reported=_rows(reported, interval),
     )
 
 
-def _rows(entries: Sequence[Entry], *, ranked: bool) -> tuple[BoardRow, ...]:
-    """Highest macro-AP first, entries without one last, equal ones by name and id."""
-    ordered = sorted(entries, key=lambda entry: (-_ranking(entry), entry.name, entry.id))
-    values = [_ranking(entry) for entry in ordered]
+def _rows(entries: Sequence[Entry], kind: IntervalKind | None) -> tuple[BoardRow, ...]:
+    """Ranked ones first, by macro-AP; entries without one last; equal ones by name and id."""
+    ordered = sorted(
+        entries, key=lambda entry: (not entry.verified, -_ranking(entry), entry.name, entry.id)
+    )
+    values = [_ranking(entry) for entry in ordered if entry.verified]
     return tuple(
         BoardRow(
             entry,
-            values.index(_ranking(entry)) + 1 if ranked and _ranks(entry) else None,
+            values.index(_ranking(entry)) + 1 if entry.verified and _listed(entry) else None,
             {
-                str(name): against_chance(entry.figures[name], level)
+                str(name): against_chance(entry.figures[name], level, kind)
                 for name, level in entry.chance.items()
                 if name in entry.figures
             },
+            kind if entry.verified or _has_interval(entry, kind) else None,
         )
         for entry in ordered
     )
 
 
-def _ranks(entry: Entry) -> bool:
+def _listed(entry: Entry) -> bool:
     return RANKED_BY in entry.figures
 
 
+def _has_interval(entry: Entry, kind: IntervalKind | None) -> bool:
+    return entry.has_scores and _listed(entry) and kind in entry.figures[RANKED_BY].intervals
+
+
 def _ranking(entry: Entry) -> float:
-    return entry.figures[RANKED_BY].value if _ranks(entry) else -1.0
+    return entry.figures[RANKED_BY].value if _listed(entry) else -1.0
 
 
 def _with_anchors(boards: list[Board]) -> list[Board]:

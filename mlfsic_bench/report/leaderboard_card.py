@@ -20,7 +20,10 @@ from mlfsic_bench.report.leaderboard import ABOVE, COLUMNS, BoardRow, source_of
 
 STATES = {
     State.REPORTED: "copied from print, nobody here has the scores",
-    State.SCORES: "the scores are in the repository and every figure is recomputed from them",
+    State.STORED: "scores and targets are those a run stored; the targets are not rebuilt from the "
+    "split, so it is not ranked",
+    State.SCORES: "the scores are in the repository and every figure is recomputed from them, with "
+    "targets rebuilt from the split",
     State.RERUN: "scores verified, and a second run gave the same figures",
 }
 
@@ -82,7 +85,8 @@ def _verdict(row: BoardRow) -> str:
         for name, verdict in sorted(row.chance.items())
         if verdict != ABOVE
     ]
-    return f"{' and '.join(texts)} (docs/claims.md)." if texts else ""
+    by = f" by its interval over {row.judged_by.value}" if row.judged_by else ""
+    return f"{' and '.join(texts)}{by} (docs/claims.md)." if texts else ""
 
 
 def _method(entry: Entry) -> list[list[str]]:
@@ -131,6 +135,8 @@ def _proof(entry: Entry) -> list[list[Any]]:
             lines.append(["SHA-256", file.scores_sha256, True])
             if file.run:
                 lines.append(["Run key", file.run, True])
+            if file.record_sha256:
+                lines.append(["Record SHA-256", file.record_sha256, True])
     return lines
 
 
@@ -139,8 +145,8 @@ def _bounds(figure: Figure | LabelFigure, kind: IntervalKind | None) -> Interval
 
 
 def state_class(entry: Entry) -> str:
-    """The state in one word: `reported`, `scores` or `rerun`."""
-    return entry.state.value.partition(" ")[0]
+    """The state in one word: `reported`, `stored`, `scores` or `rerun`."""
+    return "stored" if entry.state is State.STORED else entry.state.value.partition(" ")[0]
 
 
 def _text(value: object) -> str:

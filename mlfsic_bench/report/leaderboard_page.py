@@ -31,15 +31,19 @@ from mlfsic_bench.report.leaderboard import (
     standing,
 )
 from mlfsic_bench.report.leaderboard_card import STATES, all_visible, card_of, state_class
-from mlfsic_bench.report.leaderboard_text import INTRO
+from mlfsic_bench.report.leaderboard_text import INTRO, STORED_NOTE
+from mlfsic_bench.report.leaderboard_titles import badges
 
 DRAWN = ("macro_ap", "micro_ap")
 WIDTH = 160  # of a bar, in its own units
 # Short words for a narrow column, with what they stand for; a dictionary for each track, because
 # equal texts make members of different enums equal.
 PRETRAINING_CHIPS = {
-    Pretraining.EXTERNAL: ("external images", "pre-trained on images from elsewhere"),
-    Pretraining.BASE: ("base images", "trained on base images only"),
+    Pretraining.EXTERNAL: (
+        "external images",
+        "pre-trained on images that are not of the base part",
+    ),
+    Pretraining.BASE: ("base images", "no images seen but the split's base images"),
     Pretraining.UNKNOWN: ("pre-training ?", "pre-training is not stated"),
 }
 WORD_CHIPS = {
@@ -82,7 +86,7 @@ def board_html(boards: Sequence[Board]) -> str:
         states=[(state.value, meaning) for state, meaning in STATES.items()],
         tracks=[(name, head, [one.value for one in values]) for name, head, values in TRACKS],
         columns=[(metric, head, metric in DRAWN) for metric, head in COLUMNS],
-        boards=[_board(board) for board in boards],
+        boards=[_board(board, each) for board, each in zip(boards, badges(boards), strict=True)],
         total=len(rows),
     )
     return page
@@ -108,19 +112,21 @@ def script_json(value: Any) -> str:
     return text
 
 
-def _board(board: Board) -> dict[str, Any]:
+def _board(board: Board, tags: tuple[str, ...]) -> dict[str, Any]:
     top = _top(board)
     same_words = f"{board.dataset}. {standing(board)}."
     if board.split_hash and board.episodes_hash:
         same_words += (
             f" Split {board.split_hash[:12]}, {board.count} episodes {board.episodes_hash[:12]}."
         )
+    if any(not row.entry.verified for row in board.rows):
+        same_words += f" {STORED_NOTE}"
     value: dict[str, Any] = {
         "anchor": board.anchor,
         "split_id": board.split_id,
         "images": board.images.value,
-        "title": f"{board.split_id}, {board.images.value}"
-        + (f", {board.episodes_hash[:8]}" if board.episodes_hash else ""),
+        "title": ", ".join((board.split_id, *tags)),
+        "tags": tags,
         "facts": same_words + _level_text(board) + _subset_text(board),
         "interval": board.interval.value if board.interval else None,
         "top": top,

@@ -17,6 +17,7 @@ from mlfsic_bench.report.leaderboard import (
     source_of,
     standing,
 )
+from mlfsic_bench.report.leaderboard_titles import titles
 
 INTRO = (
     "Means over episodes in per cent. Entries of one table share split, protocol, episodes and "
@@ -26,13 +27,22 @@ REPORTED_NOTE = (
     "Reported rows are copied from print. Their episodes, and often their images, are not those of "
     "the other rows and nobody here has their scores: they are not ranked and do not compare."
 )
+STORED_NOTE = (
+    "Rows whose scores are only stored are not ranked: the targets came with the scores and were "
+    "not rebuilt from the split."
+)
 
 
 def board_markdown(boards: Sequence[Board]) -> str:
     """All boards as Markdown, a table each."""
     lines = ["# Leaderboard", "", INTRO, ""]
-    for board in boards:
-        lines += [f"## {_title(board)}", "", *(f"- {markdown(fact)}" for fact in facts(board)), ""]
+    for board, title in zip(boards, titles(boards), strict=True):
+        lines += [
+            f"## {markdown(title)}",
+            "",
+            *(f"- {markdown(fact)}" for fact in facts(board)),
+            "",
+        ]
         heads = ["#", "Method", "Backbone", *(head for _, head in COLUMNS), "Tracks", "State"]
         lines.append("| " + " | ".join(heads) + " |")
         lines.append("|--:|:--|:--|" + "--:|" * len(COLUMNS) + ":--|:--|")
@@ -131,6 +141,8 @@ def facts(board: Board) -> list[str]:
             lines.append(
                 f"Chance {head}: {level.low:.2f} or more, {level.high:.2f} at 1.25 labels an image."
             )
+    if any(not row.entry.verified for row in board.rows):
+        lines.append(STORED_NOTE)
     if board.interval:
         lines.append(f"In brackets: 95 % interval over {board.interval.value}.")
     if board.images.value == "subset":
@@ -161,10 +173,6 @@ def tracks(entry: Entry) -> list[str]:
         f"adaptation: {each.adaptation.value}",
         f"images: {each.images.value}",
     ]
-
-
-def _title(board: Board) -> str:
-    return markdown(f"{board.split_id}, {board.images.value}")
 
 
 def _latex_row(row: BoardRow, board: Board) -> str:

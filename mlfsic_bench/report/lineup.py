@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.cards import BaseImages
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.metrics.episode import episode_metrics
 from mlfsic_bench.metrics.influence import query_influence
@@ -26,6 +27,7 @@ Float64 = npt.NDArray[np.float64]
 
 MAY_DIFFER = ("backbone", "weights", "features", "precision", "words", "words hash", "base images",
               "preset")  # fmt: skip
+UNSTATED = "not stated, a run's scores without its record"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +77,14 @@ class Lineup:
         """The first source; all share its split and episodes."""
         return self.entries[0].sources[0]
 
-    def title(self, what: str) -> str:
-        """What a picture says above itself; a subset and a part of the episodes are marked."""
+    def title(self, what: str, *, novel: bool = True) -> str:
+        """What a picture says above itself; a subset is marked, and so is a part of the episodes.
+
+        The latter only where the picture is of the `novel` episodes.
+        """
         split, episodes = self.first.scores.meta.split, self.first.scores.meta.episodes
         marks = ["SUBSET of the split's images"] if split.subset else []
-        if episodes.count < episodes.total:
+        if novel and episodes.count < episodes.total:
             marks.append(f"first {episodes.count} of {episodes.total} episodes")
         return f"{what}\n{split.id}" + "".join(f" ({mark})" for mark in marks)
 
@@ -112,7 +117,12 @@ def _traits(source: Source) -> dict[str, str]:
     """What a source was made with, beside method, parameters and training seed."""
     card = source.scores.meta.method
     traits = {"preset": str(card.preset)} if card.preset else {}
+    cut = _base_images(source)
+    if cut:
+        traits["base images"] = f"{cut.used:,} of {cut.of:,}"
     if source.run is None:
+        if cut is None and source.scores.meta.run is not None:
+            traits["base images"] = UNSTATED
         return traits
     record = source.run.record
     if record.features:
@@ -124,11 +134,14 @@ def _traits(source: Source) -> dict[str, str]:
         traits["precision"] = features.precision
     if record.words and card.uses_words:
         traits |= {"words": record.words.name, "words hash": record.words.hash[:8]}
-    if record.base_images:
-        traits["base images"] = f"{record.base_images.used:,} of {record.base_images.of:,}"
     code = (_mapping(record.identity.get("package")).get("code"), _source_of(source))
     traits["code"] = hash_json([str(part) for part in code])[:8]
     return traits
+
+
+def _base_images(source: Source) -> BaseImages | None:
+    """On how many base images the method was trained, by its record or else by its scores file."""
+    return source.run.record.base_images if source.run else source.scores.meta.base_images
 
 
 def _mapping(value: object) -> Mapping[str, object]:
@@ -186,7 +199,7 @@ def _names(groups: Sequence[Sequence[Source]]) -> list[str]:
 
 
 def _head(source: Source) -> str:
-    cut = source.run.record.base_images if source.run else None
+    cut = _base_images(source)
     name = source.scores.meta.method.name
     return f"{name}, base_images={cut.used}" if cut else name
 
@@ -213,7 +226,9 @@ def _differing(entries: Sequence[Entry]) -> list[str]:
         if len(where) > 1:
             values = "; ".join(f"{value}: {', '.join(names)}" for value, names in where.items())
             lines.append(f"They differ in {kind} ({values}).")
-        cuts = [value for value in where if kind == "base images"]
+        if kind == "base images" and set(where) == {UNSTATED}:
+            lines.append(f"Base images are {UNSTATED}: {', '.join(where[UNSTATED])}.")
+        cuts = [value for value in where if kind == "base images" and value != UNSTATED]
         if cuts and len(where) == 1:
             lines.append(f"Trained on {cuts[0]} base images: {', '.join(where[cuts[0]])}.")
     code: dict[str, set[str]] = {}

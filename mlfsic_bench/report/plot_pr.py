@@ -71,6 +71,10 @@ def precision_recall(lineup: Lineup, pooling: str = "pooled", only: Sequence[str
     for entry in lineup.entries:
         for panel, one in zip(panels, _curves(lineup, entry, pooling, places, chosen), strict=True):
             panel.append(one)
+    of = f"{len(chosen)} novel labels and their mean"
+    mean = "Mean over labels of the AP"
+    if len(chosen) == 1:  # the mean over one label is that label's curve
+        panels, of, mean = panels[1:], f"the label {chosen[0]}", "AP"
     recalls = [100 * k / STEPS for k in range(1, STEPS + 1)]
     rows = [
         (one.run, "label" if one.label else "macro", one.label, recall, float(p), one.ap,
@@ -83,8 +87,7 @@ def precision_recall(lineup: Lineup, pooling: str = "pooled", only: Sequence[str
     aps = "; ".join(f"{one.run} {one.ap:.1f}" for one in panels[0])
     return Plot(
         title=lineup.title(f"Precision and recall, {_named(pooling)}"),
-        alt=f"Precision against recall for {len(chosen)} novel labels and their mean; "
-        f"{_named(pooling)}. Mean over labels of the AP, in per cent: {aps}.",
+        alt=f"Precision against recall for {of}; {_named(pooling)}. {mean}, in per cent: {aps}.",
         head=HEAD,
         rows=tuple(rows),
         size=(9.0, 1.6 + 1.75 * lines + 0.14 * len(lineup.entries)),

@@ -57,7 +57,7 @@ def training(lineup: Lineup) -> Plot:
         for r in c.rows
     ]  # fmt: skip
     return Plot(
-        title=lineup.title("Training: loss and val macro-AP"),
+        title=lineup.title("Training: loss and val macro-AP", novel=False),
         alt=" ".join(_told(course) for course in courses),
         head=HEAD,
         rows=tuple(rows),

@@ -68,6 +68,8 @@ def read_run(folder: Path) -> FinishedRun:
     a, b = scores.meta, answers.meta
     same = a.split == b.split == record.split and a.episodes == b.episodes == record.episodes
     same = same and a.labels == b.labels and a.run == record.key and a.method == record.method
+    # files written before the key existed do not have it
+    same = same and a.base_images in (None, record.base_images)
     if not same or scores.scores.shape != answers.targets.shape:
         raise BenchError(
             f"the files in {folder} do not belong together",
@@ -88,5 +90,5 @@ def _refuse_folder_of_runs(folder: Path) -> None:
             f"{folder} is not a run but holds {len(runs)} of them",
             expected="the folders of runs",
             found=", ".join(runs[:3]) + (", ..." if len(runs) > 3 else ""),
-            remedy=f"name the runs in it: mlfsic-bench table {folder}/*",
+            remedy=f"name the runs in it: {folder}/*",
         )

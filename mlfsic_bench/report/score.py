@@ -23,6 +23,7 @@ from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION
 from mlfsic_bench.report.breakdowns import BREAKDOWNS, break_down
 from mlfsic_bench.report.runs import FinishedRun, read_run
+from mlfsic_bench.report.score_notes import notes, seed_groups
 from mlfsic_bench.report.score_report import (
     Figure,
     FileScore,
@@ -82,8 +83,8 @@ def score_files(
         else "query and support images",
         chance=_chance(truth),
         files=files,
-        seeds=_seeds(files),
-        notes=_notes(first, truth),
+        seeds=_seeds(sources, files),
+        notes=notes(sources, truth),
     )
 
 
@@ -198,14 +199,11 @@ def _short(card: dict[str, object]) -> str:
     return canonical_json(card).decode()[:400]
 
 
-def _seeds(files: Sequence[FileScore]) -> list[SeedsScore]:
+def _seeds(sources: Sequence[Source], files: Sequence[FileScore]) -> list[SeedsScore]:
     """Files of one method that differ in the training seed only, two or more."""
-    groups: dict[bytes, list[FileScore]] = {}
-    for file in files:
-        card = file.method.model_dump(mode="json", exclude={"seed"})
-        groups.setdefault(canonical_json(card), []).append(file)
     result = []
-    for group in groups.values():
+    for places in seed_groups(sources):
+        group = [files[place] for place in places]
         seeds = [file.method.seed for file in group]
         if len(group) < 2 or len(set(seeds)) < len(seeds):
             continue
@@ -224,17 +222,3 @@ def _seeds(files: Sequence[FileScore]) -> list[SeedsScore]:
 def _chance(truth: Truth) -> dict[str, float | None]:
     micro, macro = chance_levels(truth.targets)
     return {"micro_ap": number(micro), "macro_ap": number(macro)}
-
-
-def _notes(scores: Scores, truth: Truth) -> list[str]:
-    split, episodes, notes = scores.meta.split, scores.meta.episodes, []
-    if split.subset:
-        notes.append("SUBSET: made on part of the split's images; not comparable to full runs.")
-    if episodes.count < episodes.total:
-        notes.append(f"Only the first {episodes.count} of {episodes.total} episodes were scored.")
-    if truth.origin == "stored":
-        notes.append(
-            "The answers are those the run stored; name --data-root to make them anew from the "
-            "split. Without the support images, intervals over images cover query images only."
-        )
-    return notes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlfsic_bench.metrics.conventions import CONVENTIONS
 from mlfsic_bench.report.escape import markdown, spreadsheet, visible
-from mlfsic_bench.report.score_report import Breakdown, Figure, FileScore, ScoreReport
+from mlfsic_bench.report.score_report import Breakdown, Figure, FileScore, ScoreReport, SeedsScore
 
 
 @dataclass(frozen=True)
@@ -107,31 +107,39 @@ def render_json(report: ScoreReport) -> str:
 
 
 def render_csv(report: ScoreReport) -> str:
-    """One figure a line, in per cent, unrounded; the caption stands in the last column."""
+    """One figure a line, in per cent, unrounded; the first line has the caption, last column."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["file", "section", "group", "figure", "mean", "episodes", "images", "seeds",
-                     "caption"])  # fmt: skip
-    about = spreadsheet(" ".join(caption(report)))
+    writer.writerow(["file", "method", "seed", "section", "group", "figure", "mean", "episodes",
+                     "images", "seeds", "caption"])  # fmt: skip
+    about = [spreadsheet(" ".join(caption(report)))]
 
-    def write(file: str, section: str, group: str, name: str, values: list[float | None]) -> None:
+    def write(
+        one: FileScore | SeedsScore, section: str, group: str, name: str,
+        values: list[float | None],
+    ) -> None:  # fmt: skip
+        file, method, seed = "", one.method, "+".join(map(str, getattr(one, "seeds", ())))
+        if isinstance(one, FileScore):
+            file, method, seed = one.file, one.method.name, str(one.method.seed)
         texts = ["" if value is None else repr(100.0 * value) for value in values]
         texts += [""] * (4 - len(texts))
-        writer.writerow([spreadsheet(file), section, spreadsheet(group), name, *texts, about])
+        said = about.pop() if about else ""
+        origin = [spreadsheet(file), spreadsheet(str(method)), seed]
+        writer.writerow([*origin, section, spreadsheet(group), name, *texts, said])
 
     for file in report.files:
         for name, figure in file.metrics.items():
-            write(file.file, "metrics", "", name, [figure.mean, figure.episodes, figure.images])
+            write(file, "metrics", "", name, [figure.mean, figure.episodes, figure.images])
         if file.breakdown is not None:
             for group in file.breakdown.groups:
                 for name, figure in group.figures.items():
                     values = [figure.mean, figure.episodes, figure.images]
-                    write(file.file, file.breakdown.by, group.name, name, values)
+                    write(file, file.breakdown.by, group.name, name, values)
         for name, value in (file.conventions or {}).items():
-            write(file.file, "conventions", "", name, [value])
+            write(file, "conventions", "", name, [value])
     for seeds in report.seeds:
         for name, over in seeds.metrics.items():
-            write(seeds.method, "seeds", "", name, [over.mean, None, None, over.seeds])
+            write(seeds, "seeds", "", name, [over.mean, None, None, over.seeds])
     return buffer.getvalue()
 
 

@@ -48,10 +48,7 @@ class Breakdown(_Schema):
 
 
 class FileScore(_Schema):
-    """One scores file.
-
-    `undefined`: how often a convention stepped in. `covers`: what the intervals over images cover.
-    """
+    """One scores file; `undefined`: how often a convention stepped in."""
 
     file: str
     sha256: str
@@ -64,7 +61,7 @@ class FileScore(_Schema):
 
 
 class SeedsScore(_Schema):
-    """One method with the same parameters, over its training seeds."""
+    """One method over its training seeds; parameters, backbone, words and base images are equal."""
 
     method: str
     files: list[str]

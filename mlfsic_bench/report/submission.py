@@ -25,8 +25,9 @@ from mlfsic_bench.harness.scores import (
     write_answers,
 )
 from mlfsic_bench.hashing import hash_bytes, hash_file, hash_json
-from mlfsic_bench.report.entries import Evidence, default_id, make_entry
+from mlfsic_bench.report.entries import default_id, make_entry
 from mlfsic_bench.report.entry import Entry, ScoresFile
+from mlfsic_bench.report.entry_evidence import Evidence
 from mlfsic_bench.report.entry_files import entry_path, read_entry, write_entry
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.submission_card import SubmissionCard
@@ -71,8 +72,9 @@ def pack(
     out: a results folder, or a new one.
     place: where the split is found whose targets the scores are held against.
     card: what the files do not say; only for a single entry.
-    reruns: second runs; only for a single entry.
-    stored_answers: take the targets a run stored, where the split can't be rebuilt here.
+    reruns: second runs, one for each seed; only for a single entry.
+    stored_answers: take the targets a run stored, where the split can't be rebuilt here; the
+        state is then `scores stored`.
 
     Nothing is written before everything has been read, rebuilt and computed.
     """
@@ -194,8 +196,11 @@ def _prepare(
         _copy(one, truth, out, f"{top}/rerun-{i}-seed-{one.meta.method.seed}")
         for i, one in enumerate(again, 1)
     ]
-    evidence = [Evidence(copy.source.scores, copy.file, copy.source.record) for copy in copies]
-    entry = make_entry(evidence, truth, card, reruns=[copy.file for copy in seconds])
+    evidence, reruns = (
+        [Evidence(copy.source.scores, copy.file, copy.source.record) for copy in each]
+        for each in (copies, seconds)
+    )
+    entry = make_entry(evidence, truth, card, reruns=reruns)
     return entry, [*copies, *seconds]
 
 
@@ -213,7 +218,8 @@ def _copy(source: Source, truth: Truth, out: Path, folder: str) -> Copy:
         answers=f"{folder}/{ANSWERS}",
         answers_sha256=_hash_of(answers) if answers else hash_file(own / ANSWERS),
         record=f"{folder}/{RECORD}" if source.run else None,
-        run=source.record.key if source.record else source.meta.run,
+        record_sha256=hash_file(own / RECORD) if source.run else None,
+        run=source.record.key if source.record else None,
     )
     return Copy(source, file, answers, not inside)
 

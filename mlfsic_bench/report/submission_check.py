@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.record import RECORD, Record, read_record
+from mlfsic_bench.harness.resume import ANSWERS, SCORES
 from mlfsic_bench.harness.scores import Scores, read_answers, read_scores
-from mlfsic_bench.report.entries import Evidence, check_one_method, image_track
+from mlfsic_bench.metrics.registry import METRICS_VERSION
 from mlfsic_bench.report.entry import (
     Adaptation,
     Entry,
@@ -21,10 +23,13 @@ from mlfsic_bench.report.entry import (
     Reported,
     RerunVerified,
     ScoresFile,
-    ScoresVerified,
+    ScoresStored,
+    WithScores,
     WordTrack,
 )
+from mlfsic_bench.report.entry_evidence import Evidence, check_one_method, image_track, stated
 from mlfsic_bench.report.entry_files import entry_files, evidence, read_placed
+from mlfsic_bench.report.entry_reruns import reruns_differ
 from mlfsic_bench.report.figures import Figures, compute_figures
 from mlfsic_bench.report.leaderboard import COLUMNS
 from mlfsic_bench.report.published_entries import published_entries
@@ -33,15 +38,22 @@ from mlfsic_bench.report.submission import Source, truth_of
 from mlfsic_bench.report.truth import SplitPlace, Truth
 
 TOLERANCE = 2e-6  # points: entries are rounded to the sixth digit after the point
-RERUN_TOLERANCE = 0.1  # points: runs of one key on other hardware differ in the last bits
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One entry that was found right: its path below the results folder, and what was checked."""
+    """One entry that was found right.
+
+    Attributes
+    ----------
+    path: below the results folder.
+    finding: what was checked.
+    confirmed: whether all that the entry's state says was checked; not with `stored_answers`.
+    """
 
     path: str
     finding: str
+    confirmed: bool = True
 
 
 def check_all(
@@ -49,6 +61,8 @@ def check_all(
 ) -> Iterator[Checked]:
     """Check an entry's file, or all entries of a results folder, one after the other.
 
+    With `stored_answers` the figures of verified entries are held against the targets that lie with
+    them, and intervals over images are not checked: the entries are consistent, not confirmed.
     Raises BenchError at the first entry that is not what its evidence gives, naming the figure.
     """
     truths: dict[str, Truth] = {}
@@ -58,10 +72,11 @@ def check_all(
         if isinstance(entry.proof, Reported):
             yield Checked(name, check_reported(entry, name))
         else:
-            yield Checked(
-                name,
-                _check_scores(entry, entry.proof, results, place, stored_answers, truths, name),
+            stored = isinstance(entry.proof, ScoresStored)
+            finding = _check_scores(
+                entry, entry.proof, results, place, stored_answers or stored, truths, name
             )
+            yield Checked(name, finding, confirmed=stored or not stored_answers)
 
 
 def check_reported(entry: Entry, name: str) -> str:
@@ -97,7 +112,7 @@ def _published() -> tuple[Entry, ...]:
 
 def _check_scores(
     entry: Entry,
-    proof: ScoresVerified | RerunVerified,
+    proof: WithScores,
     results: Path,
     place: SplitPlace,
     stored_answers: bool,
@@ -107,22 +122,30 @@ def _check_scores(
     seeds = [_open(file, results) for file in proof.files]
     again = [_open(f, results) for f in proof.reruns] if isinstance(proof, RerunVerified) else []
     check_one_method([one for one, _ in seeds])
+    for one, _ in again:
+        check_one_method([one])
     for one, _ in (*seeds, *again):
         wrong = list(_cards_differ(entry, one))
         if wrong:
             raise _mismatch(f"{name}: {one.file.scores}", wrong)
+    wrong = list(_facts_differ(entry, [one for one, _ in seeds]))
+    if wrong:
+        raise _mismatch(name, wrong)
     truth = truth_of(seeds[0][1], place, stored_answers, truths)
     wrong = list(_answers_differ([one for one, _ in (*seeds, *again)], truth, results))
     computed = compute_figures([one.scores for one, _ in seeds], truth)
     wrong += list(_all_differ(entry, computed, without_images=truth.support is None))
-    for one, _ in again:
-        wrong += list(_rerun_differs(one, [seed for seed, _ in seeds], truth))
+    if isinstance(proof, RerunVerified):
+        pairs = [one for one, _ in seeds], [one for one, _ in again]
+        wrong += list(reruns_differ(*pairs, truth))
     if wrong:
         raise _mismatch(name, wrong)
     seed_text = f"{len(seeds)} training seed{'s' if len(seeds) > 1 else ''}"
     finding = f"{len(entry.figures)} figures and {len(entry.per_label)} labels recomputed"
     second = f", {len(again)} second runs agree" if again else ""
     caution = "" if truth.origin == "rebuilt" else "; targets STORED, not rebuilt from the split"
+    if caution and not isinstance(proof, ScoresStored):
+        caution += f", intervals over images not checked: {entry.state.value!r} is NOT confirmed"
     return f"{finding} from {seed_text}{second}{caution}"
 
 
@@ -130,11 +153,11 @@ def _open(file: ScoresFile, results: Path) -> tuple[Evidence, Source]:
     path = evidence(results, file.scores, file.scores_sha256)
     answers_path = evidence(results, file.answers, file.answers_sha256)
     scores, answers, record = read_scores(path), read_answers(answers_path), None
-    if file.record is not None:
-        folder = (results / file.record).parent
-        if (results / file.record).name != RECORD:
+    if file.record is not None and file.record_sha256 is not None:
+        place = evidence(results, file.record, file.record_sha256)
+        if place.name != RECORD:
             raise _mismatch(file.record, [f"a record is called {RECORD}"])
-        record = read_record(folder)
+        record = read_record(place.parent)
     run = FinishedRun(path.parent, record, scores, answers) if record else None
     return Evidence(scores, file, record), Source(path, scores, run)
 
@@ -171,13 +194,33 @@ def _cards_differ(entry: Entry, one: Evidence) -> Iterator[str]:
             yield f"{key}: entry {claimed!r}, scores {found!r}"
 
 
+def _facts_differ(entry: Entry, seeds: Sequence[Evidence]) -> Iterator[str]:
+    """Where an entry says other things than the records and this version's metrics."""
+    known = stated(seeds)
+    for key, claimed, found in (
+        ("backbone", entry.backbone, known.backbone),
+        ("tracks.pretraining", entry.tracks.pretraining, known.pretraining),
+        ("dates.made", entry.dates.made, known.made),
+    ):
+        if found is not None and claimed != found:
+            a, b = (one.value if isinstance(one, Enum) else one for one in (claimed, found))
+            yield f"{key}: entry {a!r}, record {b!r}"
+    if entry.metrics_version != METRICS_VERSION:
+        yield (
+            f"metrics_version: entry {entry.metrics_version!r}, which this version does not "
+            f"compute; it computes {METRICS_VERSION!r}"
+        )
+
+
 def _record_pairs(file: ScoresFile, record: Record, scores: Scores) -> list[tuple[str, Any, Any]]:
     return [
         ("record.status", "success", record.status),
         ("record.key", file.run, record.key),
-        ("record.outputs", file.scores_sha256, record.outputs.get("scores.npz")),
+        ("record.outputs", file.scores_sha256, record.outputs.get(SCORES)),
+        ("record.outputs", file.answers_sha256, record.outputs.get(ANSWERS)),
         ("record.method", scores.meta.method, record.method),
         ("record.split", scores.meta.split, record.split),
+        ("record.episodes", scores.meta.episodes, record.episodes),
     ]
 
 
@@ -232,21 +275,6 @@ def _far(
             yield f"{where}: entry {_show(claimed)}, scores give {_show(found)}"
     elif any(abs(a - b) > TOLERANCE for a, b in zip(claimed, found, strict=True)):
         yield f"{where}: entry {_show(claimed)}, scores give {_show(found)}"
-
-
-def _rerun_differs(again: Evidence, seeds: Sequence[Evidence], truth: Truth) -> Iterator[str]:
-    first = [one for one in seeds if one.file.run is not None and one.file.run == again.file.run]
-    if not first:
-        yield f"{again.file.scores}: its run key is that of none of the entry's runs"
-        return
-    mine, theirs = first[0].record, again.record
-    if mine is None or mine == theirs:
-        yield f"{again.file.scores}: the same run twice, not a second one"
-    one, two = (compute_figures([e.scores], truth).figures for e in (first[0], again))
-    for name, figure in one.items():
-        if name not in two or abs(figure.value - two[name].value) > RERUN_TOLERANCE:
-            other = two[name].value if name in two else "-"
-            yield f"second run, {name}: {other} is not {figure.value} within {RERUN_TOLERANCE}"
 
 
 def _ends(figure: Figure | LabelFigure | None, kind: IntervalKind) -> tuple[float, float] | None:

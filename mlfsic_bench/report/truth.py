@@ -97,8 +97,15 @@ def rebuild_truth(meta: ScoresMeta, place: SplitPlace) -> Truth:
 
     Raises BenchError when split or episodes found are not those of the hashes in `meta`.
     """
-    split = _split(meta, place)
-    novel, episodes = split.novel, _episodes(meta.episodes, split, place)
+    return truth_on(_split(meta, place), meta, place)
+
+
+def truth_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) -> Truth:
+    """As `rebuild_truth`, on a split that is open and known to be the one `meta` names.
+
+    Of `place` only the file of the episodes counts.
+    """
+    novel, episodes = split.novel, _episodes(meta.episodes, split, place or SplitPlace())
     if list(novel.labels) != meta.labels:
         raise BenchError(
             "the scores have other columns than the split has novel labels",

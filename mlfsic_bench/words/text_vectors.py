@@ -29,7 +29,10 @@ def read_text(file: VectorFile, wanted: Set[str]) -> Entries:
     d_w = 0 if file.header is None else file.header.dimension
     for number, raw in _lines(path, file.stream, first=1 if file.header is None else 2):
         line = raw.strip()
-        d_w = d_w or min(line.count(b" "), MOST_NUMBERS)
+        if d_w == 0:  # prose and YAML hold words and spaces too
+            d_w = min(line.count(b" "), MOST_NUMBERS)
+            if d_w and _number(line[line.rfind(b" ") + 1 :]) is None:
+                raise _bad(path, number, "an entry and its numbers", line)
         first, fields = line[: line.find(b" ")], line.count(b" ")
         if fields == d_w - 1 and d_w > 1 and raw[:1].isspace():
             first, fields = b"", d_w  # the entry itself is white space

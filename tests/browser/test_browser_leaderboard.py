@@ -271,6 +271,34 @@ def test_no_sideways_scrolling_on_a_phone(
         assert box["x"] + box["width"] <= width
 
 
+@pytest.mark.parametrize("width", [1265, 1440])  # 1280 less a scroll bar
+def test_every_column_is_in_view_on_a_desk(visit: Visit, real: Path, width: int) -> None:
+    page = visit(real, width=width)
+    for table in page.locator(".board .scroll").all():
+        assert table.evaluate("t => t.scrollWidth - t.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("width", [320, 360])
+def test_a_card_on_a_phone_shows_every_interval(visit: Visit, tmp_path: Path, width: int) -> None:
+    value = fake_value("bravo", macro_ap=60.0)
+    for figure in value["figures"].values():
+        figure["intervals"]["training seeds"] = {"low": -10.0, "high": 110.0}
+    page = visit(write_page([value], tmp_path / "page.html"), width=width, height=740)
+    page.locator(".open").first.click()
+    card = page.locator("dialog")
+    cut = "all => all.filter(n => n.clientWidth && n.scrollWidth > n.clientWidth).length"
+    assert card.locator("*").evaluate_all(cut) == 0
+    bounds = card.locator(".figures td.bounds")
+    assert bounds.count() == 24  # eight figures, three intervals each
+    for cell in bounds.all():
+        place = cell.bounding_box()
+        assert 0 <= place["x"] < place["x"] + place["width"] <= width
+    label = "n => getComputedStyle(n, '::before').content"
+    assert bounds.first.evaluate(label) == '"95 % over images"'
+    assert card.get_by_role("cell", name="58.00 to 62.00").first.is_visible()
+    assert card.get_by_role("cell", name="-10.00 to 110.00").first.is_visible()
+
+
 def test_filters_are_folded_on_a_phone_and_work(visit: Visit, small: Path) -> None:
     page = visit(small, width=360, height=740)
     assert not choice(page, "Word vectors").is_visible()

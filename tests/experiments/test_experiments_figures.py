@@ -33,11 +33,11 @@ rows:
 """
 
 
-def reproduce(file: Path, *args: str) -> Result:
+def reproduce(file: Path, *args: str, code: int = 0) -> Result:
     folders = ("--cache", str(file.parent / "cache"), "--out", str(file.parent / "out"))
     command = ["reproduce", str(file), "--dataset", "scenes", *folders, *args]
     result = CliRunner().invoke(cli, command, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result
 
 
@@ -57,6 +57,31 @@ def test_attention_is_drawn_and_measured(tmp_path: Path) -> None:
     own = measure(folder, Whereabouts(cache=tmp_path / "cache")).summed
     assert run["summed"]["pointing"]["mean"] == pytest.approx(own.pointing.mean)
     assert run["pairs"] == own.pairs > 0
+    assert "The pictures show Model, training seed 0." in text
+    assert "![Model, training seed 0: attention in novel episode 1](looks-episode1.png)" in text
+    assert "wrote" not in text
+
+
+def test_pictures_are_of_the_first_row_and_of_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "looks.yaml"
+    second = ATTENTION[ATTENTION.index("  - name") :].replace("Model", "Other")
+    file.write_text(ATTENTION + second.replace("n_a: 2", "n_a: 1"))
+    text = reproduce(file, "--seeds", "1", "--only", "Other").stdout
+    assert "No pictures: they show the first row, Model, which has no run." in text
+    assert not list((tmp_path / "out" / "scenes").glob("*.png"))
+    assert "Other, training seed 0:" in text
+
+
+def test_the_lines_below_figures_tell_each_row_apart(tmp_path: Path) -> None:
+    file = tmp_path / "looks.yaml"
+    file.write_text(ATTENTION)
+    text = reproduce(file, "--seeds", "1").stdout
+    profile, rows = (next(s for s in text.splitlines() if w in s) for w in ("by the p", "Rows w"))
+    assert "select_every=1" in profile
+    assert "epochs=12" not in profile  # the row sets another number
+    assert "- Rows with settings of their own: Model (" in rows
+    for told in ("epochs=1,", "n_a=2", "d_j=16"):
+        assert told in rows
 
 
 def test_a_curve_is_drawn_from_runs_on_more_and_more_images(tmp_path: Path) -> None:
@@ -78,3 +103,64 @@ def test_a_curve_is_drawn_from_runs_on_more_and_more_images(tmp_path: Path) -> N
     dry = reproduce(file, "--seeds", "2", "--dry-run").stdout
     assert "5 runs in" in dry
     assert "5 done" in dry
+
+
+def test_what_is_not_measured_is_named_and_the_rest_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.report import pointing
+
+    whole = pointing.measure
+
+    def measure(folder: Path, where: object) -> object:
+        if "seed0" in folder.name:
+            raise BenchError("no objects here", expected="some", found="none", remedy="draw them")
+        return whole(folder, where)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pointing, "measure", measure)
+    file = tmp_path / "looks.yaml"
+    file.write_text(ATTENTION)
+    text = reproduce(file, "--seeds", "2").stdout
+    assert "Not measured: Model, training seed 0: no objects here; none." in text
+    (run,) = json.loads((tmp_path / "out" / "scenes" / "looks.json").read_text())["runs"]
+    assert "seed1" in run["folder"]
+
+
+def test_a_curve_without_runs_archives_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlfsic_bench.experiments import engine
+
+    file = tmp_path / "more.yaml"
+    file.write_text(CURVE)
+    reproduce(file, "--seeds", "1", "--archive", str(tmp_path / "kept"))
+    kept = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert kept == {"more.md", "more.csv", "more.png", "runs"}
+
+    def fails(run: object, done: engine.Done, *_: object) -> None:
+        done.failed[run.folder] = "broken"  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(engine, "_run", fails)
+    result = reproduce(file, "--seeds", "1", "--archive", str(tmp_path / "again"), code=1)
+    assert "No curve was drawn" in result.stdout
+    assert "of an earlier call" in result.stdout
+    assert "nothing was archived" in result.stderr
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(("text", "name"), [(ATTENTION, "Model"), (CURVE, "Linear")])
+def test_runs_of_other_code_are_named_below_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    from mlfsic_bench.experiments import status
+    from mlfsic_bench.harness import plan
+
+    file = tmp_path / "figure.yaml"
+    file.write_text(text)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(plan, "package_code", lambda: "0" * 64)
+        earlier.setattr(status, "package_code", lambda: "0" * 64)
+        assert "another state" not in reproduce(file, "--seeds", "1").stdout
+    told = reproduce(file, "--seeds", "1", "--accept-other-code").stdout
+    assert f"- Rows made by another state of the code: {name} (" in told

@@ -90,8 +90,9 @@ def test_a_row_that_needs_words_must_name_them(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="names no label vectors"):
         planned(str(path), Options("coco-subset", data_root=tmp_path))
     path.write_text(path.read_text().replace("attention}", "attention, words: glov-300}"))
-    with pytest.raises(BenchError, match="did you mean 'glove-300'"):
-        planned(str(path), Options("coco-subset", data_root=tmp_path))
+    for options in (Options("coco-subset", data_root=tmp_path), Options("scenes")):
+        with pytest.raises(BenchError, match="did you mean 'glove-300'"):
+            planned(str(path), options)
 
 
 def test_seeds_of_trained_methods() -> None:

@@ -120,7 +120,7 @@ def test_the_printed_table_and_its_files_say_the_same(table: tuple[Path, str]) -
     text = (file.parent / "out" / "scenes" / "small.md").read_text()
     for name in ("Random", "ProtoNet", "Linear"):
         cell = rows[name]["cells"]["macro_ap"]
-        shown = f"{cell['ours']:.2f} ± {cell['half_width']:.2f}"
+        shown = f"{cell['ours']:.2f} ± {cell['image_half_width']:.2f}"
         assert shown in text
         assert f"{cell['ours']:.2f}" in printed
     lines = list(csv.DictReader((file.parent / "out/scenes/small.csv").read_text().splitlines()))
@@ -129,12 +129,66 @@ def test_the_printed_table_and_its_files_say_the_same(table: tuple[Path, str]) -
     assert linear["seeds"] == "2"
 
 
+def test_intervals_are_over_images_and_those_of_score_and_compare(table: tuple[Path, str]) -> None:
+    from mlfsic_bench.report.compare import compare
+    from mlfsic_bench.report.score import score_files
+
+    file, _ = table
+    rows = result_of(file)
+    runs = file.parent / "out" / "scenes" / "runs"
+    (random,) = (runs / run["folder"] for run in rows["Random"]["runs"])
+    own = score_files([random]).files[0].metrics["macro_ap"]
+    cell = rows["Random"]["cells"]["macro_ap"]
+    assert cell["image_half_width"] == pytest.approx(100 * own.images)
+    assert cell["half_width"] == pytest.approx(100 * own.episodes)
+    paths = [runs / run["folder"] for name in ("ProtoNet", "Linear") for run in rows[name]["runs"]]
+    (metric,) = compare(paths, metrics=["macro_ap"]).metrics
+    linear = next(one for one in metric.entries if one.name.startswith("linear"))
+    assert rows["Linear"]["cells"]["macro_ap"]["image_half_width"] == pytest.approx(
+        100 * linear.images
+    )
+    paired = rows["ProtoNet"]["cells"]["macro_ap"]
+    assert paired["paired_image_half_width"] == pytest.approx(100 * metric.pairs[0].images)
+    assert paired["paired_image_half_width"] >= paired["paired_half_width"]
+    value = json.loads((file.parent / "out" / "scenes" / "small.json").read_text())
+    assert value["interval"] == "images"
+    text = (file.parent / "out" / "scenes" / "small.md").read_text()
+    shown = f"{paired['paired']:+.2f} ± {paired['paired_image_half_width']:.2f}"
+    assert shown in text
+    assert "95 % interval over images" in text
+    # Four episodes of Random against the first four of Linear, two seeds.
+    assert rows["Random"]["cells"]["macro_ap"]["paired_image_half_width"] > 0
+
+
+def test_without_the_images_intervals_are_over_episodes_and_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlfsic_bench.experiments import over_images
+
+    def lost(*_: object) -> None:
+        raise BenchError("the split is lost", expected="it", found="nothing", remedy="find it")
+
+    monkeypatch.setattr(over_images, "truth_on", lost)
+    file = small(tmp_path)
+    reproduce(file, "--seeds", "1")
+    cell = result_of(file)["Random"]["cells"]["macro_ap"]
+    assert cell["image_half_width"] is cell["paired_image_half_width"] is None
+    value = json.loads((tmp_path / "out" / "scenes" / "small.json").read_text())
+    assert value["interval"] == "episodes"
+    text = (tmp_path / "out" / "scenes" / "small.md").read_text()
+    assert f"{cell['ours']:.2f} ± {cell['half_width']:.2f}" in text
+    assert f"{cell['paired']:+.2f} ± {cell['paired_half_width']:.2f}" in text
+    assert "there is none over images, because the split is lost" in text
+    assert "paired t interval over episodes" in text
+
+
 def test_the_caption_says_what_the_table_is(table: tuple[Path, str]) -> None:
     file, _ = table
     text = (file.parent / "out" / "scenes" / "small.md").read_text()
     for words in (
         "Split scenes-12-6-6-v1 (30fb1c32cf6a)",
-        "200 episodes",
+        "200 episodes (",
+        "Rows with settings of their own: Linear (tune\\_epochs=5).",
         "Networks in place of the paper's: scenes-small for resnet50.",
         "Nothing: not run: no weights at hand in place of vgg",
         "first 4 of 200 episodes",
@@ -148,6 +202,18 @@ def test_the_caption_says_what_the_table_is(table: tuple[Path, str]) -> None:
     rows = result_of(file)
     assert rows["Nothing"]["cells"]["macro_ap"]["published"] == 16.94
     assert rows["Nothing"]["cells"]["macro_ap"]["ours"] is None
+
+
+def test_chance_is_that_of_the_episodes_that_were_run(table: tuple[Path, str]) -> None:
+    from mlfsic_bench.metrics.chance import chance_levels
+
+    file, _ = table
+    (run,) = result_of(file)["ProtoNet"]["runs"]  # on six episodes; the first row is on four
+    folder = file.parent / "out" / "scenes" / "runs" / run["folder"]
+    micro, macro = chance_levels(np.load(folder / "answers.npz")["targets"])
+    text = (file.parent / "out" / "scenes" / "small.md").read_text()
+    told = f"chance over the first 6: macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
+    assert told in text
 
 
 def runs_of(file: Path) -> dict[str, int]:
@@ -175,7 +241,11 @@ def test_an_archive_is_enough_to_compute_the_table_again(
     table: tuple[Path, str], tmp_path: Path
 ) -> None:
     file, _ = table
+    other = file.parent / "out" / "scenes" / "small-other.md"  # of another experiment
+    other.write_text("older")
     reproduce(file, "--seeds", "2", "--archive", str(tmp_path / "slim"))
+    kept = {path.name for path in (tmp_path / "slim").iterdir()}
+    assert kept == {"small.md", "small.csv", "small.json", "runs"}
     reproduce(file, "--seeds", "2", "--archive", str(tmp_path / "full"), "--archive-scores")
     assert (tmp_path / "slim" / "small.md").read_bytes() == (
         file.parent / "out" / "scenes" / "small.md"
@@ -286,9 +356,12 @@ def test_a_failing_run_does_not_stop_the_other_rows(tmp_path: Path) -> None:
     row = f"  - {{name: Broken, method: '{tmp_path}/broken.py:Broken', episodes: 4}}\nrows_end"
     text = FILE.replace("rows:\n", "rows:\n" + row).replace("rows_end", "")
     file = small(tmp_path, text)
-    result = reproduce(file, "--seeds", "1", code=1)
+    keep = tmp_path / "kept"
+    result = reproduce(file, "--seeds", "1", "--archive", str(keep), code=1)
     assert "this one breaks" in result.stderr
-    assert "1 runs failed" in result.stderr
+    assert "nothing was archived" in result.stderr
+    assert not keep.exists()
+    assert "1 run failed" in result.stderr
     rows = result_of(file)
     assert rows["Broken"]["state"].startswith("failed: ")
     assert rows["Broken"]["cells"]["macro_ap"]["ours"] is None
@@ -362,8 +435,14 @@ def test_a_data_root_is_asked_for_before_the_first_run(
     monkeypatch.delenv("MLFSIC_DATA", raising=False)
     args = ["reproduce", "table1", "--dataset", "coco-subset", "--out", str(tmp_path / "out")]
     for more, says in (([], "needs a data root"), (["--data-root", "none"], "none")):
-        with pytest.raises(BenchError, match=says):
-            CliRunner().invoke(cli, [*args, *more], catch_exceptions=False)
+        for dry in ([], ["--dry-run"]):
+            with pytest.raises(BenchError, match=says):
+                CliRunner().invoke(cli, [*args, *more, *dry], catch_exceptions=False)
+    with pytest.raises(BenchError, match="needs a data root"):  # no row of it has a run
+        CliRunner().invoke(cli, ["reproduce", "table3", *args[2:]], catch_exceptions=False)
+    command = [*args, "--data-root", str(tmp_path), "--dry-run"]
+    with pytest.raises(BenchError, match="there is no"):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
     assert not (tmp_path / "out").exists()
 
 

@@ -44,7 +44,7 @@ def test_sample(root: Path, split: Split, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        (LASO, "add --shots 1"),
+        (LASO, "any K from 1 on"),
         (("--shots", 1), "add --protocol laso_k_shot"),
         ((*LASO, "--shots", 1, "--part", "val"), "novel part alone"),
         ((*LASO, "--shots", 9), "runs with K = 9"),
@@ -65,9 +65,11 @@ def test_verify(root: Path, split: Split, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\n")
     done = call("episodes", "verify", path, "--data-root", root)
     assert (done.exit_code, "same runs, other bytes" in done.output) == (1, True)
+    assert "1 file: 1 differ; 0 not held" in done.output
     shipped = CliRunner(env={"MLFSIC_DATA": None}).invoke(cli, ["episodes", "verify", SPLIT])
     assert shipped.exit_code == 0
     assert shipped.output.count("no data root named") == 2
+    assert shipped.output.endswith("2 files: 0 differ; 2 not held against the split they name\n")
 
 
 def test_show(root: Path, split: Split, tmp_path: Path) -> None:

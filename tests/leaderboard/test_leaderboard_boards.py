@@ -9,21 +9,24 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.entry import Chance, Figure
+from mlfsic_bench.report.entry import Chance, Figure, IntervalKind
 from mlfsic_bench.report.entry_files import read_entries
 from mlfsic_bench.report.leaderboard import against_chance, build_boards
+from mlfsic_bench.report.leaderboard_card import card_of
 from mlfsic_bench.report.leaderboard_page import board_html, policy, script_json
 from mlfsic_bench.report.leaderboard_text import (
     board_csv,
     board_latex,
     board_markdown,
 )
+from mlfsic_bench.report.leaderboard_titles import titles
 from tests.fakes.entries import (
     HOSTILE,
     entry,
@@ -147,7 +150,95 @@ def test_where_an_ap_stands_to_chance(value, half, low, high, verdict) -> None:
         {} if half is None else {"episodes": fake_figure(value, half)["intervals"]["episodes"]}
     )
     figure = Figure.model_validate_json(json.dumps({"value": value, "intervals": interval}))
-    assert against_chance(figure, Chance(low=low, high=high)) == verdict
+    assert against_chance(figure, Chance(low=low, high=high), IntervalKind.EPISODES) == verdict
+
+
+def two_seeds(entry_id: str, images: float) -> dict[str, Any]:
+    """AP 20 over a chance of 15, wide over two training seeds, `images` wide over images."""
+    bounds = {
+        "training seeds": {"low": -10.0, "high": 50.0},
+        "images": {"low": 20.0 - images, "high": 20.0 + images},
+    }
+    return fake_value(
+        entry_id,
+        figures={"macro_ap": {"value": 20.0, "intervals": bounds}},
+        chance={"macro_ap": {"low": 15.0, "high": 15.0}},
+    )
+
+
+def test_chance_goes_by_the_interval_that_the_table_shows() -> None:
+    """An interval over two seeds has one degree of freedom and reaches any chance level."""
+    (board,) = build_boards([entry(two_seeds("far", 4.0)), entry(two_seeds("near", 6.0))])
+    far, near = board.rows
+    assert (far.chance, near.chance) == ({"macro_ap": "above chance"}, {"macro_ap": "at chance"})
+    text = board_markdown([board])
+    assert "| 20.00 \\[16.00, 24.00\\] |" in text
+    assert "20.00 \\[14.00, 26.00\\] (at chance)" in text
+    assert card_of(far)["verdict"] == ""
+    by_images = "macro-AP is at chance by its interval over images (docs/claims.md)."
+    assert card_of(near)["verdict"] == by_images
+
+
+def test_chance_goes_by_the_figure_where_the_table_shows_no_interval() -> None:
+    other = fake_value("bare", figures={"macro_ap": {"value": 20.0}})
+    other["chance"] = {"macro_ap": {"low": 15.0, "high": 15.0}}
+    (board,) = build_boards([entry(two_seeds("wide", 6.0)), entry(other)])
+    assert board.interval is None
+    assert [row.chance["macro_ap"] for row in board.rows] == ["above chance"] * 2
+
+
+FEW = {"id": "one_per_label-v1", "episodes": "b" * 64, "count": 20, "total": 200}
+SHOTS = {"id": "laso_k_shot-v1", "episodes": "e" * 64, "count": 200, "total": 200, "shots": 5}
+
+
+def test_titles_say_what_is_special() -> None:
+    values = [
+        fake_value("plain"),
+        fake_value("few", protocol=FEW),
+        fake_value("part", tracks=fake_tracks(images="subset")),
+        fake_value("shots", protocol=SHOTS),
+    ]
+    boards = build_boards([entry(value) for value in values])
+    assert set(titles(boards)) == {
+        "fake-4-3-3-v1, full, one_per_label-v1",
+        "fake-4-3-3-v1, full, one_per_label-v1, first 20 of 200 episodes",
+        "fake-4-3-3-v1, subset, one_per_label-v1",
+        "fake-4-3-3-v1, full, laso_k_shot-v1, K = 5",
+    }
+    page = board_html(boards)
+    assert page.count('<span class="tag">first 20 of 200 episodes</span>') == 1
+    assert "## fake-4-3-3-v1, full, laso\\_k\\_shot-v1, K = 5" in board_markdown(boards)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"metrics_version": "metrics-v2"}, {"metrics-v1", "metrics-v2"}),
+        (
+            {"split": {"id": "fake-4-3-3-v1", "hash": "e" * 64, "dataset": "fake"}},
+            {"split aaaaaaaa", "split eeeeeeee"},
+        ),
+        (
+            {"protocol": {**FEW, "episodes": "f" * 64, "count": 200}},
+            {"episodes bbbbbbbb", "episodes ffffffff"},
+        ),
+    ],
+)
+def test_titles_that_would_be_equal_say_more(change, told) -> None:
+    values = [fake_value("one"), fake_value("two", **change), fake_value("few", protocol=FEW)]
+    found = titles(build_boards([entry(value) for value in values]))
+    plain = "fake-4-3-3-v1, full, one_per_label-v1, "
+    few = plain + "first 20 of 200 episodes"
+    assert set(found) == {few, *(plain + one for one in told)}
+
+
+def test_a_board_of_reported_rows_alone_says_so_where_titles_would_be_equal() -> None:
+    part = fake_tracks(images="subset")
+    boards = build_boards([entry(fake_value(tracks=part)), entry(reported_value(tracks=part))])
+    assert sorted(titles(boards)) == [
+        "fake-4-3-3-v1, subset, one_per_label-v1",
+        "fake-4-3-3-v1, subset, one_per_label-v1, reported only",
+    ]
 
 
 def test_reported_rows_carry_their_chance_note() -> None:
@@ -176,7 +267,7 @@ def test_the_same_entries_give_the_same_bytes(tmp_path: Path) -> None:
             ],
         )
         assert done.exit_code == 0, done.output
-        assert "3 entries on 1 boards" in done.output
+        assert "3 entries on 1 board:" in done.output
     for name in OUTPUTS:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert not list(tmp_path.rglob("*.tmp"))
@@ -187,6 +278,40 @@ def test_the_board_in_the_repository_is_that_of_its_entries() -> None:
     for name, render in OUTPUTS.items():
         committed = (ROOT / "results" / "board" / name).read_text(encoding="utf-8")
         assert committed == render(boards), f"run mlfsic-bench leaderboard build ({name})"
+
+
+def leaderboard(*words: object):
+    return CliRunner().invoke(cli, ["leaderboard", *map(str, words)])
+
+
+def test_check_holds_a_built_board_against_the_entries(tmp_path: Path) -> None:
+    results = write_values([reported_value(), reported_value("second")], tmp_path / "results")
+    assert leaderboard("build", "--results", results).exit_code == 0
+    done = leaderboard("check", "--results", results)
+    assert done.exit_code == 0, done.output
+    assert f"{results}/board is their board" in done.output
+    for name in OUTPUTS:
+        path = results / "board" / name
+        text = path.read_bytes()
+        for bad in (text.replace(b"33", b"34", 1), text + b"\n", text[:-1], None):
+            path.unlink() if bad is None else path.write_bytes(bad)
+            done = leaderboard("check", "--results", results)
+            assert isinstance(done.exception, BenchError)  # exit code 2
+            assert f"{path} is not the board of the entries in {results}" in str(done.exception)
+            path.write_bytes(text)
+    (results / "leaderboard" / "fake-4-3-3-v1" / "second.json").unlink()
+    assert isinstance(leaderboard("check", "--results", results).exception, BenchError)
+
+
+def test_check_of_a_board_elsewhere(tmp_path: Path) -> None:
+    results = write_values([reported_value()], tmp_path / "results")
+    done = leaderboard("check", "--results", results, "--board", tmp_path / "built")
+    assert isinstance(done.exception, BenchError)  # named, so it must be there
+    assert leaderboard("build", "--results", results, "--out", tmp_path / "built").exit_code == 0
+    assert not (results / "board").exists()
+    done = leaderboard("check", "--results", results, "--board", tmp_path / "built")
+    assert done.exit_code == 0, done.output
+    assert f"{tmp_path}/built is their board" in done.output
 
 
 def test_hostile_texts_stay_texts_on_the_page() -> None:

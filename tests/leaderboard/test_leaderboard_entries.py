@@ -217,4 +217,5 @@ def test_check_says_how_many(tmp_path: Path) -> None:
     write_values([reported_value()], tmp_path)
     done = CliRunner().invoke(cli, ["leaderboard", "check", "--results", str(tmp_path)])
     assert done.exit_code == 0
-    assert "1 entries are sound; 0 files" in done.output
+    assert "1 entry is sound; 0 files" in done.output
+    assert f"no board in {tmp_path}/board to hold against them" in done.output

@@ -136,6 +136,8 @@ def oracle(s: Array, y: Array, d: Array | None) -> dict[str, float]:
         "f1_pooled_label_mean": averaged(f1_score, Y, D, "macro"),
         "of1_top3": averaged(f1_score, Y, T, "micro"),
         "cf1_top3": harmonic_macro(Y, T),
+        "of1_top3_from_zero": averaged(f1_score, Y, T & (S >= 0), "micro"),
+        "cf1_top3_from_zero": harmonic_macro(Y, T & (S >= 0)),
         "f1_sample": averaged(f1_score, Y[some], D[some], "samples"),
     }
 
@@ -190,6 +192,20 @@ def test_interpolation_is_exact_at_the_recall_levels() -> None:
     y = np.array([1] * 3 + [1] * 7 + [0] * 10)[None, :, None]
     assert eleven_point_ap(s, y)[0, 0] == pytest.approx((4 * 1 + 7 * 0.5) / 11, abs=1e-15)
     assert all_point_ap(s, y)[0, 0] == pytest.approx(0.3 * 1 + 0.7 * 0.5, abs=1e-15)
+
+
+def test_top_three_from_zero_leaves_out_scores_below_zero() -> None:
+    # of the first query two labels are not below 0, one of them exactly 0; of the second none is
+    s = np.array([[[2.0, 0.0, -1.0, -2.0], [-1.0, -2.0, -3.0, -4.0]]])
+    y = np.array([[[1, 0, 1, 0], [1, 0, 0, 0]]])
+    values = convention_values(s, y)
+    assert values["of1_top3_from_zero"] == pytest.approx(2 * 1 / (2 + 3))
+    assert values["of1_top3"] == pytest.approx(2 * 3 / (6 + 3))
+    assert values["of1"] == pytest.approx(2 * 1 / (1 + 3))
+    # own decisions change neither
+    other = convention_values(s, y, np.ones_like(y))
+    for name in ("of1_top3", "cf1_top3", "of1_top3_from_zero", "cf1_top3_from_zero"):
+        assert other[name] == values[name]
 
 
 def test_of_equal_scores_the_first_label_is_taken() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from scipy import stats
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
@@ -107,6 +108,28 @@ def test_other_parameters_make_another_line(runs: list[FinishedRun], tmp_path: P
     assert names == ["fake-trained (steps=30)", "fake-trained (steps=3)"]
 
 
+def test_images_and_labels_that_were_trained_on(runs: list[FinishedRun], tmp_path: Path) -> None:
+    split = fake_split()
+    few = read_run(run_of(tmp_path / "few", 12, split=split))
+    selection = select_parts(split, 12)
+    assert selection.base.labels != split.base.labels
+    assert len(selection.base.image_ids) < 12
+    found = curve([*runs, few], [split])
+    first, second = found.lines[0].points[:2]
+    assert (first.images, first.used) == (12, len(selection.base.image_ids))
+    assert first.labels == len(selection.base.labels) < found.base_labels
+    assert (second.used, second.labels) == (40, found.base_labels)
+    (row,) = (line for line in render_markdown(found).splitlines() if "| 12 |" in line)
+    assert row.startswith(f"| fake-trained | 12 | {first.used} | {first.labels} | 1 |")
+    line = next(csv.DictReader(io.StringIO(render_csv(found))))
+    assert (line["base_images_used"], line["labels_used"]) == (str(first.used), str(first.labels))
+    assert "the others sat out" in render_markdown(found)
+    assert "the others sat out" not in render_markdown(curve(runs))
+    alone = curve([*runs, few])  # this split can't be made anew from its name
+    assert (alone.lines[0].points[0].used, alone.lines[0].points[1].used) == (None, 40)
+    assert "Used is empty" in render_markdown(alone)
+
+
 def test_what_makes_no_curve(runs: list[FinishedRun], tmp_path: Path) -> None:
     whole = [run for run in runs if run.record.base_images is None]
     with pytest.raises(BenchError, match="no learning curve"):
@@ -137,32 +160,47 @@ def test_the_slope_of_an_exact_line() -> None:
     assert fitted.last == pytest.approx(value)
     at, ends = fitted.at(26_700)
     assert at == pytest.approx(10 + 8 * math.log10(26_700))
-    assert ends is not None
-    assert ends[0] == pytest.approx(at - 1)
-    assert ends[1] == pytest.approx(at + 1)
+    half = 4.302653 / math.sqrt(3)  # Student's quantile with two degrees of freedom
+    assert ends == pytest.approx((at - half, at + half))
 
 
-def test_the_bootstrap_is_over_whole_curves_of_seeds() -> None:
+def test_the_interval_of_a_slope_is_students_over_the_seeds_slopes() -> None:
     steep = [(0.0, 2.0), (0.0, 4.0), (0.0, 6.0), (0.0, 8.0)]  # (a, b) of each seed
     sizes = (1000, 10_000)
     line = Line("x", tuple(point(n, *(a + b * math.log10(n) for a, b in steep)) for n in sizes))
     fitted = slope(line)
     assert fitted is not None
-    assert fitted.lines is not None
     assert fitted.seeds == 4
-    # Every resampled slope is a mean of four of the seeds' slopes: multiples of a half, 2 to 8.
-    assert set(np.round(fitted.lines[:, 1] * 2).tolist()) >= {float(k) for k in range(5, 16)}
-    assert np.allclose(fitted.lines[:, 1] * 2, np.round(fitted.lines[:, 1] * 2))
-    assert fitted.lines[:, 1].mean() == pytest.approx(5, abs=0.1)
-    assert fitted.lines[:, 1].std() == pytest.approx(math.sqrt(5 / 4), abs=0.05)
+    assert fitted.lines[:, 1] == pytest.approx([2, 4, 6, 8])
+    low, high = stats.t.interval(0.95, 3, 5, math.sqrt(20 / 3) / 2)
+    value, spread = fitted.per_doubling()
+    assert value == pytest.approx(5 * math.log10(2))
+    assert spread == pytest.approx((low * math.log10(2), high * math.log10(2)))
     assert slope(Line("y", line.points[:1])) is None
+
+
+def test_the_interval_of_a_slope_covers_it_with_three_seeds() -> None:
+    rng = np.random.default_rng(7)
+    sizes = (1000, 5000, 20_000)
+    covered = 0
+    for _ in range(400):
+        slopes, noise = 5 + rng.normal(size=3), rng.normal(size=(3, 3))
+        points = (
+            point(n, *(slopes * math.log10(n) + e)) for n, e in zip(sizes, noise, strict=True)
+        )
+        fitted = slope(Line("x", tuple(points)))
+        assert fitted is not None
+        spread = fitted.per_doubling()[1]
+        assert spread is not None
+        covered += spread[0] <= 5 * math.log10(2) <= spread[1]
+    assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_sentences_say_what_is_measured_and_what_is_not() -> None:
     curve_of = made(log_line(10, 8, offsets=(0.0, 0.5)))
     (alone,) = sentences(curve_of)
     assert "+2.41 points of macro-AP per doubling" in alone
-    assert "[+2.41, +2.41] (95 % bootstrap over 2 training seeds)" in alone
+    assert "[+2.41, +2.41] (95 % Student-t interval over 2 training seeds)" in alone
     assert "1,000 to 20,000" in alone
     assert alone.endswith("+2.41 between the last two points, +2.41 over all points from 200.")
     level = Line("bent", (point(200, 40.0), *(point(n, 30.0) for n in (1000, 5000, 20_000))))
@@ -199,7 +237,9 @@ def test_markdown_and_csv(runs: list[FinishedRun]) -> None:
         ("40", "mean"),
     ]
     assert float(lines[1]["macro_ap"]) == pytest.approx(first.values["macro_ap"][1], abs=1e-4)
-    assert lines[-1]["base_images"] == ""
+    assert lines[-1]["base_images"] == lines[-1]["labels_used"] == ""
+    assert rows[0].startswith("| fake-trained | 40 | 40 | 4 | 2 |")
+    assert rows[-1].startswith("| fake-mean | any |  |  | 1 |")
     assert {line["of_base_images"] for line in lines} == {"80"}
 
 
@@ -268,13 +308,15 @@ def test_the_verb(folders: list[Path], tmp_path: Path) -> None:
         return CliRunner().invoke(cli, ["curve", *names, *options], catch_exceptions=False).output
 
     plain = output(*outs)
-    assert plain.startswith("| Method | Base images | Seeds | macro-AP |")
+    assert plain.startswith("| Method | Base images | Used | Labels | Seeds | macro-AP |")
     with Image.open(pictures[0]) as picture:
         assert picture.size[0] > 800
     assert pictures[1].read_bytes().startswith(b"<?xml")
     assert "EXTRAPOLATION" not in plain
     assert "at 26,700 base images" in output("--at", "26700")
-    assert output("--metric", "micro_ap").startswith("| Method | Base images | Seeds | micro-AP |")
+    assert output("--metric", "micro_ap").startswith(
+        "| Method | Base images | Used | Labels | Seeds | micro-AP |"
+    )
     assert output("--format", "csv").startswith("method,trains,base_images,")
 
 

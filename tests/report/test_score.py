@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,19 @@ from mlfsic_bench.episodes.run_files import runs_for, sampled_file, write_runs
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.arrays import read_arrays, write_arrays
 from mlfsic_bench.harness.cards import SCHEMA_FILE, meta_schema
+from mlfsic_bench.harness.parts import select_parts
 from mlfsic_bench.harness.record import read_record
+from mlfsic_bench.harness.run import execute
 from mlfsic_bench.harness.scores import read_scores
-from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.hashing import canonical_json, hash_file
 from mlfsic_bench.metrics.image_interval import episode_images, image_interval
 from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.report import score as score_module
 from mlfsic_bench.report.pairs import auc_against
 from mlfsic_bench.report.score import score_files
+from mlfsic_bench.report.score_notes import smallest_pool
 from mlfsic_bench.report.score_render import RENDERERS
 from mlfsic_bench.report.score_report import (
     Breakdown,
@@ -43,12 +48,12 @@ from mlfsic_bench.report.score_report import (
     SeedFigure,
     SeedsScore,
 )
-from mlfsic_bench.report.truth import SplitPlace
+from mlfsic_bench.report.truth import SplitPlace, Truth
 from mlfsic_bench.splits.resolve import resolve_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import SPLIT as LASO
 from tests.fakes.laso_world import laso_root
-from tests.fakes.world import fake_run
+from tests.fakes.world import Trained, fake_inputs, fake_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLIT = json.loads((ROOT / "splits/scenes-12-6-6-v1.json").read_text("utf-8"))
@@ -85,7 +90,7 @@ def foreign(path: Path, scores: np.ndarray | None = None, **changes: Any) -> Pat
         "method": {**method, "adapts_by_gradient": False},
     }  # fmt: skip
     for key, value in changes.items():
-        meta[key] = {**meta[key], **value} if isinstance(value, dict) else value
+        meta[key] = {**meta.get(key, {}), **value} if isinstance(value, dict) else value
     members = {"scores": scores.astype(np.float32), "meta": np.array(json.dumps(meta))}
     np.savez(path, **members, **({} if decisions is None else {"decisions": decisions}))
     return path
@@ -303,6 +308,84 @@ def test_seeds_are_grouped(tmp_path: Path) -> None:
     assert score_files(paths[:1]).seeds == []
 
 
+def test_seeds_are_runs_that_are_equal_but_for_the_seed(tmp_path: Path) -> None:
+    folders = [fake_run(tmp_path / f"r{seed}", Trained, episodes=4, seed=seed) for seed in (0, 1)]
+    worded = fake_run(tmp_path / "words", Trained, episodes=4, seed=2, words=True)
+    inputs = fake_inputs(Trained, episodes=4, seed=3)
+    cut = replace(inputs, selection=select_parts(inputs.split, 40))
+    few = execute(cut, tmp_path / "few")
+    report = score_files([*folders, worded, few])
+    assert len({canonical_json(f.method.model_dump(exclude={"seed"})) for f in report.files}) == 1
+    assert [group.seeds for group in report.seeds] == [[0, 1]]
+    made = "backbone fake (weights none, frozen, fp32)"
+    for line in (
+        f"r0: {made}, no words, all base images.",
+        f"words: {made}, words fake-words (not used), all base images.",
+        f"few: {made}, no words, 40 of 80 base images.",
+    ):
+        assert line in report.notes
+    apart = [line for line in report.notes if "not taken together" in line]
+    assert len(apart) == 2
+    assert "words: None -> " in apart[0]
+    assert "base_images: None -> 40" in apart[1]
+    assert score_files([worded, few]).seeds == []
+
+
+def test_files_without_a_record_are_seeds_by_what_they_state(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def one(seed: int, **changes: Any) -> Path:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npz"
+        return foreign(path, rng.normal(size=(E, Q, L)), method={"seed": seed}, **changes)
+
+    cut = {"used": 200, "of": 3000}
+    whole, part = [one(0), one(1)], [one(2, base_images=cut), one(3, base_images=cut)]
+    report = score_files([*whole, *part])
+    assert [group.seeds for group in report.seeds] == [[0, 1], [2, 3]]
+    assert f"{part[0].name}: trained on 200 of 3,000 base images, as the file says." in report.notes
+    lost = [one(seed, run=str(seed) * 64) for seed in (4, 5)]
+    report = score_files(lost)
+    assert report.seeds == []
+    assert sum("without its folder" in line for line in report.notes) == 2
+
+
+def test_small_pools_are_said() -> None:
+    names = np.array([[f"{e}-{q}" for q in range(4)] for e in range(100)])
+    targets = np.zeros((100, 4, 3), bool)
+    targets[:, :2, 0] = True
+    targets[:49, 3, 1] = True  # the third label is never shown
+    one = Truth(targets, names, None, None, None, "stored")
+    assert smallest_pool(one) == (49, 1)
+    again = np.where(np.arange(100)[:, None] < 98, names, names[:1])  # shown twice, counted once
+    targets[49:98, 3, 1] = True
+    assert smallest_pool(Truth(targets, again, None, None, None, "stored")) == (98, 1)
+    again[:, 3] = np.tile([f"x{i}" for i in range(50)], 2)
+    assert smallest_pool(Truth(targets, again, None, None, None, "stored")) == (50, 1)
+
+
+@pytest.mark.parametrize(("images", "said"), [(49, True), (50, False)])
+def test_the_note_on_small_pools_begins_below_fifty(
+    images: int, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = score_module.truth_of
+
+    def limited(*args: Any) -> Truth:
+        found = truth(*args)
+        y = np.zeros_like(found.targets)
+        y[:, :, 0] = True
+        y.reshape(-1, L)[:images, 2] = True
+        query = np.array([[f"{e}-{q}" for q in range(Q)] for e in range(E)])
+        return replace(found, targets=y, query=query)
+
+    monkeypatch.setattr(score_module, "truth_of", limited)
+    report = score_files([foreign(tmp_path / "a.npz")])
+    small = [line for line in report.notes if line.startswith("SMALL POOL")]
+    assert len(small) == said
+    if said:
+        assert f"show {LABELS[2]} in only 49 images" in small[0]
+        assert small[0] in RENDERERS["markdown"](report).replace("\\", "")
+
+
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     a = foreign(tmp_path / "a.npz")
     few = foreign(tmp_path / "few.npz", np.zeros((3, Q, L)))
@@ -518,7 +601,7 @@ def test_runs_of_laso_and_a_data_root(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_subset_and_few_episodes_are_said(tmp_path: Path) -> None:
     report = score_files([foreign(tmp_path / "a.npz")])
-    assert report.notes == [f"Only the first {E} of 200 episodes were scored."]
+    assert report.notes[0] == f"Only the first {E} of 200 episodes were scored."
     measured = ROOT / "results" / "measured" / "coco-open-subset" / "random"
     assert any("SUBSET" in note for note in score_files([measured]).notes)
 

@@ -42,6 +42,14 @@ def test_show_says_how_each_label_is_found(table):
     assert lines[-1] == "5 of 5 labels have a vector"
 
 
+def test_show_tells_a_joined_entry_and_refuses_prose(tmp_path, capsys):
+    path = tmp_path / "joined.txt"
+    path.write_text("hot_dog 1 0\ncat 0 1\n")
+    assert "entry hot_dog" in run("show", path, "--labels", "hot dog").output
+    path.write_text("one: two\nthree: four\n")
+    assert "line 1 is not a line of vectors" in refused(capsys, "show", path)
+
+
 def test_show_names_what_is_missing_and_exits_with_1(table):
     result = run("show", table, "--labels", "cat,zebra,dogs")
     assert result.exit_code == 1

@@ -1,0 +1,233 @@
+"""`make figures`: what stands in a block, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlfsic_bench.errors import BenchError
+from tools import record_timings, refresh_docs
+from tools.views import view
+
+TABLE = """# A title
+
+| Row | | macro AP | micro AP |
+|:--|:--|--:|--:|
+| A \\[new\\] | ours | 1.00 ± 0.10 | 2.00 |
+|  | 2 seeds | 0.90–1.10 | 1.90–2.10 |
+| B\\|c | ours | 3.00 | 4.00 |
+
+- Split x-v1.
+- SUBSET: part of the images.
+
+![a picture](a.png)
+
+| other | |
+|:--|--:|
+| z | 9.00 |
+"""
+
+
+def cell(ours, **more):
+    names = ("half_width", "low", "high", "published", "difference", "paired", "paired_half_width")
+    return {"ours": ours, **dict.fromkeys(names), **more}
+
+
+def row(name, runs, state, **cells):
+    return {"name": name, "notes": [], "runs": [{}] * runs, "state": state, "cells": cells}
+
+
+JSON = {
+    "kind": "mlfsic-bench reproduced table",
+    "caption": ["Split x-v1.", "SUBSET: part.", "Something else."],
+    "rows": [
+        row(
+            "A_1",
+            2,
+            "",
+            macro_ap=cell(1.0, half_width=0.1, low=0.9, high=1.1, published=2.0, difference=-1.0),
+            micro_f1=cell(5.0),
+        ),
+        row("B", 1, "", macro_ap=cell(3.0, paired=2.0, paired_half_width=0.5), micro_f1=cell(6.0)),
+        row("C", 0, "not run: no weights", macro_ap=cell(None), micro_f1=cell(None)),
+    ],
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "docs" / "deep").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "t.md").write_text(TABLE)
+    (tmp_path / "results" / "t.json").write_text(json.dumps(JSON))
+    (tmp_path / "results" / "t.txt").write_text("one  two\n")
+    (tmp_path / "README.md").write_text("# Read me\n")
+    return tmp_path
+
+
+def shown(root, source, **options):
+    return view(root, source, options, root / "docs")
+
+
+def test_a_markdown_file_is_shown_without_its_title_and_with_links_of_the_page(root):
+    text = shown(root, "results/t.md")
+    assert "A title" not in text
+    assert "![a picture](../results/a.png)" in text
+    assert "| A \\[new\\] | ours | 1.00 ± 0.10 | 2.00 |" in text
+    assert text.endswith("From [`results/t.md`](../results/t.md).\n")
+
+
+def test_rows_columns_and_tables_can_be_chosen(root):
+    text = shown(root, "results/t.md", table="1", rows="A", columns="micro AP")
+    assert "| A \\[new\\] | ours | 2.00 |\n|  | 2 seeds | 1.90–2.10 |\n" in text
+    assert "3.00" not in text
+    assert "9.00" not in text
+    assert "1.00" not in text
+    assert "a.png" not in text
+    assert "Split" not in text
+    assert "SUBSET" in text  # never left out
+    assert "| B\\|c | ours | 3.00 | 4.00 |" in shown(root, "results/t.md", table="1")
+    assert "SUBSET" in shown(root, "results/t.md", show="tables")
+    assert "9.00" in shown(root, "results/t.md", show="tables")
+    only = shown(root, "results/t.md", show="pictures")
+    assert "a.png" in only
+    assert "4.00" not in only
+    assert "Split" in shown(root, "results/t.md", show="caption")
+
+
+def test_a_reproduced_table_has_one_line_for_each_row(root):
+    text = shown(root, "results/t.json")
+    assert text.splitlines()[:5] == [
+        "| Row | macro AP | seeds, macro AP | published, macro AP | difference, macro AP "
+        "| paired, macro AP |",
+        "|:--|--:|--:|--:|--:|--:|",
+        "| A\\_1 | 1.00 ± 0.10 | 0.90–1.10 | 2.00 | -1.00 | - |",
+        "| B | 3.00 | - | - | - | +2.00 ± 0.50 |",
+        "| C | not run | - | - | - | - |",
+    ]
+    for line in (
+        "- Split x-v1.",
+        "- SUBSET: part.",
+        "interval over episodes",
+        "- C: not run: no weights.",
+    ):
+        assert line in text
+    assert "Something else" not in text
+
+
+def test_intervals_over_images_are_shown_where_the_table_has_them(root):
+    value = json.loads((root / "results" / "t.json").read_text()) | {"interval": "images"}
+    for row in value["rows"]:
+        for each in row["cells"].values():
+            each |= {"image_half_width": None, "paired_image_half_width": None}
+    value["rows"][0]["cells"]["macro_ap"]["image_half_width"] = 0.3
+    value["rows"][1]["cells"]["macro_ap"]["paired_image_half_width"] = 0.7
+    (root / "results" / "t.json").write_text(json.dumps(value))
+    text = shown(root, "results/t.json")
+    assert "| 1.00 ± 0.30 |" in text
+    assert "| +2.00 ± 0.70 |" in text
+    assert "interval over images" in text
+
+
+def test_figures_metrics_and_rows_of_a_reproduced_table_can_be_chosen(root):
+    text = shown(
+        root, "results/t.json", columns="micro_f1", figures="ours", rows="B", show="tables"
+    )
+    assert text.splitlines()[:3] == ["| Row | micro F1 |", "|:--|--:|", "| B | 6.00 |"]
+    assert "SUBSET" in text
+    assert "Split" not in text
+
+
+def test_a_text_file_is_fenced(root):
+    assert shown(root, "results/t.txt").startswith("```text\none  two\n```\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "found"),
+    [
+        ("results/u.md", {}, "none there"),
+        ("results/t.png", {}, "none there"),
+        ("results/t.md", {"rows": "B|d"}, "one of A, A [new], B|c"),
+        ("results/t.md", {"columns": "macro ap"}, "macro AP"),
+        ("results/t.md", {"table": "3"}, "'3'"),
+        ("results/t.md", {"figures": "ours"}, "figures"),
+        ("results/t.md", {"show": "table"}, "nearest: 'tables'"),
+        ("results/t.json", {"rows": "A"}, "A_1"),
+        ("results/t.json", {"columns": "macro AP"}, "macro_ap"),
+        ("results/t.json", {"figures": "our"}, "nearest: 'ours'"),
+        ("results/t.json", {"table": "1"}, "table"),
+        ("results/t.txt", {"rows": "A"}, "rows"),
+    ],
+)
+def test_what_a_file_has_not_is_refused(root, source, options, found):
+    with pytest.raises(BenchError, match="a block asks for something") as caught:
+        shown(root, source, **options)
+    assert found in str(caught.value)
+
+
+def test_pages_are_filled_once_and_then_left(root, capsys):
+    page = root / "docs" / "deep" / "a.md"
+    page.write_text(
+        "Before\n\n<!-- figures: results/t.json rows=A_1 columns=macro_ap show=tables -->\nold\n"
+        "<!-- end -->\n\n```\n<!-- figures: nowhere -->\n```\n\n<!-- figures: results/t.txt -->\n"
+        "<!-- end -->\nAfter\n"
+    )
+    before = page.read_text()
+    assert refresh_docs.main(["--check"], root) == 1
+    assert page.read_text() == before
+    assert "make figures" in capsys.readouterr().err
+    assert refresh_docs.main([], root) == 0
+    text = page.read_text()
+    assert "old" not in text
+    assert text.startswith("Before\n\n<!-- figures: results/t.json rows=A_1")
+    assert text.endswith("<!-- end -->\nAfter\n")
+    assert "](../../results/t.json)" in text
+    assert "```text\none  two\n```" in text
+    assert refresh_docs.main(["--check"], root) == 0
+    (root / "results" / "t.txt").write_text("three\n")
+    assert refresh_docs.main(["--check"], root) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<!-- figures: results/t.md -->\n", "<!-- end -->"),
+        ("<!-- figures: results/t.md -->\n<!-- figures: results/t.md -->\n<!-- end -->", "line 1"),
+        ("x\n<!-- figures: results/t.md row=A -->\n<!-- end -->", "row=A"),
+        ("<!-- figures: results/t.md rows=A rows=B -->\n<!-- end -->", "once"),
+        ("<!-- figures results/t.md -->\n<!-- end -->", "figures: FILE"),
+    ],
+)
+def test_a_block_that_cannot_be_read_is_refused(root, capsys, text, found):
+    (root / "README.md").write_text(text)
+    assert refresh_docs.main([], root) == 2
+    assert found in capsys.readouterr().err
+    assert (root / "README.md").read_text() == text
+
+
+def test_a_file_with_the_marks_of_a_block_is_refused(root, capsys):
+    (root / "results" / "t.txt").write_text("<!-- end -->\n")
+    (root / "README.md").write_text("<!-- figures: results/t.txt -->\n<!-- end -->\n")
+    assert refresh_docs.main([], root) == 2
+    assert "marks of blocks" in capsys.readouterr().err
+
+
+def test_the_command_is_a_target_of_make():
+    makefile = (Path(refresh_docs.ROOT) / "Makefile").read_text("utf-8")
+    assert "\nfigures: " in makefile
+    assert "-m tools.refresh_docs" in makefile
+    assert refresh_docs.COMMAND == "make figures"
+
+
+def test_what_a_benchmark_prints_is_kept_with_where_it_ran(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    script = tmp_path / "bench_some.py"
+    script.write_text("print('ratio  3.0')\n")
+    assert record_timings.record(script, tmp_path / "timings")
+    lines = (tmp_path / "timings" / "some.txt").read_text().splitlines()
+    assert lines[0].startswith("mlfsic-bench ")
+    assert lines[-3:] == ["$ OMP_NUM_THREADS=1 python benchmarks/bench_some.py", "", "ratio  3.0"]
+    script.write_text("raise SystemExit('no')\n")
+    assert not record_timings.record(script, tmp_path / "timings")
+    assert "bench_some.py failed" in capsys.readouterr().err
+    assert "ratio  3.0" in (tmp_path / "timings" / "some.txt").read_text()

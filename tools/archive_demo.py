@@ -1,0 +1,73 @@
+"""Keep what `make demo` left as the measured results that the documentation shows.
+
+    python -m tools.archive_demo demo
+
+Copies DEMO/table.md to results/measured/scenes/demo.md, and of each of its runs the record, scores,
+answers and history to results/measured/scenes/demo/RUN. The table can be made again from these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import write_bytes, write_text
+from mlfsic_bench.harness.demo import demo_plans, margins
+from mlfsic_bench.harness.record import RECORD
+from mlfsic_bench.harness.resume import ANSWERS, CHECKPOINTS, SCORES
+from mlfsic_bench.report.render import render_markdown
+from mlfsic_bench.report.table import build_table
+from mlfsic_bench.training.history import HISTORY_FILE
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def table_of(runs: list[Path]) -> str:
+    """What the demo writes as table.md for these run folders, in the demo's order."""
+    leads = "".join(f"- {line}\n" for line in margins(runs))
+    return render_markdown(build_table(runs)) + "\n" + leads
+
+
+def runs_in(folder: Path, below: Path) -> list[Path]:
+    """The run folders of a demo at `folder` in its order, as they are called in `below`."""
+    return [below / plan.out.name for plan in demo_plans(folder) if plan.out]
+
+
+def archive(demo: Path, to: Path) -> None:
+    """Copy the demo's table and runs to `to`; BenchError when its table is not that of its runs."""
+    runs = runs_in(demo, demo / "runs")
+    text = (demo / "table.md").read_text("utf-8")
+    if text != table_of(runs):
+        raise BenchError(
+            f"{demo / 'table.md'} is not the table of the runs beside it",
+            expected="what mlfsic-bench demo wrote",
+            found="another text",
+            remedy="run make demo again",
+        )
+    for run in runs:
+        for name in (RECORD, SCORES, ANSWERS):
+            write_bytes(to / "demo" / run.name / name, (run / name).read_bytes())
+        history = run / CHECKPOINTS / HISTORY_FILE
+        if history.is_file():
+            write_bytes(to / "demo" / run.name / HISTORY_FILE, history.read_bytes())
+    write_text(to / "demo.md", text)
+
+
+def main() -> int:
+    """Archive the demo named on the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("demo", type=Path, help="folder that make demo wrote")
+    try:
+        archive(parser.parse_args().demo, ROOT / "results" / "measured" / "scenes")
+    except (BenchError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
