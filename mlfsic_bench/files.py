@@ -150,7 +150,7 @@ def _umask() -> int:
 
 
 def _cannot_write(path: Path, error: OSError) -> BenchError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return BenchError(
         f"cannot write {path}",
         expected="a folder that can be written, with room for the file",
