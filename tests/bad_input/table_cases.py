@@ -93,7 +93,12 @@ def _answers_folder(folder, monkeypatch):
     return ["table", "a"]
 
 
-@case("a table of a folder of runs", "all is not a run but holds 2", "name the runs in it: all/*", "a, b")
+@case(
+    "a table of a folder of runs",
+    "all is not a run but holds 2",
+    "name the runs in it: all/*",
+    "a, b",
+)
 def _folder_of_runs(folder, monkeypatch):
     fake_run(folder / "all" / "a")
     fake_run(folder / "all" / "b", seed=1)
