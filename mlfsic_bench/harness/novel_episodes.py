@@ -83,7 +83,7 @@ def _check_protocol(plan: RunPlan) -> None:
             expected="--protocol laso_k_shot with --shots K, or neither",
             found=f"--protocol {plan.protocol}, "
             + ("no --shots" if plan.shots is None else f"--shots {plan.shots}"),
-            remedy="add --shots 1 or --shots 5"
+            remedy="add --shots K; runs ship for 1 and 5"
             if plan.shots is None
             else "add --protocol laso_k_shot, or leave --shots out",
         )
