@@ -191,7 +191,7 @@ def test_a_plan_opens_the_runs_of_the_split(root: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"shots": None}, "add --shots 1"),
+        ({"shots": None}, "add --shots K; runs ship for 1 and 5"),
         ({"protocol": "one_per_label"}, "add --protocol laso_k_shot"),
         ({"protocol": "laso"}, "laso_k_shot"),
         ({"shots": 9}, "runs with K = 9"),
