@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from mlfsic_baselines.epochs import train_epochs
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
-from mlfsic_bench.randomness import splitmix64_array, stream_seed
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
-
-CHECKPOINT_SECONDS = 30.0
+from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.training.batches import epoch_batches
 
 
 def train_classifier(
@@ -45,26 +42,29 @@ def train_classifier(
     def features(rows: list[int]) -> Tensor:
         return with_one(base.images.subset(rows).pooled()) if frozen is None else frozen[rows]
 
-    path = context.folder / "classifier.pt" if context.folder is not None else None
-    key = f"{context.seed}/{len(base.images)}/{'|'.join(base.labels)}/{epochs}/{lr}/{batch}"
-    first = 0
-    if path is not None and path.exists():
-        first = _resume(path, key, W, adam, source.load_state)
-        context.log(f"resuming after base epoch {first} of {epochs}")
-    saved_at = time.monotonic()
-    source.train(True)
-    try:
-        for epoch in range(first, epochs):
-            order = stream_seed(context.seed, "classifier", epoch)
-            loss = _epoch(base.targets, features, W, adam, order, batch)
-            context.log(f"base epoch {epoch + 1}/{epochs}: loss {loss:.4f}")
-            due = epoch + 1 == epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
-            if path is not None and due:
-                content = {"W": W.detach(), "adam": adam.state_dict(), "source": source.state()}
-                save_checkpoint(path, {"key": key, "epoch": epoch + 1, **content})
-                saved_at = time.monotonic()
-    finally:
-        source.train(False)
+    def epoch(number: int) -> float:
+        order = stream_seed(context.seed, "classifier", number)
+        return _epoch(base.targets, features, W, adam, order, batch)
+
+    def get_state() -> dict[str, Any]:
+        return {"W": W.detach(), "adam": adam.state_dict()}
+
+    def set_state(state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            W.copy_(state["W"])
+        adam.load_state_dict(state["adam"])
+
+    train_epochs(
+        context,
+        source,
+        what="base",
+        epochs=epochs,
+        epoch=epoch,
+        file="classifier.pt",
+        key=f"{context.seed}/{len(base.images)}/{'|'.join(base.labels)}/{epochs}/{lr}/{batch}",
+        get_state=get_state,
+        set_state=set_state,
+    )
     return W.detach()
 
 
@@ -83,16 +83,14 @@ def _epoch(
 ) -> float:
     """One pass over all images in the order keyed by `seed`; the mean loss over images."""
     n = len(targets)
-    words = splitmix64_array(np.array([seed], np.uint64), np.arange(n, dtype=np.uint64))
     total = 0.0
-    for rows in np.array_split(np.argsort(words), math.ceil(n / batch)):
-        index = rows.tolist()
+    for rows in epoch_batches(n, batch, seed):
         with torch.enable_grad():
-            loss = bce(features(index) @ W.T, targets[index])
+            loss = bce(features(rows) @ W.T, targets[rows])
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
-        total += loss.item() * len(index)
+        total += loss.item() * len(rows)
     if not math.isfinite(total):
         raise BenchError(
             "training on the base part diverged",
@@ -101,26 +99,3 @@ def _epoch(
             remedy="lower the learning rate (--set lr=1e-4), and verify the features",
         )
     return total / n
-
-
-def _resume(
-    path: Path,
-    key: str,
-    W: Tensor,
-    adam: torch.optim.Adam,
-    load_source: Callable[[dict[str, Tensor]], None],
-) -> int:
-    """Restore head, optimiser and backbone from a checkpoint; the number of epochs done."""
-    content = load_checkpoint(path)
-    if content.get("key") != key:
-        raise BenchError(
-            f"{path} belongs to another training",
-            expected="a checkpoint with the same seed, base part and parameters",
-            found="another key",
-            remedy="name another output folder, or delete the checkpoint",
-        )
-    with torch.no_grad():
-        W.copy_(content["W"])
-    adam.load_state_dict(content["adam"])
-    load_source(content["source"])
-    return int(content["epoch"])

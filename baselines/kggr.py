@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 
-import numpy as np
 import torch
 from mlfsic_baselines.kggr_graph import cooccurrence, from_neighbours, label_graph
 from mlfsic_baselines.kggr_model import GatedGraph, KGGRNetwork, score
@@ -13,7 +12,6 @@ from mlfsic_baselines.kggr_params import KGGRParams
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import (
@@ -25,7 +23,9 @@ from mlfsic_bench.methods.contract import (
     Support,
     TrainingPart,
 )
-from mlfsic_bench.randomness import splitmix64_array, stream_seed
+from mlfsic_bench.methods.refusals import label_vectors, loading_state, untrained
+from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.training.batches import epoch_batches
 from mlfsic_bench.training.loop import train_episodic
 
 
@@ -79,7 +79,7 @@ class KGGR(Method):
     def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
         """Train on the base labels; the last weights are kept, nothing is selected on val."""
         p, source, n = self.params, base.images.source, len(base.images)
-        words = _words(base.words)
+        words = label_vectors(self.name, base.words)
         network = KGGRNetwork(
             channels=source.channels,
             words=words,
@@ -98,7 +98,8 @@ class KGGR(Method):
             epoch, step = divmod(i, per_epoch)
             if epoch not in batches:
                 batches.clear()
-                batches[epoch] = _batches(n, per_epoch, stream_seed("kggr", context.seed, epoch))
+                seed = stream_seed("kggr", context.seed, epoch)
+                batches[epoch] = epoch_batches(n, p.batch, seed)
             rows = batches[epoch][step]
             source.train(True)
             logits = network.scores(base.images.subset(rows).local(), p.steps)
@@ -136,7 +137,7 @@ class KGGR(Method):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         p = self.params
-        try:
+        with loading_state(self.name):
             if self.network is None:
                 self.network = KGGRNetwork(
                     channels=state["U"].shape[1],
@@ -148,20 +149,14 @@ class KGGR(Method):
                     seed=0,
                 ).requires_grad_(False)
             self.network.load_state_dict(state)
-        except (KeyError, RuntimeError) as error:
-            raise BenchError(
-                "the saved state does not fit kggr with these parameters",
-                expected="the state of a run with the same parameters",
-                found=" ".join(str(error).split())[:300],
-                remedy="load it with the parameters it was trained with",
-            ) from error
 
     # -- episodes -------------------------------------------------------------------------------
 
     def adapt(self, support: Support) -> Labeller:
         """Classifiers of the novel labels, tuned on copies; scores float32 [q, L]."""
         p, network = self.params, self._ready(support.images.source)
-        words = torch.cat([network.words, _words(support.words)])  # base labels first
+        novel = label_vectors(self.name, support.words)
+        words = torch.cat([network.words, novel])  # base labels first
         A = label_graph(network.cooccurrence, words, p.word_scale)
         B = len(network.words)
         classifiers = _copy(network.classifiers)
@@ -200,12 +195,7 @@ class KGGR(Method):
     def _ready(self, source: FeatureSource) -> KGGRNetwork:
         """The network on the source's device."""
         if self.network is None:
-            raise BenchError(
-                "kggr has not been trained",
-                expected="fit or load_state before adapt",
-                found="a method without weights",
-                remedy="call fit with a base part, or load the state of a finished run",
-            )
+            raise untrained(self.name)
         return self.network.to(source.device)
 
     def _key(self, base: TrainingPart, words: Tensor, seed: int) -> str:
@@ -228,20 +218,3 @@ class KGGR(Method):
 def _copy(graph: GatedGraph) -> GatedGraph:
     """A copy whose weights take gradients."""
     return copy.deepcopy(graph).requires_grad_(True)
-
-
-def _batches(n: int, count: int, seed: int) -> list[list[int]]:
-    """The n images in the order keyed by `seed`, in `count` batches."""
-    order = np.argsort(splitmix64_array(np.array([seed], np.uint64), np.arange(n, dtype=np.uint64)))
-    return [rows.tolist() for rows in np.array_split(order, count)]
-
-
-def _words(words: Tensor | None) -> Tensor:
-    if words is None:
-        raise BenchError(
-            "kggr needs label vectors",
-            expected="a vector for each label",
-            found="none",
-            remedy="name a file of word vectors with --words FILE",
-        )
-    return words

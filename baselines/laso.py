@@ -32,6 +32,7 @@ from mlfsic_bench.methods.contract import (
     Support,
     TrainingPart,
 )
+from mlfsic_bench.methods.refusals import loading_state
 from mlfsic_bench.randomness import splitmix64_array, stream_seed, torch_generator
 
 CHUNK_WEIGHTS = 1 << 24  # weights of the heads tuned together, which bounds their memory
@@ -123,19 +124,12 @@ class LaSO(Method):
         """Restore what `state` returned."""
         if not state:
             return
-        try:
+        with loading_state(self.name):
             self.classifier = state["classifier"]
             c = self.classifier.shape[1] - 1
             self.operations = self._new(c, torch_generator("laso/networks", 0)).eval()
             weights = {k[11:]: v for k, v in state.items() if k.startswith("operations.")}
             self.operations.load_state_dict(weights)
-        except (KeyError, RuntimeError) as error:
-            raise BenchError(
-                "the saved state does not fit laso with these parameters",
-                expected="the state of a run with the same parameters",
-                found=" ".join(str(error).split())[:300],
-                remedy="load it with the parameters it was trained with",
-            ) from error
 
     # -- episodes -------------------------------------------------------------------------------
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from mlfsic_baselines.epochs import read_checkpoint
 from mlfsic_baselines.laso_networks import SetOperations
 from pydantic import Field
 from torch import Tensor
@@ -19,7 +19,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import FitContext, MethodParams, TrainingPart
 from mlfsic_bench.randomness import splitmix64_array, stream_seeds, torch_generator
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+from mlfsic_bench.training.checkpoints import save_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
 AT_TEST = {"augment", "head_layers", "dropout", "tune_epochs", "tune_lr", "tune_batch"}
@@ -114,7 +114,7 @@ def train_operations(
     path = context.folder / "set_operations.pt" if context.folder is not None else None
     step, total = 0, torch.zeros((), dtype=torch.float64, device=f.device)
     if path is not None and path.exists():
-        content = _read(path, key)
+        content = read_checkpoint(path, key)
         networks.load_state_dict(content["networks"])
         sgd.load_state_dict(content["sgd"])
         plateau.load_state_dict(content["plateau"])
@@ -200,15 +200,3 @@ def _key(W: Tensor, base: TrainingPart, p: LaSOParams, seed: int) -> str:
             "seed": seed,
         }
     )
-
-
-def _read(path: Path, key: str) -> dict[str, Any]:
-    content = load_checkpoint(path)
-    if content.get("key") != key:
-        raise BenchError(
-            f"{path} belongs to another training",
-            expected="a checkpoint with the same seed, base part and parameters",
-            found="another key",
-            remedy="name another output folder, or delete the checkpoint",
-        )
-    return content

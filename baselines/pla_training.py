@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from mlfsic_baselines.classifier import CHECKPOINT_SECONDS, train_classifier
+from mlfsic_baselines.classifier import train_classifier
+from mlfsic_baselines.epochs import train_epochs
 from mlfsic_baselines.pla_alignment import Alignment, alignment_loss
 from mlfsic_baselines.pla_decoder import ROWS, Decoder, DropoutPer
 from pydantic import Field
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.methods.contract import FitContext, MethodParams, Support, TrainingPart
-from mlfsic_bench.randomness import splitmix64_array, stream_seed, torch_generator
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+from mlfsic_bench.randomness import stream_seed, torch_generator
+from mlfsic_bench.training.batches import epoch_batches
 
 # what the weights after training on the base part do not depend on
 _LATER = {"tune_epochs", "tune_lr", "rows_lr", "decisions"}
@@ -81,26 +78,28 @@ def train_decoder(decoder: Decoder, base: TrainingPart, p: PLAParams, context: F
     if source.trainable_parameters():
         groups.append({"params": source.trainable_parameters(), "lr": p.backbone_lr})
     adam = torch.optim.Adam(groups)
-    path = context.folder / "pla.pt" if context.folder is not None else None
-    key = _key(base, p, context.seed)
-    first = 0
-    if path is not None and path.exists():
-        first = _resume(path, key, decoder, adam, source)
-        context.log(f"resuming after decoder epoch {first} of {p.epochs}")
-    saved_at = time.monotonic()
-    source.train(True)
-    try:
-        for epoch in range(first, p.epochs):
-            loss = _epoch(decoder, base, p, adam, stream_seed("pla/epoch", context.seed, epoch))
-            context.log(f"decoder epoch {epoch + 1}/{p.epochs}: loss {loss:.4f}")
-            due = epoch + 1 == p.epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
-            if path is not None and due:
-                content = {"decoder": decoder.state_dict(), "adam": adam.state_dict()}
-                content["source"] = source.state()
-                save_checkpoint(path, {"key": key, "epoch": epoch + 1, **content})
-                saved_at = time.monotonic()
-    finally:
-        source.train(False)
+
+    def epoch(number: int) -> float:
+        return _epoch(decoder, base, p, adam, stream_seed("pla/epoch", context.seed, number))
+
+    def get_state() -> dict[str, Any]:
+        return {"decoder": decoder.state_dict(), "adam": adam.state_dict()}
+
+    def set_state(state: dict[str, Any]) -> None:
+        decoder.load_state_dict(state["decoder"])
+        adam.load_state_dict(state["adam"])
+
+    train_epochs(
+        context,
+        source,
+        what="decoder",
+        epochs=p.epochs,
+        epoch=epoch,
+        file="pla.pt",
+        key=_key(base, p, context.seed),
+        get_state=get_state,
+        set_state=set_state,
+    )
 
 
 def tune_decoder(decoder: Decoder, support: Support, p: PLAParams) -> None:
@@ -169,14 +168,12 @@ def _epoch(
 ) -> float:
     """One pass over all images in the order keyed by `seed`; the mean of its batches' losses."""
     n = len(base.images)
-    words = splitmix64_array(np.array([seed], np.uint64), np.arange(n, dtype=np.uint64))
     generator = torch_generator("pla/dropout", seed)
     total = 0.0
-    for rows in np.array_split(np.argsort(words), math.ceil(n / p.batch)):
-        index = rows.tolist()
+    for rows in epoch_batches(n, p.batch, seed):
         with torch.enable_grad():
-            f_loc = base.images.subset(index).local()
-        total += _step(decoder, f_loc, base.targets[index], p, adam, generator) * len(index)
+            f_loc = base.images.subset(rows).local()
+        total += _step(decoder, f_loc, base.targets[rows], p, adam, generator) * len(rows)
     return total / n
 
 
@@ -185,21 +182,3 @@ def _key(base: TrainingPart, p: PLAParams, seed: int) -> str:
     params = p.model_dump(mode="json", exclude=_LATER)
     ids, labels = list(base.images.ids), list(base.labels)
     return hash_json({"params": params, "ids": ids, "labels": labels, "seed": seed})
-
-
-def _resume(
-    path: Path, key: str, decoder: Decoder, adam: torch.optim.Adam, source: FeatureSource
-) -> int:
-    """Restore decoder, optimiser and backbone from a checkpoint; the number of epochs done."""
-    content = load_checkpoint(path)
-    if content.get("key") != key:
-        raise BenchError(
-            f"{path} belongs to another training",
-            expected="a checkpoint with the same seed, base part and parameters",
-            found="another key",
-            remedy="name another output folder, or delete the checkpoint",
-        )
-    decoder.load_state_dict(content["decoder"])
-    adam.load_state_dict(content["adam"])
-    source.load_state(content["source"])
-    return int(content["epoch"])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,
@@ -19,19 +17,13 @@ from mlfsic_bench.methods.contract import (
     Support,
     TrainingPart,
 )
-from mlfsic_bench.methods.word_guided_loss import (
-    cmw_loss,
-    episode_loss,
-    features,
-    sorted_support,
-)
+from mlfsic_bench.methods.refusals import label_vectors, loading_state, untrained, wrong_state
+from mlfsic_bench.methods.word_guided_loss import features, sorted_support
 from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
 from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
 from mlfsic_bench.methods.word_guided_table import prototypes_of_all, shares_labels
+from mlfsic_bench.methods.word_guided_training import fine_tuned, train, training_key
 from mlfsic_bench.randomness import torch_generator
-from mlfsic_bench.training.loop import train_episodic
-from mlfsic_bench.training.schedule import WarmupCosine
-from mlfsic_bench.training.selection import val_macro_ap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,16 +85,11 @@ class WordGuidedAttentionMethod(Method):
     def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
         """Train on base episodes; keep the weights with the best macro-AP on val."""
         p, source = self.params, base.images.source
-        words = _words(base.words)
+        words = label_vectors(self.name, base.words)
         generator = torch_generator("initialisation", context.seed)
         model = WordGuidedAttention(p, source.channels, words.shape[1], generator)
         self.model = model.to(source.device).eval()
         self._restored = source
-
-        def loss(i: int) -> Tensor:
-            source.train(True)
-            episode = base.episode(i)
-            return episode_loss(model, episode, torch_generator("dropout", context.seed, i))
 
         def get_state() -> dict[str, Tensor]:
             self._backbone = source.state()
@@ -113,34 +100,16 @@ class WordGuidedAttentionMethod(Method):
             source.load_state(self._backbone)
             self._restored = source
 
-        def evaluate() -> float:
-            assert val is not None
-            source.train(False)
-            return val_macro_ap(self.adapt_all, val)
-
-        steps = p.epochs * p.steps_per_epoch
-        trained = train_episodic(
-            parameters=[*model.parameters(), *source.trainable_parameters()],
-            loss=loss,
-            learning_rate=WarmupCosine(
-                base=p.lr,
-                steps=steps,
-                warmup=p.warmup * p.steps_per_epoch,
-                start=p.warmup_lr,
-                final=p.final_lr,
-            ),
-            steps=steps,
+        trained = train(
+            model,
+            base,
+            val,
+            context,
+            key=training_key(self.name, p, base, val, context.seed),
+            adapt_all=self.adapt_all,
             get_state=get_state,
             set_state=set_state,
-            evaluate=None if val is None else evaluate,
-            evaluate_every=p.select_every * p.steps_per_epoch,
-            row_every=p.steps_per_epoch,
-            episodes_per_step=p.episodes_per_step,
-            folder=context.folder,
-            key=self._key(base, val, context.seed),
-            log=context.log,
         )
-        source.train(False)
         if p.select == "best" and trained.best is not None:
             set_state(trained.best)
             context.log(
@@ -153,9 +122,9 @@ class WordGuidedAttentionMethod(Method):
     def adapt(self, support: Support) -> Labeller:
         """Prototypes of the support's labels; no gradient step unless fine_tune_epochs is set."""
         model = self._ready(support.images.source)
-        words = _words(support.words)
+        words = label_vectors(self.name, support.words)
         if self.params.fine_tune_epochs:
-            model = self._fine_tuned(model, support, words)
+            model = fine_tuned(model, support, words)
         with torch.no_grad():
             images, targets = sorted_support(support)
             f_loc, f_glo = features(images, model.reads_local)
@@ -169,7 +138,7 @@ class WordGuidedAttentionMethod(Method):
         model = self._ready(supports[0].images.source)
         if not model.attends or not shares_labels(supports):
             return [self.adapt(support) for support in supports]
-        _words(supports[0].words)
+        label_vectors(self.name, supports[0].words)
         with torch.no_grad():
             return [WordGuidedLabeller(model, p) for p in prototypes_of_all(model, supports)]
 
@@ -190,7 +159,8 @@ class WordGuidedAttentionMethod(Method):
         with torch.no_grad():
             f_loc, f_glo = features(support.images.subset(carry), True)
             assert f_loc is not None
-            a = model.location_scores(f_loc, f_glo, _words(support.words)[label])
+            words = label_vectors(self.name, support.words)
+            a = model.location_scores(f_loc, f_glo, words[label])
         return a.view(len(carry), -1, *f_loc.shape[2:])
 
     def attention_weights(self, support: Support, label: int) -> Tensor:
@@ -215,26 +185,19 @@ class WordGuidedAttentionMethod(Method):
         """Restore what `state` returned; the shapes of the tensors say those of the network."""
         weights = {k[6:]: v for k, v in state.items() if k.startswith("model.")}
         if not {"A_visual", "A_text"} <= weights.keys():
-            raise _wrong_state("no A_visual and A_text")
+            raise wrong_state(self.name, "no A_visual and A_text")
         n, d_w = weights["A_visual"].shape[1], weights["A_text"].shape[1]
         if self.model is None or _input_sizes(self.model) != (n, d_w):
             self.model = WordGuidedAttention(self.params, n, d_w).eval()
-        try:
+        with loading_state(self.name):
             self.model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise _wrong_state(" ".join(str(error).split())[:300]) from error
         self._backbone = {k[9:]: v for k, v in state.items() if k.startswith("backbone.")}
         self._restored = None
 
     def _ready(self, source: FeatureSource) -> WordGuidedAttention:
         """The network on the source's device, the source's backbone as it was after training."""
         if self.model is None:
-            raise BenchError(
-                "word-guided-attention has not been trained",
-                expected="fit or load_state before adapt",
-                found="a method without weights",
-                remedy="call fit with a base part, or load the state of a finished run",
-            )
+            raise untrained(self.name)
         if source.channels != self.model.A_visual.shape[1]:
             raise BenchError(
                 "the features have another number of channels than the trained ones",
@@ -248,69 +211,6 @@ class WordGuidedAttentionMethod(Method):
             self._restored = source
         return self.model.to(source.device)
 
-    def _fine_tuned(
-        self, model: WordGuidedAttention, support: Support, words: Tensor
-    ) -> WordGuidedAttention:
-        """A copy of the network after some full-batch steps of L_cmw on the support (Table 6)."""
-        model = copy.deepcopy(model)
-        with torch.no_grad():
-            f_glo = features(support.images, False)[1]
-        tuned = [t for name, t in model.named_parameters() if name[2:] in ("visual", "text")]
-        optimiser = torch.optim.Adam(tuned, lr=self.params.fine_tune_lr)
-        with torch.enable_grad():
-            for _ in range(self.params.fine_tune_epochs):
-                optimiser.zero_grad(set_to_none=True)
-                cmw_loss(model, f_glo, support.targets, words).backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-        return model
-
-    def _key(self, base: TrainingPart, val: TrainingPart | None, seed: int) -> str:
-        """What the training depends on, as a hash: a checkpoint of another key is refused."""
-        parts = [
-            {
-                "labels": part.labels,
-                "ids": part.images.ids,
-                "words": hash_bytes(_words(part.words).cpu().numpy().tobytes()),
-                "targets": hash_bytes(part.targets.cpu().numpy().tobytes()),
-                "episodes": part.n_episodes,
-            }
-            for part in (base, val)
-            if part is not None
-        ]
-        source = base.images.source
-        return hash_json(
-            {
-                "method": self.name,
-                "params": self.params.model_dump(
-                    mode="json", exclude={"select", "fine_tune_epochs", "fine_tune_lr"}
-                ),
-                "parts": parts,
-                "seed": seed,
-                "channels": source.channels,
-                "grid": list(source.grid),
-            }
-        )
-
 
 def _input_sizes(model: WordGuidedAttention) -> tuple[int, int]:
     return model.A_visual.shape[1], model.A_text.shape[1]
-
-
-def _words(words: Tensor | None) -> Tensor:
-    if words is None:
-        raise BenchError(
-            "word-guided-attention needs label vectors",
-            expected="a vector for each label",
-            found="none",
-            remedy="name a file of word vectors with --words FILE",
-        )
-    return words
-
-
-def _wrong_state(found: str) -> BenchError:
-    return BenchError(
-        "the saved state does not fit word-guided-attention with these parameters",
-        expected="the state of a run with the same parameters",
-        found=found,
-        remedy="load it with the parameters it was trained with",
-    )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlfsic_baselines import pla_training
+from mlfsic_baselines import epochs, pla_training
 from mlfsic_baselines.pla import PLA, PLAParams
 from mlfsic_baselines.pla_alignment import IGNORED, aligned, alignment_loss, order_labels
 from mlfsic_baselines.pla_decoder import Decoder, read_out
@@ -346,7 +346,7 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("trainable", [False, True])
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch, trainable):
-    monkeypatch.setattr(pla_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
 
     def run(folder, stop_after):
         source = TrainableFakeSource(8) if trainable else None
