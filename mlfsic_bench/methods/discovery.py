@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from types import ModuleType
 
-from mlfsic_bench.errors import BenchError, nearest, unknown_name
-from mlfsic_bench.files import open_regular
-from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.methods.contract import Method, MethodParams
+from mlfsic_bench.methods.files import EXAMPLE, class_in_file, where
 from mlfsic_bench.methods.params import build_params
 
 GROUP = "mlfsic_bench.methods"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_EXAMPLE = "path/to/file.py:Class"
 
 
 @dataclass(frozen=True)
@@ -69,11 +63,11 @@ def find_method(spec: str) -> type[Method]:
     (the line is shown), and when the class is not a complete method.
     """
     if ":" in spec or spec.endswith(".py"):
-        return _from_file(spec)
+        return complete_method(class_in_file(spec), spec)
     registered = _registered()
     if spec not in registered:
         error = unknown_name("method", spec, registered)
-        error.remedy += f" (a method in a file of your own is named {_EXAMPLE})"
+        error.remedy += f" (a method in a file of your own is named {EXAMPLE})"
         raise error
     points = registered[spec]
     if len(points) > 1:
@@ -81,7 +75,7 @@ def find_method(spec: str) -> type[Method]:
             f"two packages register a method named {spec!r}",
             expected="each name registered once",
             found=", ".join(_origin(point) for point in points),
-            remedy=f"uninstall one of them, or name the class as {_EXAMPLE}",
+            remedy=f"uninstall one of them, or name the class as {EXAMPLE}",
         )
     try:
         loaded: object = points[0].load()
@@ -91,7 +85,7 @@ def find_method(spec: str) -> type[Method]:
         raise BenchError(
             f"the registered method {spec!r} can't be imported",
             expected=f"{_origin(points[0])} to import",
-            found=f"{type(error).__name__}: {error}{_where(error)}",
+            found=f"{type(error).__name__}: {error}{where(error)}",
             remedy="repair or uninstall the package that registers it",
         ) from error
     return complete_method(loaded, spec)
@@ -118,7 +112,7 @@ def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> M
         raise BenchError(
             f"the method {method.name!r} can't be made",
             expected=f"{method.__name__}(params) to return an instance",
-            found=f"{type(error).__name__}: {error}{_where(error)}",
+            found=f"{type(error).__name__}: {error}{where(error)}",
             remedy="repair the class, or choose other parameters",
         ) from error
 
@@ -180,78 +174,3 @@ def _registered() -> dict[str, list[EntryPoint]]:
 def _origin(point: EntryPoint) -> str:
     package = f" of {point.dist.name}" if point.dist is not None else ""
     return f"{point.value}{package}"
-
-
-def _from_file(spec: str) -> type[Method]:
-    file, colon, name = spec.rpartition(":")
-    if not colon or not file.endswith(".py") or not name.isidentifier():
-        raise BenchError(
-            f"{spec!r} does not name a method",
-            expected=f"a registered name (see `mlfsic-bench methods list`) or {_EXAMPLE}",
-            found=repr(spec),
-            remedy="write the file's path, a colon and the class's name",
-        )
-    path = Path(file)
-    try:
-        with open_regular(path) as stream:
-            source = stream.read()
-    except OSError as error:
-        raise BenchError(
-            f"there is no readable file {path}",
-            expected="a Python file with a method in it",
-            found=f"{error.strerror or error}",
-            remedy=f"check the path (looked at {path.absolute()})",
-        ) from error
-    module = _import_file(path, source)
-    if not hasattr(module, name):
-        classes = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, Method) and value is not Method
-        ]
-        close = nearest(name, classes)
-        raise BenchError(
-            f"{path} defines no class {name!r}",
-            expected=f"one of its methods: {', '.join(classes) or '(none)'}",
-            found=repr(name),
-            remedy=f"did you mean {path}:{close}?" if close else "check the class's name",
-        )
-    return complete_method(getattr(module, name), spec)
-
-
-def _import_file(path: Path, source: bytes) -> ModuleType:
-    """The module that `source` makes; the same bytes at the same path give the same module.
-
-    It is compiled here rather than by an import hook so that nothing is written beside a user's
-    file; it stands in `sys.modules` because pydantic resolves annotations there.
-    """
-    name = "mlfsic_plugin_" + hash_bytes(bytes(path.resolve()) + b"\0" + source)[:16]
-    if name in sys.modules:
-        return sys.modules[name]
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    sys.modules[name] = module
-    try:
-        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
-    except KeyboardInterrupt:
-        del sys.modules[name]
-        raise
-    except BaseException as error:
-        del sys.modules[name]
-        raise BenchError(
-            f"{path} can't be imported",
-            expected="a Python file that imports without an error",
-            found=f"{type(error).__name__}: {error}{_where(error, path)}",
-            remedy="repair that line, or install what it imports",
-        ) from error
-    return module
-
-
-def _where(error: BaseException, path: Path | None = None) -> str:
-    """` at FILE:LINE: text` of the innermost frame (of `path`, when one is given)."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f" at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
-    frames = traceback.extract_tb(error.__traceback__)
-    # frozen frames, such as that of `exit`, have no line to show
-    own = [f for f in frames if (f.filename == str(path) if path else f.filename[:1] != "<")]
-    return f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""

@@ -1,0 +1,96 @@
+"""Methods in files of their own: the class that `path/to/file.py:Class` names."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.files import open_regular
+from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.methods.contract import Method
+
+EXAMPLE = "path/to/file.py:Class"
+
+
+def class_in_file(spec: str) -> object:
+    """What `spec` names in the file, not yet checked; the file is run once for equal bytes.
+
+    Raises BenchError when there is no such file or name, and when the file can't be imported (the
+    line is shown).
+    """
+    file, colon, name = spec.rpartition(":")
+    if not colon or not file.endswith(".py") or not name.isidentifier():
+        raise BenchError(
+            f"{spec!r} does not name a method",
+            expected=f"a registered name (see `mlfsic-bench methods list`) or {EXAMPLE}",
+            found=repr(spec),
+            remedy="write the file's path, a colon and the class's name",
+        )
+    path = Path(file)
+    try:
+        with open_regular(path) as stream:
+            source = stream.read()
+    except OSError as error:
+        raise BenchError(
+            f"there is no readable file {path}",
+            expected="a Python file with a method in it",
+            found=f"{error.strerror or error}",
+            remedy=f"check the path (looked at {path.absolute()})",
+        ) from error
+    module = _import_file(path, source)
+    if not hasattr(module, name):
+        classes = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, Method) and value is not Method
+        ]
+        close = nearest(name, classes)
+        raise BenchError(
+            f"{path} defines no class {name!r}",
+            expected=f"one of its methods: {', '.join(classes) or '(none)'}",
+            found=repr(name),
+            remedy=f"did you mean {path}:{close}?" if close else "check the class's name",
+        )
+    found: object = getattr(module, name)
+    return found
+
+
+def _import_file(path: Path, source: bytes) -> ModuleType:
+    """The module that `source` makes; the same bytes at the same path give the same module.
+
+    It is compiled here rather than by an import hook so that nothing is written beside a user's
+    file; it stands in `sys.modules` because pydantic resolves annotations there.
+    """
+    name = "mlfsic_plugin_" + hash_bytes(bytes(path.resolve()) + b"\0" + source)[:16]
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except KeyboardInterrupt:
+        del sys.modules[name]
+        raise
+    except BaseException as error:
+        del sys.modules[name]
+        raise BenchError(
+            f"{path} can't be imported",
+            expected="a Python file that imports without an error",
+            found=f"{type(error).__name__}: {error}{where(error, path)}",
+            remedy="repair that line, or install what it imports",
+        ) from error
+    return module
+
+
+def where(error: BaseException, path: Path | None = None) -> str:
+    """` at FILE:LINE: text` of the innermost frame (of `path`, when one is given)."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f" at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
+    frames = traceback.extract_tb(error.__traceback__)
+    # frozen frames, such as that of `exit`, have no line to show
+    own = [f for f in frames if (f.filename == str(path) if path else f.filename[:1] != "<")]
+    return f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
