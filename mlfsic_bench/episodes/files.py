@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
+from mlfsic_bench.episodes.hashed_json import FileKind, shipped_folder
 from mlfsic_bench.episodes.one_per_label import (
     PROTOCOL,
     QUERY_PER_LABEL,
     SUPPORT_PER_LABEL,
     EpisodeSampler,
 )
-from mlfsic_bench.errors import BenchError, nearest, unknown_name
+from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.files import read_json, write_bytes
-from mlfsic_bench.hashing import canonical_json, hash_json
+from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.splits.split import Split
 
 SCHEMA = "mlfsic-bench/episodes-v1"
@@ -26,7 +26,18 @@ KEYS = (
     "schema", "split_id", "split_hash", "protocol", "part", "support_per_label",
     "query_per_label", "count", "episodes", "hash",
 )  # fmt: skip
-_REMEDY = "make the file anew with `mlfsic-bench episodes sample`"
+KIND = FileKind(
+    what="episode file",
+    keys=KEYS,
+    fixed={
+        "schema": SCHEMA,
+        "protocol": PROTOCOL,
+        "support_per_label": SUPPORT_PER_LABEL,
+        "query_per_label": QUERY_PER_LABEL,
+    },
+    listed="episodes",
+    remedy="make the file anew with `mlfsic-bench episodes sample`",
+)
 
 
 def sample_episode_set(split: Split, part_name: str, count: int) -> EpisodeSet:
@@ -51,21 +62,13 @@ def named_set(
     split_id: str, split_hash: str, part_name: str, episodes: tuple[Episode, ...]
 ) -> EpisodeSet:
     """The set of these episodes with the hash that names it."""
-    body = _body(EpisodeSet(split_id, split_hash, PROTOCOL, part_name, episodes, ""))
-    return EpisodeSet(split_id, split_hash, PROTOCOL, part_name, episodes, hash_json(body))
+    unnamed = EpisodeSet(split_id, split_hash, PROTOCOL, part_name, episodes, "")
+    return replace(unnamed, hash=hash_json(_body(unnamed)))
 
 
 def format_episode_set(episodes: EpisodeSet) -> bytes:
     """The bytes of the set's file: keys in a fixed order, one episode a line, UTF-8."""
-    body = {**_body(episodes), "hash": episodes.hash}
-    lines = ",\n".join(canonical_json(entry).decode() for entry in body["episodes"])
-    fields = [
-        f'"{key}":[\n{lines}\n]'
-        if key == "episodes"
-        else f'"{key}":{json.dumps(body[key], ensure_ascii=False)}'
-        for key in KEYS
-    ]
-    return ("{\n" + ",\n".join(fields) + "\n}\n").encode()
+    return KIND.format(_body(episodes), episodes.hash)
 
 
 def write_episode_set(episodes: EpisodeSet, path: Path) -> None:
@@ -88,46 +91,23 @@ def read_episode_set(path: Path, split: Split | None = None) -> EpisodeSet:
 
 def parse_episode_set(raw: Any, name: str) -> EpisodeSet:
     """The set in the JSON value of the file called `name`, checked like `read_episode_set`."""
-    if not isinstance(raw, dict):
-        raise _wrong(name, "a JSON object", type(raw).__name__)
-    for key in raw:
-        if key not in KEYS:
-            close = nearest(key, KEYS)
-            hint = f"did you mean {close!r}? " if close else ""
-            raise _wrong(name, f"keys among {', '.join(KEYS)}", f"unknown key {key!r}", hint)
-    for key in KEYS:
-        if key not in raw:
-            raise _wrong(name, f"the key {key!r}", "no such key")
-    fixed = {
-        "schema": SCHEMA,
-        "protocol": PROTOCOL,
-        "support_per_label": SUPPORT_PER_LABEL,
-        "query_per_label": QUERY_PER_LABEL,
-    }
-    for key, value in fixed.items():
-        if raw[key] != value or isinstance(raw[key], bool):
-            raise _wrong(name, f"{key} {value!r}", repr(raw[key]))
-    for key in ("split_id", "split_hash", "hash"):
-        if not isinstance(raw[key], str):
-            raise _wrong(name, f"text for {key!r}", repr(raw[key]))
+    raw = KIND.check_head(raw, name)
     if raw["part"] not in tuple(OFFICIAL_COUNTS):  # of any type, hashable or not
-        raise _wrong(name, "part 'val' or 'novel'", repr(raw["part"]))
+        raise KIND.wrong(name, "part 'val' or 'novel'", repr(raw["part"]))
     if not isinstance(raw["episodes"], list) or not raw["episodes"]:
-        raise _wrong(name, "a list of at least one episode", repr(raw["episodes"])[:80])
+        raise KIND.wrong(name, "a list of at least one episode", repr(raw["episodes"])[:80])
     episodes = tuple(_episode(name, i, entry) for i, entry in enumerate(raw["episodes"]))
     if raw["count"] != len(episodes) or isinstance(raw["count"], bool):
-        raise _wrong(name, f"count {len(episodes)}, as many as listed", repr(raw["count"]))
+        raise KIND.wrong(name, f"count {len(episodes)}, as many as listed", repr(raw["count"]))
     sizes = {(len(episode.support), len(episode.query)) for episode in episodes}
     support, query = next(iter(sizes))
     if len(sizes) > 1 or query * SUPPORT_PER_LABEL != support * QUERY_PER_LABEL:
         expected = f"{SUPPORT_PER_LABEL} support and {QUERY_PER_LABEL} query images per label"
-        raise _wrong(name, f"{expected} in every episode", f"sizes {sorted(sizes)}")
-    try:
-        result = named_set(raw["split_id"], raw["split_hash"], raw["part"], episodes)
-    except UnicodeEncodeError as error:
-        raise _wrong(name, "text that can be written as UTF-8", str(error)) from error
-    if raw["hash"] != result.hash:
-        raise _wrong(name, f"hash {result.hash} (that of the content)", f"hash {raw['hash']}")
+        raise KIND.wrong(name, f"{expected} in every episode", f"sizes {sorted(sizes)}")
+    result = EpisodeSet(
+        raw["split_id"], raw["split_hash"], PROTOCOL, raw["part"], episodes, raw["hash"]
+    )
+    KIND.check_hash(raw, _body(result), name)
     return result
 
 
@@ -145,7 +125,7 @@ def check_belongs(episodes: EpisodeSet, split: Split, name: str) -> None:
     for i, episode in enumerate(episodes.episodes):
         if len(episode.support) != count * SUPPORT_PER_LABEL:
             found = f"{len(episode.support)} support images in episode {i}"
-            raise _wrong(name, f"{SUPPORT_PER_LABEL} support image per label ({count})", found)
+            raise KIND.wrong(name, f"{SUPPORT_PER_LABEL} support image per label ({count})", found)
         for images, each in (
             (episode.support, SUPPORT_PER_LABEL),
             (episode.query, QUERY_PER_LABEL),
@@ -154,12 +134,12 @@ def check_belongs(episodes: EpisodeSet, split: Split, name: str) -> None:
                 targets = part.targets_of(images)
             except KeyError as error:
                 found = f"image {error.args[0]!r} in episode {i}"
-                raise _wrong(name, f"images of the {episodes.part} part", found) from None
+                raise KIND.wrong(name, f"images of the {episodes.part} part", found) from None
             for place, image in enumerate(images):
                 if not targets[place, place // each]:
                     label = part.labels[place // each]
                     found = f"image {image!r} without it in episode {i}"
-                    raise _wrong(name, f"an image with the label {label!r}", found)
+                    raise KIND.wrong(name, f"an image with the label {label!r}", found)
 
 
 def shipped_name(split_id: str, part_name: str) -> str:
@@ -169,7 +149,7 @@ def shipped_name(split_id: str, part_name: str) -> str:
 
 def shipped_files() -> list[Path]:
     """The episode files that come with the package, by name."""
-    return sorted(_shipped_folder().glob("*-episodes.json"))
+    return sorted(shipped_folder().glob("*-episodes.json"))
 
 
 def shipped_episode_set(split: Split, part_name: str) -> EpisodeSet | None:
@@ -178,7 +158,7 @@ def shipped_episode_set(split: Split, part_name: str) -> EpisodeSet | None:
     A split limited to some of its images has another hash, so it never gets the official episodes.
     """
     _check_part(part_name)
-    path = _shipped_folder() / shipped_name(split.id, part_name)
+    path = shipped_folder() / shipped_name(split.id, part_name)
     if not path.is_file():
         return None
     episodes = read_episode_set(path)
@@ -186,10 +166,6 @@ def shipped_episode_set(split: Split, part_name: str) -> EpisodeSet | None:
         return None
     check_belongs(episodes, split, path.name)
     return episodes
-
-
-def _shipped_folder() -> Path:
-    return Path(str(files("mlfsic_splits")))
 
 
 def _body(episodes: EpisodeSet) -> dict[str, Any]:
@@ -212,30 +188,23 @@ def _body(episodes: EpisodeSet) -> dict[str, Any]:
 def _episode(name: str, i: int, entry: Any) -> Episode:
     if not isinstance(entry, dict) or sorted(entry) != ["query", "support"]:
         found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise _wrong(name, "the keys 'support' and 'query' in each episode", f"{found} in {i}")
+        raise KIND.wrong(name, "the keys 'support' and 'query' in each episode", f"{found} in {i}")
     for key in ("support", "query"):
         ids = entry[key]
         if not isinstance(ids, list) or not all(isinstance(image, str) for image in ids):
-            raise _wrong(name, f"a list of image ids as {key!r}", f"other values in episode {i}")
+            raise KIND.wrong(
+                name, f"a list of image ids as {key!r}", f"other values in episode {i}"
+            )
     episode = Episode(tuple(entry["support"]), tuple(entry["query"]))
     images = episode.support + episode.query
     if not episode.support:
-        raise _wrong(name, "support images in each episode", f"none in episode {i}")
+        raise KIND.wrong(name, "support images in each episode", f"none in episode {i}")
     if len(set(images)) != len(images):
         double = next(image for image in images if images.count(image) > 1)
-        raise _wrong(name, "each image once in an episode", f"{double!r} twice in episode {i}")
+        raise KIND.wrong(name, "each image once in an episode", f"{double!r} twice in episode {i}")
     return episode
 
 
 def _check_part(part_name: str) -> None:
     if part_name not in OFFICIAL_COUNTS:
         raise unknown_name("part with fixed episodes", part_name, OFFICIAL_COUNTS)
-
-
-def _wrong(name: str, expected: str, found: str, hint: str = "") -> BenchError:
-    return BenchError(
-        f"{name} is not a valid episode file",
-        expected=expected,
-        found=found,
-        remedy=hint + _REMEDY,
-    )

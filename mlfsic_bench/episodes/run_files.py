@@ -10,19 +10,18 @@ the annotations may differ from those it was drawn from, and drawing anew would 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.episodes.episode import EpisodeSet
+from mlfsic_bench.episodes.hashed_json import FileKind, shipped_folder
 from mlfsic_bench.episodes.laso import PART, RUNS, check_runs, drawn_supports, run_set, sample_runs
 from mlfsic_bench.episodes.laso_law import PROTOCOL, QUERY_FROM, SUPPORT_FROM
-from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_bytes
-from mlfsic_bench.hashing import canonical_json, hash_json
+from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.splits.split import Split
 
 SCHEMA = "mlfsic-bench/runs-v1"
@@ -37,6 +36,15 @@ KEYS = (
     "schema", "split_id", "split_hash", "protocol", "part", "shots", "support_from",
     "query_from", "drawn", "count", "runs", "hash",
 )  # fmt: skip
+KIND = FileKind(
+    what="file of runs",
+    keys=KEYS,
+    fixed=FIXED,
+    listed="runs",
+    remedy="make the file anew with `mlfsic-bench episodes sample --protocol laso_k_shot`, or "
+    "`mlfsic-bench episodes import`",
+    shown=80,
+)
 
 
 @dataclass(frozen=True)
@@ -83,15 +91,7 @@ def sampled_file(split: Split, shots: int, count: int = RUNS) -> RunFile:
 
 def format_runs(content: RunFile) -> bytes:
     """The bytes of the file: keys in a fixed order, one run a line, UTF-8."""
-    body = {**content.body(), "hash": content.hash}
-    lines = ",\n".join(canonical_json(run).decode() for run in body["runs"])
-    fields = [
-        f'"{key}":[\n{lines}\n]'
-        if key == "runs"
-        else f'"{key}":{json.dumps(body[key], ensure_ascii=False)}'
-        for key in KEYS
-    ]
-    return ("{\n" + ",\n".join(fields) + "\n}\n").encode()
+    return KIND.format(content.body(), content.hash)
 
 
 def write_runs(content: RunFile, path: Path) -> None:
@@ -106,34 +106,14 @@ def read_runs(path: Path) -> RunFile:
 
 def parse_runs(raw: Any, name: str) -> RunFile:
     """The content of the JSON value of the file called `name`, checked like `read_runs`."""
-    if not isinstance(raw, dict):
-        raise wrong_runs(name, "a JSON object", type(raw).__name__)
-    for key in raw:
-        if key not in KEYS:
-            close = nearest(key, KEYS)
-            hint = f"did you mean {close!r}? " if close else ""
-            raise wrong_runs(name, f"keys among {', '.join(KEYS)}", f"unknown key {key!r}", hint)
-    for key in KEYS:
-        if key not in raw:
-            raise wrong_runs(name, f"the key {key!r}", "no such key")
-    for key, value in FIXED.items():
-        if raw[key] != value:
-            raise wrong_runs(name, f"{key} {value!r}", repr(raw[key])[:80])
-    for key in ("split_id", "split_hash", "hash"):
-        if not isinstance(raw[key], str):
-            raise wrong_runs(name, f"text for {key!r}", repr(raw[key])[:80])
+    raw = KIND.check_head(raw, name)
     if not isinstance(raw["drawn"], bool):
-        raise wrong_runs(name, "true or false for 'drawn'", repr(raw["drawn"])[:80])
+        raise KIND.wrong(name, "true or false for 'drawn'", repr(raw["drawn"])[:80])
     runs = image_lists(raw["runs"], name)
     content = RunFile(raw["split_id"], raw["split_hash"], shots_of(raw, name), raw["drawn"], runs)
     if type(raw["count"]) is not int or raw["count"] != len(runs):
-        raise wrong_runs(name, f"count {len(runs)}, as many as listed", repr(raw["count"])[:80])
-    try:
-        expected = content.hash
-    except UnicodeEncodeError as error:
-        raise wrong_runs(name, "text that can be written as UTF-8", str(error)) from error
-    if raw["hash"] != expected:
-        raise wrong_runs(name, f"hash {expected} (that of the content)", f"hash {raw['hash']}")
+        raise KIND.wrong(name, f"count {len(runs)}, as many as listed", repr(raw["count"])[:80])
+    KIND.check_hash(raw, content.body(), name)
     return content
 
 
@@ -141,20 +121,20 @@ def shots_of(raw: dict[str, Any], name: str) -> int:
     """K in a file: a whole number, 1 or more."""
     shots = raw["shots"]
     if type(shots) is not int or shots < 1:
-        raise wrong_runs(name, "a whole number of at least 1 for 'shots'", repr(shots)[:80])
+        raise KIND.wrong(name, "a whole number of at least 1 for 'shots'", repr(shots)[:80])
     return shots
 
 
 def image_lists(value: Any, name: str) -> tuple[tuple[str, ...], ...]:
     """Runs of image ids: at least one, none empty, no image twice in a run."""
     if not isinstance(value, list) or not value:
-        raise wrong_runs(name, "a list of at least one run", repr(value)[:80])
+        raise KIND.wrong(name, "a list of at least one run", repr(value)[:80])
     for number, run in enumerate(value, 1):
         if not isinstance(run, list) or not run or not all(isinstance(i, str) for i in run):
-            raise wrong_runs(name, "a list of image ids for each run", f"other values in {number}")
+            raise KIND.wrong(name, "a list of image ids for each run", f"other values in {number}")
         if len(set(run)) < len(run):
             double = min(image for image, count in Counter(run).items() if count > 1)
-            raise wrong_runs(name, "each image once in a run", f"{double!r} twice in {number}")
+            raise KIND.wrong(name, "each image once in a run", f"{double!r} twice in {number}")
     return tuple(tuple(run) for run in value)
 
 
@@ -181,7 +161,7 @@ def shipped_runs_name(split_id: str, shots: int) -> str:
 
 def shipped_run_files() -> list[Path]:
     """The files of runs that come with the package, by name."""
-    return sorted(Path(str(files("mlfsic_splits"))).glob("*-shot-runs.json"))
+    return sorted(shipped_folder().glob("*-shot-runs.json"))
 
 
 def own_runs(split: Split, shots: int) -> EpisodeSet:
@@ -190,18 +170,7 @@ def own_runs(split: Split, shots: int) -> EpisodeSet:
     A split limited to some of its images never gets the shipped ones: its images may lack some.
     """
     name = shipped_runs_name(split.id, shots)
-    path = Path(str(files("mlfsic_splits"))) / name
+    path = shipped_folder() / name
     if split.subset is None and path.is_file():
         return runs_for(read_runs(path), split, name)
     return sample_runs(split, shots)
-
-
-def wrong_runs(name: str, expected: str, found: str, hint: str = "") -> BenchError:
-    """The error of a file that holds no runs."""
-    return BenchError(
-        f"{name} is not a valid file of runs",
-        expected=expected,
-        found=found,
-        remedy=hint + "make the file anew with `mlfsic-bench episodes sample --protocol "
-        "laso_k_shot`, or `mlfsic-bench episodes import`",
-    )

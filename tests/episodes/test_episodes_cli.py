@@ -37,7 +37,7 @@ def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Split:
 
     monkeypatch.setattr(verb, "_resolve", stand_in)
     (tmp_path / "shipped").mkdir()
-    monkeypatch.setattr(files, "_shipped_folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(files, "shipped_folder", lambda: tmp_path / "shipped")
     monkeypatch.setattr(run_files, "shipped_run_files", list)  # none: they belong to COCO
     monkeypatch.chdir(tmp_path)
     return made

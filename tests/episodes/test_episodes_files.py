@@ -197,7 +197,7 @@ def test_impossible_requests_are_refused(split: Split, part: str, count: int) ->
 def test_shipped_episodes_belong_to_one_hash(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr(files, "shipped_folder", lambda: tmp_path)
     assert shipped_episode_set(split, "novel") is None
     drawn = sample_episode_set(split, "novel", 4)
     write_episode_set(drawn, tmp_path / shipped_name(split.id, "novel"))
