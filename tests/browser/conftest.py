@@ -1,4 +1,4 @@
-"""A real Chromium for the tests of pages; they skip, with the reason, where there is none."""
+"""Pages, and a real Chromium for their tests, which skip with the reason where there is none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from mlfsic_bench.report.entry_files import read_entries
+from tests.browser.leaderboard_pages import ROOT, VALUES, write_board, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -70,3 +73,16 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of six entries."""
+    return write_page(VALUES, tmp_path_factory.mktemp("page") / "index.html")
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the entries in the repository."""
+    entries = read_entries(ROOT / "results")
+    return write_board(entries, tmp_path_factory.mktemp("real") / "index.html")

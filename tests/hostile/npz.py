@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+FILE = Path("scores.npz")  # the file that cases write, in the current folder
+SCORE = ["score", str(FILE)]  # and the command that reads it
+
 
 def members(path: Path) -> dict[str, bytes]:
     """The bytes of every member, by its name in the archive."""

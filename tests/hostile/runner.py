@@ -27,7 +27,17 @@ from tests.hostile.cases import HOSTILE, Command
 
 MEMORY = 1 << 30  # address space beyond that of the imported package
 SECONDS = 20  # of processor time; none of the readers takes two
-MODULES = ("score", "structured", "yaml", "other")
+MODULES = (
+    "score_archive",
+    "score_member",
+    "score_meta",
+    "score_path",
+    "entry",
+    "split",
+    "store",
+    "yaml",
+    "other",
+)
 CRASHED = 70  # exit status for any exception but those of the command line
 
 

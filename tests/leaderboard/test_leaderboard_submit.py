@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from sklearn.metrics import average_precision_score
 
-from mlfsic_bench.cli.main import cli
 from mlfsic_bench.episodes.files import shipped_episode_set
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.scores import Scores, ScoresMeta, read_scores, write_scores
@@ -23,6 +21,7 @@ from mlfsic_bench.report.submission_card import read_card
 from mlfsic_bench.splits.resolve import resolve_split
 from tests.fakes.entries import reported_value, write_values
 from tests.fakes.world import Trained, fake_run
+from tests.leaderboard.submitted import ok, submit, wrong
 
 SPLIT = "scenes-12-6-6-v1"
 CARD = "backbone: their-network\nmade: 2026-10-01\nname: Theirs\nauthors: [A. Person]\n"
@@ -30,23 +29,6 @@ CARD = "backbone: their-network\nmade: 2026-10-01\nname: Theirs\nauthors: [A. Pe
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 BOUNDS = {"low": 1.0, "high": 2.0}
-
-
-def submit(*words: object) -> Result:
-    return CliRunner().invoke(cli, ["submit", *map(str, words)])
-
-
-def ok(*words: object) -> str:
-    done = submit(*words)
-    assert done.exit_code == 0, done.output + str(done.exception)
-    return done.output
-
-
-def wrong(*words: object) -> str:
-    """The text of the BenchError, which the program turns into exit code 2."""
-    done = submit(*words)
-    assert isinstance(done.exception, BenchError), done.output
-    return str(done.exception)
 
 
 @pytest.fixture(scope="module")

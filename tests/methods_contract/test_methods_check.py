@@ -9,8 +9,11 @@ import torch
 
 from mlfsic_bench.methods.check import ALL_CHECKS, check_method
 from mlfsic_bench.methods.discovery import find_method, make_method, method_names
-from tests.fakes.plugins import faulty
+from tests.fakes.plugins.faulty import FAULTS
+from tests.fakes.plugins.faulty_state import GlobalRng
+from tests.fakes.plugins.faulty_training import Trained
 from tests.fakes.plugins.minimal import Minimal
+from tests.fakes.plugins.never_scoring import Hangs, Raises
 
 VARIANTS = [
     *((name, find_method(name).check_settings) for name in method_names()),
@@ -36,15 +39,15 @@ def test_shipped_methods_pass(name, settings):
     assert len(statuses["pass"]) == len(ALL_CHECKS)
 
 
-@pytest.mark.parametrize("method", [Minimal, faulty.Trained])
+@pytest.mark.parametrize("method", [Minimal, Trained])
 def test_a_good_plugin_passes(method):
     statuses, explanations = outcome(method)
     assert statuses["pass"] == {check.name for check in ALL_CHECKS}, explanations
 
 
-@pytest.mark.parametrize("method", faulty.FAULTS, ids=lambda m: m.name)
+@pytest.mark.parametrize("method", FAULTS, ids=lambda m: m.name)
 def test_a_fault_fails_its_test_and_no_other(method):
-    failing, blocked = faulty.FAULTS[method]
+    failing, blocked = FAULTS[method]
     statuses, explanations = outcome(method)
     assert statuses["fail"] == failing, explanations
     assert statuses["skip"] == blocked, explanations
@@ -54,12 +57,12 @@ def test_a_fault_fails_its_test_and_no_other(method):
 
 
 def test_every_contract_test_has_a_fault_that_it_sees():
-    seen = set().union(*(failing for failing, _ in faulty.FAULTS.values()))
+    seen = set().union(*(failing for failing, _ in FAULTS.values()))
     assert seen == {check.name for check in ALL_CHECKS}
 
 
 def test_a_plugin_that_raises_fails_test_by_test():
-    statuses, explanations = outcome(faulty.Raises)
+    statuses, explanations = outcome(Raises)
     assert statuses["pass"] == {"state", "presets"}
     assert statuses["skip"] == set()
     assert "the plug-in's own words" in explanations["scores"]["came"]
@@ -68,9 +71,9 @@ def test_a_plugin_that_raises_fails_test_by_test():
 
 def test_a_plugin_that_hangs_is_reported_and_not_waited_for():
     try:
-        results = list(check_method(faulty.Hangs, timeout_s=0.3))
+        results = list(check_method(Hangs, timeout_s=0.3))
     finally:
-        faulty.Hangs.release.set()
+        Hangs.release.set()
         for thread in threading.enumerate():
             if thread.name.startswith("contract test"):
                 thread.join()
@@ -81,7 +84,7 @@ def test_a_plugin_that_hangs_is_reported_and_not_waited_for():
 
 def test_checking_leaves_global_randomness_alone():
     before = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
-    list(check_method(faulty.GlobalRng))
+    list(check_method(GlobalRng))
     after = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
     assert before[0] == after[0]
     assert np.array_equal(before[1][1], after[1][1])

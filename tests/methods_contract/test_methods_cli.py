@@ -49,7 +49,7 @@ def test_check_passes_with_0():
 
 
 def test_check_fails_with_1_and_explains():
-    result = call("check", f"{PLUGINS / 'faulty.py'}:QueryBatch")
+    result = call("check", f"{PLUGINS / 'faulty_scores.py'}:QueryBatch")
     assert result.exit_code == 1
     assert "fail  query-independence " in result.output
     for heading in ("done:", "expected:", "came:", "likely cause:", "remedy:"):
@@ -97,7 +97,7 @@ def test_every_contract_test_is_in_the_docs():
 
 
 def test_check_gives_a_test_the_seconds_of_timeout():
-    spec = f"{PLUGINS / 'faulty.py'}:Hangs"
+    spec = f"{PLUGINS / 'never_scoring.py'}:Hangs"
     command = [sys.executable, "-m", "mlfsic_bench", "methods", "check", spec, "--timeout", "0.4"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -138,7 +138,7 @@ def test_a_broken_entry_point_harms_no_other(monkeypatch):
         entry("gone", "no_such_package.methods:Gone"),
         entry("noclass", "tests.fakes.plugins.minimal:Gone"),
         entry("twice", "tests.fakes.plugins.minimal:Minimal"),
-        entry("twice", "tests.fakes.plugins.faulty:Trained"),
+        entry("twice", "tests.fakes.plugins.faulty_training:Trained"),
         entry("same", "tests.fakes.plugins.minimal:Minimal"),
         entry("same", "tests.fakes.plugins.minimal:Minimal"),
     ]

@@ -1,0 +1,135 @@
+"""`mlfsic-bench reproduce` where runs are there: what is left, made again, archived or refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlfsic_bench.errors import BenchError
+from tests.experiments.reproduced import WITHOUT_LINEAR, reproduce, result_of, runs_of, small
+
+
+def test_what_is_done_is_left_and_what_is_lost_is_made_again(table: tuple[Path, str]) -> None:
+    file, printed = table
+    before = runs_of(file)
+    assert len(before) == 4
+    lost = next(name for name in before if name.startswith("random"))
+    (file.parent / "out" / "scenes" / "runs" / lost / "scores.npz").unlink()
+    dry = reproduce(file, "--seeds", "2", "--dry-run").stdout
+    assert f"part        {lost}" in dry
+    assert "4 runs in" in dry
+    assert "1 part, 3 done" in dry
+    assert reproduce(file, "--seeds", "2").stdout == printed
+    after = runs_of(file)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {lost}
+
+
+def test_an_archive_is_enough_to_compute_the_table_again(
+    table: tuple[Path, str], tmp_path: Path
+) -> None:
+    file, _ = table
+    other = file.parent / "out" / "scenes" / "small-other.md"  # of another experiment
+    other.write_text("older")
+    reproduce(file, "--seeds", "2", "--archive", str(tmp_path / "slim"))
+    kept = {path.name for path in (tmp_path / "slim").iterdir()}
+    assert kept == {"small.md", "small.csv", "small.json", "runs"}
+    reproduce(file, "--seeds", "2", "--archive", str(tmp_path / "full"), "--archive-scores")
+    assert (tmp_path / "slim" / "small.md").read_bytes() == (
+        file.parent / "out" / "scenes" / "small.md"
+    ).read_bytes()
+    for row in result_of(file).values():
+        means = []
+        for run in row["runs"]:
+            slim, full = (tmp_path / kind / "runs" / run["folder"] for kind in ("slim", "full"))
+            assert not (slim / "scores.npz").exists()
+            assert {path.name for path in full.iterdir()} >= {"scores.npz", "answers.npz"}
+            assert json.loads((slim / "record.json").read_text())["key"] == run["key"]
+            lines = list(csv.DictReader((slim / "episodes.csv").read_text().splitlines()))
+            means.append(np.mean([float(line["macro_ap"]) for line in lines]))
+        if means:
+            assert row["cells"]["macro_ap"]["ours"] == pytest.approx(100 * np.mean(means))
+    with pytest.raises(BenchError, match="goes with --archive"):
+        reproduce(file, "--archive-scores")
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    file = small(tmp_path)
+    text = reproduce(file, "--dry-run").stdout
+    assert text.count("missing     ") == 5
+    assert "5 runs in" in text
+    assert "Estimate on" in text
+    assert "basis:" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_runs_of_other_code_are_not_called_done(
+    table: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlfsic_bench.experiments import status
+
+    monkeypatch.setattr(status, "package_code", lambda: "0" * 64)
+    text = reproduce(table[0], "--seeds", "2", "--dry-run").stdout
+    assert "4 other code" in text
+    assert "use another --out" in text
+
+
+def test_runs_of_other_code_are_refused_or_accepted_and_named(tmp_path: Path) -> None:
+    file = small(tmp_path, WITHOUT_LINEAR)
+    reproduce(file, "--only", "ProtoNet")
+    folder = next((tmp_path / "out" / "scenes" / "runs").glob("protonet*"))
+    record = json.loads((folder / "record.json").read_text())
+    record["identity"]["package"]["code"] = "0" * 64
+    record["key"] = record["key"][::-1]
+    (folder / "record.json").write_text(json.dumps(record))
+    refused = reproduce(file, "--only", "ProtoNet", code=1)
+    assert "package.code" in refused.output
+    before = runs_of(file)
+    with pytest.raises(BenchError, match="do not belong together"):  # a key made up by hand
+        reproduce(file, "--only", "ProtoNet", "--accept-other-code")
+    assert runs_of(file) == before
+
+
+def test_accepted_runs_of_other_code_are_named_in_the_caption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlfsic_bench.experiments import status
+    from mlfsic_bench.harness import plan
+
+    file = small(tmp_path, WITHOUT_LINEAR)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(plan, "package_code", lambda: "0" * 64)
+        earlier.setattr(status, "package_code", lambda: "0" * 64)
+        assert "another state" not in reproduce(file, "--only", "ProtoNet").stdout
+    assert "FAILED" in reproduce(file, "--only", "ProtoNet", code=1).output
+    text = reproduce(file, "--only", "ProtoNet", "--accept-other-code").stdout
+    assert "Rows made by another state of the code: ProtoNet (" in " ".join(text.split())
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlfsic_bench.harness import run
+
+    file = small(tmp_path)
+    whole = run.write_answers
+
+    def interrupted(path: Path, answers: object) -> None:
+        if "protonet" in str(path):
+            raise KeyboardInterrupt
+        whole(path, answers)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "write_answers", interrupted)
+    result = reproduce(file, "--seeds", "1", code=130)
+    assert "goes on where it stopped" in result.stderr
+    assert [name.split("-")[0] for name in runs_of(file) if name.startswith("random")]
+    assert not (tmp_path / "out" / "scenes" / "small.md").exists()
+    monkeypatch.undo()
+    random = next(mtime for name, mtime in runs_of(file).items() if name.startswith("random"))
+    reproduce(file, "--seeds", "1")
+    assert random in runs_of(file).values()
+    assert result_of(file)["ProtoNet"]["cells"]["macro_ap"]["ours"] is not None

@@ -1,0 +1,138 @@
+"""`mlfsic-bench reproduce`: what is run and with what, estimates, and runs that fail."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mlfsic_bench.cli.main import cli
+from mlfsic_bench.errors import BenchError
+from tests.experiments.reproduced import FILE, reproduce, result_of, runs_of, small
+
+
+def test_an_estimate_rests_on_earlier_runs_of_the_method(tmp_path: Path) -> None:
+    rows = FILE[: FILE.index("  - name: Linear")].replace("reference: Linear\n", "")
+    file = small(tmp_path, rows)
+    reproduce(file, "--only", "ProtoNet")
+    text = reproduce(small(tmp_path, rows.replace("6}", "5}")), "--dry-run").stdout
+    assert "an earlier run of protonet in this folder" in text
+    assert re.search(r"missing +protonet\S+  about ", text)
+    assert re.search(r"missing +random\S+  about ", text)
+    assert "basis: stated rates" in text  # those of the profile, for the method without a run
+
+
+def test_only_runs_the_rows_named_and_shows_what_is_there(tmp_path: Path) -> None:
+    file = small(tmp_path)
+    text = reproduce(file, "--only", "Random").stdout
+    assert [name.split("-")[0] for name in runs_of(file)] == ["random"]
+    assert "Linear: not run: left out by --only" in text
+    reproduce(file, "--only", "ProtoNet")
+    rows = result_of(file)
+    assert rows["Random"]["cells"]["macro_ap"]["ours"] is not None
+    assert rows["Linear"]["state"] == "not run: left out by --only"
+    with pytest.raises(BenchError, match="did you mean 'Random'"):
+        reproduce(file, "--only", "Randon")
+
+
+BROKEN = """
+from mlfsic_bench.methods.contract import Method
+class Broken(Method):
+    name = "broken"
+    def adapt(self, support):
+        raise RuntimeError("this one breaks")
+"""
+
+
+def test_a_failing_run_does_not_stop_the_other_rows(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    row = f"  - {{name: Broken, method: '{tmp_path}/broken.py:Broken', episodes: 4}}\nrows_end"
+    text = FILE.replace("rows:\n", "rows:\n" + row).replace("rows_end", "")
+    file = small(tmp_path, text)
+    keep = tmp_path / "kept"
+    result = reproduce(file, "--seeds", "1", "--archive", str(keep), code=1)
+    assert "this one breaks" in result.stderr
+    assert "nothing was archived" in result.stderr
+    assert not keep.exists()
+    assert "1 run failed" in result.stderr
+    rows = result_of(file)
+    assert rows["Broken"]["state"].startswith("failed: ")
+    assert rows["Broken"]["cells"]["macro_ap"]["ours"] is None
+    assert rows["Linear"]["cells"]["macro_ap"]["ours"] is not None
+    assert "failed" in result.stdout
+
+
+def test_backbone_and_weights_change_what_is_run(tmp_path: Path) -> None:
+    rows = FILE[: FILE.index("  - name: Linear")].replace("reference: Linear\n", "")
+    file = small(tmp_path, rows)
+    seen = []
+    for args in ((), ("--backbone", "scenes-patch"), ("--weights", "none")):
+        text = reproduce(file, "--only", "ProtoNet", *args).stdout
+        seen.append(result_of(file)["ProtoNet"]["cells"]["macro_ap"]["ours"])
+        assert ("scenes-patch for resnet50" in text) == ("scenes-patch" in args)
+    assert len(set(seen)) == 3
+
+
+def test_features_and_cache(tmp_path: Path) -> None:
+    rows = "  - {name: L, method: linear, settings: {tune_epochs: 1}, episodes: 1}\n"
+    file = small(tmp_path, FILE[: FILE.index("reference")] + "rows:\n" + rows)
+    reproduce(file, "--seeds", "1", "--features", "live")
+    assert not (tmp_path / "cache").exists()
+    reproduce(file, "--seeds", "1")
+    assert (tmp_path / "cache").is_dir()
+    modes = set()
+    for path in (tmp_path / "out" / "scenes" / "runs").glob("*/record.json"):
+        modes.add(json.loads(path.read_text())["features"]["mode"])
+    assert modes == {"live", "stored"}
+
+
+def test_device_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    file = small(tmp_path)
+    with pytest.raises(BenchError, match="no GPU"):
+        reproduce(file, "--dry-run", "--device", "cuda")
+    result = reproduce(file, "--only", "Random", "--device", "cuda", code=1)
+    assert "no GPU" in result.stderr
+
+
+def test_a_data_root_is_asked_for_before_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFSIC_DATA", raising=False)
+    args = ["reproduce", "table1", "--dataset", "coco-subset", "--out", str(tmp_path / "out")]
+    for more, says in (([], "needs a data root"), (["--data-root", "none"], "none")):
+        for dry in ([], ["--dry-run"]):
+            with pytest.raises(BenchError, match=says):
+                CliRunner().invoke(cli, [*args, *more, *dry], catch_exceptions=False)
+    with pytest.raises(BenchError, match="needs a data root"):  # no row of it has a run
+        CliRunner().invoke(cli, ["reproduce", "table3", *args[2:]], catch_exceptions=False)
+    command = [*args, "--data-root", str(tmp_path), "--dry-run"]
+    with pytest.raises(BenchError, match="there is no"):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_one_command_share_split_and_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlfsic_bench.features import backbones
+    from mlfsic_bench.splits import resolve
+
+    counts = {"split": 0, "network": 0}
+
+    def counted(name: str, whole: object) -> object:
+        def call(*args: object, **given: object) -> object:
+            counts[name] += 1
+            return whole(*args, **given)  # type: ignore[operator]
+
+        return call
+
+    monkeypatch.setattr(resolve, "resolve_split", counted("split", resolve.resolve_split))
+    monkeypatch.setattr(backbones, "build_backbones", counted("network", backbones.build_backbones))
+    reproduce(small(tmp_path), "--seeds", "2")
+    assert counts == {"split": 1, "network": 1}
