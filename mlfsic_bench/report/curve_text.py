@@ -6,8 +6,8 @@ import csv
 import io
 import math
 
-from mlfsic_bench.report.curve import METRICS, Curve, Point
 from mlfsic_bench.report.curve_fit import check_metric, sentences
+from mlfsic_bench.report.curve_points import METRICS, Curve, Point
 from mlfsic_bench.report.marks import SUBSET
 
 

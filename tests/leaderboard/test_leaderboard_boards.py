@@ -16,8 +16,9 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.entry import Chance, Figure, IntervalKind
+from mlfsic_bench.report.entry_figures import Chance, Figure
 from mlfsic_bench.report.entry_files import read_entries
+from mlfsic_bench.report.entry_kinds import IntervalKind
 from mlfsic_bench.report.leaderboard import against_chance, build_boards
 from mlfsic_bench.report.leaderboard_card import card_of
 from mlfsic_bench.report.leaderboard_page import board_html, policy, script_json

@@ -27,9 +27,9 @@ from mlfsic_bench.harness.scores import (
     write_scores,
 )
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.entry import IntervalKind, Pretraining, State
 from mlfsic_bench.report.entry_evidence import contradictions, pretraining_of
 from mlfsic_bench.report.entry_files import parse_entry, read_entry
+from mlfsic_bench.report.entry_kinds import IntervalKind, Pretraining, State
 from mlfsic_bench.report.leaderboard import build_boards
 from mlfsic_bench.report.leaderboard_text import STORED_NOTE, board_markdown
 from mlfsic_bench.report.lineup import line_up
