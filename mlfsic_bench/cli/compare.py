@@ -6,21 +6,12 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.options import OUT, PAIRS, PLACE, put_out, sources, text_form, with_options
+
 
 @click.command("compare")
-@click.argument(
-    "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN|FILE..."
-)
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    default=("macro_ap",),
-    show_default=True,
-    help="What to compare; repeatable.",
-)
-@click.option("--against", metavar="NAME|FOLDER", help="Compare all with this one, not all pairs.")
-@click.option("--seeds-apart", is_flag=True, help="Do not average over a method's training seeds.")
+@sources("RUN|FILE...")
+@with_options(*PAIRS)
 @click.option(
     "--plot",
     "pictures",
@@ -29,24 +20,7 @@ import click
     metavar="FILE",
     help="Draw the differences to a .png, .svg or .pdf; repeatable.",
 )
-@click.option("--split", metavar="ID|FILE", help="The split (default: by the id in the scores).")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Where the labels lie, for splits that don't ship with their images (or MLFSIC_DATA).",
-)
-@click.option("--available-only", is_flag=True, help="Only images on disk, as in the run.")
-@click.option("--min-pool", type=click.IntRange(1), metavar="N", help="As in the run.")
-@click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "markdown", "csv", "json"]),
-    default="terminal",
-    show_default=True,
-    help="How the figures are written.",
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
+@with_options(*PLACE, text_form("terminal", "markdown", "csv", "json"), OUT)
 def compare(
     sources: tuple[Path, ...],
     metrics: tuple[str, ...],
@@ -62,7 +36,7 @@ def compare(
     Runs of one method that differ in the training seed only are averaged in each episode. Anything
     that can't be compared is refused. docs/compare.md says how to read the figures.
     """
-    from mlfsic_bench.files import write_bytes, write_text
+    from mlfsic_bench.files import write_bytes
     from mlfsic_bench.report.compare import compare as compare_runs
     from mlfsic_bench.report.compare_render import RENDERERS
     from mlfsic_bench.report.truth import SplitPlace
@@ -82,8 +56,4 @@ def compare(
         plot = difference(report)
         for path, each in zip(pictures, forms, strict=True):
             write_bytes(path, picture(plot, each))
-    text = RENDERERS[form](report)
-    if out is not None:
-        write_text(out, text)
-    else:
-        click.echo(text, nl=False)
+    put_out(RENDERERS[form](report), out)

@@ -8,37 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlfsic_bench.cli.options import PAIRS, PLACE, sources, with_options
+
 if TYPE_CHECKING:
     from mlfsic_bench.report.plot_frame import Plot
 
 SHARED = (
-    click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path),
-                   metavar="RUN|FILE..."),
+    sources("RUN|FILE...", "runs"),
     click.option("--out", "pictures", multiple=True, required=True, metavar="FILE",
                  type=click.Path(path_type=Path, dir_okay=False),
                  help="The picture: .png, .svg or .pdf; repeatable."),
     click.option("--data", "table", type=click.Path(path_type=Path, dir_okay=False),
                  metavar="FILE.csv", help="The plotted numbers as well."),
 )  # fmt: skip
-PLACE = (
-    click.option("--split", metavar="ID|FILE", help="The split (default: by the scores' id)."),
-    click.option("--data-root", type=click.Path(path_type=Path),
-                 help="Where the labels lie (or MLFSIC_DATA)."),
-    click.option("--available-only", is_flag=True, help="Only images on disk, as in the run."),
-    click.option("--min-pool", type=click.IntRange(1), metavar="N", help="As in the run."),
-    click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes."),
-)  # fmt: skip
 LABEL = click.option("--label", "only", multiple=True, metavar="NAME",
                      help="Only this label; repeatable.")  # fmt: skip
-
-
-def _with(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def add(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
 
 
 @click.group("plot")
@@ -47,7 +31,7 @@ def plot() -> None:
 
 
 @plot.command("pr")
-@_with(*SHARED, LABEL)
+@with_options(*SHARED, LABEL)
 @click.option(
     "--pooling",
     type=click.Choice(["pooled", "episodes"]),
@@ -55,7 +39,7 @@ def plot() -> None:
     show_default=True,
     help="One ranking of all episodes' queries, or a ranking each and the mean.",
 )
-@_with(*PLACE)
+@with_options(*PLACE)
 def pr(
     runs: tuple[Path, ...],
     pictures: tuple[Path, ...],
@@ -71,7 +55,7 @@ def pr(
 
 
 @plot.command("labels")
-@_with(*SHARED, LABEL, *PLACE)
+@with_options(*SHARED, LABEL, *PLACE)
 def labels(
     runs: tuple[Path, ...],
     pictures: tuple[Path, ...],
@@ -86,12 +70,7 @@ def labels(
 
 
 @plot.command("difference")
-@_with(*SHARED)
-@click.option("--metric", "metrics", multiple=True, default=("macro_ap",), show_default=True,
-              help="What to compare; repeatable.")  # fmt: skip
-@click.option("--against", metavar="NAME|FOLDER", help="Compare all with this one, not all pairs.")
-@click.option("--seeds-apart", is_flag=True, help="Do not average over a method's training seeds.")
-@_with(*PLACE)
+@with_options(*SHARED, *PAIRS, *PLACE)
 def difference(
     runs: tuple[Path, ...],
     pictures: tuple[Path, ...],
@@ -122,10 +101,10 @@ def difference(
 
 
 @plot.command("calibration")
-@_with(*SHARED)
+@with_options(*SHARED)
 @click.option("--bins", type=click.IntRange(1, 100), default=10, show_default=True,
               help="Bins of equal width.")  # fmt: skip
-@_with(*PLACE)
+@with_options(*PLACE)
 def calibration(
     runs: tuple[Path, ...],
     pictures: tuple[Path, ...],
@@ -140,7 +119,7 @@ def calibration(
 
 
 @plot.command("training")
-@_with(*SHARED)
+@with_options(*SHARED)
 def training(runs: tuple[Path, ...], pictures: tuple[Path, ...], table: Path | None) -> None:
     """Loss and val macro-AP over the steps of a training, the kept step marked."""
     from mlfsic_bench.report.plot_training import training as training_of

@@ -6,19 +6,14 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.options import OUT, put_out, text_form
+
 
 @click.command("pointing")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--episodes", type=click.IntRange(1), metavar="N", help="Only the first N episodes.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "markdown", "json"]),
-    default="terminal",
-    show_default=True,
-    help="How the figures are written.",
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
+@text_form("terminal", "markdown", "json")
+@OUT
 @click.option("--method", metavar="SPEC", help="path/to/file.py:Class, when the run's method is.")
 @click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie.")
@@ -35,14 +30,9 @@ def pointing(
     and each alone, by label, size of the object and number of labels. Needs a dataset that knows
     where its objects are: scenes, or COCO and VOC with their official annotations.
     """
-    from mlfsic_bench.files import write_text
     from mlfsic_bench.report.pointing import measure
     from mlfsic_bench.report.pointing_render import RENDERERS
     from mlfsic_bench.report.reopen import Whereabouts
 
     result = measure(folder, Whereabouts(**where), episodes=episodes)  # type: ignore[arg-type]
-    text = RENDERERS[form](result)
-    if out is not None:
-        write_text(out, text)
-    else:
-        click.echo(text, nl=False)
+    put_out(RENDERERS[form](result), out)

@@ -6,35 +6,19 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.options import OUT, PLACE, put_out, sources, text_form, with_options
+
 
 @click.command("score")
-@click.argument(
-    "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|RUN..."
-)
-@click.option("--split", metavar="ID|FILE", help="The split (default: by the id in the scores).")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Where the labels lie, for splits that don't ship with their images (or MLFSIC_DATA).",
-)
-@click.option("--available-only", is_flag=True, help="Only images on disk, as in the run.")
-@click.option("--min-pool", type=click.IntRange(1), metavar="N", help="As in the run.")
-@click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes.")
+@sources("FILE|RUN...")
+@with_options(*PLACE)
 @click.option(
     "--by",
     type=click.Choice(["label", "cardinality", "support-count", "pair"]),
     help="Take the scores apart as well.",
 )
 @click.option("--conventions", is_flag=True, help="The same scores under every convention.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "markdown", "json", "csv"]),
-    default="terminal",
-    show_default=True,
-    help="How the figures are written.",
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
+@with_options(text_form("terminal", "markdown", "json", "csv"), OUT)
 def score(
     sources: tuple[Path, ...],
     by: str | None,
@@ -47,7 +31,6 @@ def score(
 
     The answers are computed from split and episodes; docs/scores-format.md says when not.
     """
-    from mlfsic_bench.files import write_text
     from mlfsic_bench.report.score import score_files
     from mlfsic_bench.report.score_render import RENDERERS
     from mlfsic_bench.report.truth import SplitPlace
@@ -58,8 +41,4 @@ def score(
         by=by,
         conventions=conventions,
     )
-    text = RENDERERS[form](report)
-    if out is not None:
-        write_text(out, text)
-    else:
-        click.echo(text, nl=False)
+    put_out(RENDERERS[form](report), out)

@@ -6,30 +6,20 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.options import OUT, put_out, sources, text_form
+
 
 @click.command("table")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "markdown", "latex", "csv"]),
-    default="terminal",
-    show_default=True,
-    help="How the table is written.",
-)
+@sources("RUN...", "runs")
+@text_form("terminal", "markdown", "latex", "csv", what="table is")
 @click.option("--published", is_flag=True, help="Set the paper's rows beside, marked as published.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
+@OUT
 @click.option("--intervals/--no-intervals", default=True, help="Show ± over episodes.")
 def table(
     runs: tuple[Path, ...], form: str, published: bool, out: Path | None, intervals: bool
 ) -> None:
     """Print the paper's table (Micro and Macro P R F1 AP) of the runs in these folders."""
-    from mlfsic_bench.files import write_text
     from mlfsic_bench.report.render import RENDERERS
     from mlfsic_bench.report.table import build_table
 
-    text = RENDERERS[form](build_table(runs, published=published, intervals=intervals))
-    if out is not None:
-        write_text(out, text)
-    else:
-        click.echo(text, nl=False)
+    put_out(RENDERERS[form](build_table(runs, published=published, intervals=intervals)), out)

@@ -22,8 +22,8 @@ from mlfsic_bench.report.compare_report import (
     Standing,
 )
 from mlfsic_bench.report.lineup import Entry, Lineup, line_up
+from mlfsic_bench.report.marks import SUBSET
 from mlfsic_bench.report.score import number
-from mlfsic_bench.report.score_notes import off_defaults
 from mlfsic_bench.report.truth import SplitPlace
 
 LEVEL = 0.05
@@ -146,9 +146,11 @@ def _pair(
 def _compared(entry: Entry) -> Compared:
     return Compared(
         name=entry.name,
-        method=entry.sources[0].scores.meta.method.name,
+        method=entry.method.name,
         files=[source.path.name or str(source.path) for source in entry.sources],
         seeds=list(entry.seeds),
+        changed=entry.changed,
+        base_images=entry.base_images,
     )
 
 
@@ -185,7 +187,7 @@ def _reference(lineup: Lineup, against: str, path: Path | None) -> Entry:
             if any(source.path.resolve() == path.resolve() for source in entry.sources)
         ]
     if not named:
-        named = [e for e in lineup.entries if e.sources[0].scores.meta.method.name == against]
+        named = [e for e in lineup.entries if e.method.name == against]
     if len(named) == 1:
         return named[0]
     if named:
@@ -209,7 +211,7 @@ def _notes(lineup: Lineup, made: Sequence[MetricComparison]) -> list[str]:
                 "interval here covers the spread over seeds."
             )
     notes += lineup.differing
-    notes += off_defaults([source for entry in lineup.entries for source in entry.sources])
+    notes += lineup.off_defaults
     for metric in made:
         held = [
             f"{pair.a} against {pair.b}"
@@ -226,7 +228,7 @@ def _notes(lineup: Lineup, made: Sequence[MetricComparison]) -> list[str]:
         if metric.undefined:
             notes.append(f"{metric.metric}: undefined in {metric.undefined} episodes, left out.")
     if split.subset:
-        notes.append("SUBSET: made on part of the split's images; not comparable to full runs.")
+        notes.append(SUBSET)
     if episodes.count < episodes.total:
         notes.append(f"Only the first {episodes.count} of {episodes.total} episodes were compared.")
     if lineup.truth.support is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mlfsic_bench.harness.cards import EpisodesCard, SplitCard
+from mlfsic_bench.harness.cards import BaseImages, EpisodesCard, SplitCard
 
 
 class _Schema(BaseModel):
@@ -14,12 +14,18 @@ class _Schema(BaseModel):
 
 
 class Compared(_Schema):
-    """One entry: its name, its method, its files and the training seeds averaged over."""
+    """One entry: its name, its method, its files and the training seeds averaged over.
+
+    `changed`: the parameters that are not at the method's defaults, with their values.
+    `base_images`: on how many it was trained, null for all and where that is not stated.
+    """
 
     name: str
     method: str
     files: list[str]
     seeds: list[int]
+    changed: dict[str, Any]
+    base_images: BaseImages | None
 
 
 class Standing(_Schema):

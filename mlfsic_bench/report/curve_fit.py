@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.report.curve import METRICS, Curve, Line, Point
+from mlfsic_bench.report.curve_points import METRICS, Curve, Line, Point
 
 UPPER = 3  # the points with the most base images that a line is fitted to
 LOG2 = float(np.log10(2))

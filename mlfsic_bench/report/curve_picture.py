@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.files import write_bytes
-from mlfsic_bench.report.curve import METRICS, Curve, Line
 from mlfsic_bench.report.curve_fit import check_metric
+from mlfsic_bench.report.curve_points import METRICS, Curve, Line
 from mlfsic_bench.report.curve_text import title
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import csv
 import io
 import math
 
-from mlfsic_bench.report.curve import METRICS, Curve, Point
 from mlfsic_bench.report.curve_fit import check_metric, sentences
+from mlfsic_bench.report.curve_points import METRICS, Curve, Point
+from mlfsic_bench.report.marks import SUBSET
 
 
 def title(curve: Curve, metric: str) -> str:
@@ -46,7 +47,7 @@ def caption(curve: Curve) -> list[str]:
     if any(p.images < curve.base_images for line in curve.lines for p in line.points):
         lines.append("Points with fewer than all base images are not comparable to full runs.")
     if curve.subset:
-        lines.append("SUBSET: made on part of the split's images; not comparable to full runs.")
+        lines.append(SUBSET)
     if curve.episodes < curve.of_episodes:
         lines.append(f"Only the first {curve.episodes} of {curve.of_episodes} episodes were run.")
     return lines

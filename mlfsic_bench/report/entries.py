@@ -13,30 +13,21 @@ from mlfsic_bench.harness.resume import ANSWERS, SCORES
 from mlfsic_bench.harness.scores import ScoresMeta
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.metrics.registry import METRICS_VERSION
-from mlfsic_bench.report.entry import (
-    Adaptation,
-    Dates,
-    Entry,
-    MethodFacts,
-    Pretraining,
-    ProtocolRef,
-    RerunVerified,
-    ScoresFile,
-    ScoresStored,
-    ScoresVerified,
-    SplitRef,
-    State,
-    Tracks,
-    WithScores,
-    WordTrack,
-    slug,
-)
+from mlfsic_bench.report.entry import Dates, Entry, MethodFacts, ProtocolRef, SplitRef, Tracks, slug
 from mlfsic_bench.report.entry_evidence import (
     Evidence,
     backbone_of,
     check_one_method,
     image_track,
     stated,
+)
+from mlfsic_bench.report.entry_kinds import Adaptation, Pretraining, State, WordTrack
+from mlfsic_bench.report.entry_proof import (
+    RerunVerified,
+    ScoresFile,
+    ScoresStored,
+    ScoresVerified,
+    WithScores,
 )
 from mlfsic_bench.report.entry_reruns import reruns_differ
 from mlfsic_bench.report.figures import compute_figures

@@ -7,121 +7,31 @@ every text has a length, links are https only, and paths stay inside the results
 from __future__ import annotations
 
 import re
-import unicodedata
-from enum import Enum
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from mlfsic_bench.metrics.registry import METRICS
-
-SCHEMA_VERSION = 1
-KIND = "mlfsic-bench leaderboard entry"
-DEEPEST = 10  # levels of parameters
-SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
-PLAIN_PATH = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
-
-
-class State(str, Enum):
-    """What stands behind the figures."""
-
-    REPORTED = "reported"
-    STORED = "scores stored"
-    SCORES = "scores verified"
-    RERUN = "rerun verified"
-
-
-class Pretraining(str, Enum):
-    """Which images the backbone had seen before `fit`.
-
-    `BASE`: none but the split's base images. `EXTERNAL`: others, be they of the same data set.
-    """
-
-    EXTERNAL = "external images"
-    BASE = "base images only"
-    UNKNOWN = "not stated"
-
-
-class WordTrack(str, Enum):
-    """Whether the method was given label vectors."""
-
-    VECTORS = "word vectors"
-    NONE = "no word vectors"
-    UNKNOWN = "not stated"
-
-
-class Adaptation(str, Enum):
-    """Whether parameters take gradient steps on the support set."""
-
-    GRADIENT = "by gradient"
-    NONE = "without gradient"
-    UNKNOWN = "not stated"
-
-
-class ImageTrack(str, Enum):
-    """Whether all images of the split were used."""
-
-    FULL = "full"
-    SUBSET = "subset"
-
-
-class IntervalKind(str, Enum):
-    """What a 95 % interval is over; docs/metrics.md says which question each answers."""
-
-    IMAGES = "images"
-    EPISODES = "episodes"
-    SEEDS = "training seeds"
-
-
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"no metric of this name; known are {', '.join(METRICS)}")
-    return name
-
-
-def _https(url: str) -> str:
-    odd = [char for char in url if char.isspace() or unicodedata.category(char)[0] in "CZ"]
-    parts = urlsplit(url)
-    if odd or parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("an address that begins with https:// and names a host, nothing else")
-    return url
-
-
-def _inside(path: str) -> str:
-    if ".." in path.split("/"):
-        raise ValueError("a path inside the results folder")
-    return path
-
-
-def _shallow(value: dict[str, Any]) -> dict[str, Any]:
-    level: list[Any] = [value]
-    for _ in range(DEEPEST):
-        nested = [one for one in level if isinstance(one, (dict, list))]
-        level = [
-            one for each in nested for one in (each.values() if isinstance(each, dict) else each)
-        ]
-    if any(isinstance(one, (dict, list)) for one in level):
-        raise ValueError(f"parameters nested at most {DEEPEST} deep")
-    return value
-
-
-Text = Annotated[str, Field(min_length=1, max_length=300)]
-LongText = Annotated[str, Field(min_length=1, max_length=4000)]
-Slug = Annotated[str, Field(pattern=SLUG, max_length=100)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Https = Annotated[str, Field(max_length=500), AfterValidator(_https)]
-ResultPath = Annotated[str, Field(pattern=PLAIN_PATH, max_length=300), AfterValidator(_inside)]
-PerCent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Bound = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
-MetricName = Annotated[str, AfterValidator(_known_metric)]
-Day = Annotated[str, Field(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")]
-
-
-class EntrySchema(BaseModel):
-    """Unknown keys are refused and no value is turned into another type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+from mlfsic_bench.report.entry_fields import (
+    Day,
+    EntrySchema,
+    Https,
+    LongText,
+    MetricName,
+    Sha256,
+    Slug,
+    Text,
+    shallow,
+)
+from mlfsic_bench.report.entry_figures import Chance, Figure, LabelFigure
+from mlfsic_bench.report.entry_kinds import (
+    Adaptation,
+    ImageTrack,
+    IntervalKind,
+    Pretraining,
+    State,
+    WordTrack,
+)
+from mlfsic_bench.report.entry_proof import Reported, ScoresStored, WithScores
 
 
 class Link(EntrySchema):
@@ -129,112 +39,6 @@ class Link(EntrySchema):
 
     title: Text
     url: Https
-
-
-class Interval(EntrySchema):
-    """Bounds of a 95 % interval in per cent; a Student-t bound may lie outside 0 to 100."""
-
-    low: Bound
-    high: Bound
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Interval:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
-        return self
-
-
-Intervals = dict[IntervalKind, Interval]
-
-
-class Figure(EntrySchema):
-    """A figure in per cent and its 95 % intervals by kind, none for most reported ones."""
-
-    value: PerCent
-    intervals: Intervals = Field(default_factory=dict)
-
-
-class LabelFigure(EntrySchema):
-    """The AP of one novel label, mean over the episodes that have it."""
-
-    label: Text
-    ap: PerCent
-    intervals: Intervals = Field(default_factory=dict)
-
-
-class Chance(EntrySchema):
-    """Expected AP of a random ranking, per cent; low and high differ where targets are unknown."""
-
-    low: PerCent
-    high: PerCent
-
-
-class ScoresFile(EntrySchema):
-    """One training seed's evidence: its scores, its answers and, for our runs, its record.
-
-    Paths are relative to the results folder; `run` is the key of the record. A record comes with
-    its hash and its key.
-    """
-
-    seed: int | None
-    scores: ResultPath
-    scores_sha256: Sha256
-    answers: ResultPath
-    answers_sha256: Sha256
-    record: ResultPath | None = None
-    record_sha256: Sha256 | None = None
-    run: Sha256 | None = None
-
-    @model_validator(mode="after")
-    def _whole_record(self) -> ScoresFile:
-        given = [value is not None for value in (self.record, self.record_sha256, self.run)]
-        if any(given) and not all(given):
-            raise ValueError("record, record_sha256 and run are given together or not at all")
-        return self
-
-
-class Reported(EntrySchema):
-    """Figures copied from a work, with where they stand in it; nobody here has its scores."""
-
-    kind: Literal["reported"]
-    work: LongText
-    year: int
-    table: int | None
-    page: int | None
-    section: Text
-    row: Text
-    copy_in: ResultPath | None = None
-
-
-class ScoresStored(EntrySchema):
-    """Scores and targets of our runs lie in the results folder; the targets are not rebuilt."""
-
-    kind: Literal["scores stored"]
-    files: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
-
-    @model_validator(mode="after")
-    def _with_records(self) -> ScoresStored:
-        if any(file.record is None for file in self.files):
-            raise ValueError("stored targets without the record of the run that stored them")
-        return self
-
-
-class ScoresVerified(EntrySchema):
-    """The scores lie in the results folder; every figure is recomputed, with rebuilt targets."""
-
-    kind: Literal["scores verified"]
-    files: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
-
-
-class RerunVerified(EntrySchema):
-    """As `scores verified`, and a second run of every seed, with its key, whose figures agree."""
-
-    kind: Literal["rerun verified"]
-    files: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
-    reruns: Annotated[list[ScoresFile], Field(min_length=1, max_length=100)]
-
-
-WithScores = ScoresStored | ScoresVerified | RerunVerified
 
 
 class Tracks(EntrySchema):
@@ -272,7 +76,7 @@ class MethodFacts(EntrySchema):
 
     method: Text
     preset: Text | None
-    parameters: Annotated[dict[str, Any], AfterValidator(_shallow)]
+    parameters: Annotated[dict[str, Any], AfterValidator(shallow)]
     trains: bool | None
 
 

@@ -10,7 +10,8 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.plan import differences, run_key
 from mlfsic_bench.harness.record import Record
 from mlfsic_bench.harness.scores import Scores
-from mlfsic_bench.report.entry import ImageTrack, Pretraining, ScoresFile
+from mlfsic_bench.report.entry_kinds import ImageTrack, Pretraining
+from mlfsic_bench.report.entry_proof import ScoresFile
 
 # The data sets whose base part has the 6,000 images that our networks of scenes learnt from.
 LESSON = ("scenes-20k",)

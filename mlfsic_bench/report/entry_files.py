@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular, read_json, write_json, write_text
 from mlfsic_bench.hashing import canonical_json, hash_file
-from mlfsic_bench.report.entry import Entry, Reported, RerunVerified
+from mlfsic_bench.report.entry import Entry
+from mlfsic_bench.report.entry_proof import Reported, RerunVerified
 
 FOLDER = "leaderboard"
 SCHEMA_FILE = "entry.schema.json"

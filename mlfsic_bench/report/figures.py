@@ -21,14 +21,8 @@ from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, i
 from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.report.entry import (
-    Chance,
-    Figure,
-    Interval,
-    IntervalKind,
-    Intervals,
-    LabelFigure,
-)
+from mlfsic_bench.report.entry_figures import Chance, Figure, Interval, Intervals, LabelFigure
+from mlfsic_bench.report.entry_kinds import IntervalKind
 
 if TYPE_CHECKING:
     from mlfsic_bench.report.truth import Truth

@@ -13,14 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.entry import (
-    Chance,
-    Entry,
-    Figure,
-    ImageTrack,
-    IntervalKind,
-    Reported,
-)
+from mlfsic_bench.report.entry import Entry
+from mlfsic_bench.report.entry_figures import Chance, Figure
+from mlfsic_bench.report.entry_kinds import ImageTrack, IntervalKind
+from mlfsic_bench.report.entry_proof import Reported
 
 # The paper's columns, the ranking metrics first.
 COLUMNS: tuple[tuple[str, str], ...] = (

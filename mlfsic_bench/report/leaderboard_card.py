@@ -5,16 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mlfsic_bench.report.entry import (
-    Entry,
-    Figure,
-    Interval,
-    IntervalKind,
-    LabelFigure,
-    Reported,
-    RerunVerified,
-    State,
-)
+from mlfsic_bench.report.entry import Entry
+from mlfsic_bench.report.entry_figures import Figure, Interval, LabelFigure
+from mlfsic_bench.report.entry_kinds import IntervalKind, State
+from mlfsic_bench.report.entry_proof import Reported, RerunVerified
 from mlfsic_bench.report.escape import visible
 from mlfsic_bench.report.leaderboard import ABOVE, COLUMNS, BoardRow, source_of
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from mlfsic_bench.report.entry import (
+from mlfsic_bench.report.entry_figures import Chance
+from mlfsic_bench.report.entry_kinds import (
     Adaptation,
-    Chance,
     ImageTrack,
     IntervalKind,
     Pretraining,

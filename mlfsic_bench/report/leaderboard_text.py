@@ -7,7 +7,8 @@ import io
 from collections.abc import Sequence
 
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.report.entry import Entry, IntervalKind
+from mlfsic_bench.report.entry import Entry
+from mlfsic_bench.report.entry_kinds import IntervalKind
 from mlfsic_bench.report.escape import latex, markdown, spreadsheet, visible
 from mlfsic_bench.report.leaderboard import (
     ABOVE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from mlfsic_bench.report.entry import ImageTrack
+from mlfsic_bench.report.entry_kinds import ImageTrack
 from mlfsic_bench.report.leaderboard import Board
 
 

@@ -6,28 +6,29 @@ are told in the names and below the figures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.cards import BaseImages
-from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.harness.cards import BaseImages, MethodCard
 from mlfsic_bench.metrics.episode import episode_metrics
 from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.report.comparable import check_comparable
+from mlfsic_bench.report.marks import changed, off_defaults, picture_title
 from mlfsic_bench.report.score import Source, open_source, truth_of
+from mlfsic_bench.report.traits import UNSTATED, base_images_of, group_key, traits_of
 from mlfsic_bench.report.truth import SplitPlace, Truth
 
 Float64 = npt.NDArray[np.float64]
 
 MAY_DIFFER = ("backbone", "weights", "features", "precision", "words", "words hash", "base images",
               "preset")  # fmt: skip
-UNSTATED = "not stated, a run's scores without its record"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,22 @@ class Entry:
     def seeds(self) -> tuple[int, ...]:
         """The training seeds, in the order of `sources`."""
         return tuple(source.scores.meta.method.seed for source in self.sources)
+
+    @property
+    def method(self) -> MethodCard:
+        """The card of its method; training seeds differ in the seed alone."""
+        return self.sources[0].scores.meta.method
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The parameters that are not at the method's defaults, with their values."""
+        cards = [source.scores.meta.method for source in self.sources]
+        return {name: value for card in cards for name, value in changed(card).items()}
+
+    @property
+    def base_images(self) -> BaseImages | None:
+        """On how many base images it was trained, if not on all or not stated."""
+        return base_images_of(self.sources[0])
 
     def values(self, metric: str, truth: Truth) -> Float64:
         """float64 [E]: the metric in each episode, mean over training seeds."""
@@ -77,16 +94,16 @@ class Lineup:
         """The first source; all share its split and episodes."""
         return self.entries[0].sources[0]
 
-    def title(self, what: str, *, novel: bool = True) -> str:
-        """What a picture says above itself; a subset is marked, and so is a part of the episodes.
+    @property
+    def off_defaults(self) -> list[str]:
+        """A sentence for each setting of parameters that is not its method's default."""
+        return off_defaults((entry.method.name, entry.changed) for entry in self.entries)
 
-        The latter only where the picture is of the `novel` episodes.
-        """
-        split, episodes = self.first.scores.meta.split, self.first.scores.meta.episodes
-        marks = ["SUBSET of the split's images"] if split.subset else []
-        if novel and episodes.count < episodes.total:
-            marks.append(f"first {episodes.count} of {episodes.total} episodes")
-        return f"{what}\n{split.id}" + "".join(f" ({mark})" for mark in marks)
+    def title(self, what: str, *, novel: bool = True) -> str:
+        """What a picture says above itself; a part of the episodes matters to `novel` ones only."""
+        meta = self.first.scores.meta
+        cuts = [entry.base_images for entry in self.entries]
+        return picture_title(what, meta.split, cuts, meta.episodes if novel else None)
 
 
 def line_up(
@@ -101,7 +118,7 @@ def line_up(
     check_comparable(sources)
     groups: dict[str, list[Source]] = {}
     for i, source in enumerate(sources):
-        key = str(i) if seeds_apart else _group_key(source)
+        key = str(i) if seeds_apart else group_key(source)
         groups.setdefault(key, []).append(source)
     for group in groups.values():
         _check_seeds(group)
@@ -111,53 +128,6 @@ def line_up(
         for name, group in zip(names, groups.values(), strict=True)
     )
     return Lineup(entries, place or SplitPlace(), tuple(_differing(entries)))
-
-
-def _traits(source: Source) -> dict[str, str]:
-    """What a source was made with, beside method, parameters and training seed."""
-    card = source.scores.meta.method
-    traits = {"preset": str(card.preset)} if card.preset else {}
-    cut = _base_images(source)
-    if cut:
-        traits["base images"] = f"{cut.used:,} of {cut.of:,}"
-    if source.run is None:
-        if cut is None and source.scores.meta.run is not None:
-            traits["base images"] = UNSTATED
-        return traits
-    record = source.run.record
-    if record.features:
-        features = record.features
-        traits["backbone"] = features.backbone
-        traits["weights"] = f"{features.weights} {features.weights_hash[:8]}"
-        end_to_end = features.mode == "end-to-end"
-        traits["features"] = "trained end to end" if end_to_end else "frozen"
-        traits["precision"] = features.precision
-    if record.words and card.uses_words:
-        traits |= {"words": record.words.name, "words hash": record.words.hash[:8]}
-    code = (_mapping(record.identity.get("package")).get("code"), _source_of(source))
-    traits["code"] = hash_json([str(part) for part in code])[:8]
-    return traits
-
-
-def _base_images(source: Source) -> BaseImages | None:
-    """On how many base images the method was trained, by its record or else by its scores file."""
-    return source.run.record.base_images if source.run else source.scores.meta.base_images
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _source_of(source: Source) -> str:
-    identity = source.run.record.identity if source.run else {}
-    return str(_mapping(identity.get("method")).get("source", ""))
-
-
-def _group_key(source: Source) -> str:
-    card, traits = source.scores.meta.method, _traits(source)
-    same = {name: value for name, value in traits.items() if name not in ("preset", "code")}
-    run = [_source_of(source)] if source.run else None
-    return hash_json([card.name, card.parameters, same, run])
 
 
 def _check_seeds(group: Sequence[Source]) -> None:
@@ -199,7 +169,7 @@ def _names(groups: Sequence[Sequence[Source]]) -> list[str]:
 
 
 def _head(source: Source) -> str:
-    cut = _base_images(source)
+    cut = base_images_of(source)
     name = source.scores.meta.method.name
     return f"{name}, base_images={cut.used}" if cut else name
 
@@ -207,7 +177,7 @@ def _head(source: Source) -> str:
 def _told(group: Sequence[Source]) -> dict[str, str]:
     card = group[0].scores.meta.method
     seeds = sorted(source.scores.meta.method.seed for source in group)
-    traits = {key: value for key, value in _traits(group[0]).items() if key != "base images"}
+    traits = {key: value for key, value in traits_of(group[0]).items() if key != "base images"}
     code = traits.pop("code", None)
     traits |= {str(key): str(value) for key, value in card.parameters.items()}
     traits["seed" if len(seeds) == 1 else "seeds"] = "+".join(str(seed) for seed in seeds)
@@ -220,7 +190,7 @@ def _differing(entries: Sequence[Entry]) -> list[str]:
     for kind in MAY_DIFFER:
         where: dict[str, list[str]] = {}
         for entry in entries:
-            for value in dict.fromkeys(_traits(s).get(kind, "") for s in entry.sources):
+            for value in dict.fromkeys(traits_of(s).get(kind, "") for s in entry.sources):
                 if value or kind == "preset":
                     where.setdefault(value or "none", []).append(entry.name)
         if len(where) > 1:
@@ -233,7 +203,7 @@ def _differing(entries: Sequence[Entry]) -> list[str]:
             lines.append(f"Trained on {cuts[0]} base images: {', '.join(where[cuts[0]])}.")
     code: dict[str, set[str]] = {}
     for source in (source for entry in entries for source in entry.sources):
-        found = _traits(source).get("code")
+        found = traits_of(source).get("code")
         if found:
             code.setdefault(source.scores.meta.method.name, set()).add(found)
     lines += [

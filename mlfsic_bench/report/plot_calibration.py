@@ -20,7 +20,7 @@ from mlfsic_bench.report.plot_frame import (
     Plot,
     check_number,
     dress,
-    plain,
+    legend_name,
     wrapped,
 )
 
@@ -39,6 +39,7 @@ THRESHOLD = (
 @dataclass(frozen=True, eq=False)
 class _Panel:
     run: str
+    title: str
     result: Reliability
     note: str
 
@@ -51,7 +52,12 @@ def calibration(lineup: Lineup, bins: int = 10) -> Plot:
     check_number("calibration", len(lineup.entries))
     y = lineup.truth.targets
     panels = [
-        _Panel(entry.name, reliability(entry.sources[0].scores.scores, y, bins), note(entry, y))
+        _Panel(
+            run=entry.name,
+            title=legend_name(entry.name, entry.changed, 60),
+            result=reliability(entry.sources[0].scores.scores, y, bins),
+            note=note(entry, y),
+        )
         for entry in lineup.entries
     ]
     rows = []
@@ -63,10 +69,11 @@ def calibration(lineup: Lineup, bins: int = 10) -> Plot:
                          float(r.positive[i]), r.ece, panel.note))  # fmt: skip
     told = " ".join(f"{panel.run}: ECE {100 * panel.result.ece:.1f}, {panel.note}"
                     for panel in panels)  # fmt: skip
+    told = f"Share of positive cells against sigmoid(score), in {bins} bins. {told} {THRESHOLD}"
     lines = math.ceil(len(panels) / COLUMNS)
     return Plot(
         title=lineup.title(f"Calibration of sigmoid(score) over {y.size:,} query x label cells"),
-        alt=f"Share of positive cells against sigmoid(score), in {bins} bins. {told} {THRESHOLD}",
+        alt=" ".join([told, *lineup.off_defaults]),
         head=HEAD,
         rows=tuple(rows),
         size=(max(6.4, 3.2 * min(COLUMNS, len(panels))), 1.3 + 5.2 * lines),
@@ -137,7 +144,7 @@ def _reliability(axes: Axes, panel: _Panel) -> None:
               linewidth=1.4, markersize=5)  # fmt: skip
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    title = f"{wrapped(plain(panel.run, 60), 34)}\nECE {100 * r.ece:.1f}"
+    title = f"{wrapped(panel.title, 34)}\nECE {100 * r.ece:.1f}"
     axes.set_title(title, fontsize=8.5)
     axes.tick_params(labelbottom=False)
     dress(axes, "both")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.report.compare_render import sentence
 from mlfsic_bench.report.compare_report import CompareReport, MetricComparison, Pair
-from mlfsic_bench.report.plot_frame import COLOURS, Plot, dress, metric_text, plain
+from mlfsic_bench.report.marks import off_defaults, picture_title
+from mlfsic_bench.report.plot_frame import COLOURS, Plot, dress, legend_name, metric_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,15 +38,12 @@ def difference(report: CompareReport) -> Plot:
         for metric, own in zip(report.metrics, ordered, strict=True)
         for pair in own
     ]
-    split, episodes = report.split, report.episodes
-    marks = ["SUBSET of the split's images"] if split.subset else []
-    if episodes.count < episodes.total:
-        marks.append(f"first {episodes.count} of {episodes.total} episodes")
-    title = f"Paired differences over {episodes.count} episodes\n{split.id}"
-    title += "".join(f" ({mark})" for mark in marks)
+    what = f"Paired differences over {report.episodes.count} episodes"
+    cuts = [entry.base_images for entry in report.entries]
+    settings = off_defaults((entry.method, entry.changed) for entry in report.entries)
     return Plot(
-        title=title,
-        alt=" ".join(sentence(metric) for metric in report.metrics),
+        title=picture_title(what, report.split, cuts, report.episodes),
+        alt=" ".join([*map(sentence, report.metrics), *settings]),
         head=HEAD,
         rows=tuple(rows),
         size=(7.6, 1.5 + len(ordered) * (0.75 + _row_height(report) * pairs)),
@@ -54,12 +52,18 @@ def difference(report: CompareReport) -> Plot:
 
 
 def _row_height(report: CompareReport) -> float:
-    return 0.38 if any("\n" in _name(p, report.against) for p in report.metrics[0].pairs) else 0.27
+    names, pairs = _names(report), report.metrics[0].pairs
+    return 0.38 if any("\n" in _beside(p, names, report.against) for p in pairs) else 0.27
 
 
-def _name(pair: Pair, against: str | None) -> str:
+def _names(report: CompareReport) -> dict[str, str]:
+    """What each entry is called on the picture."""
+    return {entry.name: legend_name(entry.name, entry.changed) for entry in report.entries}
+
+
+def _beside(pair: Pair, names: Mapping[str, str], against: str | None) -> str:
     """What stands beside a line; the pair in two lines where it is long."""
-    a, b = plain(pair.a), plain(pair.b)
+    a, b = names[pair.a], names[pair.b]
     if against:
         return a
     return f"{a}\n− {b}" if len(a) + len(b) > 44 else f"{a} − {b}"
@@ -83,7 +87,7 @@ def _draw(figure: Figure, report: CompareReport, ordered: Sequence[Sequence[Pair
 
     panels = figure.subplots(len(ordered), 1, squeeze=False)[:, 0]
     for axes, metric, pairs in zip(panels, report.metrics, ordered, strict=True):
-        _panel(axes, metric, pairs, report.against)
+        _panel(axes, metric, pairs, report)
     handles = [
         Line2D([], [], color=COLOURS[0], linewidth=3.5, label="95 % over episodes (these images)"),
         Line2D([], [], color=COLOURS[0], linewidth=1, label="95 % over images (other images)"),
@@ -94,8 +98,9 @@ def _draw(figure: Figure, report: CompareReport, ordered: Sequence[Sequence[Pair
 
 
 def _panel(
-    axes: Axes, metric: MetricComparison, pairs: Sequence[Pair], against: str | None
+    axes: Axes, metric: MetricComparison, pairs: Sequence[Pair], report: CompareReport
 ) -> None:
+    names, against = _names(report), report.against
     axes.axvline(0, color="black", linewidth=1)
     for y, pair in enumerate(pairs):
         mean, episodes, images = (100 * (x or 0.0) for x in _figures(pair))
@@ -116,8 +121,8 @@ def _panel(
             fontsize=8,
             va="center",
         )
-    axes.set_yticks(range(len(pairs)), [_name(pair, against) for pair in pairs])
+    axes.set_yticks(range(len(pairs)), [_beside(pair, names, against) for pair in pairs])
     axes.set_ylim(len(pairs) - 0.5, -0.5)
-    second = f" minus that of {plain(against)}" if against else ", first minus second"
+    second = f" minus that of {names[against]}" if against else ", first minus second"
     axes.set_xlabel(f"{metric_text(metric.metric)}{second} (points)", fontsize=9)
     dress(axes, "x")

@@ -6,13 +6,14 @@ import csv
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.report.escape import spreadsheet, visible
+from mlfsic_bench.report.marks import OFF_DEFAULTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,6 +121,15 @@ def plain(text: str, length: int = 48) -> str:
         text = text[: length - tail - 1] + "…" + text[-tail:]
     # Matplotlib leaves names that begin with "_" out of legends.
     return f" {text}" if text.startswith("_") else text
+
+
+def legend_name(name: str, changed: Mapping[str, object], length: int = 48) -> str:
+    """A name on a picture, marked where parameters were `changed` from the method's defaults.
+
+    >>> legend_name("protonet", {"scale": 9.0}), legend_name("protonet", {})
+    ('protonet [not at its defaults]', 'protonet')
+    """
+    return plain(name, length) + (f" [{OFF_DEFAULTS}]" if changed else "")
 
 
 def wrapped(text: str, width: int) -> str:

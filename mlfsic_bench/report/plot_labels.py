@@ -22,6 +22,7 @@ from mlfsic_bench.report.plot_frame import (
     check_number,
     dress,
     legend_columns,
+    legend_name,
     plain,
 )
 
@@ -75,13 +76,14 @@ def labels(lineup: Lineup, only: Sequence[str] = ()) -> Plot:
     order = sorted(bars, key=lambda name: (-_mean(bars[name]), name))
     ordered = [bars[name] for name in order]
     runs = [entry.name for entry in lineup.entries]
+    names = [legend_name(entry.name, entry.changed) for entry in lineup.entries]
     return Plot(
         title=lineup.title("AP of each novel label, mean over episodes"),
-        alt=_alt(runs, ordered),
+        alt=" ".join([_alt(runs, ordered), *lineup.off_defaults]),
         head=HEAD,
         rows=tuple(bar.row for group in ordered for bar in group),
         size=(7.6, 1.8 + len(order) * (0.17 + 0.13 * len(runs)) + 0.1 * len(runs)),
-        draw=lambda figure: _draw(figure, runs, ordered),
+        draw=lambda figure: _draw(figure, names, ordered),
     )
 
 
@@ -131,11 +133,11 @@ def _alt(runs: Sequence[str], ordered: Sequence[Sequence[_Bar]]) -> str:
     return f"AP of {len(ordered)} novel labels in per cent. {'; '.join(parts)}."
 
 
-def _draw(figure: Figure, runs: Sequence[str], ordered: Sequence[Sequence[_Bar]]) -> None:
+def _draw(figure: Figure, names: Sequence[str], ordered: Sequence[Sequence[_Bar]]) -> None:
     from matplotlib.lines import Line2D
 
     axes = figure.subplots()
-    step = 0.8 / len(runs)
+    step = 0.8 / len(names)
     for y, group in enumerate(ordered):
         if y % 2:
             axes.axhspan(y - 0.5, y + 0.5, color="0.96", linewidth=0)
@@ -144,7 +146,7 @@ def _draw(figure: Figure, runs: Sequence[str], ordered: Sequence[Sequence[_Bar]]
         for i, bar in enumerate(group):
             if math.isnan(bar.ap):
                 continue
-            at, colour = y + (i - (len(runs) - 1) / 2) * step, COLOURS[i]
+            at, colour = y + (i - (len(names) - 1) / 2) * step, COLOURS[i]
             for half, width in ((bar.over_images, 0.9), (bar.over_episodes, 2.8)):
                 if not math.isnan(half):
                     axes.plot([bar.ap - half, bar.ap + half], [at, at], color=colour,
@@ -158,10 +160,10 @@ def _draw(figure: Figure, runs: Sequence[str], ordered: Sequence[Sequence[_Bar]]
     dress(axes, "x")
     axes.tick_params(axis="y", length=0)
     handles = [
-        Line2D([], [], color=COLOURS[i], marker=MARKERS[i], linewidth=2.8, label=plain(run))
-        for i, run in enumerate(runs)
+        Line2D([], [], color=COLOURS[i], marker=MARKERS[i], linewidth=2.8, label=name)
+        for i, name in enumerate(names)
     ]
     handles.append(Line2D([], [], color=CHANCE, marker="|", markersize=11, linestyle="",
                           markeredgewidth=1.6, label="chance (random ranking)"))  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(runs),
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(names),
                   fontsize=8, frameon=False)  # fmt: skip

@@ -22,6 +22,7 @@ from mlfsic_bench.report.plot_frame import (
     check_number,
     dress,
     legend_columns,
+    legend_name,
     plain,
 )
 from mlfsic_bench.report.plot_labels import chosen_labels
@@ -85,13 +86,15 @@ def precision_recall(lineup: Lineup, pooling: str = "pooled", only: Sequence[str
     ]  # fmt: skip
     lines = math.ceil(len(panels) / _columns(len(panels)))
     aps = "; ".join(f"{one.run} {one.ap:.1f}" for one in panels[0])
+    told = f"Precision against recall for {of}; {_named(pooling)}. {mean}, in per cent: {aps}."
+    names = [legend_name(entry.name, entry.changed) for entry in lineup.entries]
     return Plot(
         title=lineup.title(f"Precision and recall, {_named(pooling)}"),
-        alt=f"Precision against recall for {of}; {_named(pooling)}. {mean}, in per cent: {aps}.",
+        alt=" ".join([told, *lineup.off_defaults]),
         head=HEAD,
         rows=tuple(rows),
         size=(9.0, 1.6 + 1.75 * lines + 0.14 * len(lineup.entries)),
-        draw=lambda figure: _draw(figure, panels),
+        draw=lambda figure: _draw(figure, panels, names),
     )
 
 
@@ -137,14 +140,14 @@ def _known_mean(values: Float64) -> Float64:
     return mean
 
 
-def _draw(figure: Figure, panels: Sequence[Sequence[_Curve]]) -> None:
+def _draw(figure: Figure, panels: Sequence[Sequence[_Curve]], names: Sequence[str]) -> None:
     columns = _columns(len(panels))
     lines = math.ceil(len(panels) / columns)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
-        _panel(axes, panel)
+        _panel(axes, panel, names)
         below = place + columns >= len(panels)
         axes.tick_params(labelbottom=below, labelleft=place % columns == 0)
         if below:
@@ -152,18 +155,18 @@ def _draw(figure: Figure, panels: Sequence[Sequence[_Curve]]) -> None:
         if place % columns == 0:
             axes.set_ylabel("precision (per cent)", fontsize=8)
     handles, _ = grid.flat[0].get_legend_handles_labels()
-    columns = legend_columns([one.run for one in panels[0]])
+    columns = legend_columns(names)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8,
                   frameon=False)  # fmt: skip
 
 
-def _panel(axes: Axes, panel: Sequence[_Curve]) -> None:
+def _panel(axes: Axes, panel: Sequence[_Curve], names: Sequence[str]) -> None:
     recalls = np.arange(STEPS + 1) * (100 / STEPS)
-    for i, one in enumerate(panel):
+    for i, (one, name) in enumerate(zip(panel, names, strict=True)):
         # precision at recall r holds back to the recall before: a step to the left
         values = np.append(one.precision[:1], one.precision)
         axes.plot(recalls, values, drawstyle="steps-pre", color=COLOURS[i], linestyle=DASHES[i],
-                  linewidth=1.4, label=f"{plain(one.run)}: AP {one.ap:.1f}")  # fmt: skip
+                  linewidth=1.4, label=f"{name}: AP {one.ap:.1f}")  # fmt: skip
     axes.axhline(panel[0].prevalence, color=CHANCE, linestyle=":", linewidth=1.2,
                  label="prevalence: the AP of equal scores")  # fmt: skip
     label = panel[0].label

@@ -17,7 +17,7 @@ from mlfsic_bench.report.plot_frame import (
     Plot,
     check_number,
     dress,
-    plain,
+    legend_name,
 )
 from mlfsic_bench.training.history import HISTORY_FILE, HistoryRow, read_history
 
@@ -56,13 +56,14 @@ def training(lineup: Lineup) -> Plot:
         for c in courses
         for r in c.rows
     ]  # fmt: skip
+    names = [legend_name(entry.name, entry.changed) for entry in lineup.entries]
     return Plot(
         title=lineup.title("Training: loss and val macro-AP", novel=False),
-        alt=" ".join(_told(course) for course in courses),
+        alt=" ".join([*map(_told, courses), *lineup.off_defaults]),
         head=HEAD,
         rows=tuple(rows),
         size=(7.6, 5.4 + 0.18 * len(courses)),
-        draw=lambda figure: _draw(figure, courses),
+        draw=lambda figure: _draw(figure, courses, names),
     )
 
 
@@ -120,7 +121,7 @@ def _told(course: _Course) -> str:
     return text + (f", val macro-AP {100 * value:.1f}." if value is not None else ".")
 
 
-def _draw(figure: Figure, courses: Sequence[_Course]) -> None:
+def _draw(figure: Figure, courses: Sequence[_Course], names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -160,8 +161,8 @@ def _draw(figure: Figure, courses: Sequence[_Course]) -> None:
         dress(axes, "both")
     handles = [
         Line2D([], [], color=COLOURS[i], linestyle=DASHES[i], marker=MARKERS[i],
-               label=f"{plain(c.run)}; {'kept' if c.kept else 'highest on val'} (dotted): step "
+               label=f"{name}; {'kept' if c.kept else 'highest on val'} (dotted): step "
                f"{c.marked:,}")
-        for i, c in enumerate(courses)
+        for i, (c, name) in enumerate(zip(courses, names, strict=True))
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=1, fontsize=8, frameon=False)

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.report.claims import chance
-from mlfsic_bench.report.entry import (
-    Adaptation,
-    Chance,
-    Dates,
-    Entry,
-    Figure,
-    ImageTrack,
-    MethodFacts,
-    Pretraining,
-    ProtocolRef,
-    Reported,
-    SplitRef,
-    State,
-    Tracks,
-    WordTrack,
-    slug,
-)
+from mlfsic_bench.report.entry import Dates, Entry, MethodFacts, ProtocolRef, SplitRef, Tracks, slug
+from mlfsic_bench.report.entry_figures import Chance, Figure
+from mlfsic_bench.report.entry_kinds import Adaptation, ImageTrack, Pretraining, State, WordTrack
+from mlfsic_bench.report.entry_proof import Reported
 from mlfsic_bench.report.published import Published, read_published
 
 # What Yan et al. say of their rows: all but their own model take a fine-tuning step at test time

@@ -15,6 +15,7 @@ import numpy as np
 from mlfsic_bench.harness.plan import differences
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.metrics.image_interval import SMALL_POOL
+from mlfsic_bench.report.marks import SUBSET, changed, off_defaults
 
 if TYPE_CHECKING:
     from mlfsic_bench.harness.record import Record
@@ -40,7 +41,7 @@ def notes(sources: Sequence[Source], truth: Truth) -> list[str]:
     meta = sources[0].scores.meta
     lines = []
     if meta.split.subset:
-        lines.append("SUBSET: made on part of the split's images; not comparable to full runs.")
+        lines.append(SUBSET)
     if meta.episodes.count < meta.episodes.total:
         lines.append(
             f"Only the first {meta.episodes.count} of {meta.episodes.total} episodes were scored."
@@ -52,20 +53,8 @@ def notes(sources: Sequence[Source], truth: Truth) -> list[str]:
         )
     lines += _small_pool(truth, meta.labels)
     lines += [line for source in sources for line in _origin(source)]
-    return [*lines, *_apart(sources), *off_defaults(sources)]
-
-
-def off_defaults(sources: Sequence[Source]) -> list[str]:
-    """A sentence for each method and setting of parameters that is not its default."""
     cards = [source.scores.meta.method for source in sources]
-    told = [
-        f"{card.name} not at its defaults: "
-        + ", ".join(f"{name}={card.parameters.get(name)}" for name in card.changed)
-        + "."
-        for card in cards
-        if card.changed
-    ]
-    return list(dict.fromkeys(told))
+    return [*lines, *_apart(sources), *off_defaults((card.name, changed(card)) for card in cards)]
 
 
 def smallest_pool(truth: Truth) -> tuple[int, int]:

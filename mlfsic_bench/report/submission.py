@@ -7,50 +7,18 @@ DIR/scores/<split id>/<entry id>/seed-<n>/. Made in `results/` or copied there, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import write_bytes
-from mlfsic_bench.harness.record import RECORD, Record
-from mlfsic_bench.harness.resume import ANSWERS, SCORES
-from mlfsic_bench.harness.scores import (
-    Answers,
-    AnswersMeta,
-    Scores,
-    ScoresMeta,
-    read_scores,
-    write_answers,
-)
-from mlfsic_bench.hashing import hash_bytes, hash_file, hash_json
+from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.report.entries import default_id, make_entry
-from mlfsic_bench.report.entry import Entry, ScoresFile
+from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_evidence import Evidence
 from mlfsic_bench.report.entry_files import entry_path, read_entry, write_entry
-from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.submission_card import SubmissionCard
+from mlfsic_bench.report.submission_files import Copy, Source, copy_of, open_source
 from mlfsic_bench.report.truth import SplitPlace, Truth, rebuild_truth, stored_truth
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A run folder or a foreign scores file, read."""
-
-    path: Path
-    scores: Scores
-    run: FinishedRun | None
-
-    @property
-    def meta(self) -> ScoresMeta:
-        """What the scores say of themselves."""
-        return self.scores.meta
-
-    @property
-    def record(self) -> Record | None:
-        """The run's record, None for a foreign file."""
-        return self.run.record if self.run else None
 
 
 def pack(
@@ -78,7 +46,7 @@ def pack(
 
     Nothing is written before everything has been read, rebuilt and computed.
     """
-    groups = _groups([_open(path) for path in paths])
+    groups = _groups([open_source(path) for path in paths])
     if len(groups) > 1 and (card is not None or reruns):
         names = ", ".join(f"{g[0].meta.method.name} on {g[0].meta.split.id}" for g in groups)
         raise BenchError(
@@ -87,7 +55,7 @@ def pack(
             found=f"{len(groups)} entries: {names}",
             remedy="pack each entry by itself",
         )
-    again = [_open(path) for path in reruns]
+    again = [open_source(path) for path in reruns]
     truths: dict[str, Truth] = {}
     packed = []
     for group in groups:
@@ -132,37 +100,6 @@ def truth_of(
     return known[key]
 
 
-@dataclass(frozen=True, eq=False)
-class Copy:
-    """A source's files on their way to where its entry says; nothing when they lie there."""
-
-    source: Source
-    file: ScoresFile
-    answers: Answers | None
-    moves: bool
-
-    def write(self, out: Path) -> None:
-        """Write scores, answers and record below `out`."""
-        if not self.moves:
-            return
-        folder = self.source.path if self.source.run else self.source.path.parent
-        scores = folder / SCORES if self.source.run else self.source.path
-        write_bytes(out / self.file.scores, scores.read_bytes())
-        if self.answers is not None:
-            write_answers(out / self.file.answers, self.answers)
-        else:
-            write_bytes(out / self.file.answers, (folder / ANSWERS).read_bytes())
-        if self.file.record is not None:
-            write_bytes(out / self.file.record, (folder / RECORD).read_bytes())
-
-
-def _open(path: Path) -> Source:
-    if path.is_dir():
-        run = read_run(path)
-        return Source(path, run.scores, run)
-    return Source(path, read_scores(path), None)
-
-
 def _groups(sources: Sequence[Source]) -> list[list[Source]]:
     """Sources that differ in the training seed alone, in the order given."""
     if not sources:
@@ -191,9 +128,9 @@ def _prepare(
 ) -> tuple[Entry, list[Copy]]:
     name = default_id(group[0].meta, group[0].record, card)
     top = f"scores/{group[0].meta.split.id}/{name}"
-    copies = [_copy(one, truth, out, f"{top}/seed-{one.meta.method.seed}") for one in group]
+    copies = [copy_of(one, truth, out, f"{top}/seed-{one.meta.method.seed}") for one in group]
     seconds = [
-        _copy(one, truth, out, f"{top}/rerun-{i}-seed-{one.meta.method.seed}")
+        copy_of(one, truth, out, f"{top}/rerun-{i}-seed-{one.meta.method.seed}")
         for i, one in enumerate(again, 1)
     ]
     evidence, reruns = (
@@ -202,41 +139,6 @@ def _prepare(
     )
     entry = make_entry(evidence, truth, card, reruns=reruns)
     return entry, [*copies, *seconds]
-
-
-def _copy(source: Source, truth: Truth, out: Path, folder: str) -> Copy:
-    own = source.path if source.run else source.path.parent
-    inside = source.run is not None and own.resolve().is_relative_to(out.resolve())
-    if inside:
-        folder = own.resolve().relative_to(out.resolve()).as_posix()
-    answers = None if source.run else _answers(source, truth)
-    scores = own / SCORES if source.run else source.path
-    file = ScoresFile(
-        seed=source.meta.method.seed,
-        scores=f"{folder}/{SCORES}",
-        scores_sha256=hash_file(scores),
-        answers=f"{folder}/{ANSWERS}",
-        answers_sha256=_hash_of(answers) if answers else hash_file(own / ANSWERS),
-        record=f"{folder}/{RECORD}" if source.run else None,
-        record_sha256=hash_file(own / RECORD) if source.run else None,
-        run=source.record.key if source.record else None,
-    )
-    return Copy(source, file, answers, not inside)
-
-
-def _answers(source: Source, truth: Truth) -> Answers:
-    meta = source.meta
-    card = AnswersMeta(split=meta.split, episodes=meta.episodes, labels=meta.labels)
-    return Answers(truth.targets.astype(np.uint8), truth.query, card)
-
-
-def _hash_of(answers: Answers) -> str:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ANSWERS
-        write_answers(path, answers)
-        return hash_bytes(path.read_bytes())
 
 
 def _check_ids(entries: Sequence[Entry], out: Path) -> None:

@@ -9,16 +9,10 @@ from pydantic import Field, ValidationError
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import open_regular
-from mlfsic_bench.report.entry import (
-    Day,
-    EntrySchema,
-    Link,
-    LongText,
-    Pretraining,
-    Slug,
-    Text,
-)
+from mlfsic_bench.report.entry import Link
+from mlfsic_bench.report.entry_fields import Day, EntrySchema, LongText, Slug, Text
 from mlfsic_bench.report.entry_files import schema_error
+from mlfsic_bench.report.entry_kinds import Pretraining
 
 
 class SubmissionCard(EntrySchema):

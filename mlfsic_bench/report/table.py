@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.report.marks import SUBSET, changed, off_defaults
 from mlfsic_bench.report.published import Published, published_for
 from mlfsic_bench.report.runs import FinishedRun, read_run
+from mlfsic_bench.report.table_names import marks_of, names_of
 
 COLUMNS: tuple[str, ...] = tuple(
     f"{average}_{metric}"
@@ -61,8 +63,8 @@ def build_table(
     runs = [read_run(folder) for folder in folders]
     _check_same(runs)
     literature = _literature(runs[0]) if published else None
-    names = _names(runs)
-    marks = _marks(runs)
+    names = names_of(runs)
+    marks = marks_of(runs)
     rows = [
         _row(run, name, intervals, mark) for run, name, mark in zip(runs, names, marks, strict=True)
     ]
@@ -115,79 +117,6 @@ def _check_same(runs: Sequence[FinishedRun]) -> None:
             found=f"runs on the first {', '.join(str(n) for n in sorted(counts))} episodes",
             remedy="run the same number of episodes, or make a table for each",
         )
-
-
-def _names(runs: Sequence[FinishedRun]) -> list[str]:
-    """Method names; where one stands twice, with what tells its runs apart."""
-    names = [_label(run) for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name} ({_distinction(run, runs)})"
-        for name, run in zip(names, runs, strict=True)
-    ]
-
-
-def _label(run: FinishedRun) -> str:
-    """The method's name; for a point of a learning curve, with its number of base images."""
-    cut = run.record.base_images
-    return run.record.method.name + (f", base_images={cut.used}" if cut else "")
-
-
-def _distinction(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
-    same = [other for other in runs if _label(other) == _label(run)]
-    told = {id(other): _traits(other) for other in same}
-    differing = [
-        name
-        for name in dict.fromkeys(name for traits in told.values() for name in traits)
-        if len({traits.get(name, "") for traits in told.values()}) > 1
-    ]
-    own = told[id(run)]
-    return ", ".join(f"{name}={own.get(name, '-')}" for name in differing) or run.record.key[:8]
-
-
-def _traits(run: FinishedRun) -> dict[str, str]:
-    record = run.record
-    traits = {"preset": str(record.method.preset), "seed": str(record.method.seed)}
-    traits |= {name: str(value) for name, value in record.method.parameters.items()}
-    if record.features:
-        traits |= {"backbone": record.features.backbone, "features": record.features.mode}
-        traits["weights"] = record.features.weights_hash[:8]
-    traits["words"] = record.words.name if record.words else "none"
-    return traits
-
-
-def _settings(runs: Sequence[FinishedRun]) -> list[str]:
-    """A sentence for each method and setting of parameters that is not its default."""
-    lines = []
-    for run in runs:
-        card = run.record.method
-        if card.changed:
-            values = ", ".join(f"{name}={card.parameters[name]}" for name in card.changed)
-            lines.append(f"{card.name} not at its defaults: {values}.")
-    return list(dict.fromkeys(lines))
-
-
-def _marks(runs: Sequence[FinishedRun]) -> list[list[str]]:
-    """For each run, what its features and words are, wherever the runs of the table differ."""
-    told = []
-    for run in runs:
-        features, words = run.record.features, run.record.words
-        marks = {}
-        if features:
-            trained = features.mode == "end-to-end"
-            marks["backbone"] = features.backbone
-            marks["weights"] = f"weights {features.weights} {features.weights_hash[:8]}"
-            marks["mode"] = "trained end to end" if trained else "frozen backbone"
-        if words and run.record.method.uses_words:
-            marks["words"] = f"words {words.name}"
-            marks["words hash"] = words.hash[:8]
-        told.append(marks)
-    order = ("backbone", "weights", "mode", "words", "words hash")
-    differing = [m for m in order if len({marks[m] for marks in told if m in marks}) > 1]
-    if "words" in differing:  # the names tell them apart already
-        differing = [m for m in differing if m != "words hash"]
-    if "backbone" in differing:
-        differing = [m for m in differing if m != "weights"]
-    return [[marks[m] for m in differing if m in marks] for marks in told]
 
 
 def _row(run: FinishedRun, name: str, intervals: bool, marks: list[str]) -> Row:
@@ -249,14 +178,15 @@ def _caption(
         f"Backbone: {', '.join(backbones) or 'none'}; words: {', '.join(words) or 'none'}.",
         f"Means over {over} in per cent; F1 from each {over[:-1]}'s own P and R.",
     ]
-    lines += _settings(runs)
+    cards = [run.record.method for run in runs]
+    lines += off_defaults((card.name, changed(card)) for card in cards)
     if intervals:
         lines.append(f"± is the half width of a 95 % Student-t interval over {over}.")
     lines.append(
         f"Chance (random ranking): micro-AP {100 * micro:.2f}, macro-AP {100 * macro:.2f}."
     )
     if record.split.subset:
-        lines.append("SUBSET: made on part of the split's images; not comparable to full runs.")
+        lines.append(SUBSET)
     cuts = {r.record.base_images.of for r in runs if r.record.base_images}
     if cuts:
         lines.append(

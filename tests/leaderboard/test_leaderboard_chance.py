@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mlfsic_bench.report.entry import Chance, Figure, IntervalKind
+from mlfsic_bench.report.entry_figures import Chance, Figure
+from mlfsic_bench.report.entry_kinds import IntervalKind
 from mlfsic_bench.report.leaderboard import against_chance, build_boards
 from mlfsic_bench.report.leaderboard_card import card_of
 from mlfsic_bench.report.leaderboard_page import board_html

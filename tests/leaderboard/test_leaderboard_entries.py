@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.report.entries import entry_from_published
-from mlfsic_bench.report.entry import Adaptation, State, WordTrack
 from mlfsic_bench.report.entry_files import (
     check_evidence,
     parse_entry,
@@ -22,6 +21,7 @@ from mlfsic_bench.report.entry_files import (
     shipped_schema,
     write_entry,
 )
+from mlfsic_bench.report.entry_kinds import Adaptation, State, WordTrack
 from mlfsic_bench.report.published import read_published
 from mlfsic_bench.report.published_entries import published_entries
 from tests.fakes.entries import entry, fake_file, fake_value, reported_value, write_values

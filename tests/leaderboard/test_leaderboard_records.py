@@ -12,9 +12,9 @@ from mlfsic_bench.harness.plan import run_key
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import execute
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.entry import Pretraining
 from mlfsic_bench.report.entry_evidence import contradictions, pretraining_of
 from mlfsic_bench.report.entry_files import read_entry
+from mlfsic_bench.report.entry_kinds import Pretraining
 from tests.fakes.world import Trained, fake_inputs
 from tests.leaderboard.submitted import edit, ok, packed, wrong
 

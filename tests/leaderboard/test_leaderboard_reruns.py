@@ -10,8 +10,8 @@ import pytest
 
 from mlfsic_bench.harness.scores import read_scores, write_scores
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.entry import State
 from mlfsic_bench.report.entry_files import read_entry
+from mlfsic_bench.report.entry_kinds import State
 from tests.fakes.world import Trained, fake_run
 from tests.leaderboard.submitted import edit, ok, packed, wrong
 

@@ -15,8 +15,8 @@ from mlfsic_bench.episodes.files import shipped_episode_set
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.scores import Scores, ScoresMeta, read_scores, write_scores
 from mlfsic_bench.report.entries import entry_from_run
-from mlfsic_bench.report.entry import IntervalKind, State
 from mlfsic_bench.report.entry_files import read_entry
+from mlfsic_bench.report.entry_kinds import IntervalKind, State
 from mlfsic_bench.report.submission_card import read_card
 from mlfsic_bench.splits.resolve import resolve_split
 from tests.fakes.entries import reported_value, write_values

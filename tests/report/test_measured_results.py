@@ -15,7 +15,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.report.render import render_markdown
 from mlfsic_bench.report.runs import read_run
 from mlfsic_bench.report.table import build_table
-from tests.report import archived
+from tests.report import archived, archived_files, archived_runs, archived_tables
 from tools import archive_demo
 
 MEASURED = Path(__file__).resolve().parents[2] / "results" / "measured"
@@ -23,7 +23,7 @@ ORDER = ("random", "prior", "constant", "protonet", "linear", "word-guided-atten
 WHOLE = sorted(MEASURED.glob("*/table.md"))  # tables of `mlfsic-bench table`
 DEMOS = sorted(MEASURED.glob("*/demo.md"))
 NAMING = sorted(MEASURED.glob("*/*.json"))  # what `reproduce --archive` keeps; names its runs
-TABLES = [path for path in NAMING if archived.is_table(path)]
+TABLES = [path for path in NAMING if archived_tables.is_table(path)]
 LOOKS = [path for path in NAMING if path not in TABLES]
 CURVES = sorted(p for p in MEASURED.glob("*/*.csv") if not p.with_suffix(".json").exists())
 RUNS = sorted(path.parent for path in MEASURED.rglob("record.json"))
@@ -82,41 +82,41 @@ def test_the_demo_is_that_of_its_scores(demo: Path) -> None:
 
 @pytest.mark.parametrize("table", TABLES, ids=name_of)
 def test_every_cell_follows_from_the_episodes(table: Path) -> None:
-    archived.check_cells(table)
+    archived_tables.check_cells(table)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=name_of)
 def test_markdown_and_csv_show_the_same_figures(table: Path) -> None:
-    archived.check_markdown(table)
-    archived.check_csv(table)
+    archived_tables.check_markdown(table)
+    archived_tables.check_csv(table)
 
 
 @pytest.mark.parametrize("path", CURVES, ids=name_of)
 def test_every_point_of_a_curve_is_an_archived_run(path: Path) -> None:
-    archived.check_curve(path)
+    archived_files.check_curve(path)
 
 
 @pytest.mark.parametrize("path", NAMING, ids=name_of)
 def test_subsets_are_marked_and_runs_are_there(path: Path) -> None:
-    assert archived.runs_named(path)
-    archived.check_subset(path)
+    assert archived_files.runs_named(path)
+    archived_files.check_subset(path)
 
 
 @pytest.mark.parametrize("path", LOOKS, ids=name_of)
 def test_attention_shows_the_figures_of_its_json(path: Path) -> None:
-    archived.check_looks(path)
+    archived_files.check_looks(path)
 
 
 @pytest.mark.parametrize("run", SCORED, ids=name_of)
 def test_episodes_follow_from_raw_scores(run: Path) -> None:
-    archived.check_scores(run)
+    archived_runs.check_scores(run)
 
 
 @pytest.mark.parametrize("run", RUNS, ids=name_of)
 def test_records_are_of_clean_commits_and_whole_runs(run: Path) -> None:
-    archived.check_record(run)
+    archived_runs.check_record(run)
     if (run / "episodes.csv").exists():
-        archived.check_means(run)
+        archived_runs.check_means(run)
     else:
         read_run(run)
 
@@ -136,14 +136,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_reproduce_archives_passes_the_checks(made: Path) -> None:
-    archived.check_cells(made / "small.json")
-    archived.check_markdown(made / "small.json")
-    archived.check_csv(made / "small.json")
-    archived.check_subset(made / "small.json")
-    archived.check_curve(made / "more.csv")
+    archived_tables.check_cells(made / "small.json")
+    archived_tables.check_markdown(made / "small.json")
+    archived_tables.check_csv(made / "small.json")
+    archived_files.check_subset(made / "small.json")
+    archived_files.check_curve(made / "more.csv")
     for run in sorted((made / "runs").iterdir()):
-        archived.check_scores(run)
-        archived.check_means(run)
+        archived_runs.check_scores(run)
+        archived_runs.check_means(run)
 
 
 def test_a_demo_is_archived_with_what_its_table_rests_on(
@@ -187,7 +187,7 @@ def _change_cell(folder: Path, key: str) -> None:
 
 
 def _change_episode(folder: Path) -> None:
-    run = archived.runs_named(folder / "small.json")[-1]
+    run = archived_files.runs_named(folder / "small.json")[-1]
     path = folder / "runs" / run / "episodes.csv"
     lines = path.read_text().splitlines()
     *rest, last = lines[-1].split(",")
@@ -206,7 +206,7 @@ def _edit_record(folder: Path, old: str, new: str) -> Path:
     value["provenance"] |= {"dirty": False, "commit": 40 * "a"}
     value["provenance"]["command"] = ["mlfsic-bench", "reproduce", ".../small.yaml", "--dataset"]
     path.write_text(json.dumps(value))
-    archived.check_record(run)  # as it should be
+    archived_runs.check_record(run)  # as it should be
     _change(path, old, new)
     return run
 
@@ -219,7 +219,7 @@ def test_a_changed_cell_is_noticed(made: Path, tmp_path: Path, key: str) -> None
     folder = shutil.copytree(made, tmp_path / "scenes")
     _change_cell(folder, key)
     with pytest.raises(AssertionError, match=key):
-        archived.check_cells(folder / "small.json")
+        archived_tables.check_cells(folder / "small.json")
 
 
 def _change_shown(folder: Path) -> None:
@@ -239,18 +239,23 @@ def _change_curve(folder: Path) -> None:
     _change(folder / "more.csv", value, f"{float(value) + 0.001:.4f}")
 
 
+def _each(check: Callable[[Path], None], folder: Path) -> None:
+    for run in (folder / "runs").iterdir():
+        check(run)
+
+
 @pytest.mark.parametrize(
     ("change", "check"),
     [
-        (_change_episode, lambda f: archived.check_cells(f / "small.json")),
-        (_change_episode, lambda f: [archived.check_scores(r) for r in (f / "runs").iterdir()]),
-        (_change_episode, lambda f: [archived.check_means(r) for r in (f / "runs").iterdir()]),
-        (_change_shown, lambda f: archived.check_markdown(f / "small.json")),
-        (_change_curve, lambda f: archived.check_curve(f / "more.csv")),
-        (_change_spreadsheet, lambda f: archived.check_csv(f / "small.json")),
+        (_change_episode, lambda f: archived_tables.check_cells(f / "small.json")),
+        (_change_episode, lambda f: _each(archived_runs.check_scores, f)),
+        (_change_episode, lambda f: _each(archived_runs.check_means, f)),
+        (_change_shown, lambda f: archived_tables.check_markdown(f / "small.json")),
+        (_change_curve, lambda f: archived_files.check_curve(f / "more.csv")),
+        (_change_spreadsheet, lambda f: archived_tables.check_csv(f / "small.json")),
         (
             lambda f: _change(f / "small.md", "Profile", "SUBSET Profile"),
-            lambda f: archived.check_subset(f / "small.json"),
+            lambda f: archived_files.check_subset(f / "small.json"),
         ),
     ],
 )  # fmt: skip
@@ -277,4 +282,4 @@ def test_a_record_that_may_not_be_published_is_noticed(
 ) -> None:
     run = _edit_record(shutil.copytree(made, tmp_path / "scenes"), old, new)
     with pytest.raises(AssertionError):
-        archived.check_record(run)
+        archived_runs.check_record(run)

@@ -20,9 +20,10 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.parts import select_parts
 from mlfsic_bench.harness.run import execute
 from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.report.curve import Curve, Level, Line, Point, curve
+from mlfsic_bench.report.curve import curve
 from mlfsic_bench.report.curve_fit import sentences, slope
 from mlfsic_bench.report.curve_picture import draw
+from mlfsic_bench.report.curve_points import Curve, Level, Line, Point
 from mlfsic_bench.report.curve_text import render_csv, render_markdown
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split

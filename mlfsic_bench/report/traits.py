@@ -1,0 +1,62 @@
+"""What a source was made with, beside its method's card: base images, backbone, words, code.
+
+All of it is in a run's record; a scores file without one says little of it, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlfsic_bench.harness.cards import BaseImages
+from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.report.score import Source
+
+UNSTATED = "not stated, a run's scores without its record"
+
+
+def traits_of(source: Source) -> dict[str, str]:
+    """What a source was made with, beside method, parameters and training seed."""
+    card = source.scores.meta.method
+    traits = {"preset": str(card.preset)} if card.preset else {}
+    cut = base_images_of(source)
+    if cut:
+        traits["base images"] = f"{cut.used:,} of {cut.of:,}"
+    if source.run is None:
+        if cut is None and source.scores.meta.run is not None:
+            traits["base images"] = UNSTATED
+        return traits
+    record = source.run.record
+    if record.features:
+        features = record.features
+        traits["backbone"] = features.backbone
+        traits["weights"] = f"{features.weights} {features.weights_hash[:8]}"
+        end_to_end = features.mode == "end-to-end"
+        traits["features"] = "trained end to end" if end_to_end else "frozen"
+        traits["precision"] = features.precision
+    if record.words and card.uses_words:
+        traits |= {"words": record.words.name, "words hash": record.words.hash[:8]}
+    code = (_mapping(record.identity.get("package")).get("code"), _source_of(source))
+    traits["code"] = hash_json([str(part) for part in code])[:8]
+    return traits
+
+
+def base_images_of(source: Source) -> BaseImages | None:
+    """On how many base images the method was trained, by its record or else by its scores file."""
+    return source.run.record.base_images if source.run else source.scores.meta.base_images
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _source_of(source: Source) -> str:
+    identity = source.run.record.identity if source.run else {}
+    return str(_mapping(identity.get("method")).get("source", ""))
+
+
+def group_key(source: Source) -> str:
+    """Equal for sources that differ in the training seed alone."""
+    card, traits = source.scores.meta.method, traits_of(source)
+    same = {name: value for name, value in traits.items() if name not in ("preset", "code")}
+    run = [_source_of(source)] if source.run else None
+    return hash_json([card.name, card.parameters, same, run])
