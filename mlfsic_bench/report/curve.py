@@ -13,6 +13,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.report.curve_base import images_used, labels_used, splits_of
 from mlfsic_bench.report.curve_points import METRICS, Curve, Level, Line, Point
+from mlfsic_bench.report.marks import changed, off_defaults
 from mlfsic_bench.report.runs import FinishedRun
 from mlfsic_bench.report.table import chance_level
 from mlfsic_bench.splits.split import Split
@@ -58,7 +59,13 @@ def curve(runs: Sequence[FinishedRun], splits: Sequence[Split] = ()) -> Curve:
         lines=tuple(lines),
         levels=tuple(levels),
         base_labels=len(record.labels["base"]),
+        notes=tuple(off_defaults(_changed(run) for run in runs)),
     )
+
+
+def _changed(run: FinishedRun) -> tuple[str, dict[str, Any]]:
+    card = run.record.method
+    return card.name, changed(card)
 
 
 def _line(name: str, runs: Sequence[FinishedRun], total: int, splits: Mapping[str, Split]) -> Line:

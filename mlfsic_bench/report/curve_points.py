@@ -78,6 +78,7 @@ class Curve:
     base_images, base_labels: base images and base labels of the whole split.
     chance: metric -> what a random ranking is expected to have, in per cent.
     lines, levels: the methods, in the order in which they were first named.
+    notes: a sentence for each method with parameters that are not at its defaults.
     """
 
     split: str
@@ -93,3 +94,4 @@ class Curve:
     lines: tuple[Line, ...]
     levels: tuple[Level, ...]
     base_labels: int = 0
+    notes: tuple[str, ...] = ()

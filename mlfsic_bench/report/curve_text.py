@@ -50,7 +50,7 @@ def caption(curve: Curve) -> list[str]:
         lines.append(SUBSET)
     if curve.episodes < curve.of_episodes:
         lines.append(f"Only the first {curve.episodes} of {curve.of_episodes} episodes were run.")
-    return lines
+    return lines + list(curve.notes)
 
 
 def render_markdown(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> str:

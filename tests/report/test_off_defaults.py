@@ -159,3 +159,11 @@ def test_every_plot_marks_a_subset_and_a_part_of_the_episodes(
     assert "(SUBSET of the split's images)" in texts
     # The curves of a training know of no novel episode.
     assert ("(first 3 of 5 episodes)" in texts) == (kind != "training")
+
+
+def test_a_curve_says_what_is_not_at_its_defaults(folders: Folders) -> None:
+    texts = [
+        unescaped(run("curve", folders["few"], folders[one]).output) for one in ("changed", "plain")
+    ]
+    assert f"- {SENTENCE}" in texts[0]
+    assert "not at its defaults" not in texts[1]
