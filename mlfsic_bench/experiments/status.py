@@ -18,7 +18,8 @@ EXPLAINED: dict[Status, str] = {
     "missing": "not begun",
     "part": "begun, will be resumed",
     "done": "done, will be left as it is",
-    "other code": "made by another state of the code: use another --out, or delete the folder",
+    "other code": "made by another state of the code: use another --out, delete the folder, or say "
+    "--accept-other-code",
     "unreadable": "no record that can be read: use another --out, or delete the folder",
 }
 

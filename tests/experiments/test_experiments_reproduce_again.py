@@ -108,6 +108,12 @@ def test_accepted_runs_of_other_code_are_named_in_the_caption(
     assert "FAILED" in reproduce(file, "--only", "ProtoNet", code=1).output
     text = reproduce(file, "--only", "ProtoNet", "--accept-other-code").stdout
     assert "Rows made by another state of the code: ProtoNet (" in " ".join(text.split())
+    # a row that is left out counts likewise
+    text = reproduce(file, "--only", "Random").stdout
+    assert "ProtoNet: not run: left out by --only" in text
+    text = reproduce(file, "--only", "Random", "--accept-other-code").stdout
+    assert "ProtoNet: not run" not in text
+    assert "Rows made by another state of the code: ProtoNet (" in " ".join(text.split())
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
