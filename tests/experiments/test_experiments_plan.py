@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.experiments import files
 from mlfsic_bench.experiments.files import find_profile, read_experiment
 from mlfsic_bench.experiments.plan import Options, PlannedRow, plan_rows
 
@@ -104,8 +105,11 @@ def test_seeds_of_trained_methods() -> None:
 
 
 def test_a_profile_can_limit_the_episodes_of_a_slow_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFSIC_DATA", "nowhere")
-    rows = planned("table1", Options("coco-subset"))
+    shipped = files.read_profiles()
+    limited = shipped.profiles["scenes"].model_copy(update={"episodes": {"pla": 60}})
+    profiles = shipped.model_copy(update={"profiles": {**shipped.profiles, "scenes": limited}})
+    monkeypatch.setattr(files, "read_profiles", lambda: profiles)
+    rows = planned("table1", Options("scenes"))
     assert [rows[name].runs[0].plan.episodes for name in ("PLA", "LaSO")] == [60, None]
 
 

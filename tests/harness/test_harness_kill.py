@@ -101,7 +101,7 @@ def test_killed_while_fitting_resumes_from_checkpoints(tmp_path: Path) -> None:
 
 def test_interrupt_is_recorded(tmp_path: Path) -> None:
     folder = tmp_path / "interrupted"
-    process = start(folder, 0.02)
+    process = start(folder, 0.1)
     assert process.stdout is not None
     for line in process.stdout:
         if line == "step 4\n":
@@ -110,7 +110,7 @@ def test_interrupt_is_recorded(tmp_path: Path) -> None:
     finish(process)
     assert process.returncode != 0
     assert read_record(folder).status == "cancelled"
-    process = start(folder, 0.02)
+    process = start(folder, 0.1)
     finish(process)
     assert process.returncode == 0
     record = read_record(folder)
