@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from mlfsic_bench.harness.run import execute
 from tests.fakes.world import Trained, fake_inputs
 
 if __name__ == "__main__":
+    # A shell starts what runs in the background with the interrupt ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     seconds, folder = sys.argv[1:]
     inputs = fake_inputs(Trained, {"sleep": float(seconds)}, episodes=90)
