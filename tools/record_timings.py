@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 
 from mlfsic_bench.files import write_text
-from mlfsic_bench.harness.provenance import provenance
+from mlfsic_bench.harness.provenance import Provenance, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def record(script: Path, to: Path) -> bool:
+def record(script: Path, to: Path, here: Provenance) -> bool:
     """Run the script and write its output to a file in `to`; False when the script fails."""
     done = subprocess.run(
         [sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -28,7 +28,6 @@ def record(script: Path, to: Path) -> bool:
     if done.returncode:
         print(f"{script.name} failed:\n{done.stderr}", file=sys.stderr)
         return False
-    here = provenance("cpu")
     packages = ", ".join(f"{name} {version}" for name, version in here.packages.items())
     threads = "".join(
         f"{name}={os.environ[name]} " for name in ("OMP_NUM_THREADS",) if name in os.environ
@@ -57,7 +56,8 @@ def main() -> int:
     for name in names:
         if name not in scripts:
             parser.error(f"{name!r} is none of {', '.join(scripts)}")
-    good = [record(scripts[name], ROOT / "results" / "timings") for name in names]
+    here = provenance("cpu")  # before the first file makes a change to the checkout
+    good = [record(scripts[name], ROOT / "results" / "timings", here) for name in names]
     return 0 if all(good) else 1
 
 
