@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method, Support
 
 PANEL = 1.75  # inches
+DPI = 96  # noise does not compress, so a finer picture is large
 STRIPS = 2  # support images side by side
 LONGEST = 18  # characters of an image's name above it
 WIDE = 6  # panels; longer strips have a row to themselves
@@ -131,7 +132,7 @@ def draw(strips: Sequence[Strip], title: str, form: str = "png") -> bytes:
     across = 1 + max(len(strip.panels) for strip in strips)
     side = min(STRIPS if across <= WIDE else 1, len(strips))
     down = -(-len(strips) // side)
-    figure = Figure(figsize=(PANEL * across * side + 0.3, (PANEL + 0.26) * down + 0.75), dpi=144)
+    figure = Figure(figsize=(PANEL * across * side + 0.3, (PANEL + 0.26) * down + 0.75), dpi=DPI)
     figure.suptitle(title, fontsize=9.5, y=1 - 0.12 / figure.get_figheight(), va="top")
     # An empty, narrow column keeps the strips apart.
     widths = [w for _ in range(side) for w in (*[1.0] * across, 0.12)][:-1]
