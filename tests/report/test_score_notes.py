@@ -57,5 +57,5 @@ def test_the_note_on_small_pools_begins_below_fifty(
 def test_subset_and_few_episodes_are_said(tmp_path: Path) -> None:
     report = score_files([foreign(tmp_path / "a.npz")])
     assert report.notes[0] == f"Only the first {E} of 200 episodes were scored."
-    measured = ROOT / "results" / "measured" / "coco-open-subset" / "word-guided-attention"
+    measured = ROOT / "results" / "measured" / "coco-subset" / "word-guided-attention-20000-steps"
     assert any("SUBSET" in note for note in score_files([measured]).notes)
