@@ -19,8 +19,6 @@ from tests.report import archived, archived_files, archived_runs, archived_table
 from tools import archive_demo
 
 MEASURED = Path(__file__).resolve().parents[2] / "results" / "measured"
-ORDER = ("random", "prior", "constant", "protonet", "linear", "word-guided-attention")
-WHOLE = sorted(MEASURED.glob("*/table.md"))  # tables of `mlfsic-bench table`
 DEMOS = sorted(MEASURED.glob("*/demo.md"))
 NAMING = sorted(MEASURED.glob("*/*.json"))  # what `reproduce --archive` keeps; names its runs
 TABLES = [path for path in NAMING if archived_tables.is_table(path)]
@@ -56,21 +54,8 @@ def name_of(path: Path) -> str:
     return path.relative_to(MEASURED).as_posix()
 
 
-def runs_of(table: Path) -> list[Path]:
-    folders = [path.parent for path in table.parent.glob("*/record.json")]
-    return sorted(folders, key=lambda folder: ORDER.index(read_run(folder).record.method.name))
-
-
-def test_there_is_a_measured_table() -> None:
-    assert TABLES or WHOLE
-    assert RUNS
-
-
-@pytest.mark.parametrize("table", WHOLE, ids=name_of)
-def test_a_table_is_that_of_its_scores(table: Path) -> None:
-    assert table.read_text("utf-8") == render_markdown(build_table(runs_of(table)))
-    subset = [read_run(folder).record.split.subset for folder in runs_of(table)]
-    assert ("SUBSET" in table.read_text("utf-8")) == any(subset)
+def test_there_is_something_measured_of_each_kind() -> None:
+    assert all([TABLES, DEMOS, LOOKS, CURVES, RUNS, SCORED])  # nothing below is skipped
 
 
 @pytest.mark.parametrize("demo", DEMOS, ids=name_of)
