@@ -9,6 +9,7 @@ from mlfsic_baselines.linear import LinearFineTuning, LinearParams, tune_heads
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext, Images
 from mlfsic_bench.randomness import torch_generator
+from tests.baselines.killed import KilledError
 from tests.fakes.source import (
     FakeSource,
     TrainableFakeSource,
@@ -130,10 +131,6 @@ def test_base_training_learns():
     carried = scores[part.targets > 0].mean()
     assert carried > scores[part.targets == 0].mean() + 2
     assert torch.equal(start, torch.zeros(4, 9))
-
-
-class KilledError(Exception):
-    pass
 
 
 @pytest.mark.parametrize("trainable", [False, True])

@@ -12,6 +12,7 @@ from mlfsic_bench.methods.check import check_method
 from mlfsic_bench.methods.contract import FitContext, Images
 from mlfsic_bench.training import loop
 from mlfsic_bench.training.selection import val_macro_ap
+from tests.baselines.killed import KilledError
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support, learnable_part
 
 SMALL = {"d_joint": 12, "d_hidden": 10, "d_out": 8, "batch": 8}
@@ -72,9 +73,6 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path, base_part):
     settings = {**SMALL, "epochs": 4}
     whole = KGGR(KGGRParams(**settings))
     whole.fit(base_part, None, FitContext(5))
-
-    class KilledError(Exception):
-        pass
 
     calls = 0
 

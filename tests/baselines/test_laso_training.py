@@ -6,12 +6,9 @@ from mlfsic_baselines import laso_training
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext
+from tests.baselines.killed import KilledError
 from tests.baselines.small_laso import SHORT, method
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support, learnable_part
-
-
-class KilledError(Exception):
-    pass
 
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):

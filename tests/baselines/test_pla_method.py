@@ -10,6 +10,7 @@ from mlfsic_baselines import epochs
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.check import check_method
 from mlfsic_bench.methods.contract import FitContext, Images
+from tests.baselines.killed import KilledError
 from tests.baselines.small_pla import fitted, method, naive_read_out
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support, learnable_part
 
@@ -113,10 +114,6 @@ def test_the_other_choices_pass_the_contract_tests():
     changes = {"words": "glove", "alignment": "mla", "dropout_per": "image", "tune_epochs": 3}
     results = list(check_method(lambda: method(**changes)))
     assert [result.name for result in results if result.status != "pass"] == []
-
-
-class KilledError(Exception):
-    pass
 
 
 @pytest.mark.parametrize("trainable", [False, True])
