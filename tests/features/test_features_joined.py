@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from feature_fakes import MEAN, SIZE, FolderDataset, make_images, picked_backbone, small_backbone
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -18,6 +17,14 @@ from mlfsic_bench.features.joined import JoinedFeatures, describe, join, to_grid
 from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
 from mlfsic_bench.features.transforms import Squash
+from tests.features.feature_fakes import (
+    MEAN,
+    SIZE,
+    FolderDataset,
+    make_images,
+    picked_backbone,
+    small_backbone,
+)
 
 
 class Fine(nn.Module):

@@ -7,7 +7,7 @@ import importlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -15,6 +15,7 @@ from mlfsic_bench.metrics.average_precision import label_ap
 from mlfsic_bench.metrics.episode import episode_metrics
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
+from tests.searches import examples
 
 E, Q, L = 4, 17, 5
 
@@ -129,7 +130,7 @@ def small_case(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return scores.astype(dtype).reshape(shape), targets.reshape(shape)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(case=small_case())
 def test_small_cases_agree_with_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     s, y = case
@@ -138,7 +139,7 @@ def test_small_cases_agree_with_scikit_learn(case: tuple[np.ndarray, np.ndarray]
         np.testing.assert_allclose(values, theirs[name], rtol=0, atol=1e-12, err_msg=name)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(case=small_case())
 def test_only_the_order_of_scores_counts_for_ap(case: tuple[np.ndarray, np.ndarray]) -> None:
     s, y = case
@@ -152,7 +153,7 @@ def test_only_the_order_of_scores_counts_for_ap(case: tuple[np.ndarray, np.ndarr
             np.testing.assert_array_equal(a[name], b[name])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(case=small_case(), shift=st.integers(0, 8))
 def test_order_of_queries_does_not_matter(case: tuple[np.ndarray, np.ndarray], shift: int) -> None:
     s, y = case

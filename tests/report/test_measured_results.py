@@ -113,7 +113,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in (("small", SMALL), ("more", CURVE)):
         (top / f"{name}.yaml").write_text(text)
         words = ["reproduce", str(top / f"{name}.yaml"), "--dataset", "scenes", "--seeds", "2"]
-        words += ["--out", str(top / "out"), "--cache", str(top / "cache")]
+        words += ["--out", str(top / "out")]
         words += ["--archive", str(top / "scenes"), "--archive-scores"]
         result = CliRunner().invoke(cli, words, catch_exceptions=False)
         assert result.exit_code == 0, result.output
