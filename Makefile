@@ -2,8 +2,16 @@
 #   VENV=DIR    environment to use, made when absent (default .venv; a first install is about 3 GB)
 #   VENV=       (empty) use PYTHON as it is and install nothing
 #   PYTHON=EXE  interpreter that makes the environment (default python3)
+#   WORKERS=N   processes that share the tests (default: one for each processor, 8 at most)
+#   ARGS=...    more options of pytest, such as ARGS=--cov
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= logical
+ARGS ?=
+
+# One thread for each worker: torch's own threads would fight over the processors.
+test test-fast fuzz test-lowest: export OMP_NUM_THREADS ?= 1
+PYTEST = -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 ifeq ($(strip $(VENV)),)
   RUN := $(PYTHON)
@@ -16,16 +24,22 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench figures
+.PHONY: help demo test test-fast fuzz test-lowest lint bench figures
 
 help: ## print this list
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(READY) ## run every method on the embedded scenes; table and picture in demo/
 	$(RUN) -m mlfsic_bench demo --out demo
 
 test: $(READY) ## run the test suite; MLFSIC_DATA=DIR adds the tests on real COCO and VOC
-	$(RUN) -m pytest
+	$(RUN) $(PYTEST) $(ARGS)
+
+test-fast: $(READY) ## run the tests that take no second each: the inner loop
+	$(RUN) $(PYTEST) -m "not slow" $(ARGS)
+
+fuzz: $(READY) ## search longer and with new examples in the tests that hypothesis drives
+	$(RUN) $(PYTEST) -m hypothesis --hypothesis-profile=fuzz $(ARGS)
 
 lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict)
 	$(RUN) -m ruff check .
