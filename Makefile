@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= logical
 ARGS ?=
+LOWEST ?= .venv-lowest
 
 # One thread for each worker: torch's own threads would fight over the processors.
 test test-fast fuzz test-lowest: export OMP_NUM_THREADS ?= 1
@@ -35,11 +36,14 @@ demo: $(READY) ## run every method on the embedded scenes; table and picture in 
 test: $(READY) ## run the test suite; MLFSIC_DATA=DIR adds the tests on real COCO and VOC
 	$(RUN) $(PYTEST) $(ARGS)
 
-test-fast: $(READY) ## run the tests that take no second each: the inner loop
+test-fast: $(READY) ## run the tests of files that take no two seconds: the inner loop
 	$(RUN) $(PYTEST) -m "not slow" $(ARGS)
 
 fuzz: $(READY) ## search longer and with new examples in the tests that hypothesis drives
 	$(RUN) $(PYTEST) -m hypothesis --hypothesis-profile=fuzz $(ARGS)
+
+test-lowest: $(LOWEST)/.installed ## run the test suite with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python $(PYTEST) $(ARGS)
 
 lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict)
 	$(RUN) -m ruff check .
@@ -60,6 +64,13 @@ $(VENV)/bin/python:
 # One pip command for everything, so that torch and torchvision are resolved as a pair.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -e '.[test,lite,bert,browser]'
+	@touch $@
+
+# An environment of its own, with the interpreter that PYTHON names.
+$(LOWEST)/.installed: pyproject.toml tools/lowest.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) -m tools.lowest > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install -c $(LOWEST)/lowest.txt -e '.[test,lite,bert,browser]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python

@@ -19,6 +19,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tests that compare bits, such as those of a resumed training: one order of sums."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def scenes_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The default cache of every test: features that a test has asked for are there for the next.

@@ -1,6 +1,7 @@
 import hashlib
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image as PILImage
@@ -13,6 +14,8 @@ from mlfsic_bench.report import attention_run
 from mlfsic_bench.report.attention_run import draw_attention
 from mlfsic_bench.report.reopen import Whereabouts, reopen
 from tests.attention.conftest import TINY
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_same_method_is_opened_again(folder):
@@ -117,7 +120,7 @@ def test_supports_are_those_of_the_episodes(folder):
     assert support.images.ids == same.images.ids
     assert support.seed == same.seed
     a, b = (m.attention_scores(s, 0) for m, s in ((method, support), (alone, same)))
-    assert a.tolist() == b.tolist()
+    assert np.allclose(a, b, rtol=1e-5, atol=1e-5)
     for count in (0, 2):
         with pytest.raises(BenchError, match=f"no {count} episodes"):
             run.supports(count)

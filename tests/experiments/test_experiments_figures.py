@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
 
+pytestmark = pytest.mark.slow
+
 ATTENTION = """
 schema_version: 1
 kind: attention

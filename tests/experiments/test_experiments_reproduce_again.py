@@ -12,6 +12,8 @@ import pytest
 from mlfsic_bench.errors import BenchError
 from tests.experiments.reproduced import WITHOUT_LINEAR, reproduce, result_of, runs_of, small
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_is_done_is_left_and_what_is_lost_is_made_again(table: tuple[Path, str]) -> None:
     file, printed = table

@@ -13,6 +13,8 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from tests.experiments.reproduced import FILE, reproduce, result_of, runs_of, small
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_estimate_rests_on_earlier_runs_of_the_method(tmp_path: Path) -> None:
     rows = FILE[: FILE.index("  - name: Linear")].replace("reference: Linear\n", "")

@@ -18,6 +18,8 @@ from tests.fakes.processes import KILLED, run_apart
 from tests.features.feature_fakes import FolderDataset, make_images, picked_backbone, small_backbone
 from tests.features.killed_extraction import extract_until
 
+pytestmark = pytest.mark.slow
+
 COUNT = 11
 
 

@@ -14,6 +14,8 @@ from tests.fakes.processes import KILLED, run_apart
 from tests.fakes.world import fake_run
 from tests.harness.killed_run import log_of, run_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:

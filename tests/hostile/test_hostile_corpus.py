@@ -16,7 +16,10 @@ from tests.hostile.runner import MEMORY, MODULES, SECONDS, Runner
 for _name in MODULES:
     importlib.import_module(f"tests.hostile.{_name}_cases")
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from tests.fakes.plugins.faulty_training import Trained
 from tests.fakes.plugins.minimal import Minimal
 from tests.fakes.plugins.never_scoring import Hangs, Raises
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = [
     *((name, find_method(name).check_settings) for name in method_names()),
     ("linear", {"head_init": "base_mean", "epochs": "2"}),

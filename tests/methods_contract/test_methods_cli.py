@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mlfsic_bench.cli.main import main
 from mlfsic_bench.cli.methods import methods
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.check import ALL_CHECKS
 from mlfsic_bench.methods.discovery import method_names
+
+pytestmark = pytest.mark.slow
 
 PLUGINS = Path(__file__).parents[1] / "fakes" / "plugins"
 
@@ -65,12 +68,12 @@ def test_check_takes_settings():
 
 
 @pytest.mark.parametrize("spec", ["protonett", "none.py:A"])
-def test_what_can_not_be_loaded_exits_with_2(spec):
-    command = [sys.executable, "-m", "mlfsic_bench", "methods", "check", spec]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
+def test_what_can_not_be_loaded_exits_with_2(spec, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["methods", "check", spec])
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
 
 
 def test_help_imports_nothing_heavy():

@@ -18,6 +18,8 @@ from mlfsic_bench.report.table import build_table
 from tests.report import archived, archived_files, archived_runs, archived_tables
 from tools import archive_demo
 
+pytestmark = pytest.mark.slow
+
 MEASURED = Path(__file__).resolve().parents[2] / "results" / "measured"
 DEMOS = sorted(MEASURED.glob("*/demo.md"))
 NAMING = sorted(MEASURED.glob("*/*.json"))  # what `reproduce --archive` keeps; names its runs

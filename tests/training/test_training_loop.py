@@ -87,6 +87,7 @@ def test_the_best_state_is_kept_and_the_first_of_equals_wins():
     ]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_cut_training_resumes_to_the_same_bits_and_history(tmp_path):
     def run(folder: Path, stop: int | None) -> Problem:
         problem = Problem()
@@ -123,6 +124,7 @@ def test_a_cut_training_resumes_to_the_same_bits_and_history(tmp_path):
     assert torch.equal(best["state"]["x"], undisturbed.x)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_cut_between_best_and_latest_ends_the_same(tmp_path, monkeypatch):
     from mlfsic_bench.training import loop
 
