@@ -12,6 +12,7 @@ LOWEST ?= .venv-lowest
 
 # One thread for each worker: torch's own threads would fight over the processors.
 test test-fast fuzz test-lowest: export OMP_NUM_THREADS ?= 1
+test test-fast fuzz test-lowest: export OMP_WAIT_POLICY ?= passive
 PYTEST = -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 ifeq ($(strip $(VENV)),)
