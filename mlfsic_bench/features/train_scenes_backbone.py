@@ -118,7 +118,7 @@ def pack(net: nn.Module) -> bytes:
         if not name.endswith("num_batches_tracked")
     }
     stream = BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    np.savez_compressed(stream, **arrays)
     return stream.getvalue()
 
 
