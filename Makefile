@@ -16,7 +16,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench figures
+.PHONY: help demo test lint bench figures golden
 
 help: ## print this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -34,6 +34,9 @@ lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict
 
 bench: $(READY) ## time every room against its peers; ratios, one script after the other
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(RUN) "$$script"; done
+
+golden: $(READY) ## store the scores of new methods and new versions for the golden gate
+	$(RUN) -m tests.golden.gate
 
 figures: $(READY) ## fill the figures of README.md and docs/ from the files in results/
 	$(RUN) -m tools.refresh_docs
