@@ -46,18 +46,12 @@ from mlfsic_bench.errors import BenchError
     help="If no run failed, also copy the table, records and per-episode figures to DIR.",
 )
 @click.option("--archive-scores", is_flag=True, help="With --archive: the raw scores too.")
-@click.option(
-    "--accept-other-code",
-    is_flag=True,
-    help="Also use finished runs that another state of the code made; the caption names them.",
-)
 def reproduce(
     name: str,
     only: str | None,
     dry_run: bool,
     archive: Path | None,
     archive_scores: bool,
-    accept_other_code: bool,
     **given: object,
 ) -> None:
     """Do the runs of an experiment that are missing, then print its table.
@@ -93,7 +87,7 @@ def reproduce(
         click.echo(line, err=True)
 
     try:
-        done = run_rows(rows, log, accept_other_code)
+        done = run_rows(rows, log)
         text, files = write_outputs(stem, experiment, profile, rows, done, options, log)
     except KeyboardInterrupt:
         log("cancelled; the same command goes on where it stopped")

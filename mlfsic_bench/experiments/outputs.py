@@ -9,7 +9,6 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.caption import (
     caption_of,
     data_lines,
-    other_code_lines,
     settings_lines,
 )
 from mlfsic_bench.experiments.engine import Done, Log
@@ -84,8 +83,7 @@ def _curve(
     read = {folder: read_run(folder) for folder in finished}
     splits = {run.plan.split: done.opened.split(run.plan) for run in finished.values()}
     drawn = curve(list(read.values()), list(splits.values()))
-    made = [(row, [read[r.folder] for r in row.runs if r.folder in read]) for row in rows]
-    lines = [*settings_lines(_shown(rows, done), profile), *other_code_lines(made)]
+    lines = settings_lines(_shown(rows, done), profile)
     lines += [line.removeprefix("- ") for line in _states(rows, done).splitlines()]
     text = curve_text.render_markdown(drawn)
     text = f"# {experiment.title}\n\n{text}\n" + "".join(f"- {line}\n" for line in lines)
@@ -130,9 +128,7 @@ def _attention(
         measured.append((name, run, pointing))
     lines += [*_summary(measured), *tables]
     read = {run.folder: read_run(run.folder) for run in runs}
-    made = [(row, [read[r.folder] for r in row.runs if r.folder in read]) for row in rows]
     told = data_lines(list(read.values())) + settings_lines(_shown(rows, done), profile)
-    told += other_code_lines(made)
     lines += ["", *(f"- {line}" for line in told), *(_states(rows, done).splitlines())]
     text = "\n".join(lines) + "\n"
     write_text(files[0], text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.harness.code import method_source
+from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.harness.opened import Opened
 from mlfsic_bench.harness.parts import Selection, select_parts
@@ -42,7 +42,7 @@ class Inputs:
     selection: base and val parts; None for a method that does not train.
     words: vectors of all labels of the split, or None.
     method: a fresh method. `make_method()` gives another, equal one.
-    method_source: what holds its code (`code.method_source`).
+    method_source: hash of the file it is in; empty for a registered method.
     preset, seed: as in the plan.
     features: which features, for the record and the key.
     device: where tensors lie.
@@ -124,7 +124,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         words=words,
         method=method,
         make_method=fresh_method,
-        method_source=method_source(plan.method, type(method)),
+        method_source=method_source(plan.method),
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesCard(

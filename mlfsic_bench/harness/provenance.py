@@ -27,6 +27,7 @@ class Provenance(BaseModel):
     commit, dirty: of the checkout it ran from, None when it ran from an installed package.
     python, packages: versions.
     platform, processor, cores, device: hardware.
+    threads: that torch computes with; None in records of earlier versions.
     command: the command line, absolute paths cut to their last name: a record may be published,
         and where things lie on somebody's disk is nobody's business.
     """
@@ -42,11 +43,14 @@ class Provenance(BaseModel):
     processor: str
     cores: int
     device: str
+    threads: int | None = None
     command: list[str]
 
 
 def provenance(device: str) -> Provenance:
     """The provenance of the present process, which computes on `device` (`cpu`, `cuda`, ...)."""
+    import torch
+
     commit, dirty = checkout_state(Path(mlfsic_bench.__file__).resolve().parent.parent)
     return Provenance(
         version=mlfsic_bench.__version__,
@@ -58,6 +62,7 @@ def provenance(device: str) -> Provenance:
         processor=_processor(),
         cores=os.cpu_count() or 1,
         device=_device_name(device),
+        threads=torch.get_num_threads(),
         command=public_command(sys.argv),
     )
 

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.plan import differences
+from mlfsic_bench.harness.identity import differences, meaning
 from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.hashing import hash_file
 
@@ -21,7 +21,7 @@ def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Recor
     """The record of the same run in this folder, or None when the folder is empty.
 
     Raises BenchError when the folder holds anything else: another run (the differences are
-    named), or files of no run at all.
+    named), the begun run of an earlier version, or files of no run at all.
     """
     if not (folder / RECORD).exists():
         others = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
@@ -35,11 +35,13 @@ def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Recor
         return None
     record = read_record(folder)
     if record.key != key:
-        changed = differences(record.identity, identity)
+        changed = differences(meaning(record.identity), identity)
+        if not changed and is_done(folder, record):
+            return record  # by an earlier version of this package, which made keys otherwise
         raise BenchError(
             f"{folder} holds another run",
             expected=f"the run with key {key[:12]}",
-            found=f"key {record.key[:12]}; {'; '.join(changed) or 'edited by hand'}",
+            found=f"key {record.key[:12]}; {'; '.join(changed) or 'begun by another version'}",
             remedy="name another folder with --out, or repeat the options of the run that is there",
         )
     return record

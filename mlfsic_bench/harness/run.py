@@ -12,10 +12,11 @@ from mlfsic_bench.harness import resume
 from mlfsic_bench.harness.evaluate import discard, evaluate
 from mlfsic_bench.harness.finish import answers_of, scores_of, summary
 from mlfsic_bench.harness.fit import fitted_method
+from mlfsic_bench.harness.identity import identity, run_key
 from mlfsic_bench.harness.inputs import Inputs, Log, open_inputs
 from mlfsic_bench.harness.lock import only_writer
 from mlfsic_bench.harness.parts import PartView
-from mlfsic_bench.harness.plan import RunPlan, default_folder, identity, run_key
+from mlfsic_bench.harness.plan import RunPlan, default_folder
 from mlfsic_bench.harness.provenance import provenance
 from mlfsic_bench.harness.record import Failure, Record, Stage, Status, now, write_record
 from mlfsic_bench.harness.scores import write_answers, write_scores

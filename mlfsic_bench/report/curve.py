@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.identity import method_version
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.report.curve_base import images_used, labels_used, splits_of
 from mlfsic_bench.report.curve_points import METRICS, Curve, Level, Line, Point
@@ -106,10 +107,9 @@ def _point(name: str, runs: Sequence[FinishedRun], images: int) -> Point:
 
 
 def _settings_of(run: FinishedRun) -> str:
-    """What makes a line: the method, its code and its parameters, but not the training seed."""
-    identity = run.record.identity.get("method")
-    source = identity.get("source") if isinstance(identity, dict) else None
-    return hash_json([run.record.method.name, source, run.record.method.parameters])
+    """What makes a line: the method, its version and parameters, but not the training seed."""
+    version = method_version(run.record.identity)
+    return hash_json([run.record.method.name, version, run.record.method.parameters])
 
 
 def _names(runs: Sequence[FinishedRun]) -> list[str]:
@@ -121,7 +121,7 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
         own = run.record.method.parameters
         keys = [key for key in own if any(other.get(key) != own[key] for other in rest)]
         told.append(f"{name} ({', '.join(f'{k}={own[k]}' for k in keys)})" if keys else name)
-    # The same parameters under other code: told apart by where they stand.
+    # The same parameters in another version of the method: numbered in the order they stand in.
     return [
         name if told.count(name) == 1 else f"{name} #{told[: i + 1].count(name)}"
         for i, name in enumerate(told)

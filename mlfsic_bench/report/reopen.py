@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.identity import differences, identity, meaning, run_key
 from mlfsic_bench.harness.inputs import Inputs, open_inputs
-from mlfsic_bench.harness.plan import RunPlan, differences, identity, run_key
+from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.record import Record, read_record
 from mlfsic_bench.harness.resume import METHOD
 
@@ -147,13 +148,14 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
         cache=where.cache,
     )
     inputs = open_inputs(plan)
-    # Weights are read and drawn, not scored again, so later code of the package may do it.
-    found = identity(inputs) | {"package": record.identity.get("package")}
-    if run_key(found) != record.key:
+    wrong = differences(meaning(record.identity), identity(inputs))
+    if run_key(record.identity) != record.key:
+        wrong.append("a key that is not the hash of the identity in the record")
+    if wrong:
         raise BenchError(
             f"what the run in {folder} was made with is not what is here now",
             expected=f"the inputs of the run with key {record.key[:12]}",
-            found="; ".join(differences(record.identity, found)),
+            found="; ".join(wrong),
             remedy="name the run's own files (--split, --data-root, --words, --weights, ...)",
         )
     return ReopenedRun(folder, record, inputs)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlfsic_bench.harness.plan import differences
+from mlfsic_bench.harness.identity import differences, meaning
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.metrics.image_interval import SMALL_POOL
 from mlfsic_bench.report.marks import SUBSET, changed, off_defaults
@@ -115,7 +115,7 @@ def _inputs(record: Record) -> str:
 def _made_with(source: Source) -> dict[str, object]:
     """All that must be equal among training seeds."""
     if source.run is not None:
-        return dict(source.run.record.identity, seed=0)
+        return dict(meaning(source.run.record.identity), seed=0)
     meta = source.scores.meta
     cut = meta.base_images
     return {

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.identity import meaning
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.report.entries import default_id, make_entry
 from mlfsic_bench.report.entry import Entry
@@ -112,7 +113,7 @@ def _groups(sources: Sequence[Source]) -> list[list[Source]]:
     groups: dict[str, list[Source]] = {}
     for source in sources:
         if source.record:
-            trait: object = dict(source.record.identity, seed=0)
+            trait: object = dict(meaning(source.record.identity), seed=0)
         else:
             trait = source.meta.model_dump(mode="json", exclude={"run": True, "method": {"seed"}})
         groups.setdefault(hash_json(trait), []).append(source)

@@ -16,9 +16,10 @@ from mlfsic_bench.episodes.laso import sample_runs
 from mlfsic_bench.episodes.run_files import sampled_file, write_runs
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness import evaluate as evaluate_module
+from mlfsic_bench.harness.identity import identity, run_key
 from mlfsic_bench.harness.inputs import Inputs, open_inputs
 from mlfsic_bench.harness.parts import select_parts
-from mlfsic_bench.harness.plan import RunPlan, identity, run_key
+from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import execute
 from mlfsic_bench.harness.scores import read_answers, read_scores, write_answers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.harness.plan import run_key
+from mlfsic_bench.harness.identity import run_key
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import execute
 from mlfsic_bench.hashing import hash_file
