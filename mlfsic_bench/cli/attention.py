@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.options import WORDS_FORMAT
+
 
 @click.command("attention")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
@@ -24,6 +26,7 @@ import click
 @click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie.")
 @click.option("--words", type=click.Path(path_type=Path), help="The run's label vectors.")
+@WORDS_FORMAT
 @click.option("--weights", metavar="W", help="The backbone's weights, when they are a file.")
 @click.option("--episodes-file", type=click.Path(path_type=Path), help="The run's episode file.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where extracted features are kept.")

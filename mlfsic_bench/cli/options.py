@@ -12,6 +12,14 @@ Option = Callable[[Any], Any]
 
 OUT: Option = click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
 
+WORDS_FORMAT: Option = click.option(
+    "--words-format",
+    type=click.Choice(["auto", "text", "binary"]),
+    default="auto",
+    show_default=True,
+    help="How the label vectors are written, should their content mislead.",
+)
+
 # The keyword arguments of report.truth.SplitPlace.
 PLACE: tuple[Option, ...] = (
     click.option("--split", metavar="ID|FILE",

@@ -143,7 +143,7 @@ def verify(ctx: click.Context, split: str, data_root: Path | None) -> None:
     """Check SPLIT (an id or a split file); exit code 0 when nothing differs, 1 when something does.
 
     Checks schema and hash, the shipped split of the same id, and, given a data root, the split
-    built again from it.
+    built again from it. Says what it compared with, and what it could not compare.
     """
     from mlfsic_bench.splits.verify import verify_split
 
@@ -152,9 +152,17 @@ def verify(ctx: click.Context, split: str, data_root: Path | None) -> None:
         click.echo(f"checked against {checked}")
     for difference in verdict.differences:
         click.echo(f"differs: {difference}")
-    click.echo(f"{split}: {len(verdict.differences) or 'no'} differences")
+    for reason in verdict.unofficial:
+        click.echo(f"not checked against official images: {reason}")
     if verdict.differences:
+        click.echo(f"{split}: {len(verdict.differences)} differences")
         ctx.exit(1)
+    click.echo(
+        f"{split}: agrees with what is named above; that its images are the official ones is "
+        "not known"
+        if verdict.unofficial
+        else f"{split}: no differences"
+    )
 
 
 @splits.command()

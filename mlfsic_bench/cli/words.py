@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlfsic_bench.cli.options import WORDS_FORMAT
+
 if TYPE_CHECKING:
     from mlfsic_bench.words.lookup import Lookup
+    from mlfsic_bench.words.vector_file import Form
 
 NEIGHBOURS = 3
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,10 +34,16 @@ def words() -> None:
 @words.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @label_options
+@WORDS_FORMAT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def show(
-    ctx: click.Context, file: Path, split: str | None, labels: str | None, as_json: bool
+    ctx: click.Context,
+    file: Path,
+    split: str | None,
+    labels: str | None,
+    words_format: Form,
+    as_json: bool,
 ) -> None:
     """Show FILE's format and size, and how each label is found in it.
 
@@ -50,7 +59,7 @@ def show(
     if str(file) == "scenes":
         _show_scenes(names, as_json)
         return
-    lookup = look_up(file, names)
+    lookup = look_up(file, names, words_format)
     found = list(lookup.found)
     vectors = [lookup.vector(label) for label in found]
     near = nearest_labels(np.stack(vectors), NEIGHBOURS) if found else []
@@ -193,6 +202,8 @@ def _how(label: str, entries: tuple[str, ...]) -> str:
 def _print_file(file: Path, lookup: Lookup) -> None:
     entries = lookup.entries
     click.echo(f"{file}: {entries.layout}, {entries.count:,} entries, {entries.dimension} numbers")
+    if entries.promised not in (None, entries.count):
+        click.echo(f"the header says {entries.promised:,} entries, one more than there are")
     if entries.undecodable:
         click.echo(f"{entries.undecodable:,} entries are not UTF-8 and were passed over")
     if entries.repeated:
@@ -212,6 +223,7 @@ def _as_dict(
         "file": str(file),
         "format": entries.layout,
         "entries": entries.count,
+        "promised": entries.promised,
         "dimension": entries.dimension,
         "undecodable": entries.undecodable,
         "repeated": list(entries.repeated),

@@ -8,7 +8,7 @@ from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.results import Result
 from mlfsic_bench.experiments.schema import Profile, text_of
 from mlfsic_bench.report.runs import FinishedRun
-from mlfsic_bench.report.table import chance_level
+from mlfsic_bench.report.table import chance_level, labels_of
 
 
 def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def data_lines(runs: Sequence[FinishedRun]) -> list[str]:
         over = f" over the first {episodes.count}" if episodes.count < episodes.total else ""
         lines.append(
             f"Split {split.id} ({split.hash[:12]}), novel part: "
-            f"{len(run.scores.meta.labels)} labels; protocol {protocol}; "
+            f"{labels_of(run)}; protocol {protocol}; "
             f"{episodes.total} episodes ({episodes.hash[:12]}); chance{over}: "
             f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )

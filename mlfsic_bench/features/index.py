@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.files import open_regular, parse_json
 
 LIMIT = 128 << 20  # bytes of an index: a million images
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
@@ -60,11 +60,14 @@ def read_index(folder: Path) -> Index:
     digests: list[str] = []
     for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
-            ids.append(str(row.pop("id")))
-            digests.append(str(row.pop("sha256")))
+            row = parse_json(line.decode("utf-8"))
+            image, digest = row.pop("id"), row.pop("sha256")
+            if not isinstance(image, str) or not isinstance(digest, str):
+                raise ValueError("an id or a hash that is no text")
             if row:
                 raise ValueError(f"unknown key {next(iter(row))!r}")
+            ids.append(image)
+            digests.append(digest)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise damaged(
                 f"{path} line {number}",

@@ -165,7 +165,7 @@ def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
 
     labels = [label for part in split.parts.values() for label in part.labels]
     if plan.words is not None:
-        return load_words(plan.words, labels)
+        return load_words(plan.words, labels, plan.words_format)
     if is_drawn(split.dataset):
         return load_words(BUILTIN, labels)
     if method.needs_words:

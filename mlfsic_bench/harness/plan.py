@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mlfsic_bench.words.vector_file import Form
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
 Precision = Literal["fp32", "bf16"]
@@ -26,6 +29,7 @@ class RunPlan:
     backbone, weights: as in `mlfsic-bench features`.
     data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
     words: a file of label vectors, or None.
+    words_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
     available_only, min_pool: limit the split to the images on disk.
     base_images: train on the first so many base images only (`harness.base_images`); None for all.
     preset, settings: the method's parameters, `settings` being name -> text.
@@ -48,6 +52,7 @@ class RunPlan:
     weights: str = "default"
     data_root: Path | None = None
     words: Path | None = None
+    words_format: Form = "auto"
     available_only: bool = False
     min_pool: int | None = None
     base_images: int | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.record import Record, WordsCard, now
 from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.splits.split import PART_NAMES, Split
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
@@ -79,6 +80,7 @@ def notes_of(inputs: Inputs) -> list[str]:
     split, total = inputs.split, len(inputs.episodes.episodes)
     if split.subset is not None:
         notes.append("the split is limited to a subset of its images; not comparable to full runs")
+        notes += _labels_left(split)
     if not inputs.own_episodes:
         notes.append("the episodes are not the split's own, but those of --episodes-file")
     if inputs.count < total:
@@ -100,3 +102,15 @@ def notes_of(inputs: Inputs) -> list[str]:
             )
             notes.append(f"{why}, so nothing is selected on val: the last weights are kept")
     return notes
+
+
+def _labels_left(split: Split) -> list[str]:
+    """For each part that labels have left: which are still in it, and which are not."""
+    subset: dict[str, Any] = split.subset or {}
+    return [
+        f"{name}: {len(split.parts[name].labels)} of {len(split.parts[name].labels) + len(left)} "
+        f"labels stay: {', '.join(split.parts[name].labels)}; with fewer than "
+        f"{subset['min_pool']} images left: {', '.join(f'{k} {n}' for k, n in left.items())}"
+        for name in PART_NAMES
+        if (left := subset.get("labels_left", {}).get(name))
+    ]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mlfsic_bench.report.compare_report import CompareReport, MetricComparison, Pair
 from mlfsic_bench.report.escape import markdown, spreadsheet, visible
+from mlfsic_bench.report.marks import count_labels
 
 SMALLEST = 0.0001
 PAIR_HEADS = ("difference", "± episodes", "± images", "win/tie/loss", "t: p", "t: Holm",
@@ -18,11 +19,12 @@ ENTRY_HEADS = ("mean", "± episodes", "± images", "average rank")
 def caption(report: CompareReport) -> list[str]:
     """Sentences that say what the figures are of."""
     split, episodes = report.split, report.episodes
+    labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
     pairs = len(report.metrics[0].pairs)
     family = "all against one" if report.against else "all pairs"
     over = "runs" if episodes.shots else "episodes"
     return [
-        f"Split {split.id} ({split.hash[:12]}), {len(report.labels)} novel labels; protocol "
+        f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
         f"{episodes.protocol}; {episodes.count} {over} ({episodes.hash[:12]}); "
         f"{report.metrics_version}.",
         f"Differences are the first minus the second, paired over {over}, in points (per cent). ± "

@@ -16,7 +16,7 @@ from mlfsic_bench.report.curve_base import images_used, labels_used, splits_of
 from mlfsic_bench.report.curve_points import METRICS, Curve, Level, Line, Point
 from mlfsic_bench.report.marks import changed, off_defaults
 from mlfsic_bench.report.runs import FinishedRun
-from mlfsic_bench.report.table import chance_level
+from mlfsic_bench.report.table import chance_level, labels_of
 from mlfsic_bench.splits.split import Split
 
 
@@ -52,7 +52,7 @@ def curve(runs: Sequence[FinishedRun], splits: Sequence[Split] = ()) -> Curve:
         subset=record.split.subset,
         episodes=record.episodes.count,
         of_episodes=record.episodes.total,
-        labels=len(first.scores.meta.labels),
+        labels=labels_of(first, "novel labels"),
         backbone=record.features.backbone if record.features else "none",
         words=next((name for run in runs if (name := _words(run)[0])), "none"),
         base_images=total,

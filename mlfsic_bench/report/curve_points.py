@@ -73,7 +73,7 @@ class Curve:
     ----------
     split, split_hash, subset: the split; whether it is limited to part of its images.
     episodes, of_episodes: how many novel episodes were run, of how many.
-    labels: number of novel labels.
+    labels: how many novel labels there are, and which, where some have left.
     backbone, words: names; "none" where there are none.
     base_images, base_labels: base images and base labels of the whole split.
     chance: metric -> what a random ranking is expected to have, in per cent.
@@ -86,7 +86,7 @@ class Curve:
     subset: bool
     episodes: int
     of_episodes: int
-    labels: int
+    labels: str
     backbone: str
     words: str
     base_images: int

@@ -22,7 +22,7 @@ def title(curve: Curve, metric: str) -> str:
 def caption(curve: Curve) -> list[str]:
     """Sentences that belong under the table and the picture."""
     lines = [
-        f"Split {curve.split} ({curve.split_hash[:12]}): {curve.labels} novel labels, "
+        f"Split {curve.split} ({curve.split_hash[:12]}): {curve.labels}, "
         f"{curve.base_images:,} base images; {curve.episodes} episodes; backbone {curve.backbone}; "
         f"words {curve.words}.",
         "Every point is scored on the same novel episodes, and what trains selects on the same val "

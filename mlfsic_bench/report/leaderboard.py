@@ -17,6 +17,7 @@ from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_figures import Chance, Figure
 from mlfsic_bench.report.entry_kinds import ImageTrack, IntervalKind
 from mlfsic_bench.report.entry_proof import Reported
+from mlfsic_bench.report.marks import count_labels
 
 # The paper's columns, the ranking metrics first.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -131,6 +132,14 @@ def standing(board: Board) -> str:
     if board.count is not None and board.count != board.total:
         parts.append(f"first {board.count} of {board.total} episodes")
     return ", ".join(parts)
+
+
+def labels_text(entry: Entry) -> str:
+    """How many labels the figures are over, where that is part of the split's; else empty."""
+    labels = [one.label for one in entry.per_label]
+    subset = entry.tracks.images is ImageTrack.SUBSET and bool(labels)
+    text = count_labels(entry.split.id, labels, subset=subset, noun="novel labels")
+    return text if " of " in text else ""
 
 
 def source_of(entry: Entry) -> str:

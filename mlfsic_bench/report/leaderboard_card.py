@@ -10,7 +10,7 @@ from mlfsic_bench.report.entry_figures import Figure, Interval, LabelFigure
 from mlfsic_bench.report.entry_kinds import IntervalKind, State
 from mlfsic_bench.report.entry_proof import Reported, RerunVerified
 from mlfsic_bench.report.escape import visible
-from mlfsic_bench.report.leaderboard import ABOVE, COLUMNS, BoardRow, source_of
+from mlfsic_bench.report.leaderboard import ABOVE, COLUMNS, BoardRow, labels_text, source_of
 
 STATES = {
     State.REPORTED: "copied from print, nobody here has the scores",
@@ -98,6 +98,7 @@ def _method(entry: Entry) -> list[list[str]]:
         ["Label vectors", tracks.words.value],
         ["Adaptation", tracks.adaptation.value],
         ["Images", tracks.images.value],
+        ["Labels", labels_text(entry)],
         ["Figures made", entry.dates.made],
         ["Handed in", entry.dates.submitted or ""],
     ]

@@ -28,6 +28,7 @@ from mlfsic_bench.report.leaderboard import (
     COLUMNS,
     Board,
     BoardRow,
+    labels_text,
     standing,
 )
 from mlfsic_bench.report.leaderboard_card import STATES, all_visible, card_of, state_class
@@ -219,7 +220,9 @@ def _level_text(board: Board) -> str:
 def _subset_text(board: Board) -> str:
     if board.images is ImageTrack.FULL:
         return ""
-    return " Made on part of the images; does not compare with full runs."
+    labels = labels_text(board.rows[0].entry) if board.rows else ""
+    over = f" Figures are over {labels}." if labels else ""
+    return " Made on part of the images; does not compare with full runs." + over
 
 
 def _reported_chance(board: Board) -> str:

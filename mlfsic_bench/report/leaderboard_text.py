@@ -15,6 +15,7 @@ from mlfsic_bench.report.leaderboard import (
     COLUMNS,
     Board,
     BoardRow,
+    labels_text,
     source_of,
     standing,
 )
@@ -148,6 +149,8 @@ def facts(board: Board) -> list[str]:
         lines.append(f"In brackets: 95 % interval over {board.interval.value}.")
     if board.images.value == "subset":
         lines.append("SUBSET: part of the images only; does not compare with full runs.")
+        if board.rows and (labels := labels_text(board.rows[0].entry)):
+            lines.append(f"Figures are over {labels}.")
     return lines
 
 

@@ -103,7 +103,7 @@ class Lineup:
         """What a picture says above itself; a part of the episodes matters to `novel` ones only."""
         meta = self.first.scores.meta
         cuts = [entry.base_images for entry in self.entries]
-        return picture_title(what, meta.split, cuts, meta.episodes if novel else None)
+        return picture_title(what, meta.split, meta.labels, cuts, meta.episodes if novel else None)
 
 
 def line_up(

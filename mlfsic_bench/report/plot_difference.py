@@ -42,7 +42,7 @@ def difference(report: CompareReport) -> Plot:
     cuts = [entry.base_images for entry in report.entries]
     settings = off_defaults((entry.method, entry.changed) for entry in report.entries)
     return Plot(
-        title=picture_title(what, report.split, cuts, report.episodes),
+        title=picture_title(what, report.split, report.labels, cuts, report.episodes),
         alt=" ".join([*map(sentence, report.metrics), *settings]),
         head=HEAD,
         rows=tuple(rows),

@@ -17,6 +17,7 @@ from mlfsic_bench.harness.resume import METHOD
 if TYPE_CHECKING:
     from mlfsic_bench.harness.parts import PartView
     from mlfsic_bench.methods.contract import Method, Support
+    from mlfsic_bench.words.vector_file import Form
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Whereabouts:
     split: str | None = None
     data_root: Path | None = None
     words: Path | None = None
+    words_format: Form = "auto"
     weights: str | None = None
     episodes_file: Path | None = None
     cache: Path | None = None
@@ -133,6 +135,7 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
         weights=where.weights or features.weights,
         data_root=where.data_root,
         words=where.words,
+        words_format=where.words_format,
         available_only=bool(subset.get("available_only", False)),
         min_pool=subset.get("min_pool"),
         base_images=record.base_images.used if record.base_images else None,

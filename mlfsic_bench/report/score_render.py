@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mlfsic_bench.metrics.conventions import CONVENTIONS
 from mlfsic_bench.report.escape import markdown, spreadsheet, visible
+from mlfsic_bench.report.marks import count_labels
 from mlfsic_bench.report.score_report import Breakdown, Figure, FileScore, ScoreReport, SeedsScore
 
 
@@ -51,8 +52,9 @@ def sheets(report: ScoreReport) -> list[Sheet]:
 def caption(report: ScoreReport) -> list[str]:
     """Sentences that say what the figures are of."""
     split, episodes = report.split, report.episodes
+    labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
     lines = [
-        f"Split {split.id} ({split.hash[:12]}), {len(report.labels)} novel labels; protocol "
+        f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
         f"{episodes.protocol}; {episodes.count} episodes ({episodes.hash[:12]}) of "
         f"{report.queries} queries; {report.metrics_version}.",
         "Answers made anew from split and episodes."

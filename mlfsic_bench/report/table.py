@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.marks import SUBSET, changed, off_defaults
+from mlfsic_bench.report.marks import SUBSET, changed, count_labels, off_defaults
 from mlfsic_bench.report.published import Published, published_for
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.table_names import marks_of, names_of
@@ -78,6 +78,18 @@ def chance_level(run: FinishedRun) -> tuple[float, float]:
     from mlfsic_bench.metrics.chance import chance_levels
 
     return chance_levels(run.answers.targets)
+
+
+def labels_of(run: FinishedRun, noun: str = "labels") -> str:
+    """How many novel labels the run had, and which, where some have left the part."""
+    record = run.record
+    return count_labels(
+        record.split.id,
+        run.scores.meta.labels,
+        subset=record.split.subset,
+        of_record=record.subset,
+        noun=noun,
+    )
 
 
 def _check_same(runs: Sequence[FinishedRun]) -> None:
@@ -171,9 +183,10 @@ def _caption(
     what = f"{over} with K = {episodes.shots}" if episodes.shots else over
     if episodes.shots:
         what += f", each tested on the same {runs[0].answers.targets.shape[1]:,} images"
+    labels = labels_of(runs[0])
     lines = [
-        f"Split {record.split.id} ({record.split.hash[:12]}), novel part: "
-        f"{len(runs[0].scores.meta.labels)} labels; protocol {episodes.protocol}; "
+        f"Split {record.split.id} ({record.split.hash[:12]}), novel part: {labels}; "
+        f"protocol {episodes.protocol}; "
         f"{episodes.count} {what} ({episodes.hash[:12]}).",
         f"Backbone: {', '.join(backbones) or 'none'}; words: {', '.join(words) or 'none'}.",
         f"Means over {over} in per cent; F1 from each {over[:-1]}'s own P and R.",

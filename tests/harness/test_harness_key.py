@@ -38,9 +38,9 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
     # A new option must be put in the identity, or here because results may not depend on it.
     outside = {"data_root", "device", "cache", "batch_size", "workers", "out"}
     inside = {
-        "method", "split", "backbone", "weights", "words", "available_only", "min_pool", "preset",
-        "settings", "seed", "episodes", "episodes_file", "features", "precision", "base_images",
-        "protocol", "shots",
+        "method", "split", "backbone", "weights", "words", "words_format", "available_only",
+        "min_pool", "preset", "settings", "seed", "episodes", "episodes_file", "features",
+        "precision", "base_images", "protocol", "shots",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside
 
