@@ -10,8 +10,8 @@ from pathlib import Path
 from mlfsic_bench.files import write_bytes, write_text
 from mlfsic_bench.harness.record import RECORD
 from mlfsic_bench.harness.resume import ANSWERS, CHECKPOINTS, SCORES
+from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.report.runs import FinishedRun, read_run
-from mlfsic_bench.report.table import COLUMNS
 from mlfsic_bench.training.history import HISTORY_FILE
 
 EPISODES = "episodes.csv"
@@ -46,12 +46,10 @@ def archive(
 
 def episodes_csv(run: FinishedRun) -> str:
     """A line for each episode, a column for each metric, as fractions in full precision."""
-    values = run.values(COLUMNS)
+    values = run.values(columns())
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["episode", *COLUMNS])
-    count = len(next(iter(values.values())))
-    for episode in range(count):
-        row = (float(values[name][episode]) for name in COLUMNS)
-        writer.writerow([episode, *(repr(value) for value in row)])
+    writer.writerow(["episode", *values])
+    for episode, row in enumerate(zip(*values.values(), strict=True)):
+        writer.writerow([episode, *(repr(float(value)) for value in row)])
     return buffer.getvalue()

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from mlfsic_bench.experiments.results import Cell, Result, ResultRow
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.escape import markdown, spreadsheet, visible
-
-HEADS = {"precision": "P", "recall": "R", "f1": "F1", "ap": "AP"}
 
 
 def head(column: str) -> str:
     """`micro_ap` -> `micro AP`."""
-    average, _, metric = column.partition("_")
-    return f"{average} {HEADS[metric]}"
+    metric = METRICS[column]
+    return f"{metric.average} {metric.short}".strip()
 
 
 def render_terminal(result: Result, caption: Sequence[str], width: int | None = None) -> str:

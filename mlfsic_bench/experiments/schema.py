@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from mlfsic_bench.harness.plan import FeatureMode, Protocol
-from mlfsic_bench.report.published import MetricName
+from mlfsic_bench.report.entry_fields import MetricName
 
 Kind = Literal["table", "attention", "curve"]
 Value = bool | int | float | str | None

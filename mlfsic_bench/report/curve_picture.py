@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.files import write_bytes
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.curve_fit import check_metric
-from mlfsic_bench.report.curve_points import METRICS, Curve, Line
+from mlfsic_bench.report.curve_points import Curve, Line
 from mlfsic_bench.report.curve_text import title
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def draw(curve: Curve, path: Path, metric: str = "macro_ap") -> None:
     The same curve always gives the same bytes. Raises BenchError for another suffix and an unknown
     metric.
     """
-    check_metric(metric)
+    check_metric(curve, metric)
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMS:
         raise unknown_name("form of a picture", path.suffix, [f".{name}" for name in FORMS])
@@ -46,7 +47,8 @@ def picture(curve: Curve, metric: str, form: str) -> bytes:
     """The bytes of the picture's file.
 
     Lines are means over training seeds, faint marks the seeds themselves, bars ± over episodes.
-    Methods that do not train are level lines with that interval as a band; chance is dotted.
+    Methods that do not train are level lines with that interval as a band; chance, where
+    known, is dotted.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -67,10 +69,11 @@ def picture(curve: Curve, metric: str, form: str) -> bytes:
             )
             if not math.isnan(half):
                 axes.axhspan(value - half, value + half, color=grey, alpha=0.15, linewidth=0)
-        chance = curve.chance[metric]
-        handles.append(
-            axes.axhline(chance, color="black", linestyle=":", linewidth=1.3, label="chance")
-        )
+        if metric in curve.chance:
+            chance = curve.chance[metric]
+            handles.append(
+                axes.axhline(chance, color="black", linestyle=":", linewidth=1.3, label="chance")
+            )
         figure.suptitle(title(curve, metric), fontsize=10.5)
         _dress(axes, curve, metric)
         figure.legend(
@@ -116,7 +119,7 @@ def _dress(axes: Axes, curve: Curve, metric: str) -> None:
     if len(ticks) == 1:
         axes.set_xlim(ticks[0] / 2, ticks[0] * 2)
     axes.set_xlabel("base images trained on (number, logarithmic)", fontsize=9.5)
-    axes.set_ylabel(f"novel {METRICS[metric]} (per cent)", fontsize=9.5)
+    axes.set_ylabel(f"novel {METRICS[metric].text} (per cent)", fontsize=9.5)
     axes.set_title(NOTE, fontsize=8, color="0.3")
     axes.tick_params(labelsize=8.5)
     axes.grid(axis="y", color="0.9", linewidth=0.8)

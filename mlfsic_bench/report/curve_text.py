@@ -6,8 +6,9 @@ import csv
 import io
 import math
 
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.curve_fit import check_metric, sentences
-from mlfsic_bench.report.curve_points import METRICS, Curve, Point
+from mlfsic_bench.report.curve_points import Curve, Point
 from mlfsic_bench.report.marks import SUBSET
 
 
@@ -16,7 +17,8 @@ def title(curve: Curve, metric: str) -> str:
     marks = ["SUBSET of the split's images"] if curve.subset else []
     if curve.episodes < curve.of_episodes:
         marks.append(f"first {curve.episodes} of {curve.of_episodes} episodes")
-    return f"Novel {METRICS[metric]} on {curve.split}" + "".join(f" ({mark})" for mark in marks)
+    told = "".join(f" ({mark})" for mark in marks)
+    return f"Novel {METRICS[metric].text} on {curve.split}{told}"
 
 
 def caption(curve: Curve) -> list[str]:
@@ -30,7 +32,7 @@ def caption(curve: Curve) -> list[str]:
         "Mean over training seeds in per cent, `lowest to highest` seed, and ± the half width of a "
         "95 % Student-t interval over episodes of the mean over seeds.",
         "Chance (random ranking): "
-        + ", ".join(f"{METRICS[m]} {value:.2f}" for m, value in curve.chance.items())
+        + ", ".join(f"{METRICS[m].text} {value:.2f}" for m, value in curve.chance.items())
         + ".",
     ]
     trained = [point for line in curve.lines for point in line.points]
@@ -55,12 +57,12 @@ def caption(curve: Curve) -> list[str]:
 
 def render_markdown(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> str:
     """The table with its caption and a sentence on each slope (`curve_fit.sentences`)."""
-    check_metric(metric)
-    others = [name for name in METRICS if name != metric]
+    check_metric(curve, metric)
+    others = [name for name in curve.metrics if name != metric]
     heads = ["Method", "Base images", "Used", "Labels", "Seeds"]
     for name in (metric, *others):
-        heads += [METRICS[name], "seeds"]
-    lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|" + "--:|--:|" * len(METRICS)]
+        heads += [METRICS[name].text, "seeds"]
+    lines = ["| " + " | ".join(heads) + " |", "|:--|" + "--:|" * (len(heads) - 1)]
     for name, images, point in _rows(curve):
         cells = [_escaped(name), f"{images:,}" if images else "any"]
         cells += ["" if point.used is None else f"{point.used:,}"]
@@ -82,7 +84,7 @@ def render_csv(curve: Curve) -> str:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    columns = [column for m in METRICS for column in (m, f"{m}_half_width")]
+    columns = [column for m in curve.metrics for column in (m, f"{m}_half_width")]
     head = ["method", "trains", "base_images", "of_base_images", "seed", *columns]
     writer.writerow([*head, "split", "subset", "episodes", "base_images_used", "labels_used"])
     for name, images, point in _rows(curve):
@@ -90,10 +92,10 @@ def render_csv(curve: Curve) -> str:
         tail = [curve.split, str(curve.subset).lower(), curve.episodes, *used]
         start = [name, "true" if images else "false", images or "", curve.base_images]
         for i, seed in enumerate(point.seeds):
-            cells = [c for m in METRICS for c in (_number(point.values[m][i]), "")]
+            cells = [c for m in curve.metrics for c in (_number(point.values[m][i]), "")]
             writer.writerow([*start, seed, *cells, *tail])
-        cells = [c for m in METRICS for c in (_number(point.mean(m)), _number(point.half_width[m]))]
-        writer.writerow([*start, "mean", *cells, *tail])
+        means = [x for m in curve.metrics for x in (point.mean(m), point.half_width[m])]
+        writer.writerow([*start, "mean", *map(_number, means), *tail])
     return buffer.getvalue()
 
 

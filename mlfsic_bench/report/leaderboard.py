@@ -13,23 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.metrics.metric import Metric
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_figures import Chance, Figure
 from mlfsic_bench.report.entry_kinds import ImageTrack, IntervalKind
 from mlfsic_bench.report.entry_proof import Reported
 from mlfsic_bench.report.marks import count_labels
 
-# The paper's columns, the ranking metrics first.
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("macro_ap", "Macro AP"),
-    ("macro_f1", "Macro F1"),
-    ("macro_precision", "Macro P"),
-    ("macro_recall", "Macro R"),
-    ("micro_ap", "Micro AP"),
-    ("micro_f1", "Micro F1"),
-    ("micro_precision", "Micro P"),
-    ("micro_recall", "Micro R"),
-)
+# The order of the figures of a board; what is named in neither comes last.
+AVERAGES, SHORTS = ("macro", "micro"), ("AP", "F1", "P", "R")
 RANKED_BY = "macro_ap"
 # Which interval a board shows: the first of these that all of its verified entries have.
 PREFERENCE = (IntervalKind.IMAGES, IntervalKind.EPISODES, IntervalKind.SEEDS)
@@ -109,6 +102,26 @@ def build_boards(entries: Sequence[Entry]) -> list[Board]:
     return _with_anchors(boards)
 
 
+def ordered_metrics() -> list[Metric]:
+    """All metrics, the one that ranks first."""
+
+    def place(metric: Metric) -> tuple[int, int]:
+        return _index(AVERAGES, metric.average), _index(SHORTS, metric.short)
+
+    return sorted(METRICS.values(), key=place)
+
+
+def columns(boards: Sequence[Board]) -> list[Metric]:
+    """The metrics that are columns: those every entry has, and new ones that some entry has."""
+    rows = [row for board in boards for row in (*board.rows, *board.reported)]
+    figures = {name for row in rows for name in row.entry.figures}
+    return [
+        metric
+        for metric in ordered_metrics()
+        if metric.column == "always" or (metric.column == "known" and metric.name in figures)
+    ]
+
+
 def against_chance(figure: Figure, chance: Chance, kind: IntervalKind | None) -> str:
     """Where an AP stands to chance: "below chance", "at chance" or "above chance".
 
@@ -151,6 +164,10 @@ def source_of(entry: Entry) -> str:
         return f"{proof.work}, {table}{page}, row {proof.row}"
     hashes = ", ".join(file.scores_sha256[:12] for file in proof.files)
     return f"scores {hashes}"
+
+
+def _index(order: tuple[str, ...], name: str) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _key(entry: Entry) -> Key:

@@ -10,7 +10,13 @@ from mlfsic_bench.report.entry_figures import Figure, Interval, LabelFigure
 from mlfsic_bench.report.entry_kinds import IntervalKind, State
 from mlfsic_bench.report.entry_proof import Reported, RerunVerified
 from mlfsic_bench.report.escape import visible
-from mlfsic_bench.report.leaderboard import ABOVE, COLUMNS, BoardRow, labels_text, source_of
+from mlfsic_bench.report.leaderboard import (
+    ABOVE,
+    BoardRow,
+    labels_text,
+    ordered_metrics,
+    source_of,
+)
 
 STATES = {
     State.REPORTED: "copied from print, nobody here has the scores",
@@ -29,7 +35,6 @@ def card_of(row: BoardRow) -> dict[str, Any]:
         (k for k in IntervalKind if all(k in f.intervals for f in entry.per_label)), None
     )
     level = entry.chance.get("macro_ap")
-    heads = dict(COLUMNS) | {"f1_label_mean": "F1, mean over labels"}
     card = {
         "name": entry.name,
         "state": entry.state.value,
@@ -37,15 +42,15 @@ def card_of(row: BoardRow) -> dict[str, Any]:
         "meaning": STATES[entry.state],
         "figures": [
             {
-                "name": heads.get(name, name),
-                "value": entry.figures[name].value,
+                "name": metric.head,
+                "value": entry.figures[metric.name].value,
                 "intervals": {
                     kind.value: [bounds.low, bounds.high]
-                    for kind, bounds in entry.figures[name].intervals.items()
+                    for kind, bounds in entry.figures[metric.name].intervals.items()
                 },
             }
-            for name in (*heads, *sorted(set(entry.figures) - set(heads)))
-            if name in entry.figures
+            for metric in ordered_metrics()
+            if metric.name in entry.figures
         ],
         "verdict": _verdict(row),
         "labels": [

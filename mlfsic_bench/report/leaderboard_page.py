@@ -13,8 +13,10 @@ import json
 import math
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry_figures import Chance
 from mlfsic_bench.report.entry_kinds import (
     Adaptation,
@@ -25,9 +27,9 @@ from mlfsic_bench.report.entry_kinds import (
 )
 from mlfsic_bench.report.leaderboard import (
     ABOVE,
-    COLUMNS,
     Board,
     BoardRow,
+    columns,
     labels_text,
     standing,
 )
@@ -73,9 +75,10 @@ def board_html(boards: Sequence[Board]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     style, script = _asset("leaderboard.css"), _asset("leaderboard.js")
     rows = [row for board in boards for row in (*board.rows, *board.reported)]
+    shown = columns(boards)
     data = {
         "kinds": [kind.value for kind in IntervalKind],
-        "columns": ["", "name", "", *(metric for metric, _ in COLUMNS), "made"],
+        "columns": ["", "name", "", *(metric.name for metric in shown), "made"],
         "entries": {row.key: card_of(row) for row in rows},
     }
     page: str = environment.from_string(_asset("leaderboard.html.j2")).render(
@@ -86,7 +89,12 @@ def board_html(boards: Sequence[Board]) -> str:
         intro=INTRO,
         states=[(state.value, meaning) for state, meaning in STATES.items()],
         tracks=[(name, head, [one.value for one in values]) for name, head, values in TRACKS],
-        columns=[(metric, head, metric in DRAWN) for metric, head in COLUMNS],
+        columns=shown,
+        drawn=DRAWN,
+        groups=[
+            (average.capitalize(), len(own), own[0].name in DRAWN)
+            for average, own in ((a, list(m)) for a, m in groupby(shown, lambda m: m.average))
+        ],
         boards=[_board(board, each) for board, each in zip(boards, badges(boards), strict=True)],
         total=len(rows),
     )
@@ -160,7 +168,7 @@ def _row(row: BoardRow, board: Board, top: int) -> dict[str, Any]:
         "images": tracks.images.value,
         "chips": chips,
         "made": entry.dates.made,
-        "cells": {metric: _cell(row, metric, board, top) for metric, _ in COLUMNS},
+        "cells": {name: _cell(row, name, board, top) for name in METRICS},
     }
 
 

@@ -6,15 +6,16 @@ import csv
 import io
 from collections.abc import Sequence
 
+from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_kinds import IntervalKind
 from mlfsic_bench.report.escape import latex, markdown, spreadsheet, visible
 from mlfsic_bench.report.leaderboard import (
     ABOVE,
-    COLUMNS,
     Board,
     BoardRow,
+    columns,
     labels_text,
     source_of,
     standing,
@@ -37,7 +38,7 @@ STORED_NOTE = (
 
 def board_markdown(boards: Sequence[Board]) -> str:
     """All boards as Markdown, a table each."""
-    lines = ["# Leaderboard", "", INTRO, ""]
+    lines, shown = ["# Leaderboard", "", INTRO, ""], columns(boards)
     for board, title in zip(boards, titles(boards), strict=True):
         lines += [
             f"## {markdown(title)}",
@@ -45,9 +46,9 @@ def board_markdown(boards: Sequence[Board]) -> str:
             *(f"- {markdown(fact)}" for fact in facts(board)),
             "",
         ]
-        heads = ["#", "Method", "Backbone", *(head for _, head in COLUMNS), "Tracks", "State"]
-        lines.append("| " + " | ".join(heads) + " |")
-        lines.append("|--:|:--|:--|" + "--:|" * len(COLUMNS) + ":--|:--|")
+        heads = " | ".join(markdown(metric.head) for metric in shown)
+        lines.append(f"| # | Method | Backbone | {heads} | Tracks | State |")
+        lines.append("|--:|:--|:--|" + "--:|" * len(shown) + ":--|:--|")
         for row in (*board.rows, *board.reported):
             entry = row.entry
             mark = "" if entry.verified else "*"
@@ -55,7 +56,7 @@ def board_markdown(boards: Sequence[Board]) -> str:
                 "" if row.rank is None else str(row.rank),
                 f"{mark}{markdown(entry.name)}{mark}",
                 markdown(entry.backbone or "-"),
-                *(markdown(cell(row, name, board.interval)) for name, _ in COLUMNS),
+                *(markdown(cell(row, metric.name, board.interval)) for metric in shown),
                 markdown(", ".join(tracks(entry))),
                 entry.state.value,
             ]
@@ -71,24 +72,24 @@ def board_markdown(boards: Sequence[Board]) -> str:
 
 def board_latex(boards: Sequence[Board]) -> str:
     """All boards as LaTeX tables (package booktabs)."""
-    lines = []
+    lines, shown = [], columns(boards)
     for board in boards:
         lines += [
             r"\begin{table}",
             r"\centering",
-            r"\begin{tabular}{rll" + "r" * len(COLUMNS) + "}",
+            r"\begin{tabular}{rll" + "r" * len(shown) + "}",
             r"\toprule",
-            r"\# & Method & Backbone & " + " & ".join(head for _, head in COLUMNS) + r" \\",
+            " & ".join([r"\# & Method & Backbone", *(latex(m.head) for m in shown)]) + r" \\",
             r"\midrule",
         ]
-        lines += [_latex_row(row, board) for row in board.rows]
+        lines += [_latex_row(row, board, shown) for row in board.rows]
         if board.reported:
-            span = len(COLUMNS) + 3
+            span = len(shown) + 3
             lines += [
                 r"\midrule",
                 rf"\multicolumn{{{span}}}{{l}}{{Reported, not ranked and not comparable:}} \\",
             ]
-            lines += [_latex_row(row, board) for row in board.reported]
+            lines += [_latex_row(row, board, shown) for row in board.reported]
         caption = latex(f"{board.split_id}. " + " ".join(facts(board)))
         lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""]
     return "\n".join(lines)
@@ -179,14 +180,14 @@ def tracks(entry: Entry) -> list[str]:
     ]
 
 
-def _latex_row(row: BoardRow, board: Board) -> str:
+def _latex_row(row: BoardRow, board: Board, shown: Sequence[Metric]) -> str:
     entry = row.entry
     name = latex(entry.name)
     cells = [
         "" if row.rank is None else str(row.rank),
         name if entry.verified else rf"\textit{{{name}}}",
         latex(entry.backbone or "-"),
-        *(latex(cell(row, metric, board.interval)) for metric, _ in COLUMNS),
+        *(latex(cell(row, metric.name, board.interval)) for metric in shown),
     ]
     return " & ".join(cells) + r" \\"
 

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.cards import BaseImages, MethodCard
-from mlfsic_bench.metrics.episode import episode_metrics
-from mlfsic_bench.metrics.influence import query_influence
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.report.comparable import check_comparable
 from mlfsic_bench.report.marks import changed, off_defaults, picture_title
 from mlfsic_bench.report.score import Source, open_source, truth_of

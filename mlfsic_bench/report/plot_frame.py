@@ -144,15 +144,6 @@ def legend_columns(names: Sequence[str]) -> int:
     return 2 if max(len(name) for name in names) <= 36 else 1
 
 
-def metric_text(name: str) -> str:
-    """A metric's name in running text.
-
-    >>> metric_text("macro_ap"), metric_text("micro_precision"), metric_text("f1_label_mean")
-    ('macro-AP', 'micro precision', 'F1 label mean')
-    """
-    return name.replace("_ap", "-AP").replace("f1", "F1").replace("_", " ")
-
-
 def dress(axes: Axes, grid: str) -> None:
     """No frame above and on the right, a faint grid along one axis or `both`."""
     axes.grid(axis=grid, color="0.9", linewidth=0.8)  # type: ignore[arg-type]

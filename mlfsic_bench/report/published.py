@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.report.entry_fields import MetricName
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-MetricName = Literal[
-    "micro_precision",
-    "micro_recall",
-    "micro_f1",
-    "micro_ap",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "macro_ap",
-]
 PerCent = Annotated[float, Field(ge=0, le=100)]
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from itertools import groupby
 
+from mlfsic_bench.metrics.metric import Metric
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.escape import latex, markdown, spreadsheet, visible
-from mlfsic_bench.report.table import COLUMNS, HEADS, Cell, Row, Table
+from mlfsic_bench.report.table import Cell, Row, Table
 
 
 def render_terminal(table: Table, width: int | None = None, colour: bool = False) -> str:
@@ -20,9 +23,8 @@ def render_terminal(table: Table, width: int | None = None, colour: bool = False
     # Text objects, because a string would be searched for rich's own [markup].
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("Method", overflow="fold", min_width=12)
-    for average in ("Micro", "Macro"):
-        for head in HEADS:
-            grid.add_column(f"{average}\n{head}", justify="right", no_wrap=True)
+    for metric in _metrics(table):
+        grid.add_column(metric.head.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in table.rows:
         # The interval stands below its mean: nine columns must fit in 80 characters.
         cells = [Text(_plain(cell).replace(" ± ", "\n±")) for cell in row.cells]
@@ -39,7 +41,7 @@ def render_terminal(table: Table, width: int | None = None, colour: bool = False
 
 def render_markdown(table: Table) -> str:
     """A GitHub-flavoured Markdown table, its caption below it."""
-    heads = [f"{a} {h}" for a in ("Micro", "Macro") for h in HEADS]
+    heads = [markdown(metric.head) for metric in _metrics(table)]
     lines = [
         "| Method | " + " | ".join(heads) + " |",
         "|:--|" + "--:|" * len(heads),
@@ -53,14 +55,20 @@ def render_markdown(table: Table) -> str:
 
 def render_latex(table: Table) -> str:
     """A LaTeX `table` environment (package booktabs) in the paper's layout."""
+    over, rules, last = "", "", 1
+    for average, own in groupby(metric.average for metric in _metrics(table)):
+        width = len(list(own))
+        over += rf" & \multicolumn{{{width}}}{{c}}{{{latex(average.capitalize())}}}"
+        rules += rf"\cmidrule(lr){{{last + 1}-{last + width}}}" if average else ""
+        last += width
     lines = [
         r"\begin{table}",
         r"\centering",
-        r"\begin{tabular}{l" + "r" * len(COLUMNS) + "}",
+        r"\begin{tabular}{l" + "r" * len(table.columns) + "}",
         r"\toprule",
-        r" & \multicolumn{4}{c}{Micro} & \multicolumn{4}{c}{Macro} \\",
-        r"\cmidrule(lr){2-5}\cmidrule(lr){6-9}",
-        "Method & " + " & ".join(HEADS * 2) + r" \\",
+        over + r" \\",
+        rules,
+        " & ".join(["Method", *(latex(metric.short) for metric in _metrics(table))]) + r" \\",
         r"\midrule",
     ]
     for row in table.rows:
@@ -78,7 +86,7 @@ def render_csv(table: Table) -> str:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    numbers = [f"{column}{end}" for column in COLUMNS for end in ("", "_half_width")]
+    numbers = [f"{column}{end}" for column in table.columns for end in ("", "_half_width")]
     writer.writerow(["method", "origin", "notes", *numbers, "caption"])
     caption = " ".join(table.caption)
     for row in table.rows:
@@ -97,6 +105,10 @@ RENDERERS: dict[str, Callable[[Table], str]] = {
     "latex": render_latex,
     "csv": render_csv,
 }
+
+
+def _metrics(table: Table) -> list[Metric]:
+    return [METRICS[name] for name in table.columns]
 
 
 def _name(row: Row) -> str:

@@ -16,9 +16,8 @@ from mlfsic_bench.harness.scores import Scores, read_scores
 from mlfsic_bench.hashing import canonical_json, hash_file
 from mlfsic_bench.metrics.chance import chance_levels
 from mlfsic_bench.metrics.conventions import convention_values
-from mlfsic_bench.metrics.episode import episode_metrics, undefined_counts
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence, undefined_counts
 from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
-from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION
 from mlfsic_bench.report.breakdowns import BREAKDOWNS, break_down

@@ -1,4 +1,4 @@
-"""The paper's table: a row for each run, Micro P R F1 AP and Macro P R F1 AP over episodes.
+"""The paper's table: a row for each run, a column for each metric, means over episodes.
 
 Every figure is computed from stored scores and answers. F1 is the harmonic mean of each episode's
 precision and recall; means are over episodes (docs/methodology.md).
@@ -13,17 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.report.marks import SUBSET, changed, count_labels, off_defaults
-from mlfsic_bench.report.published import Published, published_for
+from mlfsic_bench.report.published import Published, PublishedRow, published_for
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.table_names import marks_of, names_of
-
-COLUMNS: tuple[str, ...] = tuple(
-    f"{average}_{metric}"
-    for average in ("micro", "macro")
-    for metric in ("precision", "recall", "f1", "ap")
-)
-HEADS = ("P", "R", "F1", "AP")
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: name, notes that stand beside it, cells in the order of COLUMNS, its origin."""
+    """One row: name, notes that stand beside it, cells in the order of the columns, its origin."""
 
     name: str
     notes: tuple[str, ...]
@@ -46,10 +40,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be rendered; `caption` is a list of sentences."""
+    """A table ready to be rendered; `caption` holds sentences, `columns` names of metrics."""
 
     caption: tuple[str, ...]
     rows: tuple[Row, ...]
+    columns: tuple[str, ...]
 
 
 def build_table(
@@ -63,14 +58,14 @@ def build_table(
     runs = [read_run(folder) for folder in folders]
     _check_same(runs)
     literature = _literature(runs[0]) if published else None
-    names = names_of(runs)
-    marks = marks_of(runs)
+    shown = columns()
     rows = [
-        _row(run, name, intervals, mark) for run, name, mark in zip(runs, names, marks, strict=True)
+        _row(run, name, intervals, mark, shown)
+        for run, name, mark in zip(runs, names_of(runs), marks_of(runs), strict=True)
     ]
     if literature:
-        rows += [_published_row(literature, i) for i in range(len(literature.rows))]
-    return Table(tuple(_caption(runs, literature, intervals)), tuple(rows))
+        rows += [_published_row(row, shown) for row in literature.rows]
+    return Table(tuple(_caption(runs, literature, intervals)), tuple(rows), shown)
 
 
 def chance_level(run: FinishedRun) -> tuple[float, float]:
@@ -131,13 +126,14 @@ def _check_same(runs: Sequence[FinishedRun]) -> None:
         )
 
 
-def _row(run: FinishedRun, name: str, intervals: bool, marks: list[str]) -> Row:
+def _row(
+    run: FinishedRun, name: str, intervals: bool, marks: list[str], shown: tuple[str, ...]
+) -> Row:
     from mlfsic_bench.metrics.intervals import t_interval
 
-    values = run.values(COLUMNS)
     cells = []
-    for column in COLUMNS:
-        mean, half = t_interval(values[column])
+    for values in run.values(shown).values():
+        mean, half = t_interval(values)
         cells.append(Cell(_per_cent(mean), _per_cent(half) if intervals else None))
     episodes = run.record.episodes
     notes = ["subset"] if run.record.split.subset else []
@@ -147,10 +143,8 @@ def _row(run: FinishedRun, name: str, intervals: bool, marks: list[str]) -> Row:
     return Row(name, tuple(notes + marks), tuple(cells), False)
 
 
-def _published_row(table: Published, index: int) -> Row:
-    row = table.rows[index]
-    values: dict[str, float] = {str(name): value for name, value in row.values.items()}
-    cells = tuple(Cell(values.get(column), None) for column in COLUMNS)
+def _published_row(row: PublishedRow, shown: tuple[str, ...]) -> Row:
+    cells = tuple(Cell(row.values.get(column), None) for column in shown)
     return Row(row.name, ("published", row.backbone), cells, True)
 
 

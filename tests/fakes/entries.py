@@ -9,8 +9,9 @@ from typing import Any
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_files import parse_entry
-from mlfsic_bench.report.leaderboard import COLUMNS
+from mlfsic_bench.report.leaderboard import ordered_metrics
 
+ALWAYS = [metric.name for metric in ordered_metrics() if metric.column == "always"]
 LABELS = ("hen", "ibis", "jay", "kite", "lark", "merle")
 
 
@@ -36,7 +37,7 @@ def fake_value(entry_id: str = "mine", /, **changes: Any) -> dict[str, Any]:
         "metrics_version": "metrics-v1",
         "figures": {
             metric: fake_figure(macro_ap + 3 * i if metric != "macro_ap" else macro_ap)
-            for i, (metric, _) in enumerate(COLUMNS)
+            for i, metric in enumerate(ALWAYS)
         },
         "per_label": [
             {
@@ -103,7 +104,7 @@ def reported_value(entry_id: str = "printed", /, **changes: Any) -> dict[str, An
         "kind": "reported", "work": "A Work. Venue 2020", "year": 2020, "table": 3, "page": 7,
         "section": "Results", "row": entry_id,
     }  # fmt: skip
-    plain = {metric: {"value": 33.0} for metric, _ in COLUMNS}
+    plain = {metric: {"value": 33.0} for metric in ALWAYS}
     value = fake_value(entry_id, state="reported", proof=proof, figures=plain, per_label=[])
     value["split"] = {"id": "fake-4-3-3-v1", "hash": None, "dataset": "fake"}
     value["protocol"] = {**value["protocol"], "episodes": None}
