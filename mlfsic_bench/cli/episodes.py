@@ -18,6 +18,7 @@ from mlfsic_bench.cli.episode_runs import (
     write_sampled_runs,
 )
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import is_file
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -138,7 +139,7 @@ def verify(
     """
     from mlfsic_bench.episodes.verify import differences
     from mlfsic_bench.episodes.verify_runs import verify_runs
-    from mlfsic_bench.files import read_json
+    from mlfsic_bench.files import read_json, read_regular
 
     failed = 0
     unheld = total = 0
@@ -161,7 +162,7 @@ def verify(
             verdict = verify_runs(path, None if unread else resolved[name])
             lines, said = verdict.differences, verdict.said
         else:
-            lines = differences(path.read_bytes(), raw, resolved[name], str(path))
+            lines = differences(read_regular(path), raw, resolved[name], str(path))
             said = "differs" if lines else "regenerates byte for byte"
         click.echo(f"{path.name}: {said}")
         for line in lines:
@@ -196,7 +197,7 @@ def show(
     from mlfsic_bench.episodes.one_per_label import QUERY_PER_LABEL, EpisodeSampler
 
     path, note = Path(source), ""
-    if path.is_file() and not is_split_file(path):
+    if is_file(path) and not is_split_file(path):
         from mlfsic_bench.episodes.files import check_belongs
 
         if is_run_file(path):

@@ -12,6 +12,7 @@ from mlfsic_bench.harness.code import method_source, package_code
 from mlfsic_bench.harness.plan import differences
 from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.harness.resume import is_done
+from mlfsic_bench.paths import exists
 
 Status = Literal["missing", "part", "done", "other code", "unreadable"]
 EXPLAINED: dict[Status, str] = {
@@ -29,7 +30,7 @@ def status_of(run: PlannedRun) -> Status:
 
     A folder whose data have changed since still counts as done here; running it says so.
     """
-    if not (run.folder / RECORD).exists():
+    if not exists(run.folder / RECORD):
         return "missing"
     try:
         record = read_record(run.folder)
@@ -50,7 +51,7 @@ def same_code(record: Record, method: str) -> bool:
 
 def differs_in_code_only(folder: Path, wanted: dict[str, object]) -> bool:
     """Whether a finished run lies there whose identity is `wanted` but for the code's hashes."""
-    if not (folder / RECORD).exists():
+    if not exists(folder / RECORD):
         return False
     record = read_record(folder)
     changed = [line.partition(":")[0] for line in differences(record.identity, wanted)]
