@@ -17,6 +17,7 @@ from mlfsic_bench.cli.episode_runs import (
     write_imported_runs,
     write_sampled_runs,
 )
+from mlfsic_bench.cli.options import refuse_input
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import is_file
 
@@ -111,6 +112,7 @@ def import_runs(
 
     The file of indices is described in docs/episodes.md; it needs the official annotations.
     """
+    refuse_input(out)
     resolved = _resolve(split, data_root, available_only, min_pool)
     write_imported_runs(resolved, indices, data_root, out)
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mlfsic_bench import __version__
-from mlfsic_bench.cli.streams import open_missing, say, system_error
+from mlfsic_bench.cli.streams import open_missing, refuse_lost_folder, say, system_error
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.signals import exit_code, stoppable
 
@@ -101,6 +101,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the program; a BenchError is printed and exits with 2, as does an error of the system."""
     open_missing()
     try:
+        refuse_lost_folder()
         with stoppable():
             cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
     except (BenchError, OSError) as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.paths import cannot_use
+from mlfsic_bench.paths import cannot_use, reason
 
 
 def say(line: str) -> None:
@@ -19,7 +20,8 @@ def say(line: str) -> None:
     full, the work goes on in silence: no such thing may end a run of hours.
     """
     try:
-        click.echo(line, err=True)
+        # What can't be written as UTF-8 stands as its number; a name in a file may hold such.
+        click.echo(line.encode(errors="backslashreplace").decode(), err=True)
     except OSError:
         _give_up(sys.stderr)
 
@@ -34,6 +36,22 @@ def open_missing() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+
+
+def refuse_lost_folder() -> None:
+    """BenchError when the folder the program was started in is no longer there.
+
+    Relative paths lead nowhere then, and libraries that are loaded later end the process.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise BenchError(
+            "the current folder can't be used",
+            expected="a folder that is there",
+            found=reason(error),
+            remedy="change to another folder (cd)",
+        ) from error
 
 
 def system_error(error: OSError) -> BenchError:
