@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import mlfsic_bench
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.manifest import default_cache
@@ -18,6 +20,8 @@ from mlfsic_bench.paths import exists, files_below, folders_with, list_folder, l
 from tests.fakes.voc import write_voc
 
 SCRIPT = Path(__file__).with_name("many_calls.py")
+PACKAGE = Path(mlfsic_bench.__file__).parent
+PACKAGES_OWN = re.compile(r"__file__|_folder\(\)|entry\.read_bytes|file\.read_bytes|\.git")
 POWERS = "-dac_override,-dac_read_search,-fowner"  # what lets root pass by permissions
 SCENES = ["--split", "scenes-12-6-6-v1", "--backbone", "scenes-small"]
 
@@ -145,6 +149,18 @@ def test_b1_names_in_an_experiment_file(row, tmp_path, monkeypatch, capsys) -> N
     with pytest.raises(SystemExit) as end:
         main(["reproduce", "e.yaml", "--dataset", "scenes"])
     check_refused(["reproduce"], end.value.code, capsys.readouterr().err, "")
+
+
+def test_b1_paths_are_looked_at_in_one_place() -> None:
+    asks = re.compile(r"\.(?:exists|is_file|is_dir|is_symlink|iterdir|glob|resolve|read_bytes)\(\)")
+    bare = {
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "paths.py"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if asks.search(line) and "files(" not in line and not PACKAGES_OWN.search(line)
+    }
+    assert bare == set()
 
 
 def test_what_lies_at_a_path(tmp_path: Path) -> None:
