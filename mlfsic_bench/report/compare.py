@@ -172,11 +172,13 @@ def _as_path(against: str | None) -> Path | None:
     """`against` as a path, if a run or a file lies there; it is a name otherwise."""
     if against is None:
         return None
+    path = Path(against)
     try:
-        path = Path(against)
         return path if is_file(path) or is_file(path / RECORD) else None
-    except (OSError, ValueError):  # a name too long, or with a NUL: no path
-        return None
+    except BenchError:
+        if len(path.parts) > 1:
+            raise
+        return None  # a name too long for a path, or with a NUL
 
 
 def _reference(lineup: Lineup, against: str, path: Path | None) -> Entry:
