@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.streams import say
+from mlfsic_bench.signals import exit_code
+
 
 @click.command("demo")
 @click.option(
@@ -27,10 +30,10 @@ def demo(out: Path) -> None:
     from mlfsic_bench.report.table import build_table
 
     try:
-        result = run_demo(out, log=lambda line: click.echo(line, err=True))
-    except KeyboardInterrupt:
-        click.echo("cancelled; the same command resumes the demo", err=True)
-        sys.exit(130)
+        result = run_demo(out, log=say)
+    except KeyboardInterrupt as stop:
+        say("cancelled; the same command resumes the demo")
+        sys.exit(exit_code(stop))
     click.echo(render_terminal(build_table(result.runs)), nl=False)
     for line in result.margins:
         click.echo(line)

@@ -17,7 +17,9 @@ from mlfsic_bench.cli.episode_runs import (
     write_imported_runs,
     write_sampled_runs,
 )
+from mlfsic_bench.cli.options import refuse_input
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import is_file
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -110,6 +112,7 @@ def import_runs(
 
     The file of indices is described in docs/episodes.md; it needs the official annotations.
     """
+    refuse_input(out)
     resolved = _resolve(split, data_root, available_only, min_pool)
     write_imported_runs(resolved, indices, data_root, out)
 
@@ -138,7 +141,7 @@ def verify(
     """
     from mlfsic_bench.episodes.verify import differences
     from mlfsic_bench.episodes.verify_runs import verify_runs
-    from mlfsic_bench.files import read_json
+    from mlfsic_bench.files import read_json, read_regular
 
     failed = 0
     unheld = total = 0
@@ -161,7 +164,7 @@ def verify(
             verdict = verify_runs(path, None if unread else resolved[name])
             lines, said = verdict.differences, verdict.said
         else:
-            lines = differences(path.read_bytes(), raw, resolved[name], str(path))
+            lines = differences(read_regular(path), raw, resolved[name], str(path))
             said = "differs" if lines else "regenerates byte for byte"
         click.echo(f"{path.name}: {said}")
         for line in lines:
@@ -196,7 +199,7 @@ def show(
     from mlfsic_bench.episodes.one_per_label import QUERY_PER_LABEL, EpisodeSampler
 
     path, note = Path(source), ""
-    if path.is_file() and not is_split_file(path):
+    if is_file(path) and not is_split_file(path):
         from mlfsic_bench.episodes.files import check_belongs
 
         if is_run_file(path):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.names import backbone_names
+from mlfsic_bench.paths import exists, folders_with, list_folder, size_of
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -93,6 +95,7 @@ def extract(
     """
     from typing import cast
 
+    from mlfsic_bench.data.image_files import require_images
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.features.backbones import build_backbones
     from mlfsic_bench.features.extract import extract as run
@@ -104,6 +107,7 @@ def extract(
     )
     ids = _ids(split, part)
     dataset = open_dataset(split.dataset, data_root)
+    require_images(dataset, ids, f"split {split.id!r}")
     for backbone in build_backbones(backbone_name, weights):
         folder = store_folder(cache or default_cache(), dataset, backbone, precision)
         store = run(
@@ -115,8 +119,7 @@ def extract(
             batch_size=batch_size,
             workers=workers,
             precision=cast(Precision, precision),
-            progress=True,
-            log=click.echo,
+            log=say,
         )
         found = f"{len(ids)} images of {split.id} ({part}); {len(store)} in the store"
         click.echo(f"{found}\n{folder}")
@@ -133,8 +136,8 @@ def info(store: Path | None) -> None:
     from mlfsic_bench.features.store import FeatureStore
 
     named, store = store, store or default_cache()
-    stores = sorted(path.parent for path in store.glob(f"*/{MANIFEST}"))
-    if not (store / MANIFEST).exists() and (stores or named is None):
+    stores = folders_with(store, MANIFEST)
+    if not exists(store / MANIFEST) and (stores or named is None):
         _list_stores(store, stores)
         return
     opened = FeatureStore.open(store)
@@ -172,7 +175,9 @@ def verify(
     opened = FeatureStore.open(store)
     dataset = open_dataset(opened.manifest.dataset, data_root)
     backbone = build_backbone(opened.manifest.backbone, weights)
-    checked, differences = verify_store(opened, dataset, backbone, sample=sample, device=device)
+    checked, differences = verify_store(
+        opened, dataset, backbone, sample=sample, device=device, log=say
+    )
     for difference in differences:
         click.echo(f"{difference.image_id}: {difference.reason}")
     if differences:
@@ -197,7 +202,7 @@ def _list_stores(cache: Path, stores: list[Path]) -> None:
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+    return sum(size_of(file) for file in list_folder(folder))
 
 
 def _ids(split: Split, part: str) -> list[str]:

@@ -68,6 +68,7 @@ def check(results: Path, board: Path | None) -> None:
     A board built from other entries, or by another version, is refused. `mlfsic-bench submit check`
     also computes every figure again.
     """
+    from mlfsic_bench.paths import exists
     from mlfsic_bench.report.entry_files import check_evidence, read_entries
     from mlfsic_bench.report.leaderboard import build_boards
 
@@ -75,7 +76,7 @@ def check(results: Path, board: Path | None) -> None:
     boards = build_boards(entries)
     files = sum(check_evidence(entry, results) for entry in entries)
     built = board or results / BOARD
-    if board or built.exists():
+    if board or exists(built):
         _check_built(built, _files(boards), results)
         said = f"{built} is their board"
     else:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from mlfsic_bench import __version__
+from mlfsic_bench.cli.streams import open_missing, refuse_lost_folder, say, system_error
 from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.signals import exit_code, stoppable
 
 # verb -> (module with a click command of the verb's name, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
@@ -58,6 +62,26 @@ class LazyGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are no text: their names could neither be printed nor recorded."""
+        for argument in args:
+            if "\0" in argument or not _is_text(argument):
+                raise BenchError(
+                    f"the argument {argument!a} is not text",
+                    expected="arguments and file names in UTF-8, without NUL",
+                    found=ascii(os.fsencode(argument))[2:-1] if "\0" not in argument else "a NUL",
+                    remedy="rename the file, or correct the argument",
+                )
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do the verb's work; stopped by Ctrl-C, SIGTERM or SIGHUP, exit as a shell expects."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            say("cancelled")
+            sys.exit(exit_code(stop))
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, from the table above, without importing any."""
         with formatter.section("Commands"):
@@ -74,9 +98,21 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the program; a BenchError is printed and exits with 2."""
+    """Run the program; a BenchError is printed and exits with 2, as does an error of the system."""
+    open_missing()
     try:
-        cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
-    except BenchError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        refuse_lost_folder()
+        with stoppable():
+            cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
+    except (BenchError, OSError) as error:
+        shown = system_error(error) if isinstance(error, OSError) else error
+        say(f"error: {shown}")
+        sys.exit(shown.exit_code)
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -73,11 +73,31 @@ def with_options(*options: Option) -> Option:
     return add
 
 
+def refuse_input(out: Path) -> None:
+    """BenchError when `out` is one of the command's inputs, or a file of a folder among them."""
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.paths import exists, is_folder, same_place
+
+    for name, value in click.get_current_context().params.items():
+        for given in value if isinstance(value, tuple) else (value,):
+            if name == "out" or not isinstance(given, Path):
+                continue
+            place = given / out.name if is_folder(given) else given
+            if exists(place) and same_place(place, out):
+                raise BenchError(
+                    f"the output would replace an input, {place}",
+                    expected="another file for the output",
+                    found=f"--out {out}",
+                    remedy="name another file with --out",
+                )
+
+
 def put_out(text: str, out: Path | None) -> None:
     """Write a report to the file `out`, or print it where none is named."""
     from mlfsic_bench.files import write_text
 
     if out is not None:
+        refuse_input(out)
         write_text(out, text)
     else:
         click.echo(text, nl=False)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.signals import exit_code
 
 
 @click.command("reproduce")
@@ -83,22 +85,19 @@ def reproduce(
         click.echo(describe_plan(rows, profile, options), nl=False)
         return
 
-    def log(line: str) -> None:
-        click.echo(line, err=True)
-
     try:
-        done = run_rows(rows, log)
-        text, files = write_outputs(stem, experiment, profile, rows, done, options, log)
-    except KeyboardInterrupt:
-        log("cancelled; the same command goes on where it stopped")
-        sys.exit(130)
+        done = run_rows(rows, say)
+        text, files = write_outputs(stem, experiment, profile, rows, done, options, say)
+    except KeyboardInterrupt as stop:
+        say("cancelled; the same command goes on where it stopped")
+        sys.exit(exit_code(stop))
     if archive is not None and (done.failed or not files):
-        log(f"nothing was archived in {archive}: a run has failed, or nothing was made")
+        say(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:
         folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
         keep(files, folders, archive, scores=archive_scores)
     click.echo(text, nl=False)
     if done.failed:
         failed = counted(len(done.failed), "run")
-        log(f"{failed} failed; the same command tries again")
+        say(f"{failed} failed; the same command tries again")
         sys.exit(1)

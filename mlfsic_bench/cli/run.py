@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.names import backbone_names
+from mlfsic_bench.signals import exit_code
 
 
 @click.command("run")
@@ -91,15 +93,15 @@ def run(method: str, settings: tuple[str, ...], **options: object) -> None:
 
     plan = RunPlan(method=method, settings=_settings(settings), **options)  # type: ignore[arg-type]
     try:
-        folder = run_method(plan, log=lambda line: click.echo(line, err=True))
-    except KeyboardInterrupt:
-        click.echo("cancelled; the same command resumes the run", err=True)
-        sys.exit(130)
+        folder = run_method(plan, log=say)
+    except KeyboardInterrupt as stop:
+        say("cancelled; the same command resumes the run")
+        sys.exit(exit_code(stop))
     record = read_record(folder)
     ap, over = record.metrics["macro_ap"], "runs" if record.episodes.shots else "episodes"
     if ap.mean is not None:
         half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
-        click.echo(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})", err=True)
+        say(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})")
     click.echo(str(folder))
 
 

@@ -180,6 +180,7 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
 
     Without a data root only what the file itself says can be audited.
     """
+    from mlfsic_bench.cli.streams import say
     from mlfsic_bench.data.registry import is_drawn, open_dataset
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
@@ -191,7 +192,7 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
         dataset = open_dataset(content.dataset, data_root)
     if content.images is None and dataset is not None:
         content = build_file(content.definition(), dataset)
-    result = audit_split(content, dataset, contents=contents).as_dict()
+    result = audit_split(content, dataset, contents=contents, log=say).as_dict()
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

@@ -152,11 +152,13 @@ def average(
 
     Needs the extra `bert`. Nothing is downloaded, and nothing in the model's folder is executed.
     """
+    from mlfsic_bench.cli.options import refuse_input
     from mlfsic_bench.errors import BenchError
     from mlfsic_bench.harness.inputs import resolve_device
     from mlfsic_bench.words.average import AveragePlan, side_file
     from mlfsic_bench.words.average import average as make
 
+    refuse_input(out)
     names = _labels(split, labels, required=True)
     if min_mentions > mentions:
         raise BenchError(

@@ -13,8 +13,10 @@ from mlfsic_bench.data.coco_file import read_instances
 from mlfsic_bench.data.coco_labels import COCO_CATEGORIES
 from mlfsic_bench.data.coco_objects import CocoObjects
 from mlfsic_bench.data.dataset import Annotations, Dataset
+from mlfsic_bench.data.image_files import ImageFiles
 from mlfsic_bench.data.images import decode_rgb, read_image_file
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import is_file, is_folder
 
 FOLDERS = ("train2014", "val2014")
 _IMAGE_ID = re.compile(r"(train2014|val2014)/[A-Za-z0-9_-]{1,100}")
@@ -32,7 +34,7 @@ class Coco(Dataset):
     def __init__(self, root: Path) -> None:
         """Find the data in ROOT/coco or ROOT; BenchError when neither has `annotations/`."""
         candidates = (root / "coco", root)
-        found = next((path for path in candidates if (path / "annotations").is_dir()), None)
+        found = next((path for path in candidates if is_folder(path / "annotations")), None)
         if found is None:
             raise BenchError(
                 f"there is no COCO 2014 below {root}",
@@ -43,7 +45,7 @@ class Coco(Dataset):
             )
         self.folder = found
         self._annotations: Annotations | None = None
-        self._on_disk: frozenset[str] | None = None
+        self._files = ImageFiles({name: found / name for name in FOLDERS})
         self._order: dict[str, tuple[str, ...]] = {}
         self._objects: dict[str, CocoObjects] = {}
 
@@ -51,7 +53,7 @@ class Coco(Dataset):
         """The 80 labels in the order of their category ids, both years' images sorted by id."""
         if self._annotations is None:
             files = [self.folder / "annotations" / f"instances_{f}.json" for f in FOLDERS]
-            missing = [str(path) for path in files if not path.is_file()]
+            missing = [str(path) for path in files if not is_file(path)]
             if missing:
                 raise BenchError(
                     f"COCO 2014 in {self.folder} is incomplete",
@@ -77,14 +79,12 @@ class Coco(Dataset):
         return self._order[folder]
 
     def available(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-        """bool [n]: which images have their file in train2014/ or val2014/."""
-        if self._on_disk is None:
-            self._on_disk = frozenset(
-                f"{name}/{path.stem}"
-                for name in FOLDERS
-                for path in (self.folder / name).glob("*.jpg")
-            )
-        return np.array([image in self._on_disk for image in image_ids], np.bool_)
+        """bool [n]: which images have an image file in train2014/ or val2014/."""
+        return self._files.available(image_ids)
+
+    def damaged(self) -> dict[str, str]:
+        """Image id -> what lies in train2014/ or val2014/ under its name in place of an image."""
+        return self._files.damaged()
 
     def image_bytes(self, image_id: str) -> bytes:
         """The JPEG file of the image."""

@@ -8,6 +8,7 @@ from mlfsic_bench.data.outlines import BROKEN, Mask, box_mask
 from mlfsic_bench.data.voc_xml import read_annotation
 from mlfsic_bench.decimals import read_decimal
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import exists
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -21,7 +22,7 @@ def read_masks(path: Path, height: int, width: int) -> dict[str, Mask]:
     such a label belong to its mask. No file: an empty dict. Raises BenchError for a broken file or
     box.
     """
-    if not path.exists():
+    if not exists(path):
         return {}
     found = read_annotation(path)
     masks: dict[str, Mask] = {}

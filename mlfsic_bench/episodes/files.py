@@ -17,6 +17,7 @@ from mlfsic_bench.episodes.one_per_label import (
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.files import read_json, write_bytes
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import is_file
 from mlfsic_bench.splits.split import Split
 
 SCHEMA = "mlfsic-bench/episodes-v1"
@@ -159,7 +160,7 @@ def shipped_episode_set(split: Split, part_name: str) -> EpisodeSet | None:
     """
     _check_part(part_name)
     path = shipped_folder() / shipped_name(split.id, part_name)
-    if not path.is_file():
+    if not is_file(path):
         return None
     episodes = read_episode_set(path)
     if episodes.split_hash != split.hash:

@@ -22,6 +22,7 @@ from mlfsic_bench.episodes.laso_law import PROTOCOL, QUERY_FROM, SUPPORT_FROM
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_bytes
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import is_file
 from mlfsic_bench.splits.split import Split
 
 SCHEMA = "mlfsic-bench/runs-v1"
@@ -171,6 +172,6 @@ def own_runs(split: Split, shots: int) -> EpisodeSet:
     """
     name = shipped_runs_name(split.id, shots)
     path = shipped_folder() / name
-    if split.subset is None and path.is_file():
+    if split.subset is None and is_file(path):
         return runs_for(read_runs(path), split, name)
     return sample_runs(split, shots)

@@ -7,10 +7,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlfsic_bench.files import write_bytes, write_text
+from mlfsic_bench.files import copy_file, write_text
 from mlfsic_bench.harness.record import RECORD
 from mlfsic_bench.harness.resume import ANSWERS, CHECKPOINTS, SCORES
 from mlfsic_bench.metrics.registry import columns
+from mlfsic_bench.paths import is_file
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.training.history import HISTORY_FILE
 
@@ -28,7 +29,7 @@ def archive(
     weights are not kept. Returns the folders of the archived runs.
     """
     for path in files:
-        write_bytes(to / path.name, path.read_bytes())
+        copy_file(path, to / path.name)
     kept = []
     for folder in dict.fromkeys(folders):
         target = to / "runs" / folder.name
@@ -36,10 +37,10 @@ def archive(
         write_text(target / EPISODES, episodes_csv(run))
         names = [RECORD, *([SCORES, ANSWERS] if scores else [])]
         for name in names:
-            write_bytes(target / name, (folder / name).read_bytes())
+            copy_file(folder / name, target / name)
         history = folder / CHECKPOINTS / HISTORY_FILE
-        if history.is_file():
-            write_bytes(target / HISTORY_FILE, history.read_bytes())
+        if is_file(history):
+            copy_file(history, target / HISTORY_FILE)
         kept.append(target)
     return kept
 

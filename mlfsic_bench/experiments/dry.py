@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlfsic_bench.experiments.cost import NO_RATE, Costs, Estimate, in_words, total
+from mlfsic_bench.experiments.cost import NO_RATE, Costs, Estimate, total
 from mlfsic_bench.experiments.engine import open_splits
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile
 from mlfsic_bench.experiments.status import EXPLAINED, Status, status_of
 from mlfsic_bench.harness.opened import Opened
+from mlfsic_bench.progress import in_words
 
 
 def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options) -> str:

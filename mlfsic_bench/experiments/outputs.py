@@ -22,6 +22,7 @@ from mlfsic_bench.experiments.render import (
 from mlfsic_bench.experiments.results import build_result
 from mlfsic_bench.experiments.schema import Experiment, Profile
 from mlfsic_bench.files import write_json, write_text
+from mlfsic_bench.paths import exists
 from mlfsic_bench.report.escape import markdown
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _curve(
     if not finished:
         nothing = "No curve was drawn: none of its runs is finished."
         old = _beside(stem, ".md")
-        if old.exists():
+        if exists(old):
             nothing += f" {old} and the files beside it are of an earlier call."
         return f"{_states(rows, done)}{nothing}\n", []
     read = {folder: read_run(folder) for folder in finished}

@@ -14,6 +14,7 @@ from mlfsic_bench.experiments.literature import published_of
 from mlfsic_bench.experiments.schema import Experiment, Profile, RowSpec, text_of
 from mlfsic_bench.experiments.slug import slug_of
 from mlfsic_bench.harness.plan import FeatureMode, RunPlan
+from mlfsic_bench.paths import is_file
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
@@ -230,6 +231,6 @@ def _words(
     named = options.data_root or os.environ.get(ROOT_VARIABLE)
     for name in profile.words[spec.words] if named else ():
         path = Path(str(named)) / name
-        if path.is_file():
+        if is_file(path):
             return path, ""
     return None, spec.words

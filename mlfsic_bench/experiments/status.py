@@ -9,6 +9,7 @@ from mlfsic_bench.experiments.plan import PlannedRun
 from mlfsic_bench.harness.identity import method_source, method_version
 from mlfsic_bench.harness.record import RECORD, read_record
 from mlfsic_bench.harness.resume import is_done
+from mlfsic_bench.paths import exists
 
 Status = Literal["missing", "part", "done", "other version", "unreadable"]
 EXPLAINED: dict[Status, str] = {
@@ -26,7 +27,7 @@ def status_of(run: PlannedRun) -> Status:
 
     A folder whose data have changed since still counts as done here; running it says so.
     """
-    if not (run.folder / RECORD).exists():
+    if not exists(run.folder / RECORD):
         return "missing"
     try:
         record = read_record(run.folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import open_regular, parse_json
+from mlfsic_bench.paths import reason
 
 LIMIT = 128 << 20  # bytes of an index: a million images
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
@@ -52,7 +53,7 @@ def read_index(folder: Path) -> Index:
     except FileNotFoundError:
         size, data = 0, b""
     except OSError as error:
-        raise damaged(str(path), "a file that can be read", error.strerror or str(error)) from error
+        raise damaged(str(path), "a file that can be read", reason(error)) from error
     if size > LIMIT:
         raise damaged(str(path), f"at most {LIMIT} bytes", "more")
     size = data.rfind(b"\n") + 1
@@ -84,7 +85,13 @@ def check_sizes(folder: Path, rows: int, row_bytes: dict[str, int]) -> None:
     """BenchError when a data file is shorter than its rows; longer is what a kill leaves."""
     for name, size in row_bytes.items():
         path = folder / name
-        have = path.stat().st_size if path.is_file() else 0
+        try:
+            with open_regular(path) as stream:
+                have = os.fstat(stream.fileno()).st_size
+        except FileNotFoundError:
+            have = 0
+        except OSError as error:
+            raise damaged(str(path), "a file that can be read", reason(error)) from error
         if have < rows * size:
             raise damaged(str(path), f"{rows} rows of {size} bytes", f"{have} bytes")
 

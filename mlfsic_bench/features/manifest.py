@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.files import read_json, write_json
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import home
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -116,9 +117,21 @@ def store_folder(
 
 
 def default_cache() -> Path:
-    """Where stores go unless a place is named: MLFSIC_CACHE, else ~/.cache/mlfsic-bench."""
-    named = os.environ.get("MLFSIC_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "mlfsic-bench"
+    """Where stores go unless a place is named: MLFSIC_CACHE, else ~/.cache/mlfsic-bench.
+
+    BenchError where there is neither.
+    """
+    named, user = os.environ.get("MLFSIC_CACHE"), home()
+    if named:
+        return Path(named)
+    if user is None:
+        raise BenchError(
+            "there is no folder for features: nothing says where this user's home is",
+            expected="the environment variable MLFSIC_CACHE or HOME, or --cache DIR",
+            found="none of them",
+            remedy="set MLFSIC_CACHE to a folder with room for features",
+        )
+    return user / ".cache" / "mlfsic-bench"
 
 
 def _bad(path: Path, expected: str, found: str) -> BenchError:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import make_folder
 from mlfsic_bench.harness.inputs import Inputs, Log
 from mlfsic_bench.harness.parts import PartView, endless_episodes, fixed_episodes
 from mlfsic_bench.harness.plugins import plugin_call
 from mlfsic_bench.harness.resume import CHECKPOINTS, METHOD
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
+from mlfsic_bench.paths import exists
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.splits.split import Part
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
@@ -31,7 +33,7 @@ def fitted_method(
     with the saved state loaded, so a run that was interrupted can't differ from one that was not.
     """
     path = folder / METHOD
-    if not path.exists():
+    if not exists(path):
         content = _fit(inputs, folder / CHECKPOINTS, log)
         save_checkpoint(path, {"key": key, **content})
     content = load_checkpoint(path)
@@ -64,7 +66,7 @@ def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
     context = FitContext(
         seed=stream_seed("fit", inputs.split.hash, inputs.seed), folder=checkpoints, log=log
     )
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    make_folder(checkpoints)
     with plugin_call(inputs.method.name, "while fitting"):
         inputs.method.fit(base, val, context)
     return {"method": _state(inputs.method), "source": _on_cpu(base_view.source.state())}

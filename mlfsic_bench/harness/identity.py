@@ -14,7 +14,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlfsic_bench.files import read_regular
 from mlfsic_bench.hashing import hash_bytes, hash_json
+from mlfsic_bench.paths import cannot_use, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,10 +113,17 @@ def method_source(spec: str) -> str:
         return ""
     file = Path(spec.rpartition(":")[0])
     entries = {
-        path.relative_to(file.parent).as_posix(): hash_bytes(path.read_bytes())
+        path.relative_to(file.parent).as_posix(): hash_bytes(_source(path))
         for path in _local_imports(file)
     }
     return f"sha256:{hash_json(entries)}"
+
+
+def _source(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise cannot_use(path, error) from error
 
 
 def _local_imports(file: Path) -> list[Path]:
@@ -126,7 +135,7 @@ def _local_imports(file: Path) -> list[Path]:
         if path in found:
             continue
         found.append(path)
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(ast.parse(_source(path))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -136,7 +145,7 @@ def _local_imports(file: Path) -> list[Path]:
             for name in names:
                 parts = file.parent.joinpath(*name.split("."))
                 options = (parts.with_suffix(".py"), parts / "__init__.py")
-                waiting += [option for option in options if option.is_file()]
+                waiting += [option for option in options if is_file(option)]
     return found
 
 

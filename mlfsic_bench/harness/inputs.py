@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlfsic_bench.data.image_files import require_images
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.harness.identity import method_source
@@ -49,6 +50,7 @@ class Inputs:
     open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
         should a method ask for them, of `others`. A live backbone is the same for all images.
     own_episodes: whether the episodes are those the protocol draws from the split.
+    damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
     """
 
     split: Split
@@ -65,6 +67,7 @@ class Inputs:
     device: torch.device
     open_source: SourceOpener
     own_episodes: bool = True
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
@@ -114,6 +117,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
     dataset = opened.dataset(split.dataset, plan.data_root)
     count = len(episodes.episodes) if plan.episodes is None else plan.episodes
     _check_images(dataset, split, episodes.episodes[:count], selection)
+    damaged = dataset.damaged() if plan.available_only else {}
     backbones = opened.backbones(plan)
     made_by = describe(backbones)
     return Inputs(
@@ -140,6 +144,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         device=device,
         open_source=_source_opener(plan, dataset, backbones, device),
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
+        damaged=damaged,
     )
 
 
@@ -186,16 +191,7 @@ def _check_images(
     if selection is not None:
         needed.update(selection.base.image_ids)
         needed.update(i for e in selection.episodes for i in (*e.support, *e.query))
-    ids = tuple(sorted(needed))
-    there = dataset.available(ids)
-    if not there.all():
-        missing = [name for name, found in zip(ids, there, strict=True) if not found]
-        raise BenchError(
-            f"{len(missing)} of the {len(ids)} images needed are not in the data root",
-            expected=f"the images of split {split.id!r} on disk",
-            found=f"no image {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
-            remedy="download the images, or add --available-only to run on a marked subset",
-        )
+    require_images(dataset, sorted(needed), f"split {split.id!r}")
 
 
 def _weights_name(weights: str, networks: int) -> str:
@@ -232,7 +228,6 @@ def _source_opener(
                 batch_size=plan.batch_size,
                 workers=plan.workers,
                 precision=plan.precision,
-                progress=True,
                 wait=True,
                 log=log,
             )

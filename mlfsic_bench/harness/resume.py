@@ -9,6 +9,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.identity import differences, meaning
 from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.paths import exists, list_folder
 
 METHOD = "method.pt"
 SCORES = "scores.npz"
@@ -23,8 +24,8 @@ def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Recor
     Raises BenchError when the folder holds anything else: another run (the differences are
     named), the begun run of an earlier version, or files of no run at all.
     """
-    if not (folder / RECORD).exists():
-        others = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    if not exists(folder / RECORD):
+        others = [path.name for path in list_folder(folder)]
         if others:
             raise BenchError(
                 f"{folder} holds files that are not a run",
@@ -48,7 +49,10 @@ def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Recor
 
 
 def is_done(folder: Path, record: Record) -> bool:
-    """Whether the run succeeded and its files still are what the record says."""
+    """Whether the run succeeded and its files still are what the record says.
+
+    BenchError when one of them is a Git LFS pointer.
+    """
     if record.status != "success" or set(record.outputs) != {SCORES, ANSWERS}:
         return False
     with contextlib.suppress(OSError):

@@ -22,6 +22,8 @@ from mlfsic_bench.harness.record import Failure, Record, Stage, Status, now, wri
 from mlfsic_bench.harness.scores import write_answers, write_scores
 from mlfsic_bench.harness.start import new_record
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.paths import is_folder
+from mlfsic_bench.signals import undisturbed
 
 
 def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:
@@ -29,7 +31,8 @@ def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:
 
     A run that is done already is left as it is. `log` gets lines of progress text. Raises
     BenchError for bad input, for a folder that holds another run, and for a method that fails;
-    the record then says `error`. Ctrl-C leaves `cancelled`.
+    the record then says `error`. Ctrl-C leaves `cancelled`; so do, within `signals.stoppable`,
+    SIGTERM and SIGHUP.
     """
     return execute(open_inputs(plan), plan.out, log)
 
@@ -40,11 +43,14 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
     key = run_key(run_identity)
     split = inputs.split
     folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
-    if folder.is_dir():
-        resume.earlier_record(folder, key, run_identity)  # not even a lock in a foreign folder
-    with only_writer(folder):
+    if is_folder(folder):  # looked at first: not even a lock in a folder of others
         earlier = resume.earlier_record(folder, key, run_identity)
-        if earlier is not None and resume.is_done(folder, earlier):
+        if earlier is not None and resume.is_done(folder, earlier):  # perhaps in a read-only folder
+            log(f"{folder} is done already: key {key[:12]}, ended {earlier.ended}")
+            return folder
+    with only_writer(folder, (resume.PARTS, resume.CHECKPOINTS), log):
+        earlier = resume.earlier_record(folder, key, run_identity)
+        if earlier is not None and resume.is_done(folder, earlier):  # by whoever held the lock
             log(f"{folder} is done already: key {key[:12]}, ended {earlier.ended}")
             return folder
         record = new_record(inputs, key, run_identity, provenance(str(inputs.device)), earlier)
@@ -61,13 +67,14 @@ class _Runner:
         self.record = record
         self.log = log
         self.stage_name = "start"
+        self.ended = False
 
     def run(self) -> None:
         """All stages; whatever happens, the record says so."""
-        write_record(self.folder, self.record)
-        for note in self.record.notes:
-            self.log(f"note: {note}")
         try:
+            write_record(self.folder, self.record)
+            for note in self.record.notes:
+                self.log(f"note: {note}")
             self._stages()
         except BenchError as error:
             self._end("error", Failure(stage=self.stage_name, message=str(error)))
@@ -79,6 +86,8 @@ class _Runner:
             message = f"{type(error).__name__}: {error}"
             self._end("error", Failure(stage=self.stage_name, message=message))
             raise
+        finally:
+            self._end("cancelled", None)  # a second Ctrl-C came before the record said so
 
     def _stages(self) -> None:
         inputs, key = self.inputs, self.record.key
@@ -116,7 +125,12 @@ class _Runner:
         write_record(self.folder, self.record)
 
     def _end(self, status: Status, failure: Failure | None) -> None:
-        self.record.status = status
-        self.record.failure = failure
-        self.record.ended = now()
-        write_record(self.folder, self.record)
+        """Write down how the run ended; only the first call does."""
+        with undisturbed():
+            if self.ended:
+                return
+            self.ended = True
+            self.record.status = status
+            self.record.failure = failure
+            self.record.ended = now()
+            write_record(self.folder, self.record)

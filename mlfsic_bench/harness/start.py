@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlfsic_bench.data.image_files import in_kinds
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.record import Record, WordsCard, now
@@ -81,6 +82,11 @@ def notes_of(inputs: Inputs) -> list[str]:
     if split.subset is not None:
         notes.append("the split is limited to a subset of its images; not comparable to full runs")
         notes += _labels_left(split)
+    if inputs.damaged:
+        notes.append(
+            f"files under an image's name that hold no image, left out: {len(inputs.damaged):,} "
+            f"({in_kinds(list(inputs.damaged.values()))}), such as {next(iter(inputs.damaged))}"
+        )
     if not inputs.own_episodes:
         notes.append("the episodes are not the split's own, but those of --episodes-file")
     if inputs.count < total:

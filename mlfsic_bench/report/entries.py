@@ -13,6 +13,7 @@ from mlfsic_bench.harness.resume import ANSWERS, SCORES
 from mlfsic_bench.harness.scores import ScoresMeta
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.metrics.registry import METRICS_VERSION
+from mlfsic_bench.paths import resolved
 from mlfsic_bench.report.entry import Dates, Entry, MethodFacts, ProtocolRef, SplitRef, Tracks, slug
 from mlfsic_bench.report.entry_evidence import (
     Evidence,
@@ -81,7 +82,7 @@ def entry_from_run(
 def evidence_of_run(run: FinishedRun, results: Path) -> Evidence:
     """A run's files by their paths below `results`; BenchError for a run that lies elsewhere."""
     try:
-        place = PurePosixPath(*run.folder.resolve().relative_to(results.resolve()).parts)
+        place = PurePosixPath(*resolved(run.folder).relative_to(resolved(results)).parts)
     except ValueError as error:
         raise BenchError(
             f"{run.folder} does not lie in the results folder",

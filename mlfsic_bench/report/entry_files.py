@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular, read_json, write_json, write_text
 from mlfsic_bench.hashing import canonical_json, hash_file
+from mlfsic_bench.paths import files_below, is_folder, resolved
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_proof import Reported, RerunVerified
 
@@ -66,16 +67,20 @@ def read_entries(results: Path) -> list[Entry]:
 
 
 def entry_files(results: Path) -> list[Path]:
-    """The files of all entries below a results folder, sorted; BenchError when it has none."""
+    """The files of all entries below a results folder, sorted; BenchError when it has none.
+
+    Files whose names begin with a dot (`.DS_Store`, what a killed writer left) are no entries.
+    """
     top = results / FOLDER
-    if not top.is_dir():
+    if not is_folder(top):
         raise BenchError(
             f"{results} has no entries",
             expected=f"a folder {FOLDER} in it, with {FOLDER}/<split id>/<entry id>.json",
             found="no such folder",
             remedy="name the results folder: --results DIR",
         )
-    stray = [path for path in sorted(top.rglob("*")) if path.is_file() and path.suffix != ".json"]
+    found = files_below(top)
+    stray = [path for path in found if path.suffix != ".json"]
     if stray:
         raise BenchError(
             f"{stray[0]} is not an entry",
@@ -83,7 +88,7 @@ def entry_files(results: Path) -> list[Path]:
             found=stray[0].name,
             remedy="move the file elsewhere",
         )
-    return sorted(top.rglob("*.json"), key=lambda path: path.relative_to(top).parts)
+    return sorted(found, key=lambda path: path.relative_to(top).parts)
 
 
 def read_placed(path: Path) -> Entry:
@@ -103,7 +108,7 @@ def evidence(results: Path, path: str, sha256: str) -> Path:
     """The file an entry names as evidence; BenchError unless it is there with that hash."""
     place = results / path
     try:
-        inside = place.resolve().is_relative_to(results.resolve())
+        inside = resolved(place).is_relative_to(resolved(results))
         with open_regular(place) as stream:
             size = os.fstat(stream.fileno()).st_size
         found = hash_file(place) if size <= SCORES_LIMIT else f"more than {SCORES_LIMIT} bytes"

@@ -13,6 +13,7 @@ from mlfsic_bench.harness.inputs import Inputs, open_inputs
 from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.record import Record, read_record
 from mlfsic_bench.harness.resume import METHOD
+from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
     from mlfsic_bench.harness.parts import PartView
@@ -85,7 +86,7 @@ class ReopenedRun:
         from mlfsic_bench.harness.parts import PartView
 
         inputs = self.inputs
-        if not (self.folder / METHOD).exists():
+        if not exists(self.folder / METHOD):
             raise BenchError(
                 f"the run in {self.folder} has no saved method",
                 expected=f"a file {METHOD} in the run's folder",

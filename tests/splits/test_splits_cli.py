@@ -139,13 +139,15 @@ def test_audit_with_data_finds_what_was_planted(tmp_path):
     root = write_voc(tmp_path / "data")
     jpegs = root / "VOCdevkit/VOC2007/JPEGImages", root / "VOCdevkit/VOC2012/JPEGImages"
     (jpegs[1] / "2008_000002.jpg").write_bytes((jpegs[0] / "000005.jpg").read_bytes())
-    (jpegs[0] / "000007.jpg").write_bytes(b"broken")
+    (jpegs[0] / "000007.jpg").write_bytes(b"\xff\xd8\xff broken \xff\xd9")
+    (jpegs[0] / "000012.jpg").write_bytes(b"broken")
     path = tmp_path / "s.json"
     call("build", "voc-8-6-6-v1", "--data-root", root, "--out", path)
     found = audit(path, "--data-root", root)
     assert found["duplicates"]["groups"] == [["VOC2007/000005", "VOC2012/2008_000002"]]
     assert found["duplicates"]["across_parts"] == found["duplicates"]["across_folders"] == 1
     assert found["duplicates"]["unreadable"] == ["VOC2007/000007"]
+    assert found["damaged"] == [["VOC2007/000012", "not a JPEG or PNG"]]
     assert found["foreign_labels"]["val"]["base"] == {"car": 1, "person": 1}
     assert found["foreign_labels"]["novel"]["val"] == {"cow": 1}
     assert found["small_pools"]["novel"]["sheep"] == 0
