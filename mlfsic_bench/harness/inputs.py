@@ -49,6 +49,8 @@ class Inputs:
     open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
         should a method ask for them, of `others`. A live backbone is the same for all images.
     own_episodes: whether the episodes are those the protocol draws from the split.
+    plan: what the inputs were opened from; None where they were made of Python objects, with which
+        no other process can begin.
     """
 
     split: Split
@@ -65,6 +67,7 @@ class Inputs:
     device: torch.device
     open_source: SourceOpener
     own_episodes: bool = True
+    plan: RunPlan | None = None
 
 
 def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
@@ -140,6 +143,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         device=device,
         open_source=_source_opener(plan, dataset, backbones, device),
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
+        plan=plan,
     )
 
 

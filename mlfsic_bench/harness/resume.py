@@ -46,8 +46,17 @@ def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Recor
 
 
 def is_done(folder: Path, record: Record) -> bool:
-    """Whether the run succeeded and its files still are what the record says."""
-    if record.status != "success" or set(record.outputs) != {SCORES, ANSWERS}:
+    """Whether the run succeeded, no audit of it failed, and its files are what the record says.
+
+    Records of earlier versions have no audit.
+    """
+    failed = record.audit is not None and record.audit.status == "failed"
+    return record.status == "success" and not failed and is_scored(folder, record)
+
+
+def is_scored(folder: Path, record: Record) -> bool:
+    """Whether the run's scores are there, as the record says: all that is left is its audit."""
+    if set(record.outputs) != {SCORES, ANSWERS}:
         return False
     with contextlib.suppress(OSError):
         return all(hash_file(folder / name) == value for name, value in record.outputs.items())
