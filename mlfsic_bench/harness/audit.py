@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.audit_compare import TOLERANCE, Stored
-from mlfsic_bench.harness.audit_fresh import Fresh, FreshFailedError, search_path, stop
+from mlfsic_bench.harness.audit_fresh import Fresh, FreshFailedError, search_path
 from mlfsic_bench.harness.audit_kinds import Bench, diagnose, shuffled
 from mlfsic_bench.harness.parts import PartView
 from mlfsic_bench.harness.record import Audit
@@ -44,8 +44,6 @@ def audit_run(
     record: Record,
     state: Path,
     stored: Stored,
-    *,
-    patience: float = PATIENCE,
 ) -> Audit:
     """Score a few of the stored episodes again in a fresh process, and compare.
 
@@ -55,7 +53,6 @@ def audit_run(
     source: of the novel images.
     state: the run's `method.pt`.
     stored: what must come out again.
-    patience: seconds that an answer of the fresh process may take, beside twice the evaluation's.
     """
     if inputs.plan is None:
         return Audit(status="not made", reason="the method was given as a Python object")
@@ -68,7 +65,7 @@ def audit_run(
     )
     words = None if view.words is None else view.words.cpu().numpy()
     job = _job(inputs, inputs.plan, state.resolve())
-    fresh = partial(Fresh, job, words, source, patience + 2 * evaluation)
+    fresh = partial(Fresh, job, words, source, PATIENCE + 2 * evaluation)
     bench = Bench(stored, view, record.key, fresh)
     audit = Audit(status="failed", tolerance=TOLERANCE)
     try:
@@ -82,7 +79,6 @@ def audit_run(
         if worst.same:
             audit.status = "passed"
         else:
-            stop()  # so that the order of sets is another one from here on
             audit.kind, evidence = diagnose(bench, found)
             bad = [one.episode for one in differences if not one.same]
             what = f"scores differ by {worst.scores:.3g} of their label's range"

@@ -99,7 +99,11 @@ class Fresh:
 
     def __enter__(self) -> Fresh:
         self.server = _running()
-        self._command(self.job, {} if self.words is None else {"words": self.words}, ())
+        try:
+            self._command(self.job, {} if self.words is None else {"words": self.words}, ())
+        except BaseException:
+            stop()
+            raise
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -156,7 +160,7 @@ class Fresh:
             elif "error" in answer:
                 raise FreshFailedError(FAILED, f"{answer['error']} ({answer['found']})")
             elif "ended" in answer:
-                raise FreshFailedError(DIED, f"it ended with exit code {answer['ended']}")
+                raise FreshFailedError(DIED, self.server.ended(answer["ended"]))
             else:
                 return given
 
@@ -213,7 +217,7 @@ class _Server:
         try:
             send(self.process.stdin, head, arrays)
         except OSError as error:
-            raise FreshFailedError(DIED, f"it has ended\n{self._printed()}") from error
+            raise FreshFailedError(DIED, self.ended(self.process.poll())) from error
 
     def hear(self, seconds: float) -> Message:
         try:
@@ -221,7 +225,7 @@ class _Server:
         except queue.Empty as error:
             raise FreshFailedError(HUNG, "no answer came in time") from error
         if message is None:
-            raise FreshFailedError(DIED, f"it has ended\n{self._printed()}")
+            raise FreshFailedError(DIED, self.ended(self.process.poll()))
         return message
 
     def stop(self) -> None:
@@ -241,10 +245,11 @@ class _Server:
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             self.messages.put(None)
 
-    def _printed(self) -> str:
+    def ended(self, code: int | None) -> str:
+        """How it ended, with the last lines that it printed."""
         self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()
-        return "\n".join(lines[-LINES:])
+        lines = self.log.read().decode(errors="replace").strip().splitlines()[-LINES:]
+        return "\n".join([f"it ended with exit code {code}", *lines])
 
 
 _server: _Server | None = None

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from mlfsic_bench.harness.audit_compare import Difference, Found, Stored, compare
-from mlfsic_bench.harness.audit_fresh import Chunk, Task
+from mlfsic_bench.harness.audit_fresh import Chunk, Task, stop
 from mlfsic_bench.harness.evaluate import BLOCK, CHUNK
 from mlfsic_bench.harness.parts import PartView
 from mlfsic_bench.harness.record import AuditKind
@@ -140,6 +140,9 @@ def _company(bench: Bench, first: Found) -> tuple[AuditKind, str]:
             "memory between episodes",
             "the stored scores come only after other episodes have been adapted to or scored",
         )
+    stop()  # another process has another order of sets
+    if not _repeats(bench, [first]):
+        return "unkeyed randomness", "another process with the same seeds gave other scores"
     return (
         "state that was not saved",
         "not even the first episode gives the stored scores, adapted to alone or with its company: "

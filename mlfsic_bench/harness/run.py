@@ -54,7 +54,11 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
             log(f"{folder} is done already: key {key[:12]}, ended {earlier.ended}")
             return folder
         record = new_record(inputs, key, run_identity, provenance(str(inputs.device)), earlier)
-        if earlier is not None and resume.is_scored(folder, earlier):
+        if (
+            earlier is not None
+            and resume.is_scored(folder, earlier)
+            and (folder / resume.METHOD).exists()
+        ):
             log(f"{folder} has its scores; they are audited")
             record.outputs, record.metrics = earlier.outputs, earlier.metrics
             record.undefined, record.provenance = earlier.undefined, earlier.provenance

@@ -17,12 +17,15 @@ def reruns_differ(
     """Why `again` are not second runs of `seeds` whose figures agree; nothing when they are.
 
     Each seed needs one: another folder, a record of its own with the same key that was started at
-    another time or made elsewhere, and every metric within RERUN_TOLERANCE points. The scores may
-    be the same to the last bit.
+    another time or made elsewhere, an audit that it passed, and every metric within
+    RERUN_TOLERANCE points. The scores may be the same to the last bit.
     """
     if any(one.record is None for one in (*seeds, *again)):
         yield "second runs need the records of both runs of every seed"
         return
+    for one in (*seeds, *again):
+        if one.record and not (one.record.audit and one.record.audit.status == "passed"):
+            yield f"{one.file.scores}: its run has passed no audit"
     firsts = {one.record.key: one for one in seeds if one.record}
     keys = sorted(one.record.key for one in again if one.record)
     if keys != sorted(firsts):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.marks import SUBSET, changed, off_defaults
+from mlfsic_bench.report.marks import SUBSET, changed, failed_audits, off_defaults
 from mlfsic_bench.report.published import Published, published_for
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.table_names import marks_of, names_of
@@ -70,7 +70,7 @@ def build_table(
     ]
     if literature:
         rows += [_published_row(literature, i) for i in range(len(literature.rows))]
-    return Table(tuple(_caption(runs, literature, intervals)), tuple(rows))
+    return Table(tuple(_caption(runs, names, literature, intervals)), tuple(rows))
 
 
 def chance_level(run: FinishedRun) -> tuple[float, float]:
@@ -160,7 +160,10 @@ def _literature(run: FinishedRun) -> Published:
 
 
 def _caption(
-    runs: Sequence[FinishedRun], literature: Published | None, intervals: bool
+    runs: Sequence[FinishedRun],
+    names: Sequence[str],
+    literature: Published | None,
+    intervals: bool,
 ) -> list[str]:
     record = runs[0].record
     episodes = record.episodes
@@ -187,6 +190,7 @@ def _caption(
     )
     if record.split.subset:
         lines.append(SUBSET)
+    lines += failed_audits(zip(names, (run.record for run in runs), strict=True))
     cuts = {r.record.base_images.of for r in runs if r.record.base_images}
     if cuts:
         lines.append(
