@@ -16,6 +16,7 @@ from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
 
 RECORD = "record.json"
 Status = Literal["started", "success", "error", "cancelled"]
+AuditStatus = Literal["passed", "failed", "not made"]
 AuditKind = Literal[
     "memory between episodes",
     "pooled supports",
@@ -61,7 +62,7 @@ class Audit(_Schema):
     episode; `kind` is what a failed audit looks like, `reason` the evidence, or why none was made.
     """
 
-    status: Literal["passed", "failed", "not made"]
+    status: AuditStatus
     kind: AuditKind | None = None
     reason: str | None = None
     largest_difference: float | None = None
@@ -120,6 +121,11 @@ class Record(_Schema):
     metrics: dict[str, Summary] = Field(default_factory=dict)
     undefined: dict[str, int] = Field(default_factory=dict)
     audit: Audit | None = None
+
+    @property
+    def audit_status(self) -> AuditStatus | None:
+        """What came of the run's audit; None in records that know of none."""
+        return self.audit.status if self.audit else None
 
 
 def now() -> str:

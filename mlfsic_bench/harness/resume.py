@@ -50,8 +50,8 @@ def is_done(folder: Path, record: Record) -> bool:
 
     Records of earlier versions have no audit.
     """
-    failed = record.audit is not None and record.audit.status == "failed"
-    return record.status == "success" and not failed and is_scored(folder, record)
+    sound = record.status == "success" and record.audit_status != "failed"
+    return sound and is_scored(folder, record)
 
 
 def is_scored(folder: Path, record: Record) -> bool:

@@ -23,9 +23,6 @@ def reruns_differ(
     if any(one.record is None for one in (*seeds, *again)):
         yield "second runs need the records of both runs of every seed"
         return
-    for one in (*seeds, *again):
-        if one.record and not (one.record.audit and one.record.audit.status == "passed"):
-            yield f"{one.file.scores}: its run has passed no audit"
     firsts = {one.record.key: one for one in seeds if one.record}
     keys = sorted(one.record.key for one in again if one.record)
     if keys != sorted(firsts):
@@ -41,6 +38,9 @@ def reruns_differ(
     for one in again:
         if one.record is not None:
             yield from _pair_differs(firsts[one.record.key], one, truth)
+    for one in (*seeds, *again):
+        if one.record is not None and one.record.audit_status != "passed":
+            yield f"{one.file.scores}: its run has passed no audit"
 
 
 def _pair_differs(first: Evidence, again: Evidence, truth: Truth) -> Iterator[str]:
