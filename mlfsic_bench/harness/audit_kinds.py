@@ -18,7 +18,7 @@ from mlfsic_bench.harness.audit_fresh import Chunk, Task, stop
 from mlfsic_bench.harness.evaluate import BLOCK, CHUNK
 from mlfsic_bench.harness.parts import PartView
 from mlfsic_bench.harness.record import AuditKind
-from mlfsic_bench.randomness import splitmix64, stream_seed
+from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
 QUERIES = 24  # images of an episode that are scored again
 
@@ -174,6 +174,5 @@ def _as_stored(stored: Stored, found: Found) -> Stored:
 
 def shuffled(count: int, *stream: str | int) -> list[int]:
     """The numbers below `count` in an order drawn from a named stream."""
-    seed = stream_seed(*stream)
-    words = np.array([splitmix64(seed, i) for i in range(count)], np.uint64)
+    words = splitmix64_array(np.uint64(stream_seed(*stream)), np.arange(count, dtype=np.uint64))
     return [int(i) for i in np.argsort(words, kind="stable")]

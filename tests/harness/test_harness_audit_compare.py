@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mlfsic_bench.episodes.episode import Episode
+from mlfsic_bench.harness.audit import EPISODES
 from mlfsic_bench.harness.audit_compare import TOLERANCE, Found, Stored, compare
+from mlfsic_bench.harness.audit_kinds import QUERIES
 from mlfsic_bench.harness.audit_messages import receive, send
 
 IDS = ("a", "b", "c", "d")
@@ -117,3 +122,18 @@ def test_messages_come_as_they_were_sent() -> None:
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     with pytest.raises((ValueError, KeyError)):
         receive(io.BytesIO(data))
+
+
+def test_the_page_states_what_escapes_an_audit() -> None:
+    """The chances in docs/running.md, from how many episodes and images are looked at."""
+    page = (Path(__file__).parents[2] / "docs" / "running.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([0-9.]+) % \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    inner = EPISODES - 2
+    for cheats, told in rows:
+        chance = math.comb(198 - int(cheats), inner) / math.comb(198, inner)
+        assert float(told) == pytest.approx(100 * chance, abs=0.06)
+    for images, told in ((3, "23.7 %"), (6, "5.1 %"), (13, "0.1 %")):
+        chance = math.comb(64 - images, QUERIES) / math.comb(64, QUERIES)
+        assert float(told[:-2]) == pytest.approx(100 * chance, abs=0.06)
+        assert told in page
