@@ -25,7 +25,9 @@ def demo(out: Path) -> None:
     Takes some minutes on two CPU cores. Run again, it goes on where it stopped, or says that all is
     done.
     """
+    from mlfsic_bench.harness.audit import failure_of
     from mlfsic_bench.harness.demo import run_demo
+    from mlfsic_bench.harness.record import read_record
     from mlfsic_bench.report.render import render_terminal
     from mlfsic_bench.report.table import build_table
 
@@ -40,3 +42,7 @@ def demo(out: Path) -> None:
     click.echo(f"\ntable:   {result.table}")
     click.echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
     click.echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")
+    for folder in result.runs:
+        failure = failure_of(read_record(folder), folder)
+        if failure is not None:
+            raise failure

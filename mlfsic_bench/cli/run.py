@@ -85,8 +85,10 @@ from mlfsic_bench.signals import exit_code
 def run(method: str, settings: tuple[str, ...], **options: object) -> None:
     """Fit METHOD (a name, or path/to/file.py:Class) on base, score the novel episodes.
 
-    Running the same command again resumes, or says that the run is done.
+    Running the same command again resumes, or says that the run is done. Exit code 1: a fresh
+    process did not give the scores of some episodes again (docs/running.md, Audit).
     """
+    from mlfsic_bench.harness.audit import failure_of
     from mlfsic_bench.harness.plan import RunPlan
     from mlfsic_bench.harness.record import read_record
     from mlfsic_bench.harness.run import run_method
@@ -103,6 +105,9 @@ def run(method: str, settings: tuple[str, ...], **options: object) -> None:
         half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
         say(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})")
     click.echo(str(folder))
+    failure = failure_of(record, folder)
+    if failure is not None:
+        raise failure
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, str]:

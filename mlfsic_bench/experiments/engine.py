@@ -57,11 +57,16 @@ def open_splits(rows: Sequence[PlannedRow], opened: Opened) -> list[PlannedRun]:
 
 
 def _run(run: PlannedRun, done: Done, log: Log) -> None:
+    from mlfsic_bench.harness.audit import failure_of
     from mlfsic_bench.harness.inputs import open_inputs
+    from mlfsic_bench.harness.record import read_record
     from mlfsic_bench.harness.run import execute
 
     try:
         execute(open_inputs(run.plan, done.opened), run.folder, log)
+        failure = failure_of(read_record(run.folder), run.folder)
+        if failure is not None:
+            raise failure
     except Exception as error:
         # A failing method must not take the other rows with it; its record keeps the message.
         what = error.what if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"

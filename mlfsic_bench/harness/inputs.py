@@ -51,6 +51,8 @@ class Inputs:
         should a method ask for them, of `others`. A live backbone is the same for all images.
     own_episodes: whether the episodes are those the protocol draws from the split.
     damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
+    plan: what the inputs were opened from; None where they were made of Python objects, with which
+        no other process can begin.
     """
 
     split: Split
@@ -68,6 +70,7 @@ class Inputs:
     open_source: SourceOpener
     own_episodes: bool = True
     damaged: dict[str, str] = field(default_factory=dict)
+    plan: RunPlan | None = None
 
 
 def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
@@ -145,6 +148,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         open_source=_source_opener(plan, dataset, backbones, device),
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
         damaged=damaged,
+        plan=plan,
     )
 
 

@@ -16,6 +16,18 @@ from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
 
 RECORD = "record.json"
 Status = Literal["started", "success", "error", "cancelled"]
+AuditStatus = Literal["passed", "failed", "not made"]
+AuditKind = Literal[
+    "memory between episodes",
+    "pooled supports",
+    "batch statistics over the query",
+    "order of the query",
+    "state that was not saved",
+    "unkeyed randomness",
+    "the fresh process died",
+    "the fresh process hung",
+    "the method failed in a fresh process",
+]
 
 
 class _Schema(BaseModel):
@@ -41,6 +53,23 @@ class Summary(_Schema):
 
     mean: float | None
     half_width: float | None
+
+
+class Audit(_Schema):
+    """What came of scoring a few episodes again in a fresh process (docs/running.md).
+
+    `largest_difference` and `tolerance` are relative to the range of a label's stored scores in an
+    episode; `kind` is what a failed audit looks like, `reason` the evidence, or why none was made.
+    """
+
+    status: AuditStatus
+    kind: AuditKind | None = None
+    reason: str | None = None
+    largest_difference: float | None = None
+    tolerance: float | None = None
+    episodes: list[int] = Field(default_factory=list)
+    queries: int = 0
+    seconds: float = 0.0
 
 
 class FeaturesCard(_Schema):
@@ -91,6 +120,12 @@ class Record(_Schema):
     outputs: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, Summary] = Field(default_factory=dict)
     undefined: dict[str, int] = Field(default_factory=dict)
+    audit: Audit | None = None
+
+    @property
+    def audit_status(self) -> AuditStatus | None:
+        """What came of the run's audit; None in records that know of none."""
+        return self.audit.status if self.audit else None
 
 
 def now() -> str:

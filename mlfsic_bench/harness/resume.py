@@ -49,11 +49,22 @@ def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Recor
 
 
 def is_done(folder: Path, record: Record) -> bool:
-    """Whether the run succeeded and its files still are what the record says.
+    """Whether the run succeeded, no audit of it failed, and its files are what the record says.
 
-    BenchError when one of them is a Git LFS pointer.
+    Records of earlier versions have no audit. BenchError when a file is a Git LFS pointer.
     """
-    if record.status != "success" or set(record.outputs) != {SCORES, ANSWERS}:
+    sound = record.status == "success" and record.audit_status != "failed"
+    return sound and is_scored(folder, record)
+
+
+def lacks_audit(folder: Path, record: Record, key: str) -> bool:
+    """Whether the run could still be audited: what it had learnt is there, under the same key."""
+    return record.audit is None and record.key == key and exists(folder / METHOD)
+
+
+def is_scored(folder: Path, record: Record) -> bool:
+    """Whether the run's scores are there, as the record says: all that is left is its audit."""
+    if set(record.outputs) != {SCORES, ANSWERS}:
         return False
     with contextlib.suppress(OSError):
         return all(hash_file(folder / name) == value for name, value in record.outputs.items())

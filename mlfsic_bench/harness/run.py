@@ -1,4 +1,4 @@
-"""One run, from plan to record: open, fit, save, score, write; or go on where it stopped."""
+"""One run, from plan to record: open, fit, save, score, write, audit; or on where it stopped."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mlfsic_bench.episodes.episode import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness import resume
+from mlfsic_bench.harness.audit import audit_run
+from mlfsic_bench.harness.audit_compare import Stored
 from mlfsic_bench.harness.evaluate import discard, evaluate
 from mlfsic_bench.harness.finish import answers_of, scores_of, summary
 from mlfsic_bench.harness.fit import fitted_method
@@ -19,11 +23,14 @@ from mlfsic_bench.harness.parts import PartView
 from mlfsic_bench.harness.plan import RunPlan, default_folder
 from mlfsic_bench.harness.provenance import provenance
 from mlfsic_bench.harness.record import Failure, Record, Stage, Status, now, write_record
-from mlfsic_bench.harness.scores import write_answers, write_scores
+from mlfsic_bench.harness.scores import read_scores, write_answers, write_scores
 from mlfsic_bench.harness.start import new_record
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.paths import is_folder
+from mlfsic_bench.paths import exists, is_folder
 from mlfsic_bench.signals import undisturbed
+
+if TYPE_CHECKING:
+    from mlfsic_bench.features.source import FeatureSource
 
 
 def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:
@@ -45,17 +52,33 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
     folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
     if is_folder(folder):  # looked at first: not even a lock in a folder of others
         earlier = resume.earlier_record(folder, key, run_identity)
-        if earlier is not None and resume.is_done(folder, earlier):  # perhaps in a read-only folder
-            log(f"{folder} is done already: key {key[:12]}, ended {earlier.ended}")
+        if _done(folder, earlier, key, log):  # perhaps in a read-only folder
             return folder
     with only_writer(folder, (resume.PARTS, resume.CHECKPOINTS), log):
         earlier = resume.earlier_record(folder, key, run_identity)
-        if earlier is not None and resume.is_done(folder, earlier):  # by whoever held the lock
-            log(f"{folder} is done already: key {key[:12]}, ended {earlier.ended}")
+        if _done(folder, earlier, key, log):  # by whoever held the lock
             return folder
         record = new_record(inputs, key, run_identity, provenance(str(inputs.device)), earlier)
+        if (
+            earlier is not None
+            and resume.is_scored(folder, earlier)
+            and exists(folder / resume.METHOD)
+        ):
+            log(f"{folder} has its scores; they are audited")
+            record.outputs, record.metrics = earlier.outputs, earlier.metrics
+            record.undefined, record.provenance = earlier.undefined, earlier.provenance
         _Runner(inputs, folder, record, log).run()
     return folder
+
+
+def _done(folder: Path, earlier: Record | None, key: str, log: Log) -> bool:
+    """Whether nothing is left to do; a run of this key that nobody has audited is audited now."""
+    if earlier is None or not resume.is_done(folder, earlier):
+        return False
+    if resume.lacks_audit(folder, earlier, key):
+        return False
+    log(f"{folder} is done already: key {earlier.key[:12]}, ended {earlier.ended}")
+    return True
 
 
 class _Runner:
@@ -93,6 +116,9 @@ class _Runner:
         inputs, key = self.inputs, self.record.key
         episodes = inputs.episodes.episodes[: inputs.count]
         novel = sorted({i for e in episodes for i in (*e.support, *e.query)})
+        if self.record.outputs:
+            self._audit(inputs.open_source(novel, (), self.log), episodes)
+            return
         with self._stage("fit"):
             method, source = fitted_method(inputs, novel, self.folder, key, self.log)
         with self._stage("evaluate"):
@@ -107,10 +133,23 @@ class _Runner:
             write_scores(self.folder / resume.SCORES, scores)
             write_answers(self.folder / resume.ANSWERS, answers)
             self.record.metrics, self.record.undefined = summary(scores, answers)
-        self.record.outputs = {
-            name: hash_file(self.folder / name) for name in (resume.SCORES, resume.ANSWERS)
-        }
+            self.record.outputs = {
+                name: hash_file(self.folder / name) for name in (resume.SCORES, resume.ANSWERS)
+            }
+        self._audit(source, episodes)
+
+    def _audit(self, source: FeatureSource, episodes: tuple[Episode, ...]) -> None:
+        """Score some episodes again and end the run; a failed audit is no error of the run."""
+        with self._stage("audit"):
+            scores = read_scores(self.folder / resume.SCORES)
+            stored = Stored(episodes, scores.scores, scores.decisions)
+            self.record.audit = audit_run(
+                self.inputs, source, self.record, self.folder / resume.METHOD, stored
+            )
         self._end("success", None)
+        audit = self.record.audit
+        kind = f": {audit.kind}" if audit.kind else ""
+        self.log(f"audit {audit.status}{kind} ({audit.seconds:.1f} s)")
         discard(self.folder / resume.PARTS)
 
     @contextmanager

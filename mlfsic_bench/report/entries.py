@@ -99,6 +99,7 @@ def evidence_of_run(run: FinishedRun, results: Path) -> Evidence:
         record=str(place / RECORD),
         record_sha256=hash_file(run.folder / RECORD),
         run=run.record.key,
+        audit=run.record.audit_status,
     )
     return Evidence(run.scores, file, run.record)
 

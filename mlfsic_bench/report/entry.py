@@ -25,13 +25,14 @@ from mlfsic_bench.report.entry_fields import (
 from mlfsic_bench.report.entry_figures import Chance, Figure, LabelFigure
 from mlfsic_bench.report.entry_kinds import (
     Adaptation,
+    Audited,
     ImageTrack,
     IntervalKind,
     Pretraining,
     State,
     WordTrack,
 )
-from mlfsic_bench.report.entry_proof import Reported, ScoresStored, WithScores
+from mlfsic_bench.report.entry_proof import Reported, RerunVerified, ScoresStored, WithScores
 
 
 class Link(EntrySchema):
@@ -151,6 +152,29 @@ class Entry(EntrySchema):
     def verified(self) -> bool:
         """Whether the figures are recomputed from scores and rebuilt targets."""
         return self.state in (State.SCORES, State.RERUN)
+
+    @property
+    def audited(self) -> Audited | None:
+        """What is known of the audits of its runs; None for reported figures.
+
+        Scores without a record are foreign ones, which nothing here can make again.
+        """
+        if isinstance(self.proof, Reported):
+            return None
+        again = self.proof.reruns if isinstance(self.proof, RerunVerified) else []
+        files = (*self.proof.files, *again)
+        found = {file.audit for file in files}
+        if found == {"passed"}:
+            return Audited.YES
+        if "failed" in found:
+            return Audited.FAILED
+        foreign = self.verified and all(file.record is None for file in files)
+        return Audited.FOREIGN if foreign else Audited.NO
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has a rank: verified, and its runs audited or its scores foreign."""
+        return self.verified and self.audited in (Audited.YES, Audited.FOREIGN)
 
 
 def slug(text: str) -> str:

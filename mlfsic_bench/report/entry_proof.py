@@ -13,7 +13,8 @@ class ScoresFile(EntrySchema):
     """One training seed's evidence: its scores, its answers and, for our runs, its record.
 
     Paths are relative to the results folder; `run` is the key of the record. A record comes with
-    its hash and its key.
+    its hash and its key. `audit` is what the record says of the run's audit, None where it says
+    nothing.
     """
 
     seed: int | None
@@ -24,12 +25,15 @@ class ScoresFile(EntrySchema):
     record: ResultPath | None = None
     record_sha256: Sha256 | None = None
     run: Sha256 | None = None
+    audit: Literal["passed", "failed", "not made"] | None = None
 
     @model_validator(mode="after")
     def _whole_record(self) -> ScoresFile:
         given = [value is not None for value in (self.record, self.record_sha256, self.run)]
         if any(given) and not all(given):
             raise ValueError("record, record_sha256 and run are given together or not at all")
+        if self.audit is not None and self.record is None:
+            raise ValueError("an audit without the record that says so")
         return self
 
 

@@ -19,8 +19,8 @@ def reruns_differ(
     """Why `again` are not second runs of `seeds` whose figures agree; nothing when they are.
 
     Each seed needs one: another folder, a record of its own of the same identity, started at
-    another time or made elsewhere, and every metric within RERUN_TOLERANCE points. The scores may
-    be the same to the last bit.
+    another time or made elsewhere, an audit that it passed, and every metric within
+    RERUN_TOLERANCE points. The scores may be the same to the last bit.
     """
     if any(one.record is None for one in (*seeds, *again)):
         yield "second runs need the records of both runs of every seed"
@@ -43,6 +43,9 @@ def reruns_differ(
     for one in again:
         if one.record is not None:
             yield from _pair_differs(firsts[_named(one.record)], one, truth)
+    for one in (*seeds, *again):
+        if one.record is not None and one.record.audit_status != "passed":
+            yield f"{one.file.scores}: its run has passed no audit"
 
 
 def _named(record: Record) -> str:

@@ -1,9 +1,9 @@
 """The boards: entries that compare, side by side; those that do not, apart.
 
 Entries with scores stand on one board when they share split (id and hash), protocol, episodes (hash
-and number), metrics version and the track of images; those whose targets were not rebuilt come
-last, unranked. Reported entries name no episodes; they stand below the first full board of their
-split and protocol, unranked, or on a board of their own.
+and number), metrics version and the track of images; those whose runs are not audited, and those
+whose targets were not rebuilt, come last, unranked. Reported entries name no episodes; they stand
+below the first full board of their split and protocol, unranked, or on a board of their own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class BoardRow:
     Attributes
     ----------
     entry: the entry.
-    rank: by macro-AP among the verified, equal figures sharing one; None for all others.
+    rank: by macro-AP among the verified whose runs are audited or foreign, equal figures sharing
+        one; None for all others.
     chance: how micro-AP and macro-AP stand to chance, where that is known.
     judged_by: the interval `chance` goes by, the one its board shows; None where it shows none.
     """
@@ -212,14 +213,12 @@ def _board(scored: Sequence[Entry], reported: Sequence[Entry]) -> Board:
 
 def _rows(entries: Sequence[Entry], kind: IntervalKind | None) -> tuple[BoardRow, ...]:
     """Ranked ones first, by macro-AP; entries without one last; equal ones by name and id."""
-    ordered = sorted(
-        entries, key=lambda entry: (not entry.verified, -_ranking(entry), entry.name, entry.id)
-    )
-    values = [_ranking(entry) for entry in ordered if entry.verified]
+    ordered = sorted(entries, key=_order)
+    values = [_ranking(entry) for entry in ordered if entry.ranked]
     return tuple(
         BoardRow(
             entry,
-            values.index(_ranking(entry)) + 1 if entry.verified and _listed(entry) else None,
+            values.index(_ranking(entry)) + 1 if entry.ranked and _listed(entry) else None,
             {
                 str(name): against_chance(entry.figures[name], level, kind)
                 for name, level in entry.chance.items()
@@ -229,6 +228,10 @@ def _rows(entries: Sequence[Entry], kind: IntervalKind | None) -> tuple[BoardRow
         )
         for entry in ordered
     )
+
+
+def _order(entry: Entry) -> tuple[bool, bool, float, str, str]:
+    return not entry.ranked, not entry.verified, -_ranking(entry), entry.name, entry.id
 
 
 def _listed(entry: Entry) -> bool:

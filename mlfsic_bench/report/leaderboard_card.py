@@ -7,7 +7,7 @@ from typing import Any
 
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_figures import Figure, Interval, LabelFigure
-from mlfsic_bench.report.entry_kinds import IntervalKind, State
+from mlfsic_bench.report.entry_kinds import Audited, IntervalKind, State
 from mlfsic_bench.report.entry_proof import Reported, RerunVerified
 from mlfsic_bench.report.escape import visible
 from mlfsic_bench.report.leaderboard import (
@@ -26,6 +26,12 @@ STATES = {
     "targets rebuilt from the split",
     State.RERUN: "scores verified, and a second run gave the same figures",
 }
+AUDITS = {
+    Audited.YES: "in an audit, a fresh process gave the scores of some episodes again",
+    Audited.FOREIGN: "the scores were made by another program, so no audit can make them again",
+    Audited.FAILED: "in an audit, a fresh process did not give the scores again: not ranked",
+    Audited.NO: "no audit has made some of the scores again in a fresh process: not ranked",
+}
 
 
 def card_of(row: BoardRow) -> dict[str, Any]:
@@ -39,7 +45,7 @@ def card_of(row: BoardRow) -> dict[str, Any]:
         "name": entry.name,
         "state": entry.state.value,
         "state_class": state_class(entry),
-        "meaning": STATES[entry.state],
+        "meaning": STATES[entry.state] + (f"; {AUDITS[entry.audited]}" if entry.audited else ""),
         "figures": [
             {
                 "name": metric.head,
@@ -127,6 +133,8 @@ def _proof(entry: Entry) -> list[list[Any]]:
         if proof.copy_in:
             lines.append(["Copied in", f"results/{proof.copy_in}", False])
         return lines
+    if entry.audited:
+        lines.append(["Audit", entry.audited.value, False])
     again = proof.reruns if isinstance(proof, RerunVerified) else []
     for title, group in (("Scores", proof.files), ("Second run", again)):
         for file in group:

@@ -34,7 +34,7 @@ from mlfsic_bench.report.leaderboard import (
     standing,
 )
 from mlfsic_bench.report.leaderboard_card import STATES, all_visible, card_of, state_class
-from mlfsic_bench.report.leaderboard_text import INTRO, STORED_NOTE
+from mlfsic_bench.report.leaderboard_text import INTRO, STORED_NOTE, audit_notes
 from mlfsic_bench.report.leaderboard_titles import badges
 
 DRAWN = ("macro_ap", "micro_ap")
@@ -130,6 +130,7 @@ def _board(board: Board, tags: tuple[str, ...]) -> dict[str, Any]:
         )
     if any(not row.entry.verified for row in board.rows):
         same_words += f" {STORED_NOTE}"
+    same_words += "".join(f" {note}" for note in audit_notes(board))
     value: dict[str, Any] = {
         "anchor": board.anchor,
         "split_id": board.split_id,
@@ -161,6 +162,7 @@ def _row(row: BoardRow, board: Board, top: int) -> dict[str, Any]:
         "rank": row.rank,
         "state": entry.state.value,
         "state_class": state_class(entry),
+        "audit": entry.audited.value if entry.audited else "",
         "backbone": entry.backbone or "no backbone",
         "pretraining": tracks.pretraining.value,
         "words": tracks.words.value,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry import Entry
-from mlfsic_bench.report.entry_kinds import IntervalKind
+from mlfsic_bench.report.entry_kinds import Audited, IntervalKind
 from mlfsic_bench.report.escape import latex, markdown, spreadsheet, visible
 from mlfsic_bench.report.leaderboard import (
     ABOVE,
@@ -34,6 +34,10 @@ STORED_NOTE = (
     "Rows whose scores are only stored are not ranked: the targets came with the scores and were "
     "not rebuilt from the split."
 )
+UNAUDITED_NOTE = (
+    "Not ranked, because no audit has made some of their scores again in a fresh process: {}."
+)
+FOREIGN_NOTE = "Ranked on foreign scores, verified by computing every figure again: {}."
 
 
 def board_markdown(boards: Sequence[Board]) -> str:
@@ -51,14 +55,14 @@ def board_markdown(boards: Sequence[Board]) -> str:
         lines.append("|--:|:--|:--|" + "--:|" * len(shown) + ":--|:--|")
         for row in (*board.rows, *board.reported):
             entry = row.entry
-            mark = "" if entry.verified else "*"
+            mark = "" if entry.ranked else "*"
             cells = [
                 "" if row.rank is None else str(row.rank),
                 f"{mark}{markdown(entry.name)}{mark}",
                 markdown(entry.backbone or "-"),
                 *(markdown(cell(row, metric.name, board.interval)) for metric in shown),
                 markdown(", ".join(tracks(entry))),
-                entry.state.value,
+                state_of(entry),
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
@@ -103,7 +107,17 @@ def board_csv(boards: Sequence[Board]) -> str:
     writer.writerow(
         [
             *("split", "split_hash", "protocol", "episodes_hash", "episodes", "metrics_version"),
-            *("images", "rank", "entry", "name", "state", "pretraining", "words", "adaptation"),
+            *(
+                "images",
+                "rank",
+                "entry",
+                "name",
+                "state",
+                "audit",
+                "pretraining",
+                "words",
+                "adaptation",
+            ),
             *("backbone", "training_seeds", "source", "metric", "value", *bounds, "chance"),
         ]
     )
@@ -114,6 +128,7 @@ def board_csv(boards: Sequence[Board]) -> str:
                 *(entry.split.id, entry.split.hash or "", protocol.id, protocol.episodes or ""),
                 *(protocol.count, entry.metrics_version or "", entry.tracks.images.value),
                 *(row.rank or "", entry.id, _cell(entry.name), entry.state.value),
+                entry.audited.value if entry.audited else "",
                 *(entry.tracks.pretraining.value, entry.tracks.words.value),
                 *(entry.tracks.adaptation.value, _cell(entry.backbone or "")),
                 *(entry.training_seeds or "", _cell(source_of(entry))),
@@ -146,6 +161,7 @@ def facts(board: Board) -> list[str]:
             )
     if any(not row.entry.verified for row in board.rows):
         lines.append(STORED_NOTE)
+    lines += audit_notes(board)
     if board.interval:
         lines.append(f"In brackets: 95 % interval over {board.interval.value}.")
     if board.images.value == "subset":
@@ -153,6 +169,27 @@ def facts(board: Board) -> list[str]:
         if board.rows and (labels := labels_text(board.rows[0].entry)):
             lines.append(f"Figures are over {labels}.")
     return lines
+
+
+def audit_notes(board: Board) -> list[str]:
+    """Which verified rows are not ranked for want of an audit, and which have foreign scores."""
+    verified = [row.entry for row in board.rows if row.entry.verified]
+    without = [
+        entry.name + (" (audit failed)" if entry.audited is Audited.FAILED else "")
+        for entry in verified
+        if not entry.ranked
+    ]
+    foreign = [entry.name for entry in verified if entry.audited is Audited.FOREIGN]
+    lines = [UNAUDITED_NOTE.format(", ".join(without))] if without else []
+    return lines + ([FOREIGN_NOTE.format(", ".join(foreign))] if foreign else [])
+
+
+def state_of(entry: Entry) -> str:
+    """The state and, where there are scores, what is known of the audits of their runs."""
+    known = entry.audited
+    if known is None:
+        return entry.state.value
+    return known.value if known is Audited.FOREIGN else f"{entry.state.value}, {known.value}"
 
 
 def cell(row: BoardRow, metric: str, kind: IntervalKind | None) -> str:
@@ -185,7 +222,7 @@ def _latex_row(row: BoardRow, board: Board, shown: Sequence[Metric]) -> str:
     name = latex(entry.name)
     cells = [
         "" if row.rank is None else str(row.rank),
-        name if entry.verified else rf"\textit{{{name}}}",
+        name if entry.ranked else rf"\textit{{{name}}}",
         latex(entry.backbone or "-"),
         *(latex(cell(row, metric.name, board.interval)) for metric in shown),
     ]

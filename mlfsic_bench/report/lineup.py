@@ -19,7 +19,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.cards import BaseImages, MethodCard
 from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.report.comparable import check_comparable
-from mlfsic_bench.report.marks import changed, off_defaults, picture_title
+from mlfsic_bench.report.marks import changed, failed_audits, off_defaults, picture_title
 from mlfsic_bench.report.score import Source, open_source, truth_of
 from mlfsic_bench.report.traits import UNSTATED, base_images_of, group_key, traits_of
 from mlfsic_bench.report.truth import SplitPlace, Truth
@@ -210,4 +210,5 @@ def _differing(entries: Sequence[Entry]) -> list[str]:
         for name, versions in code.items()
         if len(versions) > 1
     ]
-    return lines
+    runs = [(e.name, s.run.record) for e in entries for s in e.sources if s.run is not None]
+    return lines + failed_audits(runs)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.harness.cards import BaseImages, EpisodesCard, MethodCard, SplitCard
+
+if TYPE_CHECKING:
+    from mlfsic_bench.harness.record import Record
 
 SUBSET = "SUBSET: made on part of the split's images; not comparable to full runs."
 OFF_DEFAULTS = "not at its defaults"
@@ -68,6 +71,16 @@ def _gone(
     if split_id not in shipped_ids():
         return []
     return [label for label in shipped_file(split_id).labels.novel if label not in labels]
+
+
+def failed_audits(runs: Iterable[tuple[str, Record]]) -> list[str]:
+    """A sentence for each run, by its name in the report, whose audit failed."""
+    return [
+        f"AUDIT FAILED: {name}. In a fresh process its scores did not come again; it looks like: "
+        f"{record.audit.kind}. Not comparable."
+        for name, record in runs
+        if record.audit is not None and record.audit.status == "failed"
+    ]
 
 
 def picture_title(

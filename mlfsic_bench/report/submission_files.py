@@ -94,6 +94,7 @@ def copy_of(source: Source, truth: Truth, out: Path, folder: str) -> Copy:
         record=f"{folder}/{RECORD}" if source.run else None,
         record_sha256=hash_file(own / RECORD) if source.run else None,
         run=source.record.key if source.record else None,
+        audit=source.record.audit_status if source.record else None,
     )
     return Copy(source, file, answers, not inside)
 

@@ -14,7 +14,13 @@ import numpy as np
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.registry import columns
-from mlfsic_bench.report.marks import SUBSET, changed, count_labels, off_defaults
+from mlfsic_bench.report.marks import (
+    SUBSET,
+    changed,
+    count_labels,
+    failed_audits,
+    off_defaults,
+)
 from mlfsic_bench.report.published import Published, PublishedRow, published_for
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.table_names import marks_of, names_of
@@ -58,14 +64,14 @@ def build_table(
     runs = [read_run(folder) for folder in folders]
     _check_same(runs)
     literature = _literature(runs[0]) if published else None
-    shown = columns()
+    names, shown = names_of(runs), columns()
     rows = [
         _row(run, name, intervals, mark, shown)
-        for run, name, mark in zip(runs, names_of(runs), marks_of(runs), strict=True)
+        for run, name, mark in zip(runs, names, marks_of(runs), strict=True)
     ]
     if literature:
         rows += [_published_row(row, shown) for row in literature.rows]
-    return Table(tuple(_caption(runs, literature, intervals)), tuple(rows), shown)
+    return Table(tuple(_caption(runs, names, literature, intervals)), tuple(rows), shown)
 
 
 def chance_level(run: FinishedRun) -> tuple[float, float]:
@@ -166,7 +172,10 @@ def _literature(run: FinishedRun) -> Published:
 
 
 def _caption(
-    runs: Sequence[FinishedRun], literature: Published | None, intervals: bool
+    runs: Sequence[FinishedRun],
+    names: Sequence[str],
+    literature: Published | None,
+    intervals: bool,
 ) -> list[str]:
     record = runs[0].record
     episodes = record.episodes
@@ -194,6 +203,7 @@ def _caption(
     )
     if record.split.subset:
         lines.append(SUBSET)
+    lines += failed_audits(zip(names, (run.record for run in runs), strict=True))
     cuts = {r.record.base_images.of for r in runs if r.record.base_images}
     if cuts:
         lines.append(

@@ -35,7 +35,9 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
         (lambda v: v["proof"]["files"][0].update(record_sha256="0" * 64), "not the file the entry"),
         (lambda v: v["proof"]["files"][0].update(record_sha256=None), "given together"),
         (
-            lambda v: v["proof"]["files"][0].update(record=None, record_sha256=None, run=None),
+            lambda v: v["proof"]["files"][0].update(
+                record=None, record_sha256=None, run=None, audit=None
+            ),
             "whose record is not there",
         ),
     ],
