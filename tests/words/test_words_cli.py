@@ -85,6 +85,18 @@ def test_show_takes_the_format_and_says_what_the_header_promises(tmp_path):
     assert "binary, 1 entries" in run("show", path, "--words-format", "binary").output
 
 
+def test_run_takes_the_format_of_the_words(tmp_path, capsys):
+    path = tmp_path / "v.bin"
+    path.write_bytes(b"1 3\nhen ABCDEFGHIJKL")  # reads as a damaged line of text
+    command = ["run", "random", "--split", "scenes-12-6-6-v1", "--backbone", "scenes-small",
+               "--words", str(path), "--out", str(tmp_path / "run")]  # fmt: skip
+    for options, says in (([], "line 2 is not"), (["--words-format", "binary"], "no vector for")):
+        with pytest.raises(SystemExit) as end:
+            main([*command, *options])
+        assert end.value.code == 2
+        assert says in capsys.readouterr().err
+
+
 def test_show_counts_entries_that_are_not_utf8(tmp_path):
     path = tmp_path / "v.txt"
     path.write_bytes(b"cat 1 2\n\xff 3 4\n")
