@@ -50,6 +50,12 @@ def undisturbed() -> Iterator[None]:
         yield
 
 
+def ignore_signals() -> None:
+    """Let Ctrl-C, SIGTERM and SIGHUP do nothing from now on: the process is about to end."""
+    for number in (signal.SIGINT, *_OTHERS):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def _handled(numbers: list[int], handler: object) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from mlfsic_bench.cli.streams import say
-from mlfsic_bench.signals import exit_code
+from mlfsic_bench.cli.streams import leave, say
 
 
 @click.command("demo")
@@ -34,8 +32,7 @@ def demo(out: Path) -> None:
     try:
         result = run_demo(out, log=say)
     except KeyboardInterrupt as stop:
-        say("cancelled; the same command resumes the demo")
-        sys.exit(exit_code(stop))
+        leave(stop, "cancelled; the same command resumes the demo")
     click.echo(render_terminal(build_table(result.runs)), nl=False)
     for line in result.margins:
         click.echo(line)

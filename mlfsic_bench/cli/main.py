@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import click
 
 from mlfsic_bench import __version__
-from mlfsic_bench.cli.streams import open_missing, refuse_lost_folder, say, system_error
+from mlfsic_bench.cli.streams import leave, open_missing, refuse_lost_folder, say, system_error
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.signals import exit_code, stoppable
+from mlfsic_bench.signals import stoppable
 
 # verb -> (module with a click command of the verb's name, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
@@ -69,7 +68,7 @@ class LazyGroup(click.Group):
                 raise BenchError(
                     f"the argument {argument!a} is not text",
                     expected="arguments and file names in UTF-8, without NUL",
-                    found=ascii(os.fsencode(argument))[2:-1] if "\0" not in argument else "a NUL",
+                    found="bytes that are not UTF-8" if "\0" not in argument else "a NUL",
                     remedy="rename the file, or correct the argument",
                 )
         return super().parse_args(ctx, args)
@@ -79,8 +78,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            say("cancelled")
-            sys.exit(exit_code(stop))
+            leave(stop, "cancelled")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, from the table above, without importing any."""

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from mlfsic_bench.cli.streams import say
+from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.signals import exit_code
 
 
 @click.command("reproduce")
@@ -89,8 +88,7 @@ def reproduce(
         done = run_rows(rows, say)
         text, files = write_outputs(stem, experiment, profile, rows, done, options, say)
     except KeyboardInterrupt as stop:
-        say("cancelled; the same command goes on where it stopped")
-        sys.exit(exit_code(stop))
+        leave(stop, "cancelled; the same command goes on where it stopped")
     if archive is not None and (done.failed or not files):
         say(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from mlfsic_bench.cli.options import WORDS_FORMAT
-from mlfsic_bench.cli.streams import say
+from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.names import backbone_names
-from mlfsic_bench.signals import exit_code
 
 
 @click.command("run")
@@ -97,8 +95,7 @@ def run(method: str, settings: tuple[str, ...], **options: object) -> None:
     try:
         folder = run_method(plan, log=say)
     except KeyboardInterrupt as stop:
-        say("cancelled; the same command resumes the run")
-        sys.exit(exit_code(stop))
+        leave(stop, "cancelled; the same command resumes the run")
     record = read_record(folder)
     ap, over = record.metrics["macro_ap"], "runs" if record.episodes.shots else "episodes"
     if ap.mean is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import cannot_use, reason
+from mlfsic_bench.signals import exit_code, ignore_signals, undisturbed
 
 
 def say(line: str) -> None:
@@ -24,6 +26,14 @@ def say(line: str) -> None:
         click.echo(line.encode(errors="backslashreplace").decode(), err=True)
     except OSError:
         _give_up(sys.stderr)
+
+
+def leave(stop: KeyboardInterrupt, line: str) -> NoReturn:
+    """Say that the work was stopped and exit as a shell expects; another Ctrl-C changes nothing."""
+    with undisturbed():
+        say(line)
+        atexit.register(ignore_signals)  # the process still takes a moment to end
+        sys.exit(exit_code(stop))
 
 
 def open_missing() -> None:
