@@ -19,6 +19,7 @@ from mlfsic_bench.harness.audit_fresh import Fresh, FreshFailedError, search_pat
 from mlfsic_bench.harness.audit_kinds import Bench, diagnose, shuffled
 from mlfsic_bench.harness.parts import PartView
 from mlfsic_bench.harness.record import Audit
+from mlfsic_bench.paths import resolved
 
 if TYPE_CHECKING:
     from mlfsic_bench.features.source import FeatureSource
@@ -64,7 +65,7 @@ def audit_run(
         inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
     )
     words = None if view.words is None else view.words.cpu().numpy()
-    job = _job(inputs, inputs.plan, state.resolve())
+    job = _job(inputs, inputs.plan, resolved(state))
     fresh = partial(Fresh, job, words, source, PATIENCE + 2 * evaluation)
     bench = Bench(stored, view, record.key, fresh)
     audit = Audit(status="failed", tolerance=TOLERANCE)
