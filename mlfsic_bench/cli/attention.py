@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.text import for_terminal
+
 
 @click.command("attention")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
@@ -54,4 +57,4 @@ def attention(
         images=images,
         heads=heads,
     )
-    click.echo(line)
+    echo(for_terminal(line))

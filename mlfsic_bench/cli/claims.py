@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.echo import echo, echo_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +24,6 @@ def claims(as_json: bool) -> None:
     F1 averaged over episodes cannot exceed the harmonic mean of the averaged P and R; an AP is held
     against that of a random ranking. Reports, and exits with 0 whatever it finds (docs/claims.md).
     """
-    import json
     from dataclasses import asdict
 
     from mlfsic_bench.report.claims import table_claims
@@ -32,18 +33,18 @@ def claims(as_json: bool) -> None:
     found = {name: table_claims(name, table) for name, table in tables.items()}
     if as_json:
         rows = [asdict(claim) for each in found.values() for claim in each]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        echo_json(rows)
         return
     for name, each in found.items():
         source = tables[name].source
         origin = f"{source.authors.split(',')[0]} et al., {source.venue} {source.year}"
-        click.echo(f"{name}: {tables[name].caption} ({origin})")
+        echo(f"{name}: {tables[name].caption} ({origin})")
         if not each:
-            click.echo("  nothing to check: no P, R and F1, and no query size\n")
+            echo("  nothing to check: no P, R and F1, and no query size\n")
             continue
-        click.echo(_grid(each))
-        click.echo(_levels(each))
-    click.echo(_summary([claim for each in found.values() for claim in each]))
+        echo(_grid(each))
+        echo(_levels(each))
+    echo(_summary([claim for each in found.values() for claim in each]))
 
 
 def _grid(claims: Sequence[Claim]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo, log
+
 
 @click.command("demo")
 @click.option(
@@ -27,13 +29,13 @@ def demo(out: Path) -> None:
     from mlfsic_bench.report.table import build_table
 
     try:
-        result = run_demo(out, log=lambda line: click.echo(line, err=True))
+        result = run_demo(out, log=log)
     except KeyboardInterrupt:
-        click.echo("cancelled; the same command resumes the demo", err=True)
+        echo("cancelled; the same command resumes the demo", err=True)
         sys.exit(130)
-    click.echo(render_terminal(build_table(result.runs)), nl=False)
+    echo(render_terminal(build_table(result.runs)), nl=False)
     for line in result.margins:
-        click.echo(line)
-    click.echo(f"\ntable:   {result.table}")
-    click.echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
-    click.echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")
+        echo(line)
+    echo(f"\ntable:   {result.table}")
+    echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
+    echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from mlfsic_bench import __version__
+from mlfsic_bench.cli.echo import echo, plain_streams, usage_errors
 from mlfsic_bench.errors import BenchError, nearest
 
 # verb -> (module with a click command of the verb's name, one line of help)
@@ -36,6 +38,16 @@ VERBS: dict[str, tuple[str, str]] = {
 
 class LazyGroup(click.Group):
     """A group that imports a verb's module when the verb is called, not before."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click does it; what an error repeats of the arguments is safe to print."""
+        with usage_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does it; what an error repeats of the arguments is safe to print."""
+        with usage_errors():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order of the data's way."""
@@ -75,8 +87,9 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the program; a BenchError is printed and exits with 2."""
+    plain_streams()
     try:
         cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
     except BenchError as error:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+
 Option = Callable[[Any], Any]
 
 OUT: Option = click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
@@ -72,4 +74,4 @@ def put_out(text: str, out: Path | None) -> None:
     if out is not None:
         write_text(out, text)
     else:
-        click.echo(text, nl=False)
+        echo(text, nl=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo, log
 from mlfsic_bench.errors import BenchError
 
 
@@ -86,11 +87,8 @@ def reproduce(
     rows = plan_rows(experiment, profile, options)
     check_data_root(experiment, profile, options)
     if dry_run:
-        click.echo(describe_plan(rows, profile, options), nl=False)
+        echo(describe_plan(rows, profile, options), nl=False)
         return
-
-    def log(line: str) -> None:
-        click.echo(line, err=True)
 
     try:
         done = run_rows(rows, log, accept_other_code)
@@ -103,7 +101,7 @@ def reproduce(
     elif archive is not None:
         folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
         keep(files, folders, archive, scores=archive_scores)
-    click.echo(text, nl=False)
+    echo(text, nl=False)
     if done.failed:
         failed = counted(len(done.failed), "run")
         log(f"{failed} failed; the same command tries again")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo, log
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.names import backbone_names
 
@@ -89,16 +90,16 @@ def run(method: str, settings: tuple[str, ...], **options: object) -> None:
 
     plan = RunPlan(method=method, settings=_settings(settings), **options)  # type: ignore[arg-type]
     try:
-        folder = run_method(plan, log=lambda line: click.echo(line, err=True))
+        folder = run_method(plan, log=log)
     except KeyboardInterrupt:
-        click.echo("cancelled; the same command resumes the run", err=True)
+        echo("cancelled; the same command resumes the run", err=True)
         sys.exit(130)
     record = read_record(folder)
     ap, over = record.metrics["macro_ap"], "runs" if record.episodes.shots else "episodes"
     if ap.mean is not None:
         half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
-        click.echo(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})", err=True)
-    click.echo(str(folder))
+        echo(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})", err=True)
+    echo(str(folder))
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from mlfsic_bench.harness.record import RECORD
 from mlfsic_bench.harness.resume import ANSWERS, CHECKPOINTS, SCORES
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.table import COLUMNS
+from mlfsic_bench.text import csv_text
 from mlfsic_bench.training.history import HISTORY_FILE
 
 EPISODES = "episodes.csv"
@@ -47,11 +46,8 @@ def archive(
 def episodes_csv(run: FinishedRun) -> str:
     """A line for each episode, a column for each metric, as fractions in full precision."""
     values = run.values(COLUMNS)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["episode", *COLUMNS])
+    lines: list[list[object]] = [["episode", *COLUMNS]]
     count = len(next(iter(values.values())))
     for episode in range(count):
-        row = (float(values[name][episode]) for name in COLUMNS)
-        writer.writerow([episode, *(repr(value) for value in row)])
-    return buffer.getvalue()
+        lines.append([episode, *(float(values[name][episode]) for name in COLUMNS)])
+    return csv_text(lines)

@@ -22,6 +22,7 @@ from mlfsic_bench.features.manifest import MANIFEST, Manifest, Precision, manife
 from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.features.writer import StoreBusyError, StoreWriter
 from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -83,7 +84,9 @@ def extract(
             if where.type == "cpu":
                 memory = kept_memory()
             with memory, _bar(progress) as bar, ThreadPoolExecutor(workers) as threads:
-                task = bar.add_task(f"{backbone.name} on {dataset.name}", total=len(missing))
+                task = bar.add_task(
+                    for_terminal(f"{backbone.name} on {dataset.name}", 80), total=len(missing)
+                )
                 images = _decoded(dataset, missing, backbone, threads, 2 * batch_size + workers)
                 while batch := list(islice(images, batch_size)):
                     names, digests, tensors = zip(*batch, strict=True)
@@ -192,7 +195,7 @@ def _bar(show: bool) -> Progress:
 
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
