@@ -183,18 +183,27 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 def for_json(value: Any) -> str:
     """A value as JSON in ASCII, its texts exact: every terminal, pipe and reader can take it.
 
-    Raises ValueError for NaN and infinity.
+    What is not a number (NaN, infinity) is null.
 
-    >>> print(for_json(["é"]))
+    >>> print(for_json(["é", float("nan")]))
     [
-      "\\u00e9"
+      "\\u00e9",
+      null
     ]
     """
-    return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+    return json.dumps(_finite(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _latex(char: str) -> str:

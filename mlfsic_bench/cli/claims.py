@@ -49,6 +49,8 @@ def claims(as_json: bool) -> None:
 
 def _grid(claims: Sequence[Claim]) -> str:
     """One line a row of the table, a cell of figure and verdict for each metric that it has."""
+    from mlfsic_bench.report.columns import aligned
+
     metrics = [metric for metric in METRICS if any(claim.metric == metric for claim in claims)]
     heads = ["row", *(metric.replace("_f1", "-F1").replace("_ap", "-AP") for metric in metrics)]
     lines = [heads]
@@ -56,12 +58,7 @@ def _grid(claims: Sequence[Claim]) -> str:
     for row in dict.fromkeys((claim.row, claim.backbone) for claim in claims):
         own = {claim.metric: claim for claim in claims if (claim.row, claim.backbone) == row}
         lines.append([row[0], *(_cell(own.get(metric)) for metric in metrics)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    return "\n".join(
-        "  "
-        + "  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(f"  {line}" for line in aligned(lines, left=range(len(heads))))
 
 
 def _cell(claim: Claim | None) -> str:

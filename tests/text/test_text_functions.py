@@ -7,9 +7,10 @@ import re
 import sys
 import unicodedata
 
+import click
 import pytest
 
-from mlfsic_bench.cli.main import main
+from mlfsic_bench.cli.main import VERBS, cli, main
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.report.columns import grid
 from mlfsic_bench.report.render import render_terminal
@@ -154,6 +155,16 @@ def test_b5_help_and_errors_are_plain_too(encoding: str, monkeypatch: pytest.Mon
             main(args)
         assert (end.value.code or 0) == code
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_b5_help_is_ascii(verb: str) -> None:
+    # click writes UTF-8 to a stream that says it is ASCII, and so does not use what we set.
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    for each in (command, *inner):
+        assert each.get_help(click.Context(each)).isascii()
 
 
 def test_d8_a_grid_folds_names_and_cuts_nothing() -> None:
