@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from mlfsic_bench.text import LONGEST_SAID, lines_for_terminal
+from mlfsic_bench.text import said
 
 INDENT = " " * 12  # of the further lines of a field
 
@@ -27,10 +27,10 @@ class BenchError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, expected: str, found: str, remedy: str) -> None:
-        self.what = lines_for_terminal(what, LONGEST_SAID)
-        self.expected = lines_for_terminal(expected, LONGEST_SAID)
-        self.found = lines_for_terminal(found, LONGEST_SAID)
-        self.remedy = lines_for_terminal(remedy, LONGEST_SAID)
+        self.what = said(what)
+        self.expected = said(expected)
+        self.found = said(found)
+        self.remedy = said(remedy)
         super().__init__(self.what)
 
     def __str__(self) -> str:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 LONGEST = 10_000  # characters of one text; a citation in an entry may have 4,000
 LONGEST_CELL = 32_000  # a spreadsheet's cell holds 32,767
 LONGEST_NAME = 200  # characters of a name in a table on the terminal
-LONGEST_SAID = 1_500  # characters of what an error or an exception says
+LONGEST_SAID = 1_500  # characters of each field of an error
+MOST_LINES = 20  # of such a field
+LONGEST_MESSAGE = 1_000  # characters of an exception, so that its place fits beside it
 
 # Unicode's categories Cc, Cf, Cs, Zl and Zp, and its noncharacters. Written out, so that the same
 # text looks the same under every version of Python; a test compares it with `unicodedata`.
@@ -99,22 +101,28 @@ def lines_for_terminal(text: str, limit: int = LONGEST) -> str:
     return _HIDDEN_IN_LINES.sub("�", _cut(text, limit).replace("\r\n", "\n").expandtabs())
 
 
+def said(text: str) -> str:
+    """A field of an error: a few lines of `lines_for_terminal`, not a screenful of empty ones."""
+    lines = lines_for_terminal(text, LONGEST_SAID).split("\n")
+    return "\n".join(lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], "..."])
+
+
 def printable(text: str) -> str:
     """Text of any length with its lines kept: what a renderer wrote, on its way to a terminal."""
     return _HIDDEN_IN_LINES.sub("�", text)
 
 
-def exception_text(error: BaseException, limit: int = LONGEST_SAID) -> str:
+def exception_text(error: BaseException, limit: int = LONGEST_MESSAGE) -> str:
     """`KeyError: 'cat'`: what an exception says, in one line; also of one that can't say it.
 
     >>> exception_text(KeyError("cat"))
     "KeyError: 'cat'"
     """
     try:
-        said = str(error)
+        message = str(error)
     except Exception as failed:  # its __str__ is code of a plug-in
-        said = f"(its text can't be had: {type(failed).__name__})"
-    return for_terminal(f"{type(error).__name__}: {_cut(said, limit)}", limit)
+        message = f"(its text can't be had: {type(failed).__name__})"
+    return for_terminal(f"{type(error).__name__}: {_cut(message, limit)}", limit)
 
 
 def for_markdown(text: str, limit: int = LONGEST) -> str:

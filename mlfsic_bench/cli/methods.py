@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.text import LONGEST_SAID, for_terminal, lines_for_terminal
+from mlfsic_bench.text import LONGEST_SAID, for_terminal, lines_for_terminal, said
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.check import CheckResult
@@ -126,7 +126,7 @@ def check_command(spec: str, settings: tuple[str, ...], preset: str | None, time
 def _lines(result: CheckResult) -> str:
     lines = [f"{result.status:4}  {result.name:21}  {result.shows}"]
     for heading, text in result.explanation:
-        first, *rest = lines_for_terminal(text, LONGEST_SAID).splitlines() or [""]
+        first, *rest = said(text).splitlines() or [""]
         lines.append(f"        {heading + ':':13} {first}")
         lines += [f"        {'':13} {line}" for line in rest]
     return "\n".join(lines)

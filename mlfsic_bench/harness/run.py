@@ -21,6 +21,7 @@ from mlfsic_bench.harness.record import Failure, Record, Stage, Status, now, wri
 from mlfsic_bench.harness.scores import write_answers, write_scores
 from mlfsic_bench.harness.start import new_record
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.text import exception_text
 
 
 def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:
@@ -75,8 +76,8 @@ class _Runner:
             self._end("cancelled", None)
             raise
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            self._end("error", Failure(stage=self.stage_name, message=message))
+            failure = Failure(stage=self.stage_name, message=exception_text(error))
+            self._end("error", failure)
             raise
 
     def _stages(self) -> None:

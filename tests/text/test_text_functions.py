@@ -113,6 +113,8 @@ def test_a3_an_error_has_four_fields_whatever_they_hold() -> None:
         "what�[2J", "  expected", "  found:  ", " " * 10, " " * 10, "  to do:  ",
     ]  # fmt: skip
     assert len(lines[-1]) < 2_000
+    many = BenchError("w", expected="e", found="\n" * 1_000, remedy="r")
+    assert len(str(many).splitlines()) < 30
 
 
 def test_a3_an_exception_that_cant_be_printed_is_named() -> None:
