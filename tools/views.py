@@ -29,7 +29,7 @@ from typing import Any
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.experiments.render import head
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.report.escape import markdown
+from mlfsic_bench.text import for_markdown
 
 OPTIONS = ("rows", "columns", "show", "table", "figures")
 FIGURES = ("ours", "seeds", "published", "difference", "paired")
@@ -83,7 +83,7 @@ def _metrics() -> str:
     rows.append("|---|" + "---|" * 5)
     for m in METRICS.values():
         cells = (m.definition, m.formula, m.nan_policy, m.citation, m.oracle)
-        rows.append(" | ".join([f"| `{m.name}`", *map(markdown, cells)]) + " |")
+        rows.append(" | ".join([f"| `{m.name}`", *map(for_markdown, cells)]) + " |")
     return "\n".join(rows)
 
 
@@ -174,7 +174,7 @@ def _compact(source: str, value: dict[str, Any], options: dict[str, str]) -> str
     for row in rows:
         cells = [_figure(row, metric, figure, images) for metric, figure in shown]
         lines.append(
-            f"| {markdown(_name(row))} | " + " | ".join(cell or "-" for cell in cells) + " |"
+            f"| {for_markdown(_name(row))} | " + " | ".join(cell or "-" for cell in cells) + " |"
         )
     all_of_it = options.get("show", "all") != "tables"
     starts = (*MARKS, "Split") if all_of_it else MARKS
@@ -183,7 +183,7 @@ def _compact(source: str, value: dict[str, Any], options: dict[str, str]) -> str
         over = "images" if images else "episodes"
         notes.append(f"± is the half width of a 95 % interval over {over}.")
         notes += [f"{row['name']}: {row['state']}." for row in rows if row["state"]]
-    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in notes)])
+    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)])
 
 
 def _name(row: dict[str, Any]) -> str:

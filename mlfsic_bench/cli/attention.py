@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.text import for_terminal
 
 
 @click.command("attention")
@@ -57,4 +59,4 @@ def attention(
         images=images,
         heads=heads,
     )
-    click.echo(line)
+    echo(for_terminal(line))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+
 
 @click.command("curve")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
@@ -46,4 +48,4 @@ def curve(
     text = render_markdown(made, metric, at)
     for path in pictures:
         draw(made, path, metric)
-    click.echo(text if form == "markdown" else render_csv(made), nl=False)
+    echo(text if form == "markdown" else render_csv(made), nl=False)

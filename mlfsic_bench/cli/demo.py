@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import leave, say
 
 
@@ -33,12 +34,12 @@ def demo(out: Path) -> None:
         result = run_demo(out, log=say)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command resumes the demo")
-    click.echo(render_terminal(build_table(result.runs)), nl=False)
+    echo(render_terminal(build_table(result.runs)), nl=False)
     for line in result.margins:
-        click.echo(line)
-    click.echo(f"\ntable:   {result.table}")
-    click.echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
-    click.echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")
+        echo(line)
+    echo(f"\ntable:   {result.table}")
+    echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
+    echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")
     for folder in result.runs:
         failure = failure_of(read_record(folder), folder)
         if failure is not None:

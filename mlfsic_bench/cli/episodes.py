@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.episode_files import files_to_verify, is_split_file
 from mlfsic_bench.cli.episode_runs import (
     check_shots,
@@ -20,6 +21,7 @@ from mlfsic_bench.cli.episode_runs import (
 from mlfsic_bench.cli.options import refuse_input
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import is_file
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -89,9 +91,9 @@ def sample(
         path = out if out is not None else Path(shipped_name(resolved.id, part))
         write_episode_set(drawn, path)
         size = len(drawn.episodes)
-        click.echo(f"{path}: {size} {part} episodes of {resolved.id}, hash {drawn.hash}")
+        echo(f"{path}: {size} {part} episodes of {resolved.id}, hash {drawn.hash}")
     if resolved.subset is not None:
-        click.echo("the split is a subset of its images; results on these episodes say so")
+        echo("the split is a subset of its images; results on these episodes say so")
 
 
 @episodes.command("import")
@@ -166,11 +168,11 @@ def verify(
         else:
             lines = differences(read_regular(path), raw, resolved[name], str(path))
             said = "differs" if lines else "regenerates byte for byte"
-        click.echo(f"{path.name}: {said}")
+        echo(for_terminal(f"{path.name}: {said}"))
         for line in lines:
-            click.echo(f"  {line}")
+            echo(for_terminal(f"  {line}"))
         total, failed, unheld = total + 1, failed + bool(lines), unheld + unread
-    click.echo(f"{total} {'file' if total == 1 else 'files'}: {failed} differ; "
+    echo(f"{total} {'file' if total == 1 else 'files'}: {failed} differ; "
                f"{unheld} not held against the split they name")  # fmt: skip
     if failed:
         raise click.exceptions.Exit(1)
@@ -226,21 +228,19 @@ def show(
         if index >= official:
             note = f"not among the {official} official episodes (0 to {official - 1})"
     labels = resolved.parts[part].labels  # type: ignore[index]
-    click.echo(f"{resolved.id}, {part} episode {index}: {len(labels)} labels")
+    echo(for_terminal(f"{resolved.id}, {part} episode {index}: {len(labels)} labels"))
     if note:
-        click.echo(f"note: drawn by the same law, but {note}")
+        echo(f"note: drawn by the same law, but {note}")
     for title, images, each in (
         ("support", episode.support, 1),
         ("query", episode.query, QUERY_PER_LABEL),
     ):
-        click.echo(
-            f"\n{title} ({len(images)} images; image, drawn for, all its labels of the part)"
-        )
+        echo(f"\n{title} ({len(images)} images; image, drawn for, all its labels of the part)")
         targets = resolved.parts[part].targets_of(images)  # type: ignore[index]
         wide, broad = max(map(len, images)), max(map(len, labels))
         for i, image in enumerate(images):
             has = ", ".join(label for label, yes in zip(labels, targets[i], strict=True) if yes)
-            click.echo(f"  {image:<{wide}}  {labels[i // each]:<{broad}}  {has}")
+            echo(for_terminal(f"  {image:<{wide}}  {labels[i // each]:<{broad}}  {has}"))
 
 
 def _resolve(

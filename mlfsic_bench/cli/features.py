@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.names import backbone_names
 from mlfsic_bench.paths import exists, folders_with, list_folder, size_of
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -122,7 +124,7 @@ def extract(
             log=say,
         )
         found = f"{len(ids)} images of {split.id} ({part}); {len(store)} in the store"
-        click.echo(f"{found}\n{folder}")
+        echo(f"{found}\n{folder}")
 
 
 @features.command()
@@ -143,10 +145,10 @@ def info(store: Path | None) -> None:
     opened = FeatureStore.open(store)
     manifest = opened.manifest
     for name, value in {**manifest.as_json(), "key": manifest.key}.items():
-        shown = " x ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{name:<13}{shown}")
-    click.echo(f"{'images':<13}{len(opened)}")
-    click.echo(f"{'bytes':<13}{_bytes_in(store)}")
+        shown = " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+        echo(f"{name:<13}{for_terminal(shown)}")
+    echo(f"{'images':<13}{len(opened)}")
+    echo(f"{'bytes':<13}{_bytes_in(store)}")
 
 
 @features.command()
@@ -179,26 +181,26 @@ def verify(
         opened, dataset, backbone, sample=sample, device=device, log=say
     )
     for difference in differences:
-        click.echo(f"{difference.image_id}: {difference.reason}")
+        echo(for_terminal(f"{difference.image_id}: {difference.reason}"))
     if differences:
         images = len({difference.image_id for difference in differences})
-        click.echo(f"{images} of {checked} images differ")
+        echo(f"{images} of {checked} images differ")
         context.exit(1)
-    click.echo(f"{checked} of {len(opened)} images checked: equal")
+    echo(f"{checked} of {len(opened)} images checked: equal")
 
 
 def _list_stores(cache: Path, stores: list[Path]) -> None:
     """A line for each store in a cache folder: name, images, megabytes; what is wrong with it."""
     from mlfsic_bench.features.store import FeatureStore
 
-    click.echo(f"{cache}: {len(stores)} feature stores")
+    echo(f"{cache}: {len(stores)} feature stores")
     wide = max((len(path.name) for path in stores), default=0)
     for path in stores:
         try:
             images = f"{len(FeatureStore.open(path)):>8,} images"
         except BenchError as error:
-            images = f"damaged: {error.found}"
-        click.echo(f"  {path.name:<{wide}}  {images}  {_bytes_in(path) / 1e6:>10,.1f} MB")
+            images = f"damaged: {for_terminal(error.found)}"
+        echo(f"  {for_terminal(path.name):<{wide}}  {images}  {_bytes_in(path) / 1e6:>10,.1f} MB")
 
 
 def _bytes_in(folder: Path) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+
 if TYPE_CHECKING:
     from mlfsic_bench.report.leaderboard import Board
 
@@ -48,7 +50,7 @@ def build(results: Path, out: Path | None) -> None:
     out = out or results / BOARD
     for name, text in _files(boards).items():
         write_text(out / name, text)
-    click.echo(
+    echo(
         f"{_count(len(entries), 'entry', 'entries')} on {_count(len(boards), 'board', 'boards')}: "
         f"{out / 'index.html'}"
     )
@@ -81,7 +83,7 @@ def check(results: Path, board: Path | None) -> None:
         said = f"{built} is their board"
     else:
         said = f"no board in {built} to hold against them"
-    click.echo(
+    echo(
         f"{_count(len(entries), 'entry is', 'entries are')} sound; "
         f"{_count(files, 'file', 'files')} of evidence checked by hash; {said}"
     )
@@ -92,7 +94,7 @@ def schema() -> None:
     """Print the JSON Schema of an entry."""
     from mlfsic_bench.report.entry_files import schema_text
 
-    click.echo(schema_text(), nl=False)
+    echo(schema_text(), nl=False)
 
 
 def _files(boards: Sequence[Board]) -> dict[str, str]:

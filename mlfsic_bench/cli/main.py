@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mlfsic_bench import __version__
+from mlfsic_bench.cli.echo import plain_streams, usage_errors
 from mlfsic_bench.cli.streams import leave, open_missing, refuse_lost_folder, say, system_error
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.signals import stoppable
@@ -39,6 +40,11 @@ VERBS: dict[str, tuple[str, str]] = {
 
 class LazyGroup(click.Group):
     """A group that imports a verb's module when the verb is called, not before."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click does it; what an error repeats of the arguments is safe to print."""
+        with usage_errors():
+            return super().make_context(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order of the data's way."""
@@ -76,7 +82,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Do the verb's work; stopped by Ctrl-C, SIGTERM or SIGHUP, exit as a shell expects."""
         try:
-            return super().invoke(ctx)
+            with usage_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             leave(stop, "cancelled")
 
@@ -98,6 +105,7 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the program; a BenchError is printed and exits with 2, as does an error of the system."""
     open_missing()
+    plain_streams()
     try:
         refuse_lost_folder()
         with stoppable():

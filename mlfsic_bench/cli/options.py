@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+
 Option = Callable[[Any], Any]
 
 OUT: Option = click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
@@ -100,4 +102,4 @@ def put_out(text: str, out: Path | None) -> None:
         refuse_input(out)
         write_text(out, text)
     else:
-        click.echo(text, nl=False)
+        echo(text, nl=False)

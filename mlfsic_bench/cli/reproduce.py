@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
 
@@ -81,7 +82,7 @@ def reproduce(
     rows = plan_rows(experiment, profile, options)
     check_data_root(experiment, profile, options)
     if dry_run:
-        click.echo(describe_plan(rows, profile, options), nl=False)
+        echo(describe_plan(rows, profile, options), nl=False)
         return
 
     try:
@@ -94,7 +95,7 @@ def reproduce(
     elif archive is not None:
         folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
         keep(files, folders, archive, scores=archive_scores)
-    click.echo(text, nl=False)
+    echo(text, nl=False)
     if done.failed:
         failed = counted(len(done.failed), "run")
         say(f"{failed} failed; the same command tries again")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.options import WORDS_FORMAT
 from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
@@ -101,7 +102,7 @@ def run(method: str, settings: tuple[str, ...], **options: object) -> None:
     if ap.mean is not None:
         half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
         say(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})")
-    click.echo(str(folder))
+    echo(str(folder))
     failure = failure_of(record, folder)
     if failure is not None:
         raise failure

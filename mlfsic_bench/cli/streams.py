@@ -8,22 +8,21 @@ import sys
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-import click
-
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import cannot_use, reason
 from mlfsic_bench.signals import exit_code, ignore_signals, undisturbed
+from mlfsic_bench.text import lines_for_terminal
 
 
 def say(line: str) -> None:
-    """Print a line to standard error: progress, notes, errors.
+    """Print a line to standard error, cut where it is long: progress, notes, errors.
 
     Where it can't be printed, since the reader of a pipe is gone or the disk of a log file is
     full, the work goes on in silence: no such thing may end a run of hours.
     """
     try:
-        # What can't be written as UTF-8 stands as its number; a name in a file may hold such.
-        click.echo(line.encode(errors="backslashreplace").decode(), err=True)
+        echo(lines_for_terminal(line), err=True)
     except OSError:
         _give_up(sys.stderr)
 

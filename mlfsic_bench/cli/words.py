@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.words.lookup import Lookup
@@ -68,15 +69,15 @@ def show(
         for label, row in zip(found, near, strict=True)
     }
     if as_json:
-        click.echo(json.dumps(_as_dict(file, lookup, neighbours), indent=2))
+        echo_json(_as_dict(file, lookup, neighbours))
     else:
         _print_file(file, lookup)
         for label, entries in lookup.found.items():
             _print_label(label, _how(label, entries), neighbours[label])
         for missing in lookup.missing:
-            click.echo(f"no vector: {missing}")
+            echo(for_terminal(f"no vector: {missing}"))
         if names:
-            click.echo(f"{len(found)} of {len(names)} labels have a vector")
+            echo(f"{len(found)} of {len(names)} labels have a vector")
     if lookup.missing:
         ctx.exit(1)
 
@@ -171,9 +172,10 @@ def average(
     used = make(plan, out, resolve_device(device))
     for label in names:
         found = used.sentences[label]
-        click.echo(f"{label:<20} {found:,} lines mention it; {len(used.taken[label]):,} taken")
-    click.echo(f"{used.lines:,} lines; {used.too_long + used.undecodable:,} passed over")
-    click.echo(f"{out} and {side_file(out)}")
+        shown = for_terminal(label)
+        echo(f"{shown:<20} {found:,} lines mention it; {len(used.taken[label]):,} taken")
+    echo(f"{used.lines:,} lines; {used.too_long + used.undecodable:,} passed over")
+    echo(f"{out} and {side_file(out)}")
 
 
 def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[str, ...]:
@@ -203,18 +205,18 @@ def _how(label: str, entries: tuple[str, ...]) -> str:
 
 def _print_file(file: Path, lookup: Lookup) -> None:
     entries = lookup.entries
-    click.echo(f"{file}: {entries.layout}, {entries.count:,} entries, {entries.dimension} numbers")
+    echo(f"{file}: {entries.layout}, {entries.count:,} entries, {entries.dimension} numbers")
     if entries.promised not in (None, entries.count):
-        click.echo(f"the header says {entries.promised:,} entries, one more than there are")
+        echo(f"the header says {entries.promised:,} entries, one more than there are")
     if entries.undecodable:
-        click.echo(f"{entries.undecodable:,} entries are not UTF-8 and were passed over")
+        echo(f"{entries.undecodable:,} entries are not UTF-8 and were passed over")
     if entries.repeated:
-        click.echo(f"more than once, the first counts: {', '.join(entries.repeated)}")
+        echo(for_terminal(f"more than once, the first counts: {', '.join(entries.repeated)}"))
 
 
 def _print_label(label: str, how: str, neighbours: list[tuple[str, float]]) -> None:
     near = ", ".join(f"{other} {cosine:.2f}" for other, cosine in neighbours)
-    click.echo(f"{label:<16} {how:<28} {near}".rstrip())
+    echo(for_terminal(f"{label:<16} {how:<28} {near}".rstrip()))
 
 
 def _as_dict(
@@ -258,8 +260,8 @@ def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         found = {k: {"entries": [k], "nearest": [list(r) for r in v]} for k, v in rows.items()}
         shown = {"file": BUILTIN, "dimension": vectors.dimension, "labels": found, "missing": {}}
-        click.echo(json.dumps(shown, indent=2))
+        echo_json(shown)
         return
-    click.echo(f"{BUILTIN}: embedded, {vectors.dimension} numbers")
+    echo(f"{BUILTIN}: embedded, {vectors.dimension} numbers")
     for label, neighbours in rows.items():
         _print_label(label, "as it is", neighbours)

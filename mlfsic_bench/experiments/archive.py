@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from mlfsic_bench.harness.resume import ANSWERS, CHECKPOINTS, SCORES
 from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.report.runs import FinishedRun, read_run
+from mlfsic_bench.text import csv_text
 from mlfsic_bench.training.history import HISTORY_FILE
 
 EPISODES = "episodes.csv"
@@ -48,9 +47,7 @@ def archive(
 def episodes_csv(run: FinishedRun) -> str:
     """A line for each episode, a column for each metric, as fractions in full precision."""
     values = run.values(columns())
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["episode", *values])
+    lines: list[list[object]] = [["episode", *values]]
     for episode, row in enumerate(zip(*values.values(), strict=True)):
-        writer.writerow([episode, *(repr(float(value)) for value in row)])
-    return buffer.getvalue()
+        lines.append([episode, *map(float, row)])
+    return csv_text(lines)

@@ -10,6 +10,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.plan import PlannedRow, PlannedRun
 from mlfsic_bench.experiments.status import status_of
 from mlfsic_bench.harness.opened import Opened
+from mlfsic_bench.text import exception_text
 
 Log = Callable[[str], None]
 
@@ -69,8 +70,9 @@ def _run(run: PlannedRun, done: Done, log: Log) -> None:
             raise failure
     except Exception as error:
         # A failing method must not take the other rows with it; its record keeps the message.
-        what = error.what if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        log(f"FAILED: {error}")
+        ours = isinstance(error, BenchError)
+        what = error.what if isinstance(error, BenchError) else exception_text(error)
+        log(f"FAILED: {error if ours else what}")
         done.failed[run.folder] = what
     else:
         done.finished.add(run.folder)

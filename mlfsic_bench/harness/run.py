@@ -28,6 +28,7 @@ from mlfsic_bench.harness.start import new_record
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.paths import exists, is_folder
 from mlfsic_bench.signals import undisturbed
+from mlfsic_bench.text import exception_text
 
 if TYPE_CHECKING:
     from mlfsic_bench.features.source import FeatureSource
@@ -106,8 +107,8 @@ class _Runner:
             self._end("cancelled", None)
             raise
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            self._end("error", Failure(stage=self.stage_name, message=message))
+            failure = Failure(stage=self.stage_name, message=exception_text(error))
+            self._end("error", failure)
             raise
         finally:
             self._end("cancelled", None)  # a second Ctrl-C came before the record said so

@@ -12,6 +12,7 @@ from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.files import EXAMPLE, class_in_file, where
 from mlfsic_bench.methods.params import build_params
+from mlfsic_bench.text import exception_text
 
 GROUP = "mlfsic_bench.methods"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -85,7 +86,7 @@ def find_method(spec: str) -> type[Method]:
         raise BenchError(
             f"the registered method {spec!r} can't be imported",
             expected=f"{_origin(points[0])} to import",
-            found=f"{type(error).__name__}: {error}{where(error)}",
+            found=f"{exception_text(error)}{where(error)}",
             remedy="repair or uninstall the package that registers it",
         ) from error
     return complete_method(loaded, spec)
@@ -112,7 +113,7 @@ def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> M
         raise BenchError(
             f"the method {method.name!r} can't be made",
             expected=f"{method.__name__}(params) to return an instance",
-            found=f"{type(error).__name__}: {error}{where(error)}",
+            found=f"{exception_text(error)}{where(error)}",
             remedy="repair the class, or choose other parameters",
         ) from error
 

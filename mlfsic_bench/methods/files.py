@@ -12,6 +12,7 @@ from mlfsic_bench.files import open_regular
 from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.paths import resolved
+from mlfsic_bench.text import exception_text
 
 EXAMPLE = "path/to/file.py:Class"
 
@@ -81,7 +82,7 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
         raise BenchError(
             f"{path} can't be imported",
             expected="a Python file that imports without an error",
-            found=f"{type(error).__name__}: {error}{where(error, path)}",
+            found=f"{exception_text(error)}{where(error, path)}",
             remedy="repair that line, or install what it imports",
         ) from error
     return module

@@ -13,6 +13,7 @@ from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.curve_fit import check_metric
 from mlfsic_bench.report.curve_points import Curve, Line
 from mlfsic_bench.report.curve_text import title
+from mlfsic_bench.report.plot_frame import drawing, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,11 +51,9 @@ def picture(curve: Curve, metric: str, form: str) -> bytes:
     Methods that do not train are level lines with that interval as a band; chance, where
     known, is dotted.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    # Text stays text in an SVG; ids in the file would else be drawn at random.
-    with rc_context({"svg.hashsalt": "mlfsic-bench", "svg.fonttype": "none"}):
+    with drawing():
         figure = Figure(figsize=(7.6, 4.6), dpi=144, layout="constrained")
         axes = figure.add_subplot()
         handles: list[Any] = [
@@ -63,9 +62,9 @@ def picture(curve: Curve, metric: str, form: str) -> bytes:
         for i, level in enumerate(curve.levels):
             value, half = level.point.mean(metric), level.point.half_width[metric]
             grey, dash = LEVEL_GREYS[i % 3], LEVEL_DASHES[i % 3]
-            name = f"{level.name} (does not train)"
+            name = plain(f"{level.name} (does not train)", 60)
             handles.append(
-                axes.axhline(value, color=grey, linestyle=dash, linewidth=1.4, label=_plain(name))
+                axes.axhline(value, color=grey, linestyle=dash, linewidth=1.4, label=name)
             )
             if not math.isnan(half):
                 axes.axhspan(value - half, value + half, color=grey, alpha=0.15, linewidth=0)
@@ -74,7 +73,7 @@ def picture(curve: Curve, metric: str, form: str) -> bytes:
             handles.append(
                 axes.axhline(chance, color="black", linestyle=":", linewidth=1.3, label="chance")
             )
-        figure.suptitle(title(curve, metric), fontsize=10.5)
+        figure.suptitle(plain(title(curve, metric), 100), fontsize=10.5)
         _dress(axes, curve, metric)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False
@@ -102,7 +101,7 @@ def _draw_line(axes: Axes, line: Line, metric: str, place: int) -> ErrorbarConta
         linewidth=1.8,
         elinewidth=1,
         capsize=3,
-        label=_plain(line.name),
+        label=plain(line.name),
     )
 
 
@@ -126,9 +125,3 @@ def _dress(axes: Axes, curve: Curve, metric: str) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def _plain(text: str) -> str:
-    # A name is data: no mathematics in it, and matplotlib hides labels that begin with "_".
-    text = text.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text

@@ -9,7 +9,6 @@ from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_figures import Figure, Interval, LabelFigure
 from mlfsic_bench.report.entry_kinds import Audited, IntervalKind, State
 from mlfsic_bench.report.entry_proof import Reported, RerunVerified
-from mlfsic_bench.report.escape import visible
 from mlfsic_bench.report.leaderboard import (
     ABOVE,
     BoardRow,
@@ -17,6 +16,7 @@ from mlfsic_bench.report.leaderboard import (
     ordered_metrics,
     source_of,
 )
+from mlfsic_bench.text import for_terminal
 
 STATES = {
     State.REPORTED: "copied from print, nobody here has the scores",
@@ -35,13 +35,13 @@ AUDITS = {
 
 
 def card_of(row: BoardRow) -> dict[str, Any]:
-    """What the card of an entry shows, all texts made visible."""
+    """What the card of an entry shows."""
     entry = row.entry
     label_kind = next(
         (k for k in IntervalKind if all(k in f.intervals for f in entry.per_label)), None
     )
     level = entry.chance.get("macro_ap")
-    card = {
+    return {
         "name": entry.name,
         "state": entry.state.value,
         "state_class": state_class(entry),
@@ -80,8 +80,6 @@ def card_of(row: BoardRow) -> dict[str, Any]:
         "links": [[link.title, link.url] for link in entry.links],
         "notes": list(entry.notes),
     }
-    made: dict[str, Any] = all_visible(card)
-    return made
 
 
 def _verdict(row: BoardRow) -> str:
@@ -162,11 +160,11 @@ def _text(value: object) -> str:
 
 
 def all_visible(value: Any) -> Any:
-    """A JSON value with every text in it made visible (`escape.visible`)."""
+    """A JSON value with no text in it that can't be seen; the page's script escapes it."""
     if isinstance(value, str):
-        return visible(value)
+        return for_terminal(value)
     if isinstance(value, dict):
-        return {name: all_visible(one) for name, one in value.items()}
+        return {for_terminal(name): all_visible(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [all_visible(one) for one in value]
     return value

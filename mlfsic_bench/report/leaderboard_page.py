@@ -36,6 +36,7 @@ from mlfsic_bench.report.leaderboard import (
 from mlfsic_bench.report.leaderboard_card import STATES, all_visible, card_of, state_class
 from mlfsic_bench.report.leaderboard_text import INTRO, STORED_NOTE, audit_notes
 from mlfsic_bench.report.leaderboard_titles import badges
+from mlfsic_bench.text import for_html
 
 DRAWN = ("macro_ap", "micro_ap")
 WIDTH = 160  # of a bar, in its own units
@@ -72,14 +73,16 @@ def board_html(boards: Sequence[Board]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_html
+    )
     style, script = _asset("leaderboard.css"), _asset("leaderboard.js")
     rows = [row for board in boards for row in (*board.rows, *board.reported)]
     shown = columns(boards)
     data = {
         "kinds": [kind.value for kind in IntervalKind],
         "columns": ["", "name", "", *(metric.name for metric in shown), "made"],
-        "entries": {row.key: card_of(row) for row in rows},
+        "entries": all_visible({row.key: card_of(row) for row in rows}),
     }
     page: str = environment.from_string(_asset("leaderboard.html.j2")).render(
         policy=policy(style, script),
@@ -99,6 +102,12 @@ def board_html(boards: Sequence[Board]) -> str:
         total=len(rows),
     )
     return page
+
+
+def _html(value: object) -> object:
+    """What the template shows: every text that is not markup of ours through `for_html`."""
+    ours = not isinstance(value, str) or hasattr(value, "__html__")
+    return value if ours else for_html(str(value))
 
 
 def policy(style: str, script: str) -> str:
@@ -144,8 +153,7 @@ def _board(board: Board, tags: tuple[str, ...]) -> dict[str, Any]:
         "reported": [_row(row, board, top) for row in board.reported],
         "reported_chance": _reported_chance(board),
     }
-    made: dict[str, Any] = all_visible(value)
-    return made
+    return value
 
 
 def _row(row: BoardRow, board: Board, top: int) -> dict[str, Any]:

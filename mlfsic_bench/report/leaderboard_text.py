@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_kinds import Audited, IntervalKind
-from mlfsic_bench.report.escape import latex, markdown, spreadsheet, visible
 from mlfsic_bench.report.leaderboard import (
     ABOVE,
     Board,
@@ -21,6 +18,7 @@ from mlfsic_bench.report.leaderboard import (
     standing,
 )
 from mlfsic_bench.report.leaderboard_titles import titles
+from mlfsic_bench.text import csv_text, for_latex, for_markdown, latex_row
 
 INTRO = (
     "Means over episodes in per cent. Entries of one table share split, protocol, episodes and "
@@ -45,12 +43,12 @@ def board_markdown(boards: Sequence[Board]) -> str:
     lines, shown = ["# Leaderboard", "", INTRO, ""], columns(boards)
     for board, title in zip(boards, titles(boards), strict=True):
         lines += [
-            f"## {markdown(title)}",
+            f"## {for_markdown(title)}",
             "",
-            *(f"- {markdown(fact)}" for fact in facts(board)),
+            *(f"- {for_markdown(fact)}" for fact in facts(board)),
             "",
         ]
-        heads = " | ".join(markdown(metric.head) for metric in shown)
+        heads = " | ".join(for_markdown(metric.head) for metric in shown)
         lines.append(f"| # | Method | Backbone | {heads} | Tracks | State |")
         lines.append("|--:|:--|:--|" + "--:|" * len(shown) + ":--|:--|")
         for row in (*board.rows, *board.reported):
@@ -58,10 +56,10 @@ def board_markdown(boards: Sequence[Board]) -> str:
             mark = "" if entry.ranked else "*"
             cells = [
                 "" if row.rank is None else str(row.rank),
-                f"{mark}{markdown(entry.name)}{mark}",
-                markdown(entry.backbone or "-"),
-                *(markdown(cell(row, metric.name, board.interval)) for metric in shown),
-                markdown(", ".join(tracks(entry))),
+                f"{mark}{for_markdown(entry.name)}{mark}",
+                for_markdown(entry.backbone or "-"),
+                *(for_markdown(cell(row, metric.name, board.interval)) for metric in shown),
+                for_markdown(", ".join(tracks(entry))),
                 state_of(entry),
             ]
             lines.append("| " + " | ".join(cells) + " |")
@@ -70,7 +68,7 @@ def board_markdown(boards: Sequence[Board]) -> str:
             sources = dict.fromkeys(
                 source_of(row.entry).rpartition(", row")[0] for row in board.reported
             )
-            lines += [f"{REPORTED_NOTE} Source: {markdown('; '.join(sources))}.", ""]
+            lines += [f"{REPORTED_NOTE} Source: {for_markdown('; '.join(sources))}.", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -83,7 +81,7 @@ def board_latex(boards: Sequence[Board]) -> str:
             r"\centering",
             r"\begin{tabular}{rll" + "r" * len(shown) + "}",
             r"\toprule",
-            " & ".join([r"\# & Method & Backbone", *(latex(m.head) for m in shown)]) + r" \\",
+            " & ".join([r"\# & Method & Backbone", *(for_latex(m.head) for m in shown)]) + r" \\",
             r"\midrule",
         ]
         lines += [_latex_row(row, board, shown) for row in board.rows]
@@ -94,17 +92,15 @@ def board_latex(boards: Sequence[Board]) -> str:
                 rf"\multicolumn{{{span}}}{{l}}{{Reported, not ranked and not comparable:}} \\",
             ]
             lines += [_latex_row(row, board, shown) for row in board.reported]
-        caption = latex(f"{board.split_id}. " + " ".join(facts(board)))
+        caption = " ".join(map(for_latex, (f"{board.split_id}.", *facts(board))))
         lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""]
     return "\n".join(lines)
 
 
 def board_csv(boards: Sequence[Board]) -> str:
     """One line for every entry and metric: value and each interval, unrounded, in per cent."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     bounds = [f"{_word(kind)}_{end}" for kind in IntervalKind for end in ("low", "high")]
-    writer.writerow(
+    lines: list[list[object]] = [
         [
             *("split", "split_hash", "protocol", "episodes_hash", "episodes", "metrics_version"),
             *(
@@ -120,28 +116,27 @@ def board_csv(boards: Sequence[Board]) -> str:
             ),
             *("backbone", "training_seeds", "source", "metric", "value", *bounds, "chance"),
         ]
-    )
+    ]
     for board in boards:
         for row in (*board.rows, *board.reported):
             entry, protocol = row.entry, row.entry.protocol
             head = [
                 *(entry.split.id, entry.split.hash or "", protocol.id, protocol.episodes or ""),
                 *(protocol.count, entry.metrics_version or "", entry.tracks.images.value),
-                *(row.rank or "", entry.id, _cell(entry.name), entry.state.value),
+                *(row.rank or "", entry.id, entry.name, entry.state.value),
                 entry.audited.value if entry.audited else "",
                 *(entry.tracks.pretraining.value, entry.tracks.words.value),
-                *(entry.tracks.adaptation.value, _cell(entry.backbone or "")),
-                *(entry.training_seeds or "", _cell(source_of(entry))),
+                *(entry.tracks.adaptation.value, entry.backbone),
+                *(entry.training_seeds or "", source_of(entry)),
             ]
             for name in METRICS:
                 if name in entry.figures:
                     figure = entry.figures[name]
                     each = [figure.intervals.get(kind) for kind in IntervalKind]
-                    ends = [
-                        end for i in each for end in (("", "") if i is None else (i.low, i.high))
-                    ]
-                    writer.writerow([*head, name, figure.value, *ends, row.chance.get(name, "")])
-    return buffer.getvalue()
+                    pairs = [(None, None) if i is None else (i.low, i.high) for i in each]
+                    ends = [end for pair in pairs for end in pair]
+                    lines.append([*head, name, figure.value, *ends, row.chance.get(name)])
+    return csv_text(lines)
 
 
 def facts(board: Board) -> list[str]:
@@ -219,19 +214,15 @@ def tracks(entry: Entry) -> list[str]:
 
 def _latex_row(row: BoardRow, board: Board, shown: Sequence[Metric]) -> str:
     entry = row.entry
-    name = latex(entry.name)
+    name = for_latex(entry.name)
     cells = [
         "" if row.rank is None else str(row.rank),
         name if entry.ranked else rf"\textit{{{name}}}",
-        latex(entry.backbone or "-"),
-        *(latex(cell(row, metric.name, board.interval)) for metric in shown),
+        for_latex(entry.backbone or "-"),
+        *(for_latex(cell(row, metric.name, board.interval)) for metric in shown),
     ]
-    return " & ".join(cells) + r" \\"
+    return latex_row(cells)
 
 
 def _word(kind: IntervalKind) -> str:
     return kind.value.replace(" ", "_")
-
-
-def _cell(text: str) -> str:
-    return spreadsheet(visible(text))

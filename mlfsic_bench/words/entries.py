@@ -37,7 +37,7 @@ class Collector:
     """Keeps wanted vectors as a reader meets entries, and counts the rest."""
 
     def __init__(self, wanted: Set[str]) -> None:
-        self.keys = {entry.encode(): entry for entry in wanted}
+        self.keys = {entry.encode(errors="surrogatepass"): entry for entry in wanted}
         self.vectors: dict[str, npt.NDArray[np.float64]] = {}
         self.count = 0
         self.undecodable = 0

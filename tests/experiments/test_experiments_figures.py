@@ -77,7 +77,7 @@ def test_the_lines_below_figures_tell_each_row_apart(tmp_path: Path) -> None:
     file.write_text(ATTENTION)
     text = reproduce(file, "--seeds", "1").stdout
     profile, rows = (next(s for s in text.splitlines() if w in s) for w in ("by the p", "Rows w"))
-    assert "select_every=1" in profile
+    assert r"select\_every=1" in profile
     assert "epochs=12" not in profile  # the row sets another number
     assert "- Rows with settings of their own: Model (" in rows
     for told in ("epochs=1,", "n_a=2", "d_j=16"):

@@ -44,7 +44,7 @@ def right_at_the_top(episodes: Episodes) -> Float64:
 @pytest.fixture(autouse=True)
 def _added(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ("share of right highest scores", "1/Q sum y[q, argmax s]", "NaN", "a loop", "a work")
-    monkeypatch.setitem(METRICS, NAME, Metric(NAME, "", "P@1", *texts, right_at_the_top))
+    monkeypatch.setitem(METRICS, NAME, Metric(NAME, "", "HIT", *texts, right_at_the_top))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_score_table_compare_and_curve_know_it(runs: list[Path], tmp_path: Path)
     assert words[:2] == [NAME, mean_of(runs[0])]
     assert [word[0] for word in words[2:]] == ["±", "±"]
     for form, column in (
-        ("markdown", "| P@1 |"), ("latex", "& P@1"), ("csv", f",{NAME},"), ("terminal", " P@1"),
+        ("markdown", "| HIT |"), ("latex", "& HIT"), ("csv", f",{NAME},"), ("terminal", " HIT"),
     ):  # fmt: skip
         text = run("table", *runs, "--format", form).output
         assert column in text, form
@@ -125,11 +125,11 @@ def test_score_table_compare_and_curve_know_it(runs: list[Path], tmp_path: Path)
 def test_the_board_knows_it_and_older_entries_may_lack_it(runs: list[Path]) -> None:
     old, new = fake_value("old", macro_ap=41.0), fake_value("new")
     before = build_boards([entry(old)])
-    assert "P@1" not in board_markdown(before) + board_latex(before) + board_html(before)
+    assert "HIT" not in board_markdown(before) + board_latex(before) + board_html(before)
     new["figures"][NAME] = fake_figure(12.34)
     boards = build_boards([entry(old), entry(new)])
     for text in (board_markdown(boards), board_latex(boards), board_html(boards)):
-        assert "P@1" in text
+        assert "HIT" in text
         assert "12.34" in text
     assert f",{NAME},12.34," in board_csv(boards)
     made = read_run(runs[0])
@@ -146,7 +146,7 @@ def test_published_numbers_experiments_archives_and_the_page_know_it(runs: list[
     assert PublishedRow(name="A", backbone="b", values={NAME: 3.0}).values[NAME] == 3.0
     rows = [{"name": "A", "method": "random"}]
     plan = {"schema_version": 1, "kind": "table", "title": "T", "columns": [NAME], "rows": rows}
-    assert [head(name) for name in Experiment.model_validate(plan).columns] == ["P@1"]
+    assert [head(name) for name in Experiment.model_validate(plan).columns] == ["HIT"]
     assert episodes_csv(read_run(runs[0])).splitlines()[0].endswith(f",macro_ap,{NAME}")
     page = view(ROOT, "mlfsic_bench/metrics/registry.py", {}, ROOT / "docs")
     assert f"| `{NAME}` | share of right highest scores |" in page
