@@ -80,7 +80,7 @@ def test_the_lines_below_figures_tell_each_row_apart(tmp_path: Path) -> None:
     assert r"select\_every=1" in profile
     assert "epochs=12" not in profile  # the row sets another number
     assert "- Rows with settings of their own: Model (" in rows
-    for told in ("epochs=1,", "n_a=2", "d_j=16"):
+    for told in ("epochs=1,", r"n\_a=2", r"d\_j=16"):
         assert told in rows
 
 
