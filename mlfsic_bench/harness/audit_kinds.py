@@ -174,5 +174,7 @@ def _as_stored(stored: Stored, found: Found) -> Stored:
 
 def shuffled(count: int, *stream: str | int) -> list[int]:
     """The numbers below `count` in an order drawn from a named stream."""
-    words = splitmix64_array(np.uint64(stream_seed(*stream)), np.arange(count, dtype=np.uint64))
+    words = splitmix64_array(
+        np.array(stream_seed(*stream), np.uint64), np.arange(count, dtype=np.uint64)
+    )
     return [int(i) for i in np.argsort(words, kind="stable")]
