@@ -112,7 +112,7 @@ def other_code_lines(rows: Sequence[tuple[PlannedRow, Sequence[FinishedRun]]]) -
     """Which rows another state of the code has made (--accept-other-code)."""
     told = []
     for row, runs in rows:
-        other = [r.record for r in runs if not same_code(r.record, row.spec.method)]
+        other = [r.record for r in runs if not same_code(r.record, row.runs[0].plan.method)]
         if other:
             commits = sorted({(r.provenance.commit or "no commit")[:10] for r in other})
             told.append(f"{row.spec.name} ({', '.join(commits)})")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.files import open_regular, parse_json
+from mlfsic_bench.schema import is_plain
 
 LIMIT = 128 << 20  # bytes of an index: a million images
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
@@ -60,12 +61,16 @@ def read_index(folder: Path) -> Index:
     digests: list[str] = []
     for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
-            ids.append(str(row.pop("id")))
-            digests.append(str(row.pop("sha256")))
-            if row:
-                raise ValueError(f"unknown key {next(iter(row))!r}")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            row = parse_json(line.decode("utf-8"))
+            if not isinstance(row, dict) or not {"id", "sha256"} <= set(row):
+                raise ValueError("no object with these keys")
+            if len(row) > 2:
+                raise ValueError(f"unknown key {next(iter(set(row) - {'id', 'sha256'}))!r}")
+            if not is_plain(row["id"]) or not is_plain(row["sha256"]):
+                raise ValueError("an id or a hash that is no plain text")
+            ids.append(row["id"])
+            digests.append(row["sha256"])
+        except (ValueError, RecursionError) as error:
             raise damaged(
                 f"{path} line {number}",
                 'a line {"id": ..., "sha256": ...}',

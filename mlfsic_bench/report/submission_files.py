@@ -20,9 +20,11 @@ from mlfsic_bench.harness.scores import (
     write_answers,
 )
 from mlfsic_bench.hashing import hash_bytes, hash_file
+from mlfsic_bench.report.entry_files import PAGE
 from mlfsic_bench.report.entry_proof import ScoresFile
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.truth import Truth
+from mlfsic_bench.schema import one_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,7 @@ class Copy:
             write_bytes(out / self.file.record, (folder / RECORD).read_bytes())
 
 
+@one_error("the evidence of an entry", page=PAGE, remedy="rename the run's folder or its split")
 def copy_of(source: Source, truth: Truth, out: Path, folder: str) -> Copy:
     """The source's files in `folder` below `out`; where they are if a run lies in `out` already."""
     own = source.path if source.run else source.path.parent
