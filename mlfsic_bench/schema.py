@@ -251,10 +251,12 @@ def _schema_error(
             found="no such key",
             remedy=f"add the key, or {remedy}",
         )
-    text = repr(first["input"])
+    text, expected = repr(first["input"]), first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid":  # JSON that was parsed before: all that is left is depth
+        text, expected = expected, "values nested in a few levels"
     return BenchError(
         f"{where}: {place} is not valid{more}",
-        expected=first["msg"].removeprefix("Value error, "),
+        expected=expected,
         found=text if len(text) <= 200 else text[:197] + "...",
         remedy=f"correct the value ({page}), or {remedy}",
     )

@@ -67,6 +67,8 @@ def public_command(argv: list[str]) -> list[str]:
 
     >>> public_command(["/data/venv/bin/mlfsic-bench", "run", "/data/m.py:M", "--out=/x/y"])
     ['mlfsic-bench', 'run', '.../m.py:M', '--out=.../y']
+    >>> public_command(["p", "caf" + chr(0xDCE9)])
+    ['p', 'caf\\\\udce9']
     """
     program = Path(argv[0]).name
     rest = [_ABSOLUTE.sub(r"\1.../\2", argument) for argument in argv[1:]]

@@ -155,10 +155,11 @@ def _meta(path: Path, text: npt.NDArray[Any], model: type[M]) -> M:
     except (ValueError, RecursionError) as error:
         found = _short(f"{type(error).__name__}: {error}")
         raise _bad(path, "a description in JSON", found) from error
+    meta = load(model, value, f"the description in {path}", page=PAGE, remedy=REMEDY)
     for key in STATED:
-        if isinstance(value, dict) and key not in value:
+        if key not in value:
             raise _bad(path, f"the key {key!r} in the description", "no such key")
-    return load(model, value, f"the description in {path}", page=PAGE, remedy=REMEDY)
+    return meta
 
 
 def _check_scores(path: Path, scores: Scores) -> None:
