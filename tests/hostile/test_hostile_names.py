@@ -120,8 +120,13 @@ def test_a1_a2_no_name_is_opened_run_or_fetched(kind: str, here: Path) -> None:
 def test_a1_a2_a_run_is_opened_again_by_known_names_only(name: str, here: Path) -> None:
     value = KINDS["record"].value()
     known = ("protonet", SPLIT, "scenes-small", "default")
+    value |= {"subset": None, "words": None, "base_images": None}
+    value["method"]["parameters"] = {}  # so that nothing else stands in the way of opening it
     for each, text in zip(REOPENED, known, strict=True):
         put(value, tuple(each.split(".")), False, text)
+    KINDS["record"].write(value)
+    with pytest.raises(BenchError, match="is not what is here now"):
+        reopen(Path("run"), Whereabouts())
     attacks = [text for text, _ in _attacks("MethodCard.name", here)]
     for text in (*attacks, "canary.json", "canary"):
         put(value, tuple(name.split(".")), False, text)
@@ -148,6 +153,7 @@ def test_a1_a_record_does_not_name_code(
 ) -> None:
     value = KINDS["record"].value()
     value["method"]["name"] = "canary.py:M"
+    value["method"]["parameters"] = {}
     KINDS["record"].write(value)
     with touched(LURE) as seen, pytest.raises(SystemExit) as end:
         main([verb, "run", "--out", "x.png"])
