@@ -189,12 +189,13 @@ def read_json(path: Path, *, kind: str, limit: int = JSON_LIMIT) -> Any:
         ) from error
 
 
-def parse_json(text: str) -> Any:
-    """The JSON value of `text`; ValueError for duplicate keys, NaN, Infinity and what isn't JSON.
+def parse_json(text: str, *, finite: bool = True) -> Any:
+    """The JSON value of `text`; ValueError for duplicate keys and what isn't JSON.
 
-    RecursionError for nesting too deep to parse.
+    Also for NaN and Infinity, unless not `finite`. RecursionError for nesting too deep to parse.
     """
-    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    constant = _no_constant if finite else None
+    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=constant)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

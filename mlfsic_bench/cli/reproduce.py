@@ -37,6 +37,13 @@ from mlfsic_bench.errors import BenchError
 @click.option("--backbone", metavar="X", help="The network in place of the paper's ResNet-50.")
 @click.option("--weights", default="default", metavar="W", help="That network's weights.")
 @click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME=FILE.py:Class",
+    help="What a method's name in a file of your own stands for; repeatable.",
+)
+@click.option(
     "--features",
     type=click.Choice(["stored", "live", "end-to-end"]),
     help="Of methods that train, instead of the profile's.",
@@ -51,6 +58,7 @@ from mlfsic_bench.errors import BenchError
 def reproduce(
     name: str,
     only: str | None,
+    methods: tuple[str, ...],
     dry_run: bool,
     archive: Path | None,
     archive_scores: bool,
@@ -76,7 +84,7 @@ def reproduce(
             remedy="name the folder of the archive, or leave --archive-scores out",
         )
     rows_wanted = tuple(part.strip() for part in only.split(",") if part.strip()) if only else ()
-    options = Options(only=rows_wanted, **given)  # type: ignore[arg-type]
+    options = Options(only=rows_wanted, methods=_methods(methods), **given)  # type: ignore[arg-type]
     stem, experiment = read_experiment(name)
     profile = find_profile(options.dataset)
     rows = plan_rows(experiment, profile, options)
@@ -100,3 +108,18 @@ def reproduce(
         failed = counted(len(done.failed), "run")
         say(f"{failed} failed; the same command tries again")
         sys.exit(1)
+
+
+def _methods(given: tuple[str, ...]) -> dict[str, str]:
+    """Name -> file and class, of `NAME=FILE.py:Class`; BenchError for anything else."""
+    pairs = [text.partition("=") for text in given]
+    names = [name for name, _, _ in pairs]
+    for text, (name, _, spec) in zip(given, pairs, strict=True):
+        if not name or not spec or names.count(name) > 1:
+            raise BenchError(
+                f"--method {text} can't be used",
+                expected="--method NAME=path/to/file.py:Class, each name once",
+                found=f"{name!r} twice" if names.count(name) > 1 else repr(text),
+                remedy="write a name of the experiment's rows, =, the file, a colon and the class",
+            )
+    return {name: spec for name, _, spec in pairs}

@@ -192,7 +192,7 @@ def _where(run: PlannedRun) -> Whereabouts:
 
     plan = run.plan
     return Whereabouts(
-        method=plan.method if ":" in plan.method else None,
+        method=plan.method,
         split=plan.split,
         data_root=plan.data_root,
         words=plan.words,

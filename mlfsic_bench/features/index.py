@@ -12,6 +12,7 @@ from pathlib import Path
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import open_regular, parse_json
 from mlfsic_bench.paths import reason
+from mlfsic_bench.schema import is_plain
 
 LIMIT = 128 << 20  # bytes of an index: a million images
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
@@ -62,14 +63,15 @@ def read_index(folder: Path) -> Index:
     for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
         try:
             row = parse_json(line.decode("utf-8"))
-            image, digest = row.pop("id"), row.pop("sha256")
-            if not isinstance(image, str) or not isinstance(digest, str):
-                raise ValueError("an id or a hash that is no text")
-            if row:
-                raise ValueError(f"unknown key {next(iter(row))!r}")
-            ids.append(image)
-            digests.append(digest)
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            if not isinstance(row, dict) or not {"id", "sha256"} <= set(row):
+                raise ValueError("no object with these keys")
+            if len(row) > 2:
+                raise ValueError(f"unknown key {next(iter(set(row) - {'id', 'sha256'}))!r}")
+            if not is_plain(row["id"]) or not is_plain(row["sha256"]):
+                raise ValueError("an id or a hash that is no plain text")
+            ids.append(row["id"])
+            digests.append(row["sha256"])
+        except (ValueError, RecursionError) as error:
             raise damaged(
                 f"{path} line {number}",
                 'a line {"id": ..., "sha256": ...}',

@@ -9,12 +9,18 @@ from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.record import Record, WordsCard, now
 from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.schema import one_error
 from mlfsic_bench.splits.split import PART_NAMES, Split
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
 
 
+@one_error(
+    "the record of this run",
+    page="docs/results-format.md",
+    remedy="rename the file that the value comes from",
+)
 def new_record(
     inputs: Inputs,
     key: str,
@@ -22,7 +28,10 @@ def new_record(
     made_by: Provenance,
     earlier: Record | None,
 ) -> Record:
-    """A record with status `started`; start and stages of an `earlier` process are kept."""
+    """A record with status `started`; start and stages of an `earlier` process are kept.
+
+    Raises BenchError for what a record can't hold, such as a file's name with a line end in it.
+    """
     split, episodes, method, words = inputs.split, inputs.episodes, inputs.method, inputs.words
     selection = inputs.selection
     return Record(
@@ -61,7 +70,9 @@ def new_record(
             citation=method.citation,
         ),
         features=inputs.features,
-        words=words and WordsCard(name=words.name, hash=words.hash, dimensions=words.dimension),
+        words=WordsCard(name=words.name, hash=words.hash, dimensions=words.dimension)
+        if words
+        else None,
         provenance=made_by,
         started=earlier.started if earlier else now(),
         stages=earlier.stages if earlier else [],

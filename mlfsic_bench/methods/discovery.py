@@ -53,6 +53,11 @@ def list_methods() -> list[Listed]:
     return rows
 
 
+def names_a_file(spec: str) -> bool:
+    """Whether `spec` is taken as `path/to/file.py:Class`, not as a registered name."""
+    return ":" in spec or spec.endswith(".py")
+
+
 def find_method(spec: str) -> type[Method]:
     """The method class that `spec` names.
 
@@ -63,7 +68,7 @@ def find_method(spec: str) -> type[Method]:
     Raises BenchError when there is no such name, file or class, when the file can't be imported
     (the line is shown), and when the class is not a complete method.
     """
-    if ":" in spec or spec.endswith(".py"):
+    if names_a_file(spec):
         return complete_method(class_in_file(spec), spec)
     registered = _registered()
     if spec not in registered:

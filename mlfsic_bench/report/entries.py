@@ -22,6 +22,7 @@ from mlfsic_bench.report.entry_evidence import (
     image_track,
     stated,
 )
+from mlfsic_bench.report.entry_files import PAGE
 from mlfsic_bench.report.entry_kinds import Adaptation, Pretraining, State, WordTrack
 from mlfsic_bench.report.entry_proof import (
     RerunVerified,
@@ -36,6 +37,7 @@ from mlfsic_bench.report.published_entries import entry_from_published, publishe
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.submission_card import SubmissionCard
 from mlfsic_bench.report.truth import Truth, stored_truth
+from mlfsic_bench.schema import one_error
 
 __all__ = ["Evidence", "entry_from_published", "entry_from_run", "make_entry", "published_entries"]
 
@@ -79,6 +81,7 @@ def entry_from_run(
     )
 
 
+@one_error("the evidence of an entry", page=PAGE, remedy="rename the run's folder")
 def evidence_of_run(run: FinishedRun, results: Path) -> Evidence:
     """A run's files by their paths below `results`; BenchError for a run that lies elsewhere."""
     try:
@@ -104,6 +107,7 @@ def evidence_of_run(run: FinishedRun, results: Path) -> Evidence:
     return Evidence(run.scores, file, run.record)
 
 
+@one_error("an entry of these scores", page=PAGE, remedy="say it in the card: --card FILE")
 def make_entry(
     seeds: Sequence[Evidence],
     truth: Truth,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.identity import differences, identity, meaning, run_key
 from mlfsic_bench.harness.inputs import Inputs, open_inputs
+from mlfsic_bench.harness.names import known_backbone, known_method, known_split, known_weights
 from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.record import Record, read_record
 from mlfsic_bench.harness.resume import METHOD
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Whereabouts:
     """What a record does not hold because no score depends on it: where things lie.
 
-    Each is as in `RunPlan`; None takes the name in the record (and, for data, MLFSIC_DATA).
+    Each is as in `RunPlan`; None takes the name in the record, which must be a known one
+    (`harness.names`), and, for data, MLFSIC_DATA.
     """
 
     method: str | None = None
@@ -107,8 +109,8 @@ class ReopenedRun:
 def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
     """The run in `folder`, with the inputs its record names.
 
-    Raises BenchError when what is found under those names is not what the run had: the key made of
-    all hashes must be the record's.
+    Raises BenchError for a name that is not known here, and when what is found under those names is
+    not what the run had: the key made of all hashes must be the record's.
     """
     record = read_record(folder)
     subset = record.subset or {}
@@ -125,15 +127,15 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
     if where.method is None and source.startswith("sha256:"):
         raise BenchError(
             f"the method {card.name!r} of the run in {folder} is in a file of its own",
-            expected="the option --method FILE:Class, as the run was given it",
+            expected="the option --method FILE.py:Class, as the run was given it",
             found="no --method",
             remedy="name the file that the run was made with: --method path/to/file.py:Class",
         )
     plan = RunPlan(
-        method=where.method or card.name,
-        split=where.split or record.split.id,
-        backbone=features.backbone,
-        weights=where.weights or features.weights,
+        method=where.method or known_method(card.name, "--method FILE.py:Class"),
+        split=where.split or known_split(record.split.id, "--split FILE"),
+        backbone=known_backbone(features.backbone),
+        weights=where.weights or known_weights(features.weights, "--weights FILE"),
         data_root=where.data_root,
         words=where.words,
         words_format=where.words_format,
@@ -146,7 +148,7 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
         shots=record.episodes.shots,
         episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
         episodes_file=where.episodes_file,
-        features=features.mode,  # type: ignore[arg-type]
+        features=features.mode,
         precision=features.precision,
         device="cpu",
         cache=where.cache,

@@ -21,9 +21,11 @@ from mlfsic_bench.harness.scores import (
 )
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.paths import is_folder, resolved
+from mlfsic_bench.report.entry_files import PAGE
 from mlfsic_bench.report.entry_proof import ScoresFile
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.truth import Truth
+from mlfsic_bench.schema import one_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,7 @@ class Copy:
             copy_file(folder / RECORD, out / self.file.record)
 
 
+@one_error("the evidence of an entry", page=PAGE, remedy="rename the run's folder or its split")
 def copy_of(source: Source, truth: Truth, out: Path, folder: str) -> Copy:
     """The source's files in `folder` below `out`; where they are if a run lies in `out` already."""
     own = source.path if source.run else source.path.parent
