@@ -72,6 +72,7 @@ def _record() -> dict[str, Any]:
     value |= {"subset": {**subset, "labels_left": left}, "sitting_out": {"base": ["ant"]}}
     value |= {"words": {"name": "glove.txt", "hash": "0" * 64, "dimensions": 3}, "notes": ["x"]}
     value |= {"failure": {"stage": "fit", "message": "x"}}
+    value["audit"] = {"status": "not made", "reason": "x"}
     value["method"] |= {"preset": "x", "changed": ["x"], "parameters": {"x": "y"}}
     value["provenance"]["commit"] = "0" * 40
     return value
@@ -86,7 +87,7 @@ def _experiment() -> dict[str, Any]:
         "schema_version": 1, "kind": "curve", "title": "x", "published": "yan-2022-table5",
         "reference": "a", "splits": {"scenes": SPLIT},
         "backbones": {"scenes": {"resnet50": "scenes-deep"}}, "not_on": {"voc": "too small"},
-        "base_images": {"scenes": [10]}, "rows": [row],
+        "base_images": {"scenes": [10]}, "columns": ["macro_ap"], "rows": [row],
     }  # fmt: skip
 
 

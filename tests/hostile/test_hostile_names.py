@@ -32,6 +32,7 @@ LONG = "canary" * 400
 # Read as one of known names, or of a fixed form: every attack is refused.
 NAMES = listed("""
     Dates.made Dates.submitted Entry.figures[key] Entry.id Entry.metrics_version EpisodesCard.hash
+    Experiment.columns
     EpisodesCard.part Experiment.backbones Experiment.backbones[key] Experiment.base_images[key]
     Experiment.not_on[key] Experiment.published Experiment.reference Experiment.splits
     Experiment.splits[key] ProtocolRef.episodes ProtocolRef.id Record.ended Record.key
@@ -60,7 +61,8 @@ SHOWN = listed("""
 """)
 # For people to read; an output escapes them.
 FREE = listed("""
-    Entry.citation Entry.notes Failure.message MethodCard.citation MethodCard.parameters
+    Audit.reason Entry.citation Entry.notes Failure.message MethodCard.citation
+    MethodCard.parameters
     MethodFacts.parameters Provenance.command Provenance.device Provenance.images
     Provenance.labels Provenance.platform Provenance.processor Provenance.rule Record.identity
     Record.notes Record.subset Reported.work SubmissionCard.citation SubmissionCard.notes
