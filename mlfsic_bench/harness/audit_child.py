@@ -7,10 +7,12 @@ it ends after one session. Features come from the run through the pipe, of the a
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.backbone import Backbone
     from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Method
+
+
+FEWEST = 2  # blocks of an episode that are scored, whatever they take
 
 
 @dataclass(frozen=True)
@@ -192,8 +197,12 @@ def _score(
     words: Tensor | None,
     command: Message,
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """`scores` [n, L] and perhaps `decisions` of the command's blocks of query images, in order."""
+    """`scores` [n, L] and perhaps `decisions` of the command's blocks of query images, in order.
+
+    Blocks are left out at the end when the command's seconds have passed, but for the first FEWEST.
+    """
     head, arrays = command
+    end = time.monotonic() + head["seconds"] if head["seconds"] is not None else math.inf
     labels, first, which = tuple(job["labels"]), head["first"], head["which"]
     supports = [
         Support(
@@ -212,17 +221,15 @@ def _score(
         for number, support in enumerate(supports, first):
             with plugin_call(method.name, f"while adapting to episode {number}"):
                 labellers.append(method.adapt(support))
-    given = [
-        score(
-            method.name,
-            first + which,
-            labellers[which],
-            supports[which].images,
-            Images(tuple(block), source),
-            len(labels),
+    given = []
+    for block in head["blocks"]:
+        if len(given) >= FEWEST and time.monotonic() > end:
+            break
+        query = Images(tuple(block), source)
+        images = supports[which].images
+        given.append(
+            score(method.name, first + which, labellers[which], images, query, len(labels))
         )
-        for block in head["blocks"]
-    ]
     answer = {"scores": np.concatenate([scores for scores, _ in given])}
     decided = [decisions for _, decisions in given if decisions is not None]
     if len(decided) == len(given):
