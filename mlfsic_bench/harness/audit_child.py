@@ -7,6 +7,7 @@ it ends after one session. Features come from the run through the pipe, of the a
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import random
@@ -27,6 +28,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.sources import LiveFeatures
 from mlfsic_bench.harness.audit_messages import Arrays, Message, receive, send
 from mlfsic_bench.harness.code import method_source
+from mlfsic_bench.harness.evaluate import Chunk
 from mlfsic_bench.harness.plugins import adapt_all, plugin_call, score
 from mlfsic_bench.methods.contract import Images, Support
 from mlfsic_bench.methods.discovery import make_method
@@ -121,6 +123,9 @@ def main() -> None:
         if not hasattr(os, "fork"):
             _session(pipe, *job)
             return
+        if job[0]["trainable"]:
+            # torch's optimisers import this at their first step, seconds in every session
+            importlib.import_module("torch._dynamo")
         child = os.fork()
         if child == 0:
             code = 1
@@ -221,7 +226,7 @@ def _score(
         for number, support in enumerate(supports, first):
             with plugin_call(method.name, f"while adapting to episode {number}"):
                 labellers.append(method.adapt(support))
-    given = []
+    given: list[Chunk] = []
     for block in head["blocks"]:
         if len(given) >= FEWEST and time.monotonic() > end:
             break
