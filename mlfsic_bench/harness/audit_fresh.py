@@ -187,8 +187,8 @@ class Fresh:
 
 
 def search_path() -> list[str]:
-    """Where this program finds its modules, as absolute paths."""
-    return [str(Path(place).absolute()) for place in sys.path]
+    """Where this program finds its modules, places as absolute paths; some names are no places."""
+    return [str(Path(p).absolute()) if Path(p).exists() else p for p in sys.path]
 
 
 class _Server:
