@@ -60,14 +60,15 @@ def audit_run(
     start = time.monotonic()
     evaluation = sum(one.seconds for one in record.stages if one.name == "evaluate")
     whole = sum(one.seconds for one in record.stages)
-    chosen = choose_episodes(record.key, len(stored.episodes), whole, evaluation)
+    allowed = max(LEAST, SHARE * whole)
+    chosen = choose_episodes(record.key, len(stored.episodes), allowed, evaluation)
     view = PartView(
         inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
     )
     words = None if view.words is None else view.words.cpu().numpy()
     job = _job(inputs, inputs.plan, resolved(state))
     fresh = partial(Fresh, job, words, source, PATIENCE + 2 * evaluation)
-    bench = Bench(stored, view, record.key, fresh)
+    bench = Bench(stored, view, record.key, fresh, allowed / len(chosen))
     audit = Audit(status="failed", tolerance=TOLERANCE)
     try:
         with fresh() as session:
@@ -110,16 +111,15 @@ def failure_of(record: Record, folder: Path) -> AuditFailedError | None:
     )
 
 
-def choose_episodes(key: str, total: int, whole: float, evaluation: float) -> list[int]:
+def choose_episodes(key: str, total: int, allowed: float, evaluation: float) -> list[int]:
     """Numbers of the episodes to score again, last first: the last, the first, others by the key.
 
     Parameters
     ----------
     key: of the run.
     total: how many episodes were run.
-    whole, evaluation: seconds that the run, and the evaluation in it, took.
+    allowed, evaluation: seconds that the audit may take, and that the evaluation took.
     """
-    allowed = max(LEAST, SHARE * whole)
     count = EPISODES if evaluation <= 0 else min(EPISODES, int(allowed * total / evaluation))
     ends = {0, total - 1}
     others = [i for i in shuffled(total, "audit", key, "episodes") if i not in ends]

@@ -7,10 +7,13 @@ it ends after one session. Features come from the run through the pipe, of the a
 
 from __future__ import annotations
 
+import importlib
+import math
 import os
 import random
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from torch import Tensor
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.sources import LiveFeatures
 from mlfsic_bench.harness.audit_messages import Arrays, Message, receive, send
+from mlfsic_bench.harness.evaluate import Chunk
 from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.harness.plugins import adapt_all, plugin_call, score
 from mlfsic_bench.methods.contract import Images, Support
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.backbone import Backbone
     from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Method
+
+
+FEWEST = 2  # blocks of an episode that are scored, whatever they take
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,9 @@ def main() -> None:
         if not hasattr(os, "fork"):
             _session(pipe, *job)
             return
+        if job[0]["trainable"]:
+            # torch's optimisers import this at their first step, seconds in every session
+            importlib.import_module("torch._dynamo")
         child = os.fork()
         if child == 0:
             code = 1
@@ -192,8 +202,12 @@ def _score(
     words: Tensor | None,
     command: Message,
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """`scores` [n, L] and perhaps `decisions` of the command's blocks of query images, in order."""
+    """`scores` [n, L] and perhaps `decisions` of the command's blocks of query images, in order.
+
+    Blocks are left out at the end when the command's seconds have passed, but for the first FEWEST.
+    """
     head, arrays = command
+    end = time.monotonic() + head["seconds"] if head["seconds"] is not None else math.inf
     labels, first, which = tuple(job["labels"]), head["first"], head["which"]
     supports = [
         Support(
@@ -212,17 +226,15 @@ def _score(
         for number, support in enumerate(supports, first):
             with plugin_call(method.name, f"while adapting to episode {number}"):
                 labellers.append(method.adapt(support))
-    given = [
-        score(
-            method.name,
-            first + which,
-            labellers[which],
-            supports[which].images,
-            Images(tuple(block), source),
-            len(labels),
+    given: list[Chunk] = []
+    for block in head["blocks"]:
+        if len(given) >= FEWEST and time.monotonic() > end:
+            break
+        query = Images(tuple(block), source)
+        images = supports[which].images
+        given.append(
+            score(method.name, first + which, labellers[which], images, query, len(labels))
         )
-        for block in head["blocks"]
-    ]
     answer = {"scores": np.concatenate([scores for scores, _ in given])}
     decided = [decisions for _, decisions in given if decisions is not None]
     if len(decided) == len(given):

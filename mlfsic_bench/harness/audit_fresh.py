@@ -62,6 +62,7 @@ class Task:
     which: the place in `supports` of the episode whose queries are scored.
     blocks: ids of the query images, those of a block scored together.
     together: whether `adapt_all` gets all supports at once; else `adapt` gets each in its turn.
+    seconds: after which the blocks that are left are not scored; None for all blocks.
     """
 
     first: int
@@ -69,6 +70,7 @@ class Task:
     which: int
     blocks: Sequence[Sequence[str]]
     together: bool = False
+    seconds: float | None = None
 
 
 class Fresh:
@@ -120,7 +122,10 @@ class Fresh:
             stop()
 
     def score(self, task: Task) -> Chunk:
-        """(float32 [n, L] scores, bool [n, L] decisions or None) of the task's blocks, in order."""
+        """(float32 [n, L] scores, bool [n, L] decisions or None) of the task's blocks, in order.
+
+        Fewer than all n images when the task's seconds did not suffice.
+        """
         supports = [list(support.images.ids) for support in task.supports]
         head = {
             "first": task.first,
@@ -129,22 +134,13 @@ class Fresh:
             "which": task.which,
             "blocks": [list(block) for block in task.blocks],
             "together": task.together,
+            "seconds": task.seconds,
         }
         targets = {
             f"targets{i}": support.targets.cpu().numpy() for i, support in enumerate(task.supports)
         }
         arrays = self._command(head, targets, [i for ids in (*supports, *task.blocks) for i in ids])
-        shape = (sum(map(len, task.blocks)), task.supports[task.which].targets.shape[1])
-        scores, decisions = arrays.get("scores"), arrays.get("decisions")
-        for array in (scores, decisions):
-            if array is not None and array.shape != shape:
-                raise FreshFailedError(
-                    FAILED,
-                    f"scores of shape {array.shape}, not {shape}",
-                )
-        if scores is None:
-            raise FreshFailedError(FAILED, "an answer without scores")
-        return scores, decisions
+        return arrays["scores"], arrays.get("decisions")
 
     def _command(
         self, head: Mapping[str, Any], arrays: Arrays, allowed: Iterable[str]
@@ -191,8 +187,8 @@ class Fresh:
 
 
 def search_path() -> list[str]:
-    """Where this program finds its modules, as absolute paths."""
-    return [str(Path(place).absolute()) for place in sys.path]
+    """Where this program finds its modules, places as absolute paths; some names are no places."""
+    return [str(Path(p).absolute()) if Path(p).exists() else p for p in sys.path]
 
 
 class _Server:

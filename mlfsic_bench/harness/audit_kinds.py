@@ -39,12 +39,14 @@ class Bench:
     stored: what must come out again. view: the novel part, from which episodes are made.
     key: of the run; it chooses the queries.
     fresh: opens a session with the method from its saved state.
+    seconds: after which the audit scores no further queries of an episode.
     """
 
     stored: Stored
     view: PartView
     key: str
     fresh: Callable[[], AbstractContextManager[Session]]
+    seconds: float
 
     def queries(self, episode: int) -> tuple[str, ...]:
         """Query images of an episode, chosen by the run's key and in an order of its own."""
@@ -55,7 +57,8 @@ class Bench:
     def alone(self, session: Session, episode: int) -> Found:
         """The episode adapted to by itself, its chosen queries one by one."""
         ids = self.queries(episode)
-        return self._found(session, episode, [(image_id,) for image_id in ids], 1)
+        blocks = [(image_id,) for image_id in ids]
+        return self._found(session, episode, blocks, 1, seconds=self.seconds)
 
     def whole(self, session: Session, found: Found, *, reverse: bool = False) -> Found:
         """The episode by itself, with the block of queries in which its worst one was scored."""
@@ -83,13 +86,15 @@ class Bench:
         blocks: Sequence[tuple[str, ...]],
         company: int,
         together: bool = False,
+        seconds: float | None = None,
     ) -> Found:
         first = episode // company * company
         numbers = range(first, min(first + company, len(self.stored.episodes)))
         supports = [self.view.support(i, self.stored.episodes[i]) for i in numbers]
-        task = Task(first, supports, episode - first, blocks, together)
+        task = Task(first, supports, episode - first, blocks, together, seconds)
         scores, decisions = session.score(task)
-        return Found(episode, tuple(i for block in blocks for i in block), scores, decisions)
+        ids = [image_id for block in blocks for image_id in block]
+        return Found(episode, tuple(ids[: len(scores)]), scores, decisions)
 
 
 def diagnose(bench: Bench, found: Sequence[Found]) -> tuple[AuditKind, str]:
@@ -155,9 +160,15 @@ def _repeats(bench: Bench, found: Sequence[Found]) -> bool:
     with bench.fresh() as session:
         again = [bench.alone(session, one.episode) for one in found]
     return all(
-        compare(_as_stored(bench.stored, one), other).same
+        compare(_as_stored(bench.stored, one), _first(other, len(one.ids))).same
         for one, other in zip(found, again, strict=True)
     )
+
+
+def _first(found: Found, count: int) -> Found:
+    """What came for the first `count` queries; of those there were not, nothing was asked."""
+    decisions = None if found.decisions is None else found.decisions[:count]
+    return Found(found.episode, found.ids[:count], found.scores[:count], decisions)
 
 
 def _as_stored(stored: Stored, found: Found) -> Stored:

@@ -27,6 +27,12 @@ from tests.fakes.world import fake_inputs, fake_run
 CHEATS = Path(__file__).parents[1] / "fakes" / "plugins" / "cheats.py"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many episodes and queries as on an idle machine."""
+    monkeypatch.setattr(audit, "LEAST", 600.0)
+
+
 def inputs_of(spec: str, settings: dict[str, str] | None = None, **options: object) -> Inputs:
     """Inputs of a run on the fake split that another process can begin too."""
     settings = settings or {}
@@ -161,6 +167,15 @@ def test_a_run_stopped_in_its_audit_goes_on_there(
     assert "is done already" in lines[-1]
 
 
+def test_queries_are_left_out_where_each_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "LEAST", 0.0)
+    found = audited(tmp_path / "run", f"{CHEATS}:Slow")
+    assert found.status == "passed"
+    assert found.queries == 2 * len(found.episodes) == 6
+
+
 def test_a_failed_audit_is_made_again_by_the_same_command(tmp_path: Path) -> None:
     inputs, folder = inputs_of(f"{CHEATS}:Neighbours", episodes=3), tmp_path / "run"
     lines: list[str] = []
@@ -171,16 +186,16 @@ def test_a_failed_audit_is_made_again_by_the_same_command(tmp_path: Path) -> Non
 
 
 def test_episodes_are_chosen_by_the_key_and_by_what_they_cost() -> None:
-    one, other = (choose_episodes(key * 64, 200, 1000.0, 900.0) for key in "ab")
+    one, other = (choose_episodes(key * 64, 200, 80.0, 900.0) for key in "ab")
     assert one[0] == 199
     assert one[-1] == 0
     assert one == sorted(one, reverse=True)
     assert len(set(one)) == len(set(other)) == 8
     assert one != other
-    assert one == choose_episodes("a" * 64, 200, 1000.0, 900.0)
-    assert len(choose_episodes("a" * 64, 10, 130.0, 130.0)) == 3  # 13 s an episode
-    assert choose_episodes("a" * 64, 2, 1.0, 1.0) == [1, 0]
-    assert choose_episodes("a" * 64, 1, 1.0, 1.0) == [0]
+    assert one == choose_episodes("a" * 64, 200, 80.0, 900.0)
+    assert len(choose_episodes("a" * 64, 10, 10.4, 130.0)) == 3  # 13 s an episode
+    assert choose_episodes("a" * 64, 2, 6.0, 1.0) == [1, 0]
+    assert choose_episodes("a" * 64, 1, 6.0, 1.0) == [0]
 
 
 def test_the_command_prints_a_failed_audit_and_exits_with_1(

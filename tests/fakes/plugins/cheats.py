@@ -53,6 +53,21 @@ class Decides(Honest):
         return Labelling(prototypes(support))
 
 
+class Slow(Honest):
+    """Takes its time for each call of the labeller."""
+
+    name = "slow"
+
+    def adapt(self, support):
+        p = prototypes(support)
+
+        def score(query):
+            time.sleep(0.05)
+            return cosine(query, p)
+
+        return score
+
+
 class DecidesByQuery(Decides):
     """Its threshold is the median over the query."""
 
