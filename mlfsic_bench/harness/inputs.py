@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.features.limited import LimitedFeatures
 from mlfsic_bench.harness.code import method_source
 from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.harness.opened import Opened
-from mlfsic_bench.harness.parts import Selection, select_parts
+from mlfsic_bench.harness.parts import PartView, Selection, select_parts
 from mlfsic_bench.harness.plan import FEATURE_MODES, PRECISIONS, RunPlan
 from mlfsic_bench.harness.record import FeaturesCard
 from mlfsic_bench.harness.sources import DeferredFeatures
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.backbone import Backbone
     from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Method
-    from mlfsic_bench.splits.split import Split
+    from mlfsic_bench.splits.split import Part, Split
     from mlfsic_bench.words.vectors import LabelVectors
 
 Log = Callable[[str], None]
@@ -40,7 +41,7 @@ class Inputs:
     ----------
     split, episodes: the split and its novel episodes; the first `count` of them are run.
     selection: base and val parts; None for a method that does not train.
-    words: vectors of all labels of the split, or None.
+    words: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
     method_source: what holds its code (`code.method_source`).
     preset, seed: as in the plan.
@@ -65,6 +66,16 @@ class Inputs:
     device: torch.device
     open_source: SourceOpener
     own_episodes: bool = True
+
+    @property
+    def words_given(self) -> LabelVectors | None:
+        """The label vectors that the method is given: none where it does not declare their use."""
+        declared = self.method.needs_words or self.method.uses_words
+        return self.words if declared else None
+
+    def view(self, part: Part, purpose: str, source: FeatureSource) -> PartView:
+        """A part as the method sees it; `purpose` as in `PartView`."""
+        return PartView(part, purpose, self.split.hash, self.seed, source, self.words_given)
 
 
 def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
@@ -213,15 +224,19 @@ def _source_opener(
     if plan.features != "stored":
         # One source for all parts: what is trained on base images scores the novel ones.
         trainable = plan.features == "end-to-end"
-        live = join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        live = LimitedFeatures(
+            join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        )
         return lambda wanted, others, log: live
     made_by = describe(backbones)
+    # absolute: features are made when a method asks, and a method may change the working folder
+    cache = (plan.cache or default_cache()).absolute()
 
     def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
         def stored(backbone: Backbone, ids: Sequence[str]) -> FeatureSource:
             from mlfsic_bench.features.extract import extract
 
-            folder = store_folder(plan.cache or default_cache(), dataset, backbone, plan.precision)
+            folder = store_folder(cache, dataset, backbone, plan.precision)
             log(f"features of {len(ids)} images by {backbone.name}, kept in {folder}")
             store = extract(
                 dataset,
@@ -241,6 +256,8 @@ def _source_opener(
         def opened(ids: Sequence[str]) -> FeatureSource:
             return join(backbones, [stored(backbone, ids) for backbone in backbones])
 
-        return DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        return LimitedFeatures(
+            DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        )
 
     return deferred

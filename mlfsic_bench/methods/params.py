@@ -11,7 +11,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.methods.calls import plugin_call
 from mlfsic_bench.methods.contract import Method, MethodParams
+from mlfsic_bench.methods.declared import validate_values
 
 _SIGNS = {
     "minimum": ">=",
@@ -67,12 +69,17 @@ def build_params(
         if key not in fields:
             raise unknown_name(f"parameter of {method.name}", key, fields)
         values[key] = _value(text, fields[key].annotation)
-    try:
-        params = method.Params(**values)
-    except ValidationError as error:
-        raise _refused(method, error, settings, preset) from error
+    refused: ValidationError | None = None
+    with plugin_call(method.name, "while its parameters were made"):
+        try:
+            params = method.Params(**values)
+        except ValidationError as error:
+            refused = error
+    if refused is not None:
+        raise _refused(method, refused, settings, preset) from refused
     for key in fields:
         _refuse_infinite(method, key, getattr(params, key))
+    validate_values(params, method.name)
     return params
 
 
