@@ -137,7 +137,7 @@ def _words(rows: Sequence[PlannedRow]) -> list[str]:
     used: dict[str, str] = {}
     own = False
     for row in rows:
-        if row.runs and row.method.needs_words:
+        if row.runs and (row.method.needs_words or row.method.uses_words):
             path = row.runs[0].plan.words
             own = own or path is None
             if path is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.features.limited import LimitedFeatures
+from mlfsic_bench.harness.checked import is_shipped, refuse_faulty
 from mlfsic_bench.harness.code import method_source
 from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.harness.opened import Opened
@@ -50,6 +51,7 @@ class Inputs:
     open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
         should a method ask for them, of `others`. A live backbone is the same for all images.
     own_episodes: whether the episodes are those the protocol draws from the split.
+    refuse_faulty: raises BenchError when the method fails a cheap contract test.
     """
 
     split: Split
@@ -66,6 +68,7 @@ class Inputs:
     device: torch.device
     open_source: SourceOpener
     own_episodes: bool = True
+    refuse_faulty: Callable[[], object] = lambda: None
 
     @property
     def words_given(self) -> LabelVectors | None:
@@ -91,8 +94,11 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = resolve_device(plan.device)
 
+    def make(settings: Mapping[str, str]) -> Method:
+        return make_method(plan.method, settings, plan.preset)
+
     def fresh_method() -> Method:
-        return make_method(plan.method, plan.settings, plan.preset)
+        return make(plan.settings)
 
     method = fresh_method()
     if plan.precision not in PRECISIONS:
@@ -127,6 +133,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
     _check_images(dataset, split, episodes.episodes[:count], selection)
     backbones = opened.backbones(plan)
     made_by = describe(backbones)
+    code = method_source(plan.method, type(method))
     return Inputs(
         split=split,
         episodes=episodes,
@@ -135,7 +142,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         words=words,
         method=method,
         make_method=fresh_method,
-        method_source=method_source(plan.method, type(method)),
+        method_source=code,
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesCard(
@@ -151,6 +158,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         device=device,
         open_source=_source_opener(plan, dataset, backbones, device),
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
+        refuse_faulty=lambda: None if is_shipped(code) else refuse_faulty(make, plan.settings),
     )
 
 

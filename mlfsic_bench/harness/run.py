@@ -41,6 +41,8 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
     folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
     if folder.is_dir():
         resume.earlier_record(folder, key, run_identity)  # not even a lock in a foreign folder
+    if not (folder / resume.METHOD).exists():
+        inputs.refuse_faulty()
     with only_writer(folder):
         earlier = resume.earlier_record(folder, key, run_identity)
         if earlier is not None and resume.is_done(folder, earlier):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlfsic_bench.harness.checked import is_shipped, note_on_checks
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.record import Record, WordsCard, now
@@ -87,6 +88,8 @@ def notes_of(inputs: Inputs) -> list[str]:
             f"the label vectors {inputs.words.name} are not given to the method, which does not "
             "declare that it uses them"
         )
+    if "sha256:" in inputs.method_source and not is_shipped(inputs.method_source):
+        notes.append(note_on_checks(inputs.method_source))
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:

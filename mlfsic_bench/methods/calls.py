@@ -1,4 +1,4 @@
-"""Calls into a method's code: what surrounds them, and what becomes of exceptions raised in there."""
+"""Calls into a method's code: what surrounds them, and what becomes of exceptions in there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.limited import limited_to
-from mlfsic_bench.methods.surroundings import ExitCalledError, preserved
+from mlfsic_bench.methods.surroundings import preserved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def plugin_call(method: str, stage: str) -> Iterator[None]:
             f"the method {method!r} failed {stage}",
             expected="no exception",
             found=f"{told(error)}\n{last_frames(error)}".rstrip(),
-            remedy=_not_declared(error)
+            remedy=hint(error)
             or "correct the method (mlfsic-bench methods check helps) and run again; a changed "
             "file is another run, so name another --out or delete this run's folder",
         ) from error
@@ -130,7 +130,7 @@ def _frozen(method: str, frozen: bool) -> Iterator[None]:
         with mode:
             yield
     except RuntimeError as error:
-        if not frozen or passes(error) or not _not_declared(error):
+        if not frozen or passes(error) or not hint(error):
             raise
         raise BenchError(
             f"the method {method!r} takes gradients in adapt, but does not declare it",
@@ -141,8 +141,8 @@ def _frozen(method: str, frozen: bool) -> Iterator[None]:
         ) from error
 
 
-def _not_declared(error: BaseException) -> str:
-    """What to do when label embeddings or gradients were expected that were not declared; or ''."""
+def hint(error: BaseException) -> str:
+    """What to do where it looks as if something was used that the class does not declare; or ''."""
     if isinstance(error, RuntimeError) and any(
         words in told(error).lower() for words in _GRADIENT_WORDS
     ):

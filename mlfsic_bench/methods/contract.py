@@ -123,7 +123,7 @@ class MethodParams(BaseModel):
     """A method's parameters; subclass it, give every field a default and a description.
 
     Unknown names are refused. `--set name=value` on the command line sets a field. A field is a
-    bool, int, float, str or Enum, None, one of some values (`Literal`), or a list or tuple of these.
+    bool, int, float, str, Enum or None, one of some values (`Literal`), or a list or tuple of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

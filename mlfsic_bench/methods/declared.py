@@ -13,6 +13,8 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import ValidationError
+
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.calls import plugin_call, visible
 from mlfsic_bench.methods.contract import Method, MethodParams
@@ -68,7 +70,7 @@ def validate_instance(method: Method, params: MethodParams, spec: str) -> None:
 def validate_values(params: MethodParams, spec: str) -> None:
     """BenchError when parameters can't be written to a record as they are."""
     with plugin_call(spec, "while its parameters were read"):
-        values: Any = params.model_dump(mode="json")
+        values: Any = params.model_dump(mode="json", warnings=False)
         bad = [
             name
             for name in type(params).model_fields
@@ -141,13 +143,18 @@ def _parameters(params: type[MethodParams], spec: str) -> None:
     if not any(info.is_required() for info in params.model_fields.values()):
         defaults = params()
         validate_values(defaults, spec)
-        given = {name: getattr(defaults, name) for name in params.model_fields}
-        if params(**given) != defaults:
+        found = ""
+        try:
+            given = params(**{name: getattr(defaults, name) for name in params.model_fields})
+            found = "" if given == defaults else repr(given)
+        except ValidationError as error:
+            found = str(error)
+        if found:
             raise _refused(
                 spec,
-                "has a default that its own type changes",
+                "has defaults that its own Params refuse or change",
                 "defaults of the types of their fields",
-                visible(repr(params(**given)), 200),
+                visible(found, 200),
                 "correct the defaults in Params",
             )
 

@@ -1,11 +1,11 @@
-"""Parameters of a method: from `--set name=value` texts and presets to a checked Params object."""
+"""Parameters of a method: from settings and presets to a checked Params object."""
 
 from __future__ import annotations
 
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
@@ -24,30 +24,6 @@ _SIGNS = {
     "minItems": "items >=",
     "maxItems": "items <=",
 }
-
-
-def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
-    """`["lr=0.01", "heads=8"]` as `{"lr": "0.01", "heads": "8"}`; BenchError when malformed."""
-    settings: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise BenchError(
-                f"the setting {pair!r} can't be read",
-                expected="name=value",
-                found=repr(pair),
-                remedy="write for example --set epochs=40",
-            )
-        if key in settings:
-            raise BenchError(
-                f"the parameter {key!r} is set twice",
-                expected="each parameter set once",
-                found=f"{key}={settings[key]} and {pair}",
-                remedy="remove one of the two",
-            )
-        settings[key] = value.strip()
-    return settings
 
 
 def build_params(

@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,6 +28,7 @@ _SIGNALS = [
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGPIPE")
     if hasattr(signal, name)
 ]
+_watchers: list[set[str]] = []
 _ENTERED: list[Any] = []  # inference modes entered to put one back; a lost one would end
 
 
@@ -40,25 +42,34 @@ class Surroundings:
     def __init__(self) -> None:
         self._kept = {name: read() for name, (read, _) in _PARTS.items()}
 
-    def changed(self) -> list[str]:
-        """The names of what is different now."""
-        return [name for name, (read, _) in _PARTS.items() if read() != self._kept[name]]
-
     def restore(self) -> None:
         """Put back what is different now."""
         for name, (read, write) in _PARTS.items():
             if read() != self._kept[name]:
+                for names in _watchers:
+                    names.add(name)
                 with suppress(OSError, ValueError):  # a folder that is gone can't be gone back to
                     write(self._kept[name])
 
 
 @contextmanager
-def preserved() -> Iterator[Surroundings]:
+def watching() -> Iterator[set[str]]:
+    """A set that fills with the names of what is put back in the block."""
+    names: set[str] = set()
+    _watchers.append(names)
+    try:
+        yield names
+    finally:
+        _watchers[:] = [one for one in _watchers if one is not names]
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
     """Run the block, then put everything back; meanwhile `os._exit` raises an ExitCalledError."""
     kept = Surroundings()
     first = _refuse_exits()
     try:
-        yield kept
+        yield
     finally:
         if first:
             for module in _EXITS:
@@ -89,7 +100,8 @@ def _exit(status: int = 0) -> NoReturn:
 
 
 def _numpy_state() -> tuple[Any, ...]:
-    name, key, *rest = np.random.get_state()  # noqa: NPY002 - the legacy generator is global
+    state: Any = np.random.get_state()  # noqa: NPY002 - the legacy generator is global
+    name, key, *rest = state
     return (name, key.tobytes(), *rest)
 
 
@@ -115,15 +127,6 @@ def _set_inference_mode(enabled: bool) -> None:
     _ENTERED.append(mode)
 
 
-def _deterministic() -> tuple[bool, bool]:
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    return torch.are_deterministic_algorithms_enabled(), warn_only
-
-
-def _set_deterministic(value: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
-
-
 def _cudnn() -> tuple[bool, bool]:
     return torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
 
@@ -142,7 +145,7 @@ def _set_autocast(value: tuple[bool, ...]) -> None:
 
 
 def _keeps_denormals() -> bool:
-    return np.float64(5e-324) * np.float64(1) != 0
+    return bool(np.float64(5e-324) * np.float64(1) != 0)
 
 
 def _set_filters(kept: list[Any]) -> None:
@@ -152,7 +155,7 @@ def _set_filters(kept: list[Any]) -> None:
 
 def _folder() -> str | None:
     try:
-        return os.getcwd()
+        return str(Path.cwd())
     except OSError:
         return None
 
@@ -191,7 +194,10 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "inference mode": (torch.is_inference_mode_enabled, _set_inference_mode),
     "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
     "autocast": (_autocast, _set_autocast),
-    "deterministic algorithms": (_deterministic, _set_deterministic),
+    "deterministic algorithms": (
+        torch.get_deterministic_debug_mode,
+        torch.set_deterministic_debug_mode,
+    ),
     "cudnn's flags": (_cudnn, _set_cudnn),
     "precision of matrix products": (
         torch.get_float32_matmul_precision,

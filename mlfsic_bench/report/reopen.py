@@ -79,6 +79,7 @@ class ReopenedRun:
 
     def _open(self, indices: Sequence[int]) -> tuple[Method, PartView]:
         from mlfsic_bench.harness.fit import fitted_method
+
         inputs = self.inputs
         if not (self.folder / METHOD).exists():
             raise BenchError(
