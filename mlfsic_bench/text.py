@@ -25,6 +25,7 @@ LONGEST_CELL = 32_000  # a spreadsheet's cell holds 32,767
 LONGEST_NAME = 200  # characters of a name in a table on the terminal
 LONGEST_SAID = 1_500  # characters of each field of an error
 MOST_LINES = 20  # of such a field
+MOST_CAUSES = 3  # of an exception
 LONGEST_MESSAGE = 1_000  # characters of an exception, so that its place fits beside it
 
 # Unicode's categories Cc, Cf, Cs, Zl and Zp, and its noncharacters. Written out, so that the same
@@ -113,16 +114,36 @@ def printable(text: str) -> str:
 
 
 def exception_text(error: BaseException, limit: int = LONGEST_MESSAGE) -> str:
-    """`KeyError: 'cat'`: what an exception says, in one line; also of one that can't say it.
+    """`KeyError: 'cat'`: what an exception and its causes say, in one line.
+
+    The class may lie about its name, and its text may be long, or raise.
 
     >>> exception_text(KeyError("cat"))
     "KeyError: 'cat'"
     """
+    parts: list[str] = []
+    seen: list[BaseException] = []
+    now: BaseException | None = error
+    while now is not None and len(parts) < MOST_CAUSES and not any(now is one for one in seen):
+        seen.append(now)
+        message = for_terminal(_message(now), limit).strip()
+        parts.append(f"{_class_name(now)}: {message}" if message else _class_name(now))
+        now = now.__cause__
+    return _cut("; caused by ".join(parts), limit)
+
+
+def _class_name(error: BaseException) -> str:
+    # Not `__name__`: a class of a plug-in may give itself another.
+    return for_terminal(str(type.__dict__["__name__"].__get__(type(error))), LONGEST_NAME)
+
+
+def _message(error: BaseException) -> str:
     try:
-        message = str(error)
-    except Exception as failed:  # its __str__ is code of a plug-in
-        message = f"(its text can't be had: {type(failed).__name__})"
-    return for_terminal(f"{type(error).__name__}: {_cut(message, limit)}", limit)
+        return str.__str__(str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failed:  # its __str__ is code of a plug-in
+        return f"(its text can't be had: {_class_name(failed)})"
 
 
 def for_markdown(text: str, limit: int = LONGEST) -> str:

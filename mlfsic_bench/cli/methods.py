@@ -12,7 +12,7 @@ from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.text import LONGEST_SAID, for_terminal, lines_for_terminal, said
 
 if TYPE_CHECKING:
-    from mlfsic_bench.methods.check import CheckResult
+    from mlfsic_bench.methods.check_result import CheckResult
     from mlfsic_bench.methods.contract import Method
 
 
@@ -105,19 +105,26 @@ def check_command(spec: str, settings: tuple[str, ...], preset: str | None, time
     these tests (`check_settings`); --set goes before them. Exits with 0 when all tests pass, 1
     when one fails, 2 when METHOD can't be loaded.
     """
-    from mlfsic_bench.methods.check import check_method
-    from mlfsic_bench.methods.discovery import find_method, make_method
-    from mlfsic_bench.methods.params import parse_settings
+    from mlfsic_bench.harness.check_process import CheckJob, check_in_process
+    from mlfsic_bench.methods.settings import parse_settings
 
-    chosen = {**find_method(spec).check_settings, **parse_settings(settings)}
-    name = make_method(spec, chosen, preset).name
-    if chosen:
-        echo(for_terminal(f"{name} with {_joined(chosen)}"))
-    counts = {"pass": 0, "fail": 0, "skip": 0}
-    for result in check_method(lambda: make_method(spec, chosen, preset), timeout_s=timeout):
+    name = spec
+    counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
+    for result in check_in_process(CheckJob(spec, parse_settings(settings), preset, timeout)):
+        if isinstance(result, str):
+            name = result.partition(" ")[0]
+            if result != name:
+                echo(for_terminal(result))
+            continue
         counts[result.status] += 1
         echo(_lines(result))
-    echo(f"\n{name}: {counts['pass']} passed, {counts['fail']} failed, {counts['skip']} not made")
+    warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
+    echo(
+        for_terminal(
+            f"{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
+            f"{counts['skip']} not made"
+        )
+    )
     if counts["fail"]:
         echo("Each test is explained in docs/methods.md.")
         sys.exit(1)
@@ -146,6 +153,7 @@ def _tracks(method: type[Method] | None) -> list[str]:
         return []
     flags = {
         "needs words": method.needs_words,
+        "uses words": method.uses_words and not method.needs_words,
         "trains on base": method.trains,
         "adapts by gradient": method.adapts_by_gradient,
     }

@@ -33,7 +33,7 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
         raise unknown_name("dataset", name, dataset_names())
     if is_drawn(name):
         return _drawn(name)
-    folder = data_root(name, root)
+    folder = data_root(name, root).absolute()  # images are opened later, wherever one works then
     if name == "coco":
         from mlfsic_bench.data.coco import Coco
 

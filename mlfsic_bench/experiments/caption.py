@@ -124,7 +124,8 @@ def _words(rows: Sequence[PlannedRow]) -> list[str]:
     used: dict[str, str] = {}
     own = False
     for row in rows:
-        if row.runs and row.method.needs_words:
+        uses = row.method.needs_words or (row.method.uses_words and row.spec.words is not None)
+        if row.runs and uses:
             path = row.runs[0].plan.words
             own = own or path is None
             if path is not None:

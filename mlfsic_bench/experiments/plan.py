@@ -264,7 +264,8 @@ def _words(
     # Checked where the vectors are not used too: a file must not be right on `scenes` alone.
     if spec.words is not None and spec.words not in words_names():
         raise unknown_name("label vectors", spec.words, words_names())
-    if not method.needs_words or profile.own_words:
+    wanted = method.needs_words or (method.uses_words and spec.words is not None)
+    if not wanted or profile.own_words:
         return None, ""
     if spec.words is None:
         raise BenchError(

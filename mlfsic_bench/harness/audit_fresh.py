@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.harness.audit_messages import Arrays, Message, receive, send
 from mlfsic_bench.harness.record import AuditKind
+from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
     from mlfsic_bench.features.source import FeatureSource
@@ -166,6 +167,7 @@ class Fresh:
         import torch
 
         from mlfsic_bench.features.joined import JoinedFeatures
+        from mlfsic_bench.features.limited import LimitedFeatures
 
         ids = request["ids"]
         foreign = [image_id for image_id in ids if image_id not in allowed]
@@ -178,7 +180,9 @@ class Fresh:
                 "remedy": "ask only for images that were handed over",
             }
             return {"refused": refused}, {}
-        source: Any = self.source
+        # The limit to the images at hand has been looked at above, in the other process's name.
+        limited = self.source
+        source: Any = limited.source if isinstance(limited, LimitedFeatures) else limited
         if request["get"] == "inputs" and isinstance(source, JoinedFeatures):
             source = source.sources[request["network"]]
         with torch.no_grad():
@@ -188,7 +192,7 @@ class Fresh:
 
 def search_path() -> list[str]:
     """Where this program finds its modules, places as absolute paths; some names are no places."""
-    return [str(Path(p).absolute()) if Path(p).exists() else p for p in sys.path]
+    return [str(Path(p).absolute()) if exists(Path(p)) else p for p in sys.path]
 
 
 class _Server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from mlfsic_bench.data.image_files import require_images
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.features.limited import LimitedFeatures
+from mlfsic_bench.harness.checked import is_shipped, refuse_faulty
 from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.harness.opened import Opened
-from mlfsic_bench.harness.parts import Selection, select_parts
+from mlfsic_bench.harness.parts import PartView, Selection, select_parts
 from mlfsic_bench.harness.plan import FEATURE_MODES, PRECISIONS, RunPlan
 from mlfsic_bench.harness.record import FeaturesCard
 from mlfsic_bench.harness.sources import DeferredFeatures
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.backbone import Backbone
     from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Method
-    from mlfsic_bench.splits.split import Split
+    from mlfsic_bench.splits.split import Part, Split
     from mlfsic_bench.words.vectors import LabelVectors
 
 Log = Callable[[str], None]
@@ -41,7 +43,7 @@ class Inputs:
     ----------
     split, episodes: the split and its novel episodes; the first `count` of them are run.
     selection: base and val parts; None for a method that does not train.
-    words: vectors of all labels of the split, or None.
+    words: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
     method_source: hash of the file it is in; empty for a registered method.
     preset, seed: as in the plan.
@@ -53,6 +55,7 @@ class Inputs:
     damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
     plan: what the inputs were opened from; None where they were made of Python objects, with which
         no other process can begin.
+    refuse_faulty: raises BenchError when the method fails a cheap contract test.
     """
 
     split: Split
@@ -71,6 +74,17 @@ class Inputs:
     own_episodes: bool = True
     damaged: dict[str, str] = field(default_factory=dict)
     plan: RunPlan | None = None
+    refuse_faulty: Callable[[], object] = lambda: None
+
+    @property
+    def words_given(self) -> LabelVectors | None:
+        """The label vectors that the method is given: none where it does not declare their use."""
+        declared = self.method.needs_words or self.method.uses_words
+        return self.words if declared else None
+
+    def view(self, part: Part, purpose: str, source: FeatureSource) -> PartView:
+        """A part as the method sees it; `purpose` as in `PartView`."""
+        return PartView(part, purpose, self.split.hash, self.seed, source, self.words_given)
 
 
 def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
@@ -86,8 +100,11 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = resolve_device(plan.device)
 
+    def make(settings: Mapping[str, str]) -> Method:
+        return make_method(plan.method, settings, plan.preset)
+
     def fresh_method() -> Method:
-        return make_method(plan.method, plan.settings, plan.preset)
+        return make(plan.settings)
 
     method = fresh_method()
     if plan.precision not in PRECISIONS:
@@ -123,6 +140,8 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
     damaged = dataset.damaged() if plan.available_only else {}
     backbones = opened.backbones(plan)
     made_by = describe(backbones)
+    code = method_source(plan.method)
+    shipped = is_shipped(method, code)
     return Inputs(
         split=split,
         episodes=episodes,
@@ -131,7 +150,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         words=words,
         method=method,
         make_method=fresh_method,
-        method_source=method_source(plan.method),
+        method_source=code,
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesCard(
@@ -149,6 +168,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
         damaged=damaged,
         plan=plan,
+        refuse_faulty=lambda: None if shipped else refuse_faulty(make, plan.settings),
     )
 
 
@@ -213,15 +233,19 @@ def _source_opener(
     if plan.features != "stored":
         # One source for all parts: what is trained on base images scores the novel ones.
         trainable = plan.features == "end-to-end"
-        live = join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        live = LimitedFeatures(
+            join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        )
         return lambda wanted, others, log: live
     made_by = describe(backbones)
+    # absolute: features are made when a method asks, and a method may change the working folder
+    cache = (plan.cache or default_cache()).absolute()
 
     def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
         def stored(backbone: Backbone, ids: Sequence[str]) -> FeatureSource:
             from mlfsic_bench.features.extract import extract
 
-            folder = store_folder(plan.cache or default_cache(), dataset, backbone, plan.precision)
+            folder = store_folder(cache, dataset, backbone, plan.precision)
             log(f"features of {len(ids)} images by {backbone.name}, kept in {folder}")
             store = extract(
                 dataset,
@@ -240,6 +264,8 @@ def _source_opener(
         def opened(ids: Sequence[str]) -> FeatureSource:
             return join(backbones, [stored(backbone, ids) for backbone in backbones])
 
-        return DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        return LimitedFeatures(
+            DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        )
 
     return deferred

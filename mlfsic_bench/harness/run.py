@@ -19,7 +19,7 @@ from mlfsic_bench.harness.fit import fitted_method
 from mlfsic_bench.harness.identity import identity, run_key
 from mlfsic_bench.harness.inputs import Inputs, Log, open_inputs
 from mlfsic_bench.harness.lock import only_writer
-from mlfsic_bench.harness.parts import PartView
+from mlfsic_bench.harness.looks import notes_on_scores
 from mlfsic_bench.harness.plan import RunPlan, default_folder
 from mlfsic_bench.harness.provenance import provenance
 from mlfsic_bench.harness.record import Failure, Record, Stage, Status, now, write_record
@@ -55,6 +55,8 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
         earlier = resume.earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # perhaps in a read-only folder
             return folder
+    if not exists(folder / resume.METHOD):
+        inputs.refuse_faulty()
     with only_writer(folder, (resume.PARTS, resume.CHECKPOINTS), log):
         earlier = resume.earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # by whoever held the lock
@@ -87,7 +89,7 @@ class _Runner:
 
     def __init__(self, inputs: Inputs, folder: Path, record: Record, log: Log) -> None:
         self.inputs = inputs
-        self.folder = folder
+        self.folder = folder.absolute()  # a method may change the working folder
         self.record = record
         self.log = log
         self.stage_name = "start"
@@ -123,12 +125,13 @@ class _Runner:
         with self._stage("fit"):
             method, source = fitted_method(inputs, novel, self.folder, key, self.log)
         with self._stage("evaluate"):
-            view = PartView(
-                inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
-            )
+            view = inputs.view(inputs.split.novel, "novel", source)
             parts = self.folder / resume.PARTS
             raw, decisions = evaluate(method, view, episodes, parts, key, self.log)
         with self._stage("write"):
+            for note in notes_on_scores(raw, decisions):
+                self.record.notes.append(note)
+                self.log(f"note: {note}")
             scores = scores_of(inputs, self.record, raw, decisions)
             answers = answers_of(inputs, self.record, episodes)
             write_scores(self.folder / resume.SCORES, scores)

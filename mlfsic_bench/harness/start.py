@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.data.image_files import in_kinds
+from mlfsic_bench.harness.checked import is_shipped, note_on_checks
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.record import Record, WordsCard, now
 from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
 from mlfsic_bench.schema import one_error
 from mlfsic_bench.splits.split import PART_NAMES, Split
+from mlfsic_bench.words.load import BUILTIN
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
@@ -65,7 +67,7 @@ def new_record(
             changed=_changed(method),
             seed=inputs.seed,
             trains=method.trains,
-            uses_words=method.needs_words,
+            uses_words=method.needs_words or inputs.words_given is not None,
             adapts_by_gradient=method.adapts_by_gradient,
             citation=method.citation,
         ),
@@ -100,6 +102,14 @@ def notes_of(inputs: Inputs) -> list[str]:
         )
     if not inputs.own_episodes:
         notes.append("the episodes are not the split's own, but those of --episodes-file")
+    if inputs.words is not None and inputs.words_given is None and inputs.words.name != BUILTIN:
+        notes.append(
+            f"the label vectors {inputs.words.name} are not given to the method, which does not "
+            "declare that it uses them"
+        )
+    method, source = inputs.method, inputs.method_source
+    if inputs.plan is not None and not is_shipped(method, source):
+        notes.append(note_on_checks(method, source))
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:
@@ -112,10 +122,13 @@ def notes_of(inputs: Inputs) -> list[str]:
         for part, labels in inputs.selection.sitting_out.items():
             notes.append(f"{part} labels without images enough sit out: {', '.join(labels)}")
         if inputs.selection.val is None:
+            left = len(split.val.labels) - len(inputs.selection.sitting_out.get("val", ()))
             why = (
-                "no val label has images enough"
-                if split.val.labels
-                else "the split has no val label"
+                "the split has no val label"
+                if not split.val.labels
+                else "no val label has images enough"
+                if left == 0
+                else "only one val label has images enough, whose macro-AP is always 100 %"
             )
             notes.append(f"{why}, so nothing is selected on val: the last weights are kept")
     return notes

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular
 from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.methods.calls import where
 from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.methods.surroundings import preserved
 from mlfsic_bench.paths import resolved
 from mlfsic_bench.text import exception_text
 
@@ -43,7 +44,7 @@ def class_in_file(spec: str) -> object:
             remedy=f"check the path (looked at {resolved(path.parent) / path.name})",
         ) from error
     module = _import_file(path, source)
-    if not hasattr(module, name):
+    if name not in vars(module):
         classes = [
             key
             for key, value in vars(module).items()
@@ -56,7 +57,7 @@ def class_in_file(spec: str) -> object:
             found=repr(name),
             remedy=f"did you mean {path}:{close}?" if close else "check the class's name",
         )
-    found: object = getattr(module, name)
+    found: object = vars(module)[name]
     return found
 
 
@@ -73,7 +74,8 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+        with preserved():
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except KeyboardInterrupt:
         del sys.modules[name]
         raise
@@ -86,13 +88,3 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
             remedy="repair that line, or install what it imports",
         ) from error
     return module
-
-
-def where(error: BaseException, path: Path | None = None) -> str:
-    """` at FILE:LINE: text` of the innermost frame (of `path`, when one is given)."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f" at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
-    frames = traceback.extract_tb(error.__traceback__)
-    # frozen frames, such as that of `exit`, have no line to show
-    own = [f for f in frames if (f.filename == str(path) if path else f.filename[:1] != "<")]
-    return f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""

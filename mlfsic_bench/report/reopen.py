@@ -85,7 +85,6 @@ class ReopenedRun:
 
     def _open(self, indices: Sequence[int]) -> tuple[Method, PartView]:
         from mlfsic_bench.harness.fit import fitted_method
-        from mlfsic_bench.harness.parts import PartView
 
         inputs = self.inputs
         if not exists(self.folder / METHOD):
@@ -100,10 +99,7 @@ class ReopenedRun:
         method, source = fitted_method(
             inputs, images, self.folder, self.record.key, lambda line: None
         )
-        view = PartView(
-            inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
-        )
-        return method, view
+        return method, inputs.view(inputs.split.novel, "novel", source)
 
 
 def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:

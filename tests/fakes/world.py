@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mlfsic_bench.episodes.files import sample_episode_set
+from mlfsic_bench.features.limited import LimitedFeatures
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.parts import select_parts
 from mlfsic_bench.harness.record import FeaturesCard
@@ -231,7 +232,7 @@ def fake_inputs(
             grid=(1, 1),
         ),
         device=torch.device("cpu"),
-        open_source=lambda wanted, others, log: FakeFeatures(split, asked),
+        open_source=lambda wanted, others, log: LimitedFeatures(FakeFeatures(split, asked)),
     )
 
 

@@ -12,7 +12,8 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods import discovery
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.discovery import find_method, list_methods, make_method, method_names
-from mlfsic_bench.methods.params import build_params, describe_parameter, parse_settings
+from mlfsic_bench.methods.params import build_params, describe_parameter
+from mlfsic_bench.methods.settings import parse_settings
 
 MINIMAL = Path(__file__).parents[1] / "fakes" / "plugins" / "minimal.py"
 HEAD = "from mlfsic_bench.methods.contract import Method, MethodParams\n"

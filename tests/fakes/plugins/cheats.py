@@ -5,6 +5,7 @@ they do at once, so that a few episodes show it.
 """
 
 import os
+import signal
 import time
 
 import torch
@@ -162,6 +163,9 @@ class Forgets(Honest):
     def fit(self, base, val, context):
         LEARNT[0] = 7.0
 
+    def state(self):
+        return {}
+
     def adapt(self, support):
         p, power = prototypes(support), LEARNT[0]
         return lambda query: cosine(query, p).abs() ** power
@@ -177,18 +181,18 @@ class Draws(Honest):
         return lambda query: cosine(query, p) + torch.randn(len(query.ids), len(p))
 
 
-class Neighbours(Honest):
-    """Reads the features of an image that no episode of an audit hands over."""
+PARENT = os.environ.get("MLFSIC_TEST_PARENT")
 
-    name = "neighbours"
+
+class Fails(Honest):
+    """Raises where the process is not the run's own."""
+
+    name = "fails"
 
     def adapt(self, support):
-        p = prototypes(support)
-        other = type(support.images)(("novel/000000", "novel/000001"), support.images.source)
-        return lambda query: cosine(query, p) + other.pooled().mean()
-
-
-PARENT = os.environ.get("MLFSIC_TEST_PARENT")
+        if str(os.getpid()) != PARENT:
+            raise RuntimeError("not here")
+        return super().adapt(support)
 
 
 class Exits(Honest):
@@ -198,7 +202,7 @@ class Exits(Honest):
 
     def adapt(self, support):
         if str(os.getpid()) != PARENT:
-            os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().adapt(support)
 
 
