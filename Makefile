@@ -2,9 +2,19 @@
 #   VENV=DIR    environment to use, made when absent (default .venv; a first install is about 3 GB)
 #   VENV=       (empty) use PYTHON as it is and install nothing
 #   PYTHON=EXE  interpreter that makes the environment (default python3)
+#   WORKERS=N   processes that share the tests (default: one for each processor, 8 at most)
+#   ARGS=...    more options of pytest, such as ARGS=--cov
 PYTHON ?= python3
 VENV ?= .venv
 DEVICE ?= cuda
+WORKERS ?= logical
+ARGS ?=
+LOWEST ?= .venv-lowest
+
+# One thread for each worker: torch's own threads would fight over the processors.
+test test-fast fuzz test-lowest: export OMP_NUM_THREADS ?= 1
+test test-fast fuzz test-lowest: export OMP_WAIT_POLICY ?= passive
+PYTEST = -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 ifeq ($(strip $(VENV)),)
   RUN := $(PYTHON)
@@ -17,16 +27,25 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench figures golden gpu-check
+.PHONY: help demo test test-fast fuzz test-lowest lint bench figures golden gpu-check
 
 help: ## print this list
-	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(READY) ## run every method on the embedded scenes; table and picture in demo/
 	$(RUN) -m mlfsic_bench demo --out demo
 
 test: $(READY) ## run the test suite; MLFSIC_DATA=DIR adds the tests on real COCO and VOC
-	$(RUN) -m pytest
+	$(RUN) $(PYTEST) $(ARGS)
+
+test-fast: $(READY) ## run the tests of files that take no two seconds: the inner loop
+	$(RUN) $(PYTEST) -m "not slow" $(ARGS)
+
+fuzz: $(READY) ## search longer and with new examples in the tests that hypothesis drives
+	$(RUN) $(PYTEST) -m hypothesis --hypothesis-profile=fuzz $(ARGS)
+
+test-lowest: $(LOWEST)/.installed ## run the test suite with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python $(PYTEST) $(ARGS)
 
 lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict)
 	$(RUN) -m ruff check .
@@ -53,6 +72,13 @@ $(VENV)/bin/python:
 # One pip command for everything, so that torch and torchvision are resolved as a pair.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -e '.[test,lite,bert,browser]'
+	@touch $@
+
+# An environment of its own, with the interpreter that PYTHON names.
+$(LOWEST)/.installed: pyproject.toml tools/lowest.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) -m tools.lowest > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install -c $(LOWEST)/lowest.txt -e '.[test,lite,bert,browser]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python

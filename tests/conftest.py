@@ -1,12 +1,46 @@
-"""Settings for all tests: no deadline for a hypothesis example, since machines differ in speed."""
+"""Settings for all tests: the same examples, processor and places on every machine."""
 
+from __future__ import annotations
+
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
-settings.register_profile("mlfsic", deadline=None)
-settings.load_profile("mlfsic")
+from tests.searches import register_profiles
+
+register_profiles()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests compute on the CPU, also where there is a GPU, but for `pytest tests/gpu` alone."""
+    if not all("tests/gpu" in Path(arg).as_posix() for arg in config.args):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tests that compare bits, such as those of a resumed training: one order of sums."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scenes_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The default cache of every test: features that a test has asked for are there for the next.
+
+    The workers of one session share it. A test that is about the cache names one of its own.
+    """
+    top = tmp_path_factory.getbasetemp()
+    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "shared-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFSIC_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ A block is two comments, each on a line of its own and outside fenced code:
     <!-- end -->
 
 What stands between them is made from the named file. `tools/views.py` describes the options.
+A number in a sentence is filled in likewise; `tools/values.py` describes its mark.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import write_text
+from tools.values import fill
 from tools.views import OPTIONS, view
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,12 +68,13 @@ def blocks(text: str, name: str) -> Iterator[Block]:
 
 
 def refresh(page: Path, root: Path) -> str:
-    """The text of `page` with its blocks made anew; nothing is written."""
-    text = page.read_text("utf-8")
+    """The text of `page` with its values and blocks made anew; nothing is written."""
+    name = page.relative_to(root).as_posix()
+    text = fill(page.read_text("utf-8"), root, name)
     lines = text.split("\n")
     filled: list[str] = []
     at = 0
-    for block in blocks(text, page.relative_to(root).as_posix()):
+    for block in blocks(text, name):
         made = view(root, block.source, block.options, page.parent)
         if _END in made.split("\n") or "<!-- figures" in made:
             raise BenchError(

@@ -167,12 +167,12 @@ def _compact(source: str, value: dict[str, Any], options: dict[str, str]) -> str
         for metric in metrics
         for figure in FIGURES
         if figure in figures
-        and ("figures" in options or any(_figure(row, metric, figure, images) for row in rows))
+        and ("figures" in options or any(cell_text(row, metric, figure, images) for row in rows))
     ]
     heads = [head(m) if f == "ours" else f"{f}, {head(m)}" for m, f in shown]
     lines = ["| Row | " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(heads)]
     for row in rows:
-        cells = [_figure(row, metric, figure, images) for metric, figure in shown]
+        cells = [cell_text(row, metric, figure, images) for metric, figure in shown]
         lines.append(
             f"| {for_markdown(_name(row))} | " + " | ".join(cell or "-" for cell in cells) + " |"
         )
@@ -190,7 +190,7 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['name']} [{', '.join(row['notes'])}]" if row["notes"] else str(row["name"])
 
 
-def _figure(row: dict[str, Any], metric: str, figure: str, images: bool) -> str:
+def cell_text(row: dict[str, Any], metric: str, figure: str, images: bool) -> str:
     """What stands in a cell; empty where the row has nothing to say there.
 
     ± is over images where the table has that (`images`), otherwise over episodes, as in its

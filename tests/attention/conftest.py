@@ -27,7 +27,6 @@ def folder(tmp_path_factory):
         settings=TINY,
         episodes=1,
         device="cpu",
-        cache=out / "cache",
         batch_size=64,
         out=out / "run",
     )

@@ -12,11 +12,14 @@ from mlfsic_bench.report import pointing
 from mlfsic_bench.report.pointing import measure
 from mlfsic_bench.report.reopen import Whereabouts
 from tests.attention.conftest import TINY
+from tests.fakes.values import assert_same
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def long_run(folder, tmp_path_factory):
-    """As `folder`, with three episodes; shares its features."""
+def long_run(tmp_path_factory):
+    """As `folder`, with three episodes."""
     plan = RunPlan(
         method="word-guided-attention",
         split="scenes-12-6-6-v1",
@@ -24,25 +27,23 @@ def long_run(folder, tmp_path_factory):
         settings=TINY,
         episodes=3,
         device="cpu",
-        cache=folder.parent / "cache",
         batch_size=64,
         out=tmp_path_factory.mktemp("pointing") / "run<b>",
     )
     return run_method(plan)
 
 
-def pointing_of(folder, long_run, *options):
-    command = ["pointing", str(long_run), "--cache", str(folder.parent / "cache"), *options]
+def pointing_of(long_run, *options):
+    command = ["pointing", str(long_run), *options]
     done = CliRunner().invoke(cli, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
 
-def test_json_holds_what_measure_returns(folder, long_run):
-    where = Whereabouts(cache=folder.parent / "cache")
-    result = measure(long_run, where)
-    value = json.loads(pointing_of(folder, long_run, "--format", "json"))
-    assert value == result.as_dict()
+def test_json_holds_what_measure_returns(long_run):
+    result = measure(long_run, Whereabouts())
+    value = json.loads(pointing_of(long_run, "--format", "json"))
+    assert_same(value, result.as_dict())
     assert (value["episodes"], value["grid"], len(value["heads"])) == (3, [7, 7], 2)
     assert value["pairs"] == sum(group["pairs"] for group in value["by_label"])
     assert value["summed"]["pairs"] == value["pairs"] >= value["images"] > 6
@@ -54,21 +55,21 @@ def test_json_holds_what_measure_returns(folder, long_run):
         assert figure["half_width"] > 0
 
 
-def test_episodes_limit_what_is_measured(folder, long_run):
-    value = json.loads(pointing_of(folder, long_run, "--format", "json", "--episodes", "1"))
-    whole = json.loads(pointing_of(folder, long_run, "--format", "json"))
+def test_episodes_limit_what_is_measured(long_run):
+    value = json.loads(pointing_of(long_run, "--format", "json", "--episodes", "1"))
+    whole = json.loads(pointing_of(long_run, "--format", "json"))
     assert value["episodes"] == 1
     assert value["images"] <= 6 < whole["images"]
     with pytest.raises(BenchError, match="no 4 episodes"):
-        pointing_of(folder, long_run, "--episodes", "4")
+        pointing_of(long_run, "--episodes", "4")
 
 
-def test_terminal_and_markdown_show_the_same_figures(folder, long_run):
-    result = measure(long_run, Whereabouts(cache=folder.parent / "cache"))
+def test_terminal_and_markdown_show_the_same_figures(long_run):
+    result = measure(long_run, Whereabouts())
     figure = result.summed.share
     cell = f"{100 * figure.mean:.1f} ± {100 * figure.half_width:.1f}"
-    terminal = pointing_of(folder, long_run)
-    markdown = pointing_of(folder, long_run, "--format", "markdown")
+    terminal = pointing_of(long_run)
+    markdown = pointing_of(long_run, "--format", "markdown")
     assert cell in terminal
     assert cell in markdown
     assert markdown.startswith("| | pairs | pointing |")
@@ -80,33 +81,31 @@ def test_terminal_and_markdown_show_the_same_figures(folder, long_run):
     assert f"{result.pairs} pairs of an image and a label" in markdown
 
 
-def test_out_writes_the_file_and_prints_nothing(folder, long_run, tmp_path):
+def test_out_writes_the_file_and_prints_nothing(long_run, tmp_path):
     out = tmp_path / "figures.md"
-    text = pointing_of(folder, long_run, "--format", "markdown")
-    assert pointing_of(folder, long_run, "--format", "markdown", "--out", str(out)) == ""
+    text = pointing_of(long_run, "--format", "markdown")
+    assert pointing_of(long_run, "--format", "markdown", "--out", str(out)) == ""
     assert out.read_text() == text
 
 
-def test_a_dataset_without_outlines_is_one_error(folder, long_run, monkeypatch):
+def test_a_dataset_without_outlines_is_one_error(long_run, monkeypatch):
     monkeypatch.setattr(Scenes, "masks", lambda self, image_id: {})
     with pytest.raises(BenchError, match="have no boxes or masks") as caught:
-        measure(long_run, Whereabouts(cache=folder.parent / "cache"), episodes=1)
+        measure(long_run, Whereabouts(), episodes=1)
     assert "scenes" in caught.value.what
 
 
-def test_a_method_without_attention_is_refused_before_anything_is_read(folder, tmp_path):
-    cache = folder.parent / "cache"
+def test_a_method_without_attention_is_refused_before_anything_is_read(tmp_path):
     plan = RunPlan(
         method="prior",
         split="scenes-12-6-6-v1",
         backbone="scenes-small",
         episodes=1,
         device="cpu",
-        cache=cache,
         out=tmp_path / "run",
     )
     with pytest.raises(BenchError, match="'prior' has no attention"):
-        measure(run_method(plan), Whereabouts(cache=cache))
+        measure(run_method(plan), Whereabouts())
 
 
 def test_places_are_handed_to_the_run(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ from tests.baselines.small_laso import SHORT, method
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support, learnable_part
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(laso_training, "CHECKPOINT_SECONDS", 0.0)
 

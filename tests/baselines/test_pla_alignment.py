@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mlfsic_baselines.pla_alignment import IGNORED, aligned, alignment_loss, order_labels
 
 from mlfsic_bench.randomness import torch_generator
 from tests.baselines.small_pla import peaked
+from tests.searches import examples
 
 
 @st.composite
@@ -35,7 +36,7 @@ def brute_force(logp, labels, alignment):
 
 
 @given(steps_and_labels(), st.sampled_from(["pla", "mla"]))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_the_order_is_that_of_brute_force(case, alignment):
     logp, labels = case
     order = order_labels(logp, labels, alignment)
@@ -44,7 +45,7 @@ def test_the_order_is_that_of_brute_force(case, alignment):
 
 
 @given(steps_and_labels())
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_pla_keeps_true_labels_where_they_are_first_predicted(case):
     logp, labels = case
     order = order_labels(logp, labels, "pla")

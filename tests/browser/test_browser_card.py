@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.browser.leaderboard_pages import Visit, shown, write_page
 from tests.fakes.entries import HOSTILE, hostile_values
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_card_shows_what_the_entry_rests_on(visit: Visit, small: Path) -> None:

@@ -21,6 +21,8 @@ from tests.browser.leaderboard_pages import (
 )
 from tests.fakes.entries import many_values
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_real_board_sorts_filters_and_opens(visit: Visit, real: Path) -> None:
     page = visit(real)

@@ -10,6 +10,8 @@ import pytest
 from tests.browser.leaderboard_pages import Visit, choice, shown, write_page
 from tests.fakes.entries import fake_value, hostile_values
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("width", [320, 360, 768])
 def test_no_sideways_scrolling_on_a_phone(

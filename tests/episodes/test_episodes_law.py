@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -16,6 +16,7 @@ from mlfsic_bench.episodes.pools import Pools, build_pools
 from mlfsic_bench.episodes.servable import hall_violator
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, stream_seed
+from tests.searches import examples
 
 
 def enumerate_law(pools: Pools, labels: list[int]) -> tuple[dict[tuple[int, ...], float], float]:
@@ -106,7 +107,7 @@ def servable_targets(draw: st.DrawFn) -> tuple[np.ndarray, int, int]:
     return targets, support, query
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(case=servable_targets(), seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=6))
 def test_at_once_equals_one_after_another(
     case: tuple[np.ndarray, int, int], seeds: list[int]

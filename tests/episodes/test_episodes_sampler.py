@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
@@ -20,6 +20,7 @@ from mlfsic_bench.episodes.servable import (
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.splits.split import Part
+from tests.searches import examples
 
 
 def make_part(targets: np.ndarray) -> Part:
@@ -128,7 +129,7 @@ def test_labels_that_share_too_few_images_are_named() -> None:
     check_servable(restrict(part, ("b", "c")))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     labels=st.integers(1, 6),
     images=st.integers(1, 30),

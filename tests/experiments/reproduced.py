@@ -34,11 +34,10 @@ WITHOUT_LINEAR = FILE[: FILE.index("  - name: Linear")].replace("reference: Line
 
 
 def reproduce(file: Path, *args: str, code: int = 0) -> Result:
-    cache = ("--cache", str(file.parent / "cache"))
     out = ("--out", str(file.parent / "out"))
     result = CliRunner().invoke(
         cli,
-        ["reproduce", str(file), "--dataset", "scenes", *out, *cache, *args],
+        ["reproduce", str(file), "--dataset", "scenes", *out, *args],
         catch_exceptions=False,
     )
     assert result.exit_code == code, result.output

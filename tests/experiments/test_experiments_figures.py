@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
 
+pytestmark = pytest.mark.slow
+
 ATTENTION = """
 schema_version: 1
 kind: attention
@@ -34,8 +36,8 @@ rows:
 
 
 def reproduce(file: Path, *args: str, code: int = 0) -> Result:
-    folders = ("--cache", str(file.parent / "cache"), "--out", str(file.parent / "out"))
-    command = ["reproduce", str(file), "--dataset", "scenes", *folders, *args]
+    out = ("--out", str(file.parent / "out"))
+    command = ["reproduce", str(file), "--dataset", "scenes", *out, *args]
     result = CliRunner().invoke(cli, command, catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result
@@ -54,7 +56,7 @@ def test_attention_is_drawn_and_measured(tmp_path: Path) -> None:
     assert "Split scenes-12-6-6-v1" in text
     (run,) = json.loads((out / "looks.json").read_text())["runs"]
     folder = out / "runs" / run["folder"]
-    own = measure(folder, Whereabouts(cache=tmp_path / "cache")).summed
+    own = measure(folder, Whereabouts()).summed
     assert run["summed"]["pointing"]["mean"] == pytest.approx(own.pointing.mean)
     assert run["pairs"] == own.pairs > 0
     assert "The pictures show Model, training seed 0." in text

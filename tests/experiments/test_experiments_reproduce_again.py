@@ -16,6 +16,8 @@ from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.methods.discovery import find_method
 from tests.experiments.reproduced import WITHOUT_LINEAR, reproduce, result_of, runs_of, small
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_is_done_is_left_and_what_is_lost_is_made_again(table: tuple[Path, str]) -> None:
     file, printed = table

@@ -13,6 +13,8 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from tests.experiments.reproduced import FILE, reproduce, result_of, runs_of, small
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_estimate_rests_on_earlier_runs_of_the_method(tmp_path: Path) -> None:
     rows = FILE[: FILE.index("  - name: Linear")].replace("reference: Linear\n", "")
@@ -102,9 +104,10 @@ def test_backbone_and_weights_change_what_is_run(tmp_path: Path) -> None:
 def test_features_and_cache(tmp_path: Path) -> None:
     rows = "  - {name: L, method: linear, settings: {tune_epochs: 1}, episodes: 1}\n"
     file = small(tmp_path, FILE[: FILE.index("reference")] + "rows:\n" + rows)
-    reproduce(file, "--seeds", "1", "--features", "live")
+    cache = ("--cache", str(tmp_path / "cache"))
+    reproduce(file, "--seeds", "1", "--features", "live", *cache)
     assert not (tmp_path / "cache").exists()
-    reproduce(file, "--seeds", "1")
+    reproduce(file, "--seeds", "1", *cache)
     assert (tmp_path / "cache").is_dir()
     modes = set()
     for path in (tmp_path / "out" / "scenes" / "runs").glob("*/record.json"):

@@ -13,6 +13,8 @@ from scipy import stats
 from mlfsic_bench.errors import BenchError
 from tests.experiments.reproduced import FILE, reproduce, result_of, scores_of, small
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_figure_of_a_cell_follows_from_the_scores(table: tuple[Path, str]) -> None:
     file, _ = table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,18 +115,16 @@ def _direction(kind: str, name: str) -> Tensor:
 
 class MeanParams(MethodParams):
     scale: float = Field(4.0, description="factor of the cosine")
-    sleep: float = Field(0.0, description="seconds that adapting to one episode takes")
 
 
 class Mean(Method):
-    """Mean prototypes, cosine; slow on request, so that a kill lands in the middle."""
+    """Mean prototypes, cosine."""
 
     name = "fake-mean"
     Params = MeanParams
     presets = {"sharp": {"scale": 20.0}}  # noqa: RUF012
 
     def adapt(self, support: Support) -> Labeller:
-        time.sleep(self.params.sleep)
         f = torch.nn.functional.normalize(support.images.pooled(), dim=1)
         prototypes = torch.nn.functional.normalize(support.targets.T @ f, dim=1)
         scale = self.params.scale
@@ -160,7 +157,6 @@ class Trained(Mean):
             kept = load_checkpoint(path)
             weight, first = kept["weight"], kept["step"]
         for step in range(first, self.params.steps):
-            time.sleep(self.params.sleep)
             episode = base.episode(step)
             w = weight.clone().requires_grad_()
             prototypes = episode.support.targets.T @ (episode.support.images.pooled() * w)
@@ -176,7 +172,6 @@ class Trained(Mean):
         self.weight = weight
 
     def adapt(self, support: Support) -> Labeller:
-        time.sleep(self.params.sleep)
         prototypes = support.targets.T @ (support.images.pooled() * self.weight)
         return lambda query: (query.pooled() * self.weight) @ prototypes.T - 0.5
 

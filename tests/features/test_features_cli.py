@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from feature_fakes import FolderDataset, make_images, small_backbone
 
 from mlfsic_bench.cli.features import features
 from mlfsic_bench.data import registry
@@ -16,6 +15,7 @@ from mlfsic_bench.features.index import LOCAL
 from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.splits import resolve
 from mlfsic_bench.splits.split import Part, Split
+from tests.features.feature_fakes import FolderDataset, make_images, small_backbone
 
 COUNT = 9
 

@@ -1,15 +1,6 @@
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from feature_fakes import FolderDataset, make_images, picked_backbone, small_backbone
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import parse_device
@@ -23,6 +14,11 @@ from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.features.verify import verify_store
 from mlfsic_bench.features.writer import StoreWriter
 from mlfsic_bench.hashing import hash_bytes
+from tests.fakes.processes import KILLED, run_apart
+from tests.features.feature_fakes import FolderDataset, make_images, picked_backbone, small_backbone
+from tests.features.killed_extraction import extract_until
+
+pytestmark = pytest.mark.slow
 
 COUNT = 11
 
@@ -252,51 +248,15 @@ def test_a_frozen_live_backbone_stays_in_evaluation(dataset):
 
 # --- kill -9 -----------------------------------------------------------------------------------
 
-SCRIPT = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from feature_fakes import FolderDataset, picked_backbone
-from mlfsic_bench.features.extract import extract
-dataset = FolderDataset(Path(sys.argv[2]))
-extract(dataset, dataset.annotations().image_ids, picked_backbone(0.02), Path(sys.argv[3]),
-        batch_size=2, workers=2)
-"""
 
-
-def wait_for_rows(store, batches):
-    """Until the index names at least this many batches of two rows."""
-    index, until = store / INDEX, time.monotonic() + 60
-    while time.monotonic() < until:
-        if index.exists() and index.read_bytes().count(b"\n") >= 2 * batches:
-            return
-        time.sleep(0.005)
-    raise AssertionError("the extraction never stored a row")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs kill -9")
-def test_kill_9_at_random_moments_changes_no_byte(tmp_path):
-    make_images(tmp_path / "images", 40)
+@pytest.mark.parametrize("syncs", [2, 3, 4, 11])  # three for each batch, the last for its index
+def test_kill_9_changes_no_byte(tmp_path, syncs):
+    make_images(tmp_path / "images", 12)
     dataset = FolderDataset(tmp_path / "images")
-    ids = ids_of(dataset)
+    ids, store = ids_of(dataset), tmp_path / "killed"
     extract(dataset, ids, picked_backbone(), tmp_path / "undisturbed", batch_size=2)
-    here, store = str(Path(__file__).parent), tmp_path / "killed"
-    command = [sys.executable, "-c", SCRIPT, here, str(dataset.folder), str(store)]
-    draw = random.Random(5)
-    kills = 0
-    while kills < 2:  # somewhere in the first rows, then somewhere later
-        process = subprocess.Popen(command)
-        wait_for_rows(store, kills + 1)
-        time.sleep(draw.uniform(0.0, 0.15))
-        if process.poll() is not None:
-            break
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        kills += 1
-    code = subprocess.run(command, check=False).returncode
-    assert code == 0
-    assert kills >= 1
+    assert run_apart(extract_until, dataset.folder, store, syncs) == KILLED
+    assert run_apart(extract_until, dataset.folder, store, 2) == KILLED
+    assert run_apart(extract_until, dataset.folder, store) == 0
     for name in (LOCAL, POOLED, INDEX, "manifest.json"):
         assert (store / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from feature_fakes import MEAN, SIZE, FolderDataset, make_images, picked_backbone, small_backbone
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -18,6 +17,14 @@ from mlfsic_bench.features.joined import JoinedFeatures, describe, join, to_grid
 from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
 from mlfsic_bench.features.transforms import Squash
+from tests.features.feature_fakes import (
+    MEAN,
+    SIZE,
+    FolderDataset,
+    make_images,
+    picked_backbone,
+    small_backbone,
+)
 
 
 class Fine(nn.Module):
@@ -85,7 +92,7 @@ def test_maps_and_pooled_features_lie_side_by_side(dataset):
     ids = ["img003", "img000", "img003"]
     picked, fine = (one.local(ids) for one in source.sources.values())
     maps = source.local(ids)
-    assert torch.equal(maps[:, :4], picked)
+    torch.testing.assert_close(maps[:, :4], picked)
     assert torch.allclose(maps[:, 4:], avg_pool2d(fine, 2), atol=1e-6)
     assert torch.allclose(source.pooled(ids), maps.mean((2, 3)), atol=1e-5)
     assert source.local([]).shape == (0, 7, 4, 4)
@@ -128,9 +135,9 @@ def test_both_networks_are_trained_saved_and_restored(dataset):
     assert not torch.allclose(new[:, 4:], old[:, 4:])
     other = live(dataset, trainable=True)
     other.load_state(source.state())
-    assert torch.equal(other.local(ids), new)
+    torch.testing.assert_close(other.local(ids), new)
     source.load_state(before)
-    assert torch.equal(source.local(ids), old)
+    torch.testing.assert_close(source.local(ids), old)
 
 
 @pytest.mark.parametrize("change", ["other network", "missing"])

@@ -25,6 +25,8 @@ from mlfsic_bench.harness.scores import read_scores
 from mlfsic_bench.report.reopen import Whereabouts, reopen
 from mlfsic_bench.training.checkpoints import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 PAIR = "scenes-small+scenes-patch"
 SPLIT = "scenes-12-6-6-v1"
 

@@ -1,13 +1,12 @@
 import json
 import os
-import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfsic_bench.errors import BenchError
@@ -17,6 +16,9 @@ from mlfsic_bench.features.manifest import Manifest, read_manifest
 from mlfsic_bench.features.sources import StoredFeatures
 from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.features.writer import StoreWriter
+from tests.fakes.processes import run_apart
+from tests.features.killed_extraction import BUSY, write_to
+from tests.searches import examples
 
 M = Manifest("fake", "small", "0" * 64, "squash16", channels=3, grid=(2, 2))
 
@@ -67,7 +69,7 @@ def test_an_empty_store_can_be_read(tmp_path):
     assert len(FeatureStore.open(tmp_path)) == 0
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.integers(0, 4), max_size=70))
 def test_any_gather_is_plain_indexing(tmp_path_factory, picks):
     folder = tmp_path_factory.mktemp("store")
@@ -156,26 +158,11 @@ def test_adding_later_appends_and_an_open_reader_is_unmoved(tmp_path):
 
 
 def test_a_second_writer_is_refused_also_from_another_process(tmp_path):
-    code = (
-        "import sys\nfrom pathlib import Path\n"
-        "from mlfsic_bench.features.manifest import read_manifest\n"
-        "from mlfsic_bench.features.writer import StoreWriter\n"
-        "from mlfsic_bench.errors import BenchError\n"
-        "folder = Path(sys.argv[1])\n"
-        "try:\n"
-        "    with StoreWriter(folder, read_manifest(folder)):\n"
-        "        print('entered')\n"
-        "except BenchError as error:\n"
-        "    print(error.what)\n"
-    )
     with StoreWriter(tmp_path, M):
         with pytest.raises(BenchError, match="another process is writing"):
             StoreWriter(tmp_path, M).__enter__()
-        command = [sys.executable, "-c", code, str(tmp_path)]
-        other = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert "another process is writing" in other.stdout
-    other = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert other.stdout == "entered\n"
+        assert run_apart(write_to, tmp_path) == BUSY
+    assert run_apart(write_to, tmp_path) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,29 @@
-"""A slow fake run for the kill tests: `python killed_run.py SECONDS FOLDER`."""
+"""A fake run that ends at a line of its log, or before one of its files is in place."""
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 from pathlib import Path
 
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from mlfsic_bench.harness.run import execute
+from tests.fakes.processes import die_at
 from tests.fakes.world import Trained, fake_inputs
 
-if __name__ == "__main__":
-    # A shell starts what runs in the background with the interrupt ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    torch.set_num_threads(1)
-    seconds, folder = sys.argv[1:]
-    inputs = fake_inputs(Trained, {"sleep": float(seconds)}, episodes=90)
-    print("ready", flush=True)
-    execute(inputs, Path(folder), lambda line: print(line, flush=True))
+
+def log_of(folder: Path) -> Path:
+    return folder.with_suffix(".log")
+
+
+def run_until(folder: Path, end: str | int | None = None, number: int = signal.SIGKILL) -> None:
+    """Run, with the log beside the folder; signal `number` at a line, a kill at that many files."""
+    if isinstance(end, int):
+        die_at(Path, "replace", end)
+    with log_of(folder).open("w", encoding="utf-8") as stream:
+
+        def log(line: str) -> None:
+            print(line, file=stream, flush=True)
+            if line == end:
+                os.kill(os.getpid(), number)
+
+        execute(fake_inputs(Trained, episodes=90), folder, log)

@@ -178,9 +178,8 @@ def test_a_cut_run_is_opened_again(tmp_path: Path) -> None:
         base_images=200,
         episodes=1,
         device="cpu",
-        cache=tmp_path / "cache",
         out=tmp_path / "run",
     )
-    opened = reopen(run_method(plan), Whereabouts(cache=tmp_path / "cache"))
+    opened = reopen(run_method(plan), Whereabouts())
     assert opened.inputs.selection is not None
     assert opened.inputs.selection.base_images == BaseImages(used=200, of=3000)

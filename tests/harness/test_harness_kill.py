@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,105 +10,68 @@ import pytest
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.lock import only_writer
 from mlfsic_bench.harness.record import read_record
-from mlfsic_bench.randomness import splitmix64
-from tests.fakes.world import Trained, fake_run
+from tests.fakes.processes import KILLED, run_apart
+from tests.fakes.world import fake_run
+from tests.harness.killed_run import log_of, run_until
 
-SCRIPT = Path(__file__).with_name("killed_run.py")
-
-
-def start(folder: Path, seconds: float = 0.01) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SCRIPT), str(seconds), str(folder)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+pytestmark = pytest.mark.slow
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=60)
-    return output
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run_apart(run_until, folder) == 0
+    return folder
 
 
-def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
-    whole = fake_run(tmp_path / "whole", Trained, params={"sleep": 0.01}, episodes=90)
+def same_files(folder: Path, whole: Path) -> bool:
+    names = ("scores.npz", "answers.npz")
+    return all((folder / name).read_bytes() == (whole / name).read_bytes() for name in names)
+
+
+def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, whole: Path) -> None:
+    """Killed before the fourth file that is to be put in place, then before the fifth, ..."""
     folder = tmp_path / "killed"
     kills = 0
-    for attempt in range(2):
-        process = start(folder)
-        # Between 0.1 and 0.6 s into a run of about 1.5 s.
-        time.sleep(0.1 + splitmix64(7, attempt) / 2**64 / 2)
-        process.send_signal(signal.SIGKILL)
-        finish(process)
-        kills += process.returncode == -signal.SIGKILL
-    assert kills > 0
-    if (folder / "record.json").exists():
-        assert read_record(folder).status in ("started", "success")
-    process = start(folder)
-    finish(process)
-    assert process.returncode == 0
-    for name in ("scores.npz", "answers.npz"):
-        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    while (status := run_apart(run_until, folder, 4 + kills)) == KILLED:
+        kills += 1
+        assert kills < 20
+        assert read_record(folder).status == "started"
+    assert status == 0
+    assert kills > 2
+    assert same_files(folder, whole)
     assert read_record(folder).status == "success"
     assert not (folder / "parts").exists()
 
 
-def test_killed_while_evaluating_keeps_what_was_done(tmp_path: Path) -> None:
+def test_killed_while_evaluating_keeps_what_was_done(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "killed"
-    process = start(folder, 0.005)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("scored 40 of"):
-            break
-    process.kill()
-    finish(process)
+    assert run_apart(run_until, folder, "scored 40 of 90 episodes") == KILLED
     kept = {p.name: p.stat().st_mtime_ns for p in (folder / "parts").glob("0*.npz")}
     assert {"00000.npz", "00020.npz"} <= set(kept)
     fitted = (folder / "method.pt").stat().st_mtime_ns
-    process = start(folder, 0.005)
-    output = finish(process)
-    assert process.returncode == 0
-    assert "step 1\n" not in output
+    assert run_apart(run_until, folder) == 0
+    assert "step 1\n" not in log_of(folder).read_text()
     assert (folder / "method.pt").stat().st_mtime_ns == fitted
-    whole = fake_run(tmp_path / "whole", Trained, params={"sleep": 0.005}, episodes=90)
-    assert (folder / "scores.npz").read_bytes() == (whole / "scores.npz").read_bytes()
+    assert same_files(folder, whole)
 
 
 def test_killed_while_fitting_resumes_from_checkpoints(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    process = start(folder, 0.01)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == "step 8\n":
-            break
-    process.kill()
-    finish(process)
+    assert run_apart(run_until, folder, "step 8") == KILLED
     assert not (folder / "method.pt").exists()
-    process = start(folder, 0.01)
-    output = finish(process)
-    assert process.returncode == 0
+    assert run_apart(run_until, folder) == 0
+    output = log_of(folder).read_text()
     assert "step 1\n" not in output
     assert "step 30\n" in output
 
 
 def test_interrupt_is_recorded(tmp_path: Path) -> None:
     folder = tmp_path / "interrupted"
-    process = start(folder, 0.1)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == "step 4\n":
-            break
-    process.send_signal(signal.SIGINT)
-    finish(process)
-    assert process.returncode != 0
+    assert run_apart(run_until, folder, "step 4", signal.SIGINT) != 0
     assert read_record(folder).status == "cancelled"
-    process = start(folder, 0.1)
-    finish(process)
-    assert process.returncode == 0
+    assert run_apart(run_until, folder) == 0
     record = read_record(folder)
     assert record.status == "success"
     assert record.failure is None

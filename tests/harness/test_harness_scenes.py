@@ -13,6 +13,8 @@ from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import run_method
 from mlfsic_bench.harness.scores import read_scores
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def plan(tmp_path: Path) -> RunPlan:

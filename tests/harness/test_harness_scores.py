@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfsic_bench.errors import BenchError
@@ -28,6 +28,7 @@ from mlfsic_bench.harness.scores import (
     write_scores,
 )
 from tests.fakes.world import fake_run
+from tests.searches import examples
 
 
 def scores(shape: tuple[int, int, int] = (2, 6, 3), decisions: bool = False) -> Scores:
@@ -287,7 +288,7 @@ def test_one_query_for_all_does_not_grow_without_bound(
         read_answers(tmp_path / "a.npz")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data())
 def test_damaged_files_give_one_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -1,9 +1,7 @@
-"""Runs hostile cases, each in a process of its own with little memory and time; Linux only.
+"""Runs hostile cases with little memory and time, in one process of their own; Linux only.
 
-    python -m tests.hostile.runner FOLDER
-
-Everything heavy is imported once; each case then is a fork, so that its peak of memory is its own.
-Writes FOLDER/results.json: a case's exit status, output, peak and what it left behind.
+Everything heavy is imported once. A case that ends the process, or uses up its memory or time, is
+reported as its own fault, and the next one gets a new process.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import json
 import os
 import pkgutil
 import resource
@@ -20,12 +17,15 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.processes import FORKS
 from tests.hostile.cases import HOSTILE, Command
 
-MEMORY = 1 << 30  # address space beyond that of the imported package
+MEMORY = 1 << 30  # address space beyond what the process has before the case
 SECONDS = 20  # of processor time; none of the readers takes two
 MODULES = (
     "score_archive",
@@ -41,8 +41,40 @@ MODULES = (
 CRASHED = 70  # exit status for any exception but those of the command line
 
 
-def main(folder: Path) -> None:
-    """Prepare and run every case below `folder`."""
+class Runner:
+    """The process that runs cases, each below `folder`; started anew when a case has ended it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._start()
+
+    def run(self, name: str) -> dict[str, Any]:
+        """A case's exit status, output, peak of memory, seconds, and what it left behind."""
+        self.asked.send(name)
+        try:
+            result: dict[str, Any] = self.asked.recv()
+        except EOFError:
+            self.process.join()
+            code = self.process.exitcode
+            self._start()
+            return {"status": code, "out": "", "err": f"the process ended with {code}"}
+        return result
+
+    def close(self) -> None:
+        self.asked.close()
+        self.process.join()
+
+    def _start(self) -> None:
+        self.asked, answered = FORKS.Pipe()
+        # each process has a folder of its own, for a case that is tried again
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        self.process = FORKS.Process(target=serve, args=(answered, place))
+        self.process.start()
+        answered.close()
+
+
+def serve(asked: Connection, folder: Path) -> None:
+    """Run the cases that are asked for until nobody asks any more."""
     for name in MODULES:
         importlib.import_module(f"tests.hostile.{name}_cases")
     _import_all()
@@ -53,15 +85,15 @@ def main(folder: Path) -> None:
     (folder / "sound").mkdir()
     write_sound(folder / "sound")
     gc.collect()
-    gc.freeze()  # so that a fork's collections don't copy what all forks share
-    results: dict[str, Any] = {}
-    for number, (name, case) in enumerate(HOSTILE.items()):
-        place = folder / f"case-{number}"
-        place.mkdir()
-        os.chdir(place)
-        command = case.prepare(folder / "sound")
-        results[name] = _run(command, folder, place)
-    (folder / "results.json").write_text(json.dumps(results))
+    gc.freeze()  # a collection need not look at what all cases share
+    number = 0
+    with contextlib.suppress(EOFError):
+        while True:
+            case = HOSTILE[asked.recv()]
+            place = folder / f"case-{(number := number + 1)}"
+            place.mkdir()
+            os.chdir(place)
+            asked.send(_run(case.prepare(folder / "sound"), folder, place))
 
 
 def _import_all() -> None:
@@ -82,66 +114,90 @@ def _import_all() -> None:
 
 
 def _run(command: Command, folder: Path, place: Path) -> dict[str, Any]:
-    before = _tree(place)
-    limit = _status("VmSize") + MEMORY
-    read, write = os.pipe()
+    before, texts = _tree(place), []
+    gc.collect()
     with tempfile.TemporaryFile(dir=folder) as out, tempfile.TemporaryFile(dir=folder) as err:
-        child = os.fork()
-        if child == 0:
-            os.write(write, str(_status("VmRSS")).encode())
-            _child(command, limit, out.fileno(), err.fileno())
-        _, status, usage = os.wait4(child, 0)
-        baseline = int(os.read(read, 40))
-        os.close(read)
-        os.close(write)
-        texts = []
+        with _limits(), _outputs(out.fileno(), err.fileno()):
+            start, start_rss = _processor_seconds(), _reset_peak()
+            status = _call(command)
+            peak, seconds = _status("VmHWM") - start_rss, _processor_seconds() - start
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read(1 << 20).decode("utf-8", "replace"))
     return {
-        "status": os.waitstatus_to_exitcode(status),
+        "status": status,
         "out": texts[0],
         "err": texts[1],
-        "peak": usage.ru_maxrss * 1024 - baseline,
-        "seconds": usage.ru_utime + usage.ru_stime,
+        "peak": peak,
+        "seconds": seconds,
         "changed": _changed(before, _tree(place)),
     }
 
 
-def _child(command: Command, limit: int, out: int, err: int) -> None:
-    """In the fork: run the command and leave; never returns."""
-    status = CRASHED
+@contextlib.contextmanager
+def _limits() -> Iterator[None]:
+    """As much memory and time as a case may use; what goes beyond ends the process or the case."""
+    used = int(_processor_seconds())
+    limits = {resource.RLIMIT_AS: _status("VmSize") + MEMORY, resource.RLIMIT_CPU: used + SECONDS}
+    before = {kind: resource.getrlimit(kind) for kind in limits}
+    for kind, soft in limits.items():
+        resource.setrlimit(kind, (soft, before[kind][1]))
+    signal.alarm(3 * SECONDS)  # for a reader that waits without computing
     try:
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-        signal.alarm(3 * SECONDS)  # for a reader that waits without computing
-        status = _call(command)
-    except BaseException:
-        traceback.print_exc()
+        yield
+    finally:
+        signal.alarm(0)
+        for kind, limit in before.items():
+            resource.setrlimit(kind, limit)
+
+
+@contextlib.contextmanager
+def _outputs(out: int, err: int) -> Iterator[None]:
+    """Standard output and error go to these files."""
+    kept = os.dup(1), os.dup(2)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    try:
+        yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        for mine, number in zip(kept, (1, 2), strict=True):
+            os.dup2(mine, number)
+            os.close(mine)
 
 
 def _call(command: Command) -> int:
     from mlfsic_bench.cli.main import main as program
     from mlfsic_bench.errors import BenchError
 
-    warnings.simplefilter("default")  # as for a user: what is warned of stands in the output
     try:
-        if isinstance(command, list):
-            program(command)
-        else:
-            command()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # as for a user: what is warned of is in the output
+            if isinstance(command, list):
+                program(command)
+            else:
+                command()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except BenchError as error:  # of a reader without a verb: what the program would do
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BaseException:
+        traceback.print_exc()
+        return CRASHED
     return 0
+
+
+def _processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _reset_peak() -> int:
+    """Let VmHWM, the peak of memory, begin anew; bytes of memory that are in use now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
 
 
 def _status(key: str) -> int:
@@ -163,7 +219,3 @@ def _tree(place: Path) -> dict[str, tuple[int, int]]:
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return sorted(p for p in {**before, **after} if before.get(p) != after.get(p))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())

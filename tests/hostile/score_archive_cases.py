@@ -41,9 +41,9 @@ def _bytes(name: str, *says: str, change: Callable[[bytes], bytes]) -> None:
         return SCORE
 
 
-@hostile("a compressed bomb: 400 MB in 400 kB", "is compressed")
+@hostile("a compressed bomb of 400 MB", "is compressed")
 def _ratio(sound: Path) -> Command:
-    with zipfile.ZipFile(FILE, "w", zipfile.ZIP_DEFLATED) as stream:
+    with zipfile.ZipFile(FILE, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as stream:
         with stream.open("scores.npy", "w") as member:
             member.write(raw_npy(header("<f4", (100, 1000, 1000))))
             for _ in range(400):

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import pickle
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.hostile.cases import HOSTILE, Payload
-from tests.hostile.runner import MEMORY, MODULES, SECONDS
-
-ROOT = Path(__file__).parents[2]
+from tests.hostile.runner import MEMORY, MODULES, SECONDS, Runner
 
 for _name in MODULES:
     importlib.import_module(f"tests.hostile.{_name}_cases")
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures by fork and /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc"),
+]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("hostile")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.hostile.runner", str(folder)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return found
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    made = Runner(tmp_path_factory.mktemp("hostile"))
+    yield made
+    made.close()
 
 
 def test_the_corpus_is_as_large_as_promised() -> None:
@@ -45,8 +34,8 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_file(name: str, results: dict[str, Any]) -> None:
-    case, result = HOSTILE[name], results[name]
+def test_hostile_file(name: str, runner: Runner) -> None:
+    case, result = HOSTILE[name], runner.run(name)
     assert result["status"] == 2, result["err"][-2000:]
     error = result["err"]
     assert error.startswith("error: ")

@@ -1,12 +1,8 @@
-"""Damaged files of every kind: read as what was meant, or one BenchError, with little memory.
-
-MLFSIC_FUZZ_EXAMPLES sets the number of examples for each reader.
-"""
+"""Damaged files of every kind: read as what was meant, or one BenchError, with little memory."""
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import tracemalloc
@@ -23,18 +19,14 @@ from mlfsic_bench.errors import BenchError
 from tests.hostile.mutations import damaged_bytes, damaged_json
 from tests.hostile.npz import archive, header, members, raw_npy
 from tests.hostile.sound import STORE_IDS, write_sound
+from tests.searches import examples
+
+pytestmark = pytest.mark.slow
 
 Folders = pytest.TempPathFactory
 
-EXAMPLES = int(os.environ.get("MLFSIC_FUZZ_EXAMPLES", "60"))
 MEMORY = 100 << 20  # bytes that Python and NumPy may allocate for one small file
-FUZZ = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="MLFSIC_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
+FUZZ = settings(examples(60), suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,8 @@ from mlfsic_bench.splits.split import Split
 from tests.fakes.coco import write_coco
 from tests.fakes.laso_world import DEFINITION, SPLIT, contents, without
 
+pytestmark = pytest.mark.slow
+
 needs_data = pytest.mark.skipif(
     "MLFSIC_DATA" not in os.environ, reason="MLFSIC_DATA names no data root"
 )

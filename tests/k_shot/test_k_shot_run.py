@@ -32,6 +32,8 @@ from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import DEFINITION, SPLIT, laso_root
 from tests.fakes.world import FakeFeatures, Mean, _direction, fake_inputs, fake_words
 
+pytestmark = pytest.mark.slow
+
 
 class LasoFeatures(FakeFeatures):
     """The fake features of the tiny COCO, whose ids do not name their part; 2 x 2 places."""

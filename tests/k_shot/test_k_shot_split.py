@@ -24,6 +24,8 @@ from mlfsic_bench.splits.split import Split
 from mlfsic_bench.splits.verify import verify_split
 from tests.fakes.laso_world import BASE, DEFINITION, NOVEL, SPLIT, laso_root
 
+pytestmark = pytest.mark.slow
+
 
 def changed(**rule: object) -> SplitFile:
     raw = DEFINITION.model_dump(mode="json")

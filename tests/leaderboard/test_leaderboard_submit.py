@@ -23,6 +23,8 @@ from tests.fakes.entries import reported_value, write_values
 from tests.fakes.world import Trained, fake_run
 from tests.leaderboard.submitted import ok, submit, wrong
 
+pytestmark = pytest.mark.slow
+
 SPLIT = "scenes-12-6-6-v1"
 CARD = "backbone: their-network\nmade: 2026-10-01\nname: Theirs\nauthors: [A. Person]\n"
 

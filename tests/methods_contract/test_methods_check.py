@@ -17,6 +17,8 @@ from tests.fakes.plugins.never_scoring import Hangs, Raises
 from tests.plugins_corpus.answers import SEEN
 from tests.plugins_corpus.changes import TESTS
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = [
     *((name, find_method(name).check_settings) for name in method_names()),
     ("linear", {"head_init": "base_mean", "epochs": "2"}),

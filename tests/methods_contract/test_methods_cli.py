@@ -5,14 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from mlfsic_bench.cli.main import main
 from mlfsic_bench.cli.methods import methods
 from mlfsic_bench.harness.checked import note_on_checks
 from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.methods.check import ALL_CHECKS
 from mlfsic_bench.methods.check_state import FRESH
 from mlfsic_bench.methods.discovery import find_method, method_names
+
+pytestmark = pytest.mark.slow
 
 PLUGINS = Path(__file__).parents[1] / "fakes" / "plugins"
 
@@ -67,13 +71,13 @@ def test_check_fails_with_1_and_explains():
     assert "1 failed" in result.output
 
 
-def test_what_can_not_be_loaded_exits_with_2():
-    command = [sys.executable, "-m", "mlfsic_bench", "methods", "check", "protonett"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "did you mean 'protonet'" in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("spec", ["protonett", "none.py:A"])
+def test_what_can_not_be_loaded_exits_with_2(spec, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["methods", "check", spec])
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
 
 
 def test_help_imports_nothing_heavy():

@@ -57,4 +57,6 @@ def trained(seed: int = 1, folder=None, **settings: object) -> WordGuidedAttenti
 
 
 def differ(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() != b.keys() or any(not torch.equal(a[name], b[name]) for name in a)
+    """Whether two states differ by more than rounding."""
+    near = (torch.allclose(a[k].float(), b[k].float(), rtol=1e-4, atol=1e-6) for k in a if k in b)
+    return a.keys() != b.keys() or not all(near)

@@ -15,6 +15,8 @@ import yaml
 
 import mlfsic_bench
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {  # installed name -> folder of the checkout
     "mlfsic_bench": "mlfsic_bench",

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import VERBS, cli
 
+pytestmark = pytest.mark.slow
+
 # Never before a command runs; numpy and pydantic are let in for a verb, not for `--help` alone.
 HEAVY = ("torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "pycocotools")
 TOP_LEVEL = (*HEAVY, "numpy", "pydantic", "PIL", "yaml", "rich", "jinja2", "pooch")

@@ -74,7 +74,7 @@ def test_the_order_of_files_turns_signs_only(compare_folders: dict[str, Path]) -
     one = compare([compare_folders["mean"], compare_folders["seed0"]]).metrics[0].pairs[0]
     two = compare([compare_folders["seed0"], compare_folders["mean"]]).metrics[0].pairs[0]
     assert (one.a, one.b) == (two.b, two.a)
-    assert one.mean == -(two.mean or 0)
+    assert one.mean == pytest.approx(-(two.mean or 0))
     assert (one.wins, one.ties, one.losses) == (two.losses, two.ties, two.wins)
     for name in ("episodes", "images", "t_p", "t_holm", "wilcoxon_p", "wilcoxon_holm"):
         assert getattr(one, name) == pytest.approx(getattr(two, name), abs=1e-12)
@@ -86,12 +86,12 @@ def test_csv_and_markdown_hold_the_figures(compare_folders: dict[str, Path]) -> 
     assert len(rows) == 6
     for row, standing in zip(rows[:3], report.metrics[0].entries, strict=True):
         assert (row["a"], row["b"]) == (standing.name, "")
-        assert float(row["mean"]) == 100 * (standing.mean or 0)
-        assert float(row["rank"]) == standing.rank
+        assert float(row["mean"]) == pytest.approx(100 * (standing.mean or 0))
+        assert float(row["rank"]) == pytest.approx(standing.rank)
     for row, pair in zip(rows[3:], report.metrics[0].pairs, strict=True):
         assert (row["a"], row["b"]) == (pair.a, pair.b)
-        assert float(row["mean"]) == 100 * (pair.mean or 0)
-        assert float(row["wilcoxon_holm"]) == pair.wilcoxon_holm
+        assert float(row["mean"]) == pytest.approx(100 * (pair.mean or 0))
+        assert float(row["wilcoxon_holm"]) == pytest.approx(pair.wilcoxon_holm)
         assert [int(row[n]) for n in ("n", "wins", "ties", "losses")] == [
             pair.n, pair.wins, pair.ties, pair.losses]  # fmt: skip
     text = RENDERERS["markdown"](report)

@@ -18,6 +18,8 @@ from mlfsic_bench.report.table import build_table
 from tests.report import archived, archived_files, archived_runs, archived_tables
 from tools import archive_demo
 
+pytestmark = pytest.mark.slow
+
 MEASURED = Path(__file__).resolve().parents[2] / "results" / "measured"
 DEMOS = sorted(MEASURED.glob("*/demo.md"))
 NAMING = sorted(MEASURED.glob("*/*.json"))  # what `reproduce --archive` keeps; names its runs
@@ -113,7 +115,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in (("small", SMALL), ("more", CURVE)):
         (top / f"{name}.yaml").write_text(text)
         words = ["reproduce", str(top / f"{name}.yaml"), "--dataset", "scenes", "--seeds", "2"]
-        words += ["--out", str(top / "out"), "--cache", str(top / "cache")]
+        words += ["--out", str(top / "out")]
         words += ["--archive", str(top / "scenes"), "--archive-scores"]
         result = CliRunner().invoke(cli, words, catch_exceptions=False)
         assert result.exit_code == 0, result.output

@@ -19,6 +19,8 @@ from mlfsic_bench.harness.parts import select_parts
 from mlfsic_bench.harness.run import execute
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_run, fake_split
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = "fake-mean not at its defaults: scale=9.0."
 MARK = "[not at its defaults]"
 PLOTS = ("pr", "labels", "difference", "calibration", "training")

@@ -24,6 +24,8 @@ from mlfsic_bench.report.truth import SplitPlace, stored_truth
 from tests.fakes.world import Mean, Trained, fake_run
 from tests.report.plotted import EPISODES
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])

@@ -24,6 +24,8 @@ from mlfsic_bench.report.plot_training import training
 from tests.fakes.world import Mean, Trained, fake_run, fake_split
 from tests.report.plotted import every_plot, table, write_history
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "_=$\\frac{1}{0}$ <b>&amp; \u202e\U0001f600\uffff漢字 " + "x" * 60
 
 

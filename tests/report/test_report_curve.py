@@ -28,6 +28,8 @@ from mlfsic_bench.report.curve_text import render_csv, render_markdown
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
 
+pytestmark = pytest.mark.slow
+
 
 def run_of(
     folder: Path, images: int | None, seed: int = 0, method: type = Trained, **options: object

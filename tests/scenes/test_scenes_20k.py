@@ -19,6 +19,8 @@ from mlfsic_bench.harness.inputs import open_inputs
 from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.splits.resolve import resolve_split
 
+pytestmark = pytest.mark.slow
+
 SPLIT = "scenes-12-6-6-20k-v1"
 
 

@@ -15,6 +15,8 @@ from mlfsic_bench.splits.resolve import resolve_split
 from mlfsic_bench.splits.shipped import shipped_bytes, shipped_file, shipped_ids, split_file
 from mlfsic_bench.splits.split import PART_NAMES
 
+pytestmark = pytest.mark.slow
+
 VOC_COUNTS = {
     "voc-8-6-6-v1": {"base": 8656, "val": 5654, "novel": 6741},
     "voc-8-6-6-strict-v1": {"base": 8656, "val": 4198, "novel": 4235},

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +11,8 @@ from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
 from mlfsic_bench.training.history import read_history
 from mlfsic_bench.training.loop import train_episodic
 from mlfsic_bench.training.schedule import WarmupCosine
+from tests.fakes.processes import KILLED, run_apart
+from tests.training.killed_training import train
 
 
 class Problem:
@@ -90,6 +87,7 @@ def test_the_best_state_is_kept_and_the_first_of_equals_wins():
     ]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_cut_training_resumes_to_the_same_bits_and_history(tmp_path):
     def run(folder: Path, stop: int | None) -> Problem:
         problem = Problem()
@@ -126,6 +124,7 @@ def test_a_cut_training_resumes_to_the_same_bits_and_history(tmp_path):
     assert torch.equal(best["state"]["x"], undisturbed.x)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_cut_between_best_and_latest_ends_the_same(tmp_path, monkeypatch):
     from mlfsic_bench.training import loop
 
@@ -229,46 +228,15 @@ def test_the_paper_keeps_its_rate_after_the_warm_up():
     assert {rate(t) for t in (1000, 7000, 19999)} == {1e-3}
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from mlfsic_bench.methods.contract import FitContext
-from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod
-from mlfsic_bench.methods.word_guided_params import WordGuidedParams
-from mlfsic_bench.training import loop
-from mlfsic_bench.training.checkpoints import save_checkpoint
-from tests.fakes.source import learnable_part
-
-loop.CHECKPOINT_SECONDS = 0.0
-params = WordGuidedParams(d_j=8, d_mlp=8, n_a=2, epochs=4, warmup_epochs=1, steps_per_epoch=10,
-                          select_every=1)
-method = WordGuidedAttentionMethod(params)
-base, val = learnable_part("base"), learnable_part("val", n_episodes=3)
-method.fit(base, val, FitContext(seed=5, folder=Path(sys.argv[1])))
-save_checkpoint(Path(sys.argv[1]) / "final.pt", method.state())
-"""
-
-
 def test_a_killed_training_ends_with_the_same_bits(tmp_path):
-    """A real process, killed with SIGKILL, against an undisturbed one."""
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-
-    def start(folder: Path) -> subprocess.Popen[bytes]:
-        folder.mkdir(exist_ok=True)
-        return subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], env=environment)
-
-    whole, cut = start(tmp_path / "whole"), start(tmp_path / "cut")
-    latest, until = tmp_path / "cut" / "latest.pt", time.monotonic() + 120
-    while not latest.exists() or load_checkpoint(latest)["step"] < 7:
-        assert cut.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.002)
-    cut.send_signal(signal.SIGKILL)
-    assert cut.wait(60) == -signal.SIGKILL
-    assert load_checkpoint(latest)["step"] < 40
-    assert whole.wait(120) == 0
-    assert start(tmp_path / "cut").wait(120) == 0
+    """A real process, killed with SIGKILL twice, against an undisturbed one."""
+    assert run_apart(train, tmp_path / "whole") == 0
+    steps = []
+    for end in (7, 20):
+        assert run_apart(train, tmp_path / "cut", end) == KILLED
+        steps.append(load_checkpoint(tmp_path / "cut" / "latest.pt")["step"])
+    assert 0 < steps[0] < steps[1] < 40
+    assert run_apart(train, tmp_path / "cut") == 0
     expected = load_checkpoint(tmp_path / "whole" / "final.pt")
     found = load_checkpoint(tmp_path / "cut" / "final.pt")
     assert expected.keys() == found.keys()

@@ -20,6 +20,8 @@ from mlfsic_bench.words.load import load_words  # noqa: E402
 from mlfsic_bench.words.mentions import Mention  # noqa: E402
 from tests.fakes.tiny_bert import SENTENCES, write_corpus, write_tiny_bert  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 LABELS = ("dog", "hot dog", "bus", "wine glass", "cat", "potted plant")
 # which sentences of the fake corpus mention a label, and as what: written down by hand
@@ -112,7 +114,9 @@ def test_only_the_mentions_taken_count(model, corpus, tmp_path):
     rows = bert.vectors(some.taken["cat"], masked=True, layer=3)
     assert rows.shape == (2, 12)
     expected = rows.mean(axis=0).astype(np.float32)
-    assert np.array_equal(load_words(tmp_path / "two.txt", ["cat"]).vectors[0], expected)
+    np.testing.assert_allclose(
+        load_words(tmp_path / "two.txt", ["cat"]).vectors[0], expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_long_sentence_is_cut_to_a_window_around_the_label(model):
@@ -176,7 +180,7 @@ def test_a_checkpoint_with_heads_old_names_and_bin_gives_the_same_vectors(model,
     torch.save(old, folder / "pytorch_model.bin")
     mention = [Mention("a dog sat", 2, 5)]
     rows = [Bert(place, CPU).vectors(mention, masked=False, layer=3) for place in (model, folder)]
-    assert np.array_equal(rows[0], rows[1])
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-5, atol=1e-6)
 
 
 class Payload:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfsic_bench.errors import BenchError
@@ -14,6 +14,7 @@ from mlfsic_bench.words import binary_vectors
 from mlfsic_bench.words.load import load_words
 from mlfsic_bench.words.lookup import look_up
 from mlfsic_bench.words.read import read_entries
+from tests.searches import examples
 
 
 def pack(data: bytes) -> bytes:
@@ -68,7 +69,7 @@ def test_every_layout_gives_the_same_vectors_and_hash(tmp_path, layout, packed):
     assert (entries.count, entries.dimension) == (3, 3)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8", exclude_characters=" \n\0"), min_size=1, max_size=9),
