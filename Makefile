@@ -4,6 +4,7 @@
 #   PYTHON=EXE  interpreter that makes the environment (default python3)
 PYTHON ?= python3
 VENV ?= .venv
+DEVICE ?= cuda
 
 ifeq ($(strip $(VENV)),)
   RUN := $(PYTHON)
@@ -16,10 +17,10 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench figures
+.PHONY: help demo test lint bench figures golden gpu-check
 
 help: ## print this list
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: $(READY) ## run every method on the embedded scenes; table and picture in demo/
 	$(RUN) -m mlfsic_bench demo --out demo
@@ -34,6 +35,12 @@ lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict
 
 bench: $(READY) ## time every room against its peers; ratios, one script after the other
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(RUN) "$$script"; done
+
+golden: $(READY) ## store the scores of new methods and new versions for the golden gate
+	$(RUN) -m tests.golden.gate
+
+gpu-check: $(READY) ## check what needs a GPU, in minutes; DEVICE=cpu rehearses it without one
+	$(RUN) -m tools.gpu_check --device $(DEVICE)
 
 figures: $(READY) ## fill the figures of README.md and docs/ from the files in results/
 	$(RUN) -m tools.refresh_docs

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import FitContext, MethodParams, TrainingPart
+from mlfsic_bench.paths import exists
 from mlfsic_bench.randomness import splitmix64_array, stream_seeds, torch_generator
 from mlfsic_bench.training.checkpoints import save_checkpoint
 
@@ -140,7 +141,7 @@ def train_operations(
     key = _key(W, base, p, context.seed)
     path = context.folder / "set_operations.pt" if context.folder is not None else None
     step, total = 0, torch.zeros((), dtype=torch.float64, device=f.device)
-    if path is not None and path.exists():
+    if path is not None and exists(path):
         content = read_checkpoint(path, key)
         networks.load_state_dict(content["networks"])
         sgd.load_state_dict(content["sgd"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlfsic_bench.data.dataset import Dataset
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.paths import exists, is_folder
 
 ROOT_VARIABLE = "MLFSIC_DATA"
 
@@ -63,11 +64,11 @@ def data_root(name: str, root: Path | None) -> Path:
             remedy="name the folder that holds coco/ or VOCdevkit/ (docs/splits.md)",
         )
     folder = Path(chosen)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BenchError(
             f"the data root {chosen} (from {origin}) is not a folder",
             expected="a folder that holds coco/ or VOCdevkit/",
-            found="a file" if folder.exists() else "nothing at that path",
+            found="a file" if exists(folder) else "nothing at that path",
             remedy="check the path",
         )
     return folder

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.limited import limited_to
+from mlfsic_bench.files import make_folder
 from mlfsic_bench.harness.inputs import Inputs, Log
 from mlfsic_bench.harness.parts import endless_episodes, fixed_episodes
 from mlfsic_bench.harness.plugins import plugin_call
@@ -15,6 +16,7 @@ from mlfsic_bench.harness.resume import CHECKPOINTS, METHOD
 from mlfsic_bench.methods.calls import ours
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
 from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
+from mlfsic_bench.paths import exists
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
 
@@ -33,7 +35,7 @@ def fitted_method(
     with the saved state loaded, so a run that was interrupted can't differ from one that was not.
     """
     path = folder.absolute() / METHOD
-    if not path.exists():
+    if not exists(path):
         content = _fit(inputs, folder / CHECKPOINTS, log)
         save_checkpoint(path, {"key": key, **content})
     content = load_checkpoint(path)
@@ -69,7 +71,7 @@ def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
         folder=checkpoints.absolute(),
         log=ours(log),
     )
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    make_folder(checkpoints)
     images = [part.images for part in (base, val) if part is not None]
     with plugin_call(method.name, "while fitting"), limited_to(*images):
         method.fit(base, val, context)

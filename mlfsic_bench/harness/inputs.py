@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlfsic_bench.data.image_files import require_images
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.features.limited import LimitedFeatures
-from mlfsic_bench.harness.checked import is_shipped, refuse_faulty
-from mlfsic_bench.harness.code import method_source
+from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.harness.opened import Opened
 from mlfsic_bench.harness.parts import PartView, Selection, select_parts
@@ -44,14 +44,16 @@ class Inputs:
     selection: base and val parts; None for a method that does not train.
     words: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
-    method_source: what holds its code (`code.method_source`).
+    method_source: hash of the file it is in; empty for a registered method.
     preset, seed: as in the plan.
     features: which features, for the record and the key.
     device: where tensors lie.
     open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
         should a method ask for them, of `others`. A live backbone is the same for all images.
     own_episodes: whether the episodes are those the protocol draws from the split.
-    refuse_faulty: raises BenchError when the method fails a cheap contract test.
+    damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
+    plan: what the inputs were opened from; None where they were made of Python objects, with which
+        no other process can begin.
     """
 
     split: Split
@@ -68,7 +70,8 @@ class Inputs:
     device: torch.device
     open_source: SourceOpener
     own_episodes: bool = True
-    refuse_faulty: Callable[[], object] = lambda: None
+    damaged: dict[str, str] = field(default_factory=dict)
+    plan: RunPlan | None = None
 
     @property
     def words_given(self) -> LabelVectors | None:
@@ -94,11 +97,8 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = resolve_device(plan.device)
 
-    def make(settings: Mapping[str, str]) -> Method:
-        return make_method(plan.method, settings, plan.preset)
-
     def fresh_method() -> Method:
-        return make(plan.settings)
+        return make_method(plan.method, plan.settings, plan.preset)
 
     method = fresh_method()
     if plan.precision not in PRECISIONS:
@@ -131,9 +131,9 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
     dataset = opened.dataset(split.dataset, plan.data_root)
     count = len(episodes.episodes) if plan.episodes is None else plan.episodes
     _check_images(dataset, split, episodes.episodes[:count], selection)
+    damaged = dataset.damaged() if plan.available_only else {}
     backbones = opened.backbones(plan)
     made_by = describe(backbones)
-    code = method_source(plan.method, type(method))
     return Inputs(
         split=split,
         episodes=episodes,
@@ -142,7 +142,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         words=words,
         method=method,
         make_method=fresh_method,
-        method_source=code,
+        method_source=method_source(plan.method),
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesCard(
@@ -158,7 +158,8 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         device=device,
         open_source=_source_opener(plan, dataset, backbones, device),
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
-        refuse_faulty=lambda: None if is_shipped(code) else refuse_faulty(make, plan.settings),
+        damaged=damaged,
+        plan=plan,
     )
 
 
@@ -184,7 +185,7 @@ def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
 
     labels = [label for part in split.parts.values() for label in part.labels]
     if plan.words is not None:
-        return load_words(plan.words, labels)
+        return load_words(plan.words, labels, plan.words_format)
     if is_drawn(split.dataset):
         return load_words(BUILTIN, labels)
     if method.needs_words:
@@ -205,16 +206,7 @@ def _check_images(
     if selection is not None:
         needed.update(selection.base.image_ids)
         needed.update(i for e in selection.episodes for i in (*e.support, *e.query))
-    ids = tuple(sorted(needed))
-    there = dataset.available(ids)
-    if not there.all():
-        missing = [name for name, found in zip(ids, there, strict=True) if not found]
-        raise BenchError(
-            f"{len(missing)} of the {len(ids)} images needed are not in the data root",
-            expected=f"the images of split {split.id!r} on disk",
-            found=f"no image {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
-            remedy="download the images, or add --available-only to run on a marked subset",
-        )
+    require_images(dataset, sorted(needed), f"split {split.id!r}")
 
 
 def _weights_name(weights: str, networks: int) -> str:
@@ -255,7 +247,6 @@ def _source_opener(
                 batch_size=plan.batch_size,
                 workers=plan.workers,
                 precision=plan.precision,
-                progress=True,
                 wait=True,
                 log=log,
             )

@@ -11,8 +11,8 @@ from mlfsic_bench.methods.calls import (
     adapting,
     labeller_of,
     plugin_call,
-    visible,
 )
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ def _check(
     kinds = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
     expected = f"a dense tensor of {kinds} with shape {list(shape)}"
     if not isinstance(value, torch.Tensor):
-        raise _wrong(method, where, expected, visible(type(value).__name__, 100))
+        raise _wrong(method, where, expected, for_terminal(type(value).__name__, 100))
     if value.layout != torch.strided or value.is_nested or value.is_meta:
         kind = "on the meta device" if value.is_meta else f"of layout {value.layout}"
         raise _wrong(method, where, expected, f"a tensor {kind}, which holds no such numbers")

@@ -13,6 +13,7 @@ import torch
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.limited import limited_to
 from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.text import exception_text, for_terminal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,59 +160,40 @@ def hint(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """`Type: text` of an exception of foreign code, with its causes; short, and safe to print.
-
-    The class may lie about its name, and its text may be long, raise, or hold control characters.
-    """
+    """`Type: text` of an exception of foreign code, with its causes."""
     parts: list[str] = []
     seen: list[BaseException] = []
     now: BaseException | None = error
     while now is not None and len(parts) < CAUSES and not any(now is one for one in seen):
         seen.append(now)
-        name = visible(str(type.__dict__["__name__"].__get__(type(now))))
-        text = visible(_text(now)).strip()
-        parts.append(f"{name}: {text}" if text else name)
+        parts.append(exception_text(now, LONGEST_TEXT))
         now = now.__cause__
     return "; caused by ".join(parts)
 
 
-def _text(error: BaseException) -> str:
-    try:
-        return str.__str__(str(error))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return "(its text can't be read: its class raises)"
-
-
-def visible(text: str, longest: int = LONGEST_TEXT) -> str:
-    """`text`, cut, with escapes in place of characters that are not printed but for line ends."""
-    cut = text if len(text) <= longest else text[:longest] + "..."
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in cut
-    )
-
-
 def last_frames(error: BaseException) -> str:
     """The last FRAMES lines of code on the way to an exception, one a line; may be empty."""
-    return "\n".join(
-        visible(f"            {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}")
+    lines = [
+        f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
         for frame in _frames(error)[-FRAMES:]
-    )
+    ]
+    return "\n".join(" " * 12 + for_terminal(line, LONGEST_TEXT) for line in lines)
 
 
 def where(error: BaseException, path: Path | None = None) -> str:
     """` at FILE:LINE: text` of the innermost frame (of `path`, when one is given)."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         text = str(error.text or "").strip()
-        return visible(f" at {error.filename}:{error.lineno}: {text}")
+        return for_terminal(f" at {error.filename}:{error.lineno}: {text}", LONGEST_TEXT)
     # frozen frames, such as that of `exit`, have no line to show
     own = [
         frame
         for frame in _frames(error)
         if (frame.filename == str(path) if path else frame.filename[:1] != "<")
     ]
-    return visible(f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}") if own else ""
+    if not own:
+        return ""
+    return for_terminal(f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}", LONGEST_TEXT)
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:

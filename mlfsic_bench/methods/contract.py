@@ -159,6 +159,8 @@ class Method(ABC):
     Class attributes
     ----------------
     name: the method's name on the command line and in tables.
+    version: raised by one when the method's scores change with the same parameters, a default or a
+        preset; the golden gate in the tests guards it for the methods of this project.
     Params: its MethodParams subclass.
     presets: named sets of parameters, e.g. {"paper": {...}}.
     check_settings: parameters under which `mlfsic-bench methods check` runs the contract tests, as
@@ -174,6 +176,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
     presets: ClassVar[dict[str, dict[str, object]]] = {}
     check_settings: ClassVar[dict[str, str]] = {}

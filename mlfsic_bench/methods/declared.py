@@ -16,8 +16,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.calls import plugin_call, visible
+from mlfsic_bench.methods.calls import plugin_call
 from mlfsic_bench.methods.contract import Method, MethodParams
+from mlfsic_bench.text import for_terminal
 
 LONGEST_CITATION = 4000  # characters, as in a record
 LONGEST_NAME = 200  # characters of the name of a parameter or preset
@@ -62,7 +63,7 @@ def validate_instance(method: Method, params: MethodParams, spec: str) -> None:
                 spec,
                 "changes its name",
                 f"the name {type(method).name!r} on every instance",
-                visible(repr(method.name), 80),
+                for_terminal(repr(method.name), 80),
                 "leave the name to the class",
             )
 
@@ -81,7 +82,7 @@ def validate_values(params: MethodParams, spec: str) -> None:
                 spec,
                 "has parameters that can't be recorded",
                 _KINDS + "; numbers finite",
-                visible(f"{bad[0]} = {getattr(params, bad[0], None)!r}", 200),
+                for_terminal(f"{bad[0]} = {getattr(params, bad[0], None)!r}", 200),
                 "change the field's type or value",
             )
         if len(json.dumps(values)) > LARGEST_PARAMS:
@@ -102,12 +103,21 @@ def _flags(method: type[Method] | Method, spec: str) -> None:
                 spec,
                 f"has no usable {name}",
                 f"{name} = True or False",
-                visible(repr(value), 80),
+                for_terminal(repr(value), 80),
                 "write True or False",
             )
 
 
 def _texts(method: type[Method], spec: str) -> None:
+    version: object = method.version
+    if type(version) is not int or not 1 <= version < 1 << 31:
+        raise _refused(
+            spec,
+            "has no usable version",
+            "a whole number from 1 on",
+            for_terminal(repr(version), 80),
+            "count it up when the scores change",
+        )
     citation: object = method.citation
     if not isinstance(citation, str) or not _is_line(citation, LONGEST_CITATION):
         long = isinstance(citation, str) and len(citation) > LONGEST_CITATION
@@ -115,7 +125,7 @@ def _texts(method: type[Method], spec: str) -> None:
             spec,
             "has no usable citation",
             f"one line of at most {LONGEST_CITATION:,} printed characters",
-            f"{len(str(citation)):,} characters" if long else visible(repr(citation), 80),
+            f"{len(str(citation)):,} characters" if long else for_terminal(repr(citation), 80),
             "name the work: authors, title, venue, year",
         )
     text: object = method.__doc__
@@ -134,10 +144,10 @@ def _parameters(params: type[MethodParams], spec: str) -> None:
         if not _is_line(name, LONGEST_NAME) or not _is_settable(info.annotation):
             raise _refused(
                 spec,
-                f"has a parameter {visible(repr(name), 80)} of a type that can't be recorded or "
-                "set from a command line",
+                f"has a parameter {for_terminal(repr(name), 80)} of a type that can't be recorded "
+                "or set from a command line",
                 _KINDS,
-                visible(str(info.annotation), 200),
+                for_terminal(str(info.annotation), 200),
                 "take a str in place of a Path, a list in place of a set",
             )
     if not any(info.is_required() for info in params.model_fields.values()):
@@ -154,7 +164,7 @@ def _parameters(params: type[MethodParams], spec: str) -> None:
                 spec,
                 "has defaults that its own Params refuse or change",
                 "defaults of the types of their fields",
-                visible(found, 200),
+                for_terminal(found, 200),
                 "correct the defaults in Params",
             )
 
@@ -178,7 +188,7 @@ def _presets(method: type[Method], spec: str) -> None:
                 spec,
                 f"has no usable {attribute}",
                 expected,
-                visible(repr(found), 200),
+                for_terminal(repr(found), 200),
                 f"correct {attribute} on the class",
             )
     unknown = [key for key in method.check_settings if key not in method.Params.model_fields]
@@ -187,7 +197,7 @@ def _presets(method: type[Method], spec: str) -> None:
             spec,
             "has no usable check_settings",
             f"names among {', '.join(method.Params.model_fields) or '(none)'}",
-            visible(repr(unknown[0]), 80),
+            for_terminal(repr(unknown[0]), 80),
             "correct check_settings on the class",
         )
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.methods.calls import passes, plugin_call, told, visible, where
+from mlfsic_bench.methods.calls import passes, plugin_call, told, where
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.declared import validate_class, validate_instance
 from mlfsic_bench.methods.files import EXAMPLE, class_in_file
 from mlfsic_bench.methods.params import build_params
 from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.text import for_terminal
 
 GROUP = "mlfsic_bench.methods"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -55,6 +56,11 @@ def list_methods() -> list[Listed]:
     return rows
 
 
+def names_a_file(spec: str) -> bool:
+    """Whether `spec` is taken as `path/to/file.py:Class`, not as a registered name."""
+    return ":" in spec or spec.endswith(".py")
+
+
 def find_method(spec: str) -> type[Method]:
     """The method class that `spec` names.
 
@@ -67,7 +73,7 @@ def find_method(spec: str) -> type[Method]:
     another method is registered as.
     """
     registered = _registered()
-    if ":" in spec or spec.endswith(".py"):
+    if names_a_file(spec):
         return _accepted(class_in_file(spec), spec, registered)
     if spec not in registered:
         error = unknown_name("method", spec, registered)
@@ -154,7 +160,7 @@ def complete_method(loaded: object, spec: str) -> type[Method]:
         raise BenchError(
             f"{spec} has no usable name",
             expected='a class attribute such as name = "my-method"; up to 64 of A-Z a-z 0-9 . _ -',
-            found="no attribute `name`" if name is None else visible(f"name = {name!r}", 80),
+            found="no attribute `name`" if name is None else for_terminal(f"name = {name!r}", 80),
             remedy=f"add the attribute to {loaded.__name__}",
         )
     params: object = loaded.Params

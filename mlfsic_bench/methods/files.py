@@ -12,6 +12,7 @@ from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.methods.calls import told, where
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.paths import resolved
 
 EXAMPLE = "path/to/file.py:Class"
 
@@ -39,7 +40,7 @@ def class_in_file(spec: str) -> object:
             f"there is no readable file {path}",
             expected="a Python file with a method in it",
             found=f"{error.strerror or error}",
-            remedy=f"check the path (looked at {path.absolute()})",
+            remedy=f"check the path (looked at {resolved(path.parent) / path.name})",
         ) from error
     module = _import_file(path, source)
     if name not in vars(module):
@@ -65,7 +66,7 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
     It is compiled here rather than by an import hook so that nothing is written beside a user's
     file; it stands in `sys.modules` because pydantic resolves annotations there.
     """
-    name = "mlfsic_plugin_" + hash_bytes(bytes(path.resolve()) + b"\0" + source)[:16]
+    name = "mlfsic_plugin_" + hash_bytes(bytes(resolved(path)) + b"\0" + source)[:16]
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)

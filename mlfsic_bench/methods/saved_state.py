@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlfsic_bench.methods.calls import visible
+from mlfsic_bench.text import for_terminal
 
 LARGEST = 8 << 30  # bytes of all tensors together
 LONGEST_NAME = 1000  # characters of a tensor's name
@@ -17,9 +17,9 @@ EXPECTED = f"a dict from names to dense tensors, of at most {LARGEST >> 30} GiB 
 def wrong_in_state(found: object) -> str:
     """What makes `found` no state that can be saved; empty when it is one."""
     if not isinstance(found, dict):
-        return f"a {visible(type(found).__name__, 100)}"
+        return f"a {for_terminal(type(found).__name__, 100)}"
     bad = [
-        f"{visible(repr(key), 100)}: {_kind(value)}"
+        f"{for_terminal(repr(key), 100)}: {_kind(value)}"
         for key, value in found.items()
         if not isinstance(key, str) or len(key) > LONGEST_NAME or _kind(value)
     ]
@@ -47,7 +47,7 @@ def ready_to_save(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _kind(value: object) -> str:
     """What makes `value` no tensor that can be saved; empty when it is one."""
     if not isinstance(value, Tensor):
-        return visible(type(value).__name__, 100)
+        return for_terminal(type(value).__name__, 100)
     if value.layout != torch.strided or value.is_nested or value.is_meta or value.is_quantized:
         return f"a tensor {'without data' if value.is_meta else f'of layout {value.layout}'}"
     return ""

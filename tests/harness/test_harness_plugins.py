@@ -230,9 +230,9 @@ def test_an_exception_says_little_and_harms_nothing() -> None:
         def __str__(self):
             raise SystemExit
 
-    assert told(Lies()).startswith("Lies: (its text can't be read")
+    assert told(Lies()).startswith("Lies: (its text can't be had")
     assert len(told(ValueError("x" * 10**7))) < 1000
-    assert told(ValueError("\x1b[2J\ud800")) == "ValueError: \\x1b[2J\\ud800"
+    assert told(ValueError("\x1b[2J\ud800")) == "ValueError: �[2J�"
 
 
 class FeignedError(BenchError):

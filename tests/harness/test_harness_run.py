@@ -334,7 +334,7 @@ def test_record_with_an_unknown_key(tmp_path: Path) -> None:
     value = json.loads((folder / "record.json").read_text())
     value["stagez"] = []
     (folder / "record.json").write_text(json.dumps(value))
-    with pytest.raises(BenchError, match="nearest known: 'stages'"):
+    with pytest.raises(BenchError, match="did you mean 'stages'"):
         read_record(folder)
 
 
