@@ -60,8 +60,9 @@ class PLA(Method):
     check_settings = {  # noqa: RUF012
         "hidden": "16",
         "attention": "16",
+        "embedding": "8",
         "epochs": "2",
-        "tune_epochs": "2",
+        "tune_epochs": "10",
     }
     trains = True
     adapts_by_gradient = True

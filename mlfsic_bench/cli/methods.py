@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.text import LONGEST_SAID, for_terminal, lines_for_terminal, said
+from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal, lines_for_terminal, said
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.check_result import CheckResult
@@ -105,25 +105,23 @@ def check_command(spec: str, settings: tuple[str, ...], preset: str | None, time
     these tests (`check_settings`); --set goes before them. Exits with 0 when all tests pass, 1
     when one fails, 2 when METHOD can't be loaded.
     """
-    from mlfsic_bench.harness.check_process import CheckJob, check_in_process
+    from mlfsic_bench.harness.check_process import Checked, CheckJob, check_in_process
     from mlfsic_bench.methods.settings import parse_settings
 
     name = spec
     counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
     for result in check_in_process(CheckJob(spec, parse_settings(settings), preset, timeout)):
-        if isinstance(result, str):
-            name = result.partition(" ")[0]
-            if result != name:
-                echo(for_terminal(result))
+        if isinstance(result, Checked):
+            name = for_terminal(result.name, LONGEST_NAME)
+            if result.settings:
+                echo(for_terminal(f"{name} with {_joined(result.settings)}"))
             continue
         counts[result.status] += 1
         echo(_lines(result))
     warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
     echo(
-        for_terminal(
-            f"{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
-            f"{counts['skip']} not made"
-        )
+        f"\n{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
+        f"{counts['skip']} not made"
     )
     if counts["fail"]:
         echo("Each test is explained in docs/methods.md.")

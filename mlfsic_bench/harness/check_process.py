@@ -25,8 +25,16 @@ class CheckJob:
     timeout_s: float
 
 
-def check_in_process(job: CheckJob) -> Iterator[str | CheckResult]:
-    """The method's name with its settings, then the result of each test as it comes.
+@dataclass(frozen=True)
+class Checked:
+    """The name of the method, and the settings it is checked with."""
+
+    name: str
+    settings: dict[str, str]
+
+
+def check_in_process(job: CheckJob) -> Iterator[Checked | CheckResult]:
+    """What is checked, then the result of each test as it comes.
 
     Raises BenchError when the method can't be loaded. Should the process end before all tests
     were made (`os._exit`, a crash), that is the last result, a failure.
@@ -49,7 +57,7 @@ def check_in_process(job: CheckJob) -> Iterator[str | CheckResult]:
             if "end" in message:
                 return
             if "name" in message:
-                yield str(message["name"])
+                yield Checked(**message)
                 continue
             result = message["result"]
             last = f"the test `{result['name']}`"
@@ -81,7 +89,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what a method prints is not a message
     # started first, for it imports while this process does
-    fresh = FreshProcess(job.spec, job.settings, job.preset)
+    fresh = FreshProcess()
     try:
         _check(job, fresh, out)
     except BenchError as error:
@@ -93,16 +101,16 @@ def main() -> None:
 
 def _check(job: CheckJob, fresh: FreshProcess, out: IO[str]) -> None:
     from mlfsic_bench.harness.checked import mark_passed
-    from mlfsic_bench.harness.identity import method_source
     from mlfsic_bench.methods.check import check_method
     from mlfsic_bench.methods.discovery import find_method, make_method
+    from mlfsic_bench.methods.params import small_settings
 
     method = find_method(job.spec)
-    chosen = {**method.check_settings, **job.settings}
-    made = make_method(job.spec, chosen, job.preset)
-    with_settings = " with " + ", ".join(f"{k}={v}" for k, v in chosen.items()) if chosen else ""
-    _send(out, {"name": method.name + with_settings})
+    chosen = small_settings(method, job.settings, job.preset)
+    make_method(job.spec, chosen, job.preset)
+    _send(out, {"name": method.name, "settings": chosen})
     passed = True
+    fresh.names(job.spec, chosen, job.preset)
     results = check_method(
         lambda: make_method(job.spec, chosen, job.preset), timeout_s=job.timeout_s, fresh=fresh
     )
@@ -110,7 +118,7 @@ def _check(job: CheckJob, fresh: FreshProcess, out: IO[str]) -> None:
         passed = passed and result.status in ("pass", "warn")
         _send(out, {"result": asdict(result)})
     if passed:
-        mark_passed(made, method_source(job.spec), chosen)
+        mark_passed(job.spec, method, chosen)
     _send(out, {"end": True})
 
 

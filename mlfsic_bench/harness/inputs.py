@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from mlfsic_bench.data.image_files import require_images
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.features.limited import LimitedFeatures
-from mlfsic_bench.harness.checked import is_shipped, refuse_faulty
 from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.harness.opened import Opened
@@ -55,7 +54,6 @@ class Inputs:
     damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
     plan: what the inputs were opened from; None where they were made of Python objects, with which
         no other process can begin.
-    refuse_faulty: raises BenchError when the method fails a cheap contract test.
     """
 
     split: Split
@@ -74,7 +72,6 @@ class Inputs:
     own_episodes: bool = True
     damaged: dict[str, str] = field(default_factory=dict)
     plan: RunPlan | None = None
-    refuse_faulty: Callable[[], object] = lambda: None
 
     @property
     def words_given(self) -> LabelVectors | None:
@@ -100,11 +97,8 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = resolve_device(plan.device)
 
-    def make(settings: Mapping[str, str]) -> Method:
-        return make_method(plan.method, settings, plan.preset)
-
     def fresh_method() -> Method:
-        return make(plan.settings)
+        return make_method(plan.method, plan.settings, plan.preset)
 
     method = fresh_method()
     if plan.precision not in PRECISIONS:
@@ -140,8 +134,6 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
     damaged = dataset.damaged() if plan.available_only else {}
     backbones = opened.backbones(plan)
     made_by = describe(backbones)
-    code = method_source(plan.method)
-    shipped = is_shipped(method, code)
     return Inputs(
         split=split,
         episodes=episodes,
@@ -150,7 +142,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         words=words,
         method=method,
         make_method=fresh_method,
-        method_source=code,
+        method_source=method_source(plan.method),
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesCard(
@@ -168,7 +160,6 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
         damaged=damaged,
         plan=plan,
-        refuse_faulty=lambda: None if shipped else refuse_faulty(make, plan.settings),
     )
 
 

@@ -13,6 +13,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness import resume
 from mlfsic_bench.harness.audit import audit_run
 from mlfsic_bench.harness.audit_compare import Stored
+from mlfsic_bench.harness.checked import refuse_faulty
 from mlfsic_bench.harness.evaluate import discard, evaluate
 from mlfsic_bench.harness.finish import answers_of, scores_of, summary
 from mlfsic_bench.harness.fit import fitted_method
@@ -55,8 +56,8 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
         earlier = resume.earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # perhaps in a read-only folder
             return folder
-    if not exists(folder / resume.METHOD):
-        inputs.refuse_faulty()
+    if inputs.plan is not None and not exists(folder / resume.METHOD):
+        refuse_faulty(inputs.plan)
     with only_writer(folder, (resume.PARTS, resume.CHECKPOINTS), log):
         earlier = resume.earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # by whoever held the lock

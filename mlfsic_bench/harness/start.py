@@ -107,9 +107,8 @@ def notes_of(inputs: Inputs) -> list[str]:
             f"the label vectors {inputs.words.name} are not given to the method, which does not "
             "declare that it uses them"
         )
-    method, source = inputs.method, inputs.method_source
-    if inputs.plan is not None and not is_shipped(method, source):
-        notes.append(note_on_checks(method, source))
+    if inputs.plan is not None and not is_shipped(type(inputs.method)):
+        notes.append(note_on_checks(inputs.plan.method, type(inputs.method)))
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:

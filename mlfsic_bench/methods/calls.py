@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
 
 FRAMES = 3
+LONGEST_TEXT = 500  # characters of a line of foreign code
 _GRADIENT_WORDS = ("does not require grad", "inference tensor", "inference mode")
 _OWN = "_raised_by_mlfsic_bench"
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -159,24 +160,27 @@ def hint(error: BaseException) -> str:
 
 def last_frames(error: BaseException) -> str:
     """The last FRAMES lines of code on the way to an exception, one a line; may be empty."""
-    return "\n".join(
-        for_terminal(f"            {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}")
+    lines = [
+        f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
         for frame in _frames(error)[-FRAMES:]
-    )
+    ]
+    return "\n".join(" " * 12 + for_terminal(line, LONGEST_TEXT) for line in lines)
 
 
 def where(error: BaseException, path: Path | None = None) -> str:
     """` at FILE:LINE: text` of the innermost frame (of `path`, when one is given)."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         text = str(error.text or "").strip()
-        return for_terminal(f" at {error.filename}:{error.lineno}: {text}")
+        return for_terminal(f" at {error.filename}:{error.lineno}: {text}", LONGEST_TEXT)
     # frozen frames, such as that of `exit`, have no line to show
     own = [
         frame
         for frame in _frames(error)
         if (frame.filename == str(path) if path else frame.filename[:1] != "<")
     ]
-    return for_terminal(f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}") if own else ""
+    if not own:
+        return ""
+    return for_terminal(f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}", LONGEST_TEXT)
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:

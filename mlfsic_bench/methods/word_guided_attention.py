@@ -62,6 +62,8 @@ class WordGuidedAttentionMethod(Method):
         "steps_per_epoch": "3",
         "select_every": "1",
         "d_j": "16",
+        "d_mlp": "16",
+        "n_a": "2",
     }
     needs_words: ClassVar[bool] = True
     trains: ClassVar[bool] = True

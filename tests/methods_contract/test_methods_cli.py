@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.cli.methods import methods
 from mlfsic_bench.harness.checked import note_on_checks
-from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.methods.check import ALL_CHECKS
 from mlfsic_bench.methods.check_state import FRESH
 from mlfsic_bench.methods.discovery import find_method, method_names
@@ -56,10 +55,10 @@ def test_check_passes_with_0_and_takes_settings_and_leaves_a_mark(tmp_path, monk
     assert result.output.startswith("my-method with scale=3\n")
     assert all(f"pass  {check.name} " in result.output for check in (*ALL_CHECKS, FRESH))
     assert f"{len(ALL_CHECKS) + 1} passed, 0 failed" in result.output
-    source = method_source(f"{path}:MyMethod")
-    method = find_method(f"{path}:MyMethod")()
-    assert "has passed" in note_on_checks(method, source)
-    assert "has not passed" in note_on_checks(method, source + "0")
+    method = find_method(f"{path}:MyMethod")
+    assert "has passed" in note_on_checks(f"{path}:MyMethod", method)
+    path.write_text(path.read_text() + "\n# another version\n")
+    assert "has not passed" in note_on_checks(f"{path}:MyMethod", method)
 
 
 def test_check_fails_with_1_and_explains():

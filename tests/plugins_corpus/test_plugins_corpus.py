@@ -1,7 +1,7 @@
 """Faulty plug-ins, each with what catches it: the class is refused, a test fails, the audit."""
 
-import importlib.util
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +10,18 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.check_process import CheckJob, check_in_process
+from mlfsic_bench.harness.check_process import Checked, CheckJob, check_in_process
 from mlfsic_bench.harness.checked import refuse_faulty
-from mlfsic_bench.methods.check import ALL_CHECKS, BEFORE_A_RUN, check_method, run_check
+from mlfsic_bench.harness.identity import method_source
+from mlfsic_bench.harness.plan import RunPlan
+from mlfsic_bench.harness.record import read_record
+from mlfsic_bench.harness.run import execute
+from mlfsic_bench.methods.check import ALL_CHECKS, BEFORE_A_RUN, run_check
 from mlfsic_bench.methods.check_core import Bench
-from mlfsic_bench.methods.declared import validate_instance
-from mlfsic_bench.methods.discovery import complete_method, find_method, make_method
+from mlfsic_bench.methods.discovery import find_method, make_method
 from mlfsic_bench.methods.surroundings import Surroundings, watching
 from tests.fakes.plugins.minimal import Minimal
+from tests.fakes.world import fake_inputs
 from tests.plugins_corpus.answers import AUDITED, SEEN
 from tests.plugins_corpus.changes import CHANGING, KEPT, TESTS
 from tests.plugins_corpus.says import REFUSED
@@ -77,20 +81,22 @@ def test_a_contract_test_sees_it(method):
 
 
 @pytest.mark.parametrize("method", [m for m in SEEN if not m.trains], ids=name_of)
-def test_a_run_refuses_it_before_it_starts(method):
+def test_a_run_refuses_it_before_it_starts(method, monkeypatch):
     assert SEEN[method][0] in BEFORE_A_RUN
+    monkeypatch.setattr("mlfsic_bench.methods.discovery.class_in_file", lambda spec: method)
     with pytest.raises(BenchError, match="so it is not run"):
-        refuse_faulty(lambda settings: method(), {})
+        refuse_faulty(RunPlan("mine.py:Mine", "split", "backbone"))
 
 
 @pytest.mark.parametrize("method", AUDITED, ids=name_of)
-def test_the_contract_tests_alone_do_not_see_it(method):
-    results = list(check_method(method))
-    assert [r.name for r in results if r.status == "fail"] == []
-    assert complete_method(method, "m") is method
-    validate_instance(made := method(), made.params, "m")
-    if importlib.util.find_spec("mlfsic_bench.harness.audit") is None:
-        pytest.skip("the audit of runs, which catches it, is not part of this version")
+def test_the_audit_sees_what_the_contract_tests_do_not(method, tmp_path):
+    spec = f"{HERE / 'answers.py'}:{method.__name__}"
+    plan = RunPlan(method=spec, split="fake", backbone="fake")
+    refuse_faulty(plan)
+    made = fake_inputs(find_method(spec), episodes=22)
+    execute(replace(made, plan=plan, method_source=method_source(spec)), tmp_path / "run")
+    audit = read_record(tmp_path / "run").audit
+    assert (audit.status, audit.kind) == ("failed", AUDITED[method])
 
 
 def test_c7_probabilities_are_a_warning():
@@ -129,7 +135,7 @@ def test_c1_what_is_kept_in_the_class_is_missed_in_a_fresh_process(tmp_path, mon
     results = {
         result.name: result.status
         for result in check_in_process(CheckJob(spec, {}, None, 300.0))
-        if not isinstance(result, str)
+        if not isinstance(result, Checked)
     }
     assert results["save-load"] == "pass"
     assert results["fresh-process"] == "fail"

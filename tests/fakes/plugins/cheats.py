@@ -184,14 +184,14 @@ class Draws(Honest):
 PARENT = os.environ.get("MLFSIC_TEST_PARENT")
 
 
-class Fails(Honest):
+class Raises(Honest):
     """Raises where the process is not the run's own."""
 
-    name = "fails"
+    name = "raises-elsewhere"
 
     def adapt(self, support):
         if str(os.getpid()) != PARENT:
-            raise RuntimeError("not here")
+            raise RuntimeError("not at home")
         return super().adapt(support)
 
 
