@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +75,18 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_runs_of_another_version_are_neither_used_nor_overwritten(
-    table: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    table: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(table[0].parent, tmp_path / "copy")  # other tests read the table that is there
+    file = tmp_path / "copy" / table[0].name
     monkeypatch.setattr(find_method("protonet"), "version", 2)
-    text = reproduce(table[0], "--seeds", "2", "--dry-run").stdout
+    text = reproduce(file, "--seeds", "2", "--dry-run").stdout
     assert "1 other version" in text
     assert "use another --out" in text
-    before = runs_of(table[0])
-    refused = reproduce(table[0], "--seeds", "2", "--only", "ProtoNet", code=1)
+    before = runs_of(file)
+    refused = reproduce(file, "--seeds", "2", "--only", "ProtoNet", code=1)
     assert "method.version: 1 -> 2" in refused.output
-    assert runs_of(table[0]) == before
+    assert runs_of(file) == before
 
 
 def test_runs_of_an_earlier_identity_count_as_done(tmp_path: Path) -> None:

@@ -45,6 +45,20 @@ RUN = ["run", "stop.py:Stop", "--split", "scenes-12-6-6-v1", "--backbone", "scen
        "--episodes", "3", "--out", "run"]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def signals_as_in_a_terminal():
+    """Whoever started the tests may have told them to ignore some, as `nohup` and `&` do."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def ended(args):
     """The exit code of a command."""
     with pytest.raises(SystemExit) as end:
