@@ -26,6 +26,8 @@ from tests.features.feature_fakes import (
     small_backbone,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Fine(nn.Module):
     """Every other pixel times a weight: maps of 8 x 8."""

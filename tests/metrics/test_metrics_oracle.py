@@ -17,6 +17,8 @@ from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 from tests.searches import examples
 
+pytestmark = pytest.mark.slow
+
 E, Q, L = 4, 17, 5
 
 

@@ -25,6 +25,8 @@ from mlfsic_bench.report.claims import (
 )
 from mlfsic_bench.report.published import PublishedRow, Query
 
+pytestmark = pytest.mark.slow
+
 HALF = Fraction(1, 200)
 share = st.integers(0, 10_000).map(lambda k: Fraction(k, 10_000))
 pairs = st.lists(st.tuples(share, share), min_size=1, max_size=30)

@@ -26,6 +26,8 @@ from mlfsic_bench.report.table import Cell, Row, Table, build_table, chance_leve
 from mlfsic_bench.words.vectors import make_label_vectors
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_run, fake_split
 
+pytestmark = pytest.mark.slow
+
 
 def test_figures_are_those_of_the_scores(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run", episodes=5)

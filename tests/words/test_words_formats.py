@@ -69,6 +69,7 @@ def test_every_layout_gives_the_same_vectors_and_hash(tmp_path, layout, packed):
     assert (entries.count, entries.dimension) == (3, 3)
 
 
+@pytest.mark.slow
 @examples(60)
 @given(
     st.dictionaries(
@@ -91,6 +92,7 @@ def test_binary_vectors_survive_exactly(tmp_path_factory, vectors, newline, bloc
     assert {w: v.tolist() for w, v in entries.vectors.items()} == vectors
 
 
+@pytest.mark.slow
 def test_entries_across_the_border_of_blocks(tmp_path):
     rng = np.random.default_rng(0)
     vectors = {f"w{i}": rng.normal(size=300).astype(np.float32).tolist() for i in range(3000)}
