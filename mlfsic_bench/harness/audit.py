@@ -17,7 +17,6 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.audit_compare import TOLERANCE, Stored
 from mlfsic_bench.harness.audit_fresh import Fresh, FreshFailedError, search_path
 from mlfsic_bench.harness.audit_kinds import Bench, diagnose, shuffled
-from mlfsic_bench.harness.parts import PartView
 from mlfsic_bench.harness.record import Audit
 from mlfsic_bench.paths import resolved
 
@@ -62,9 +61,7 @@ def audit_run(
     whole = sum(one.seconds for one in record.stages)
     allowed = max(LEAST, SHARE * whole)
     chosen = choose_episodes(record.key, len(stored.episodes), allowed, evaluation)
-    view = PartView(
-        inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
-    )
+    view = inputs.view(inputs.split.novel, "novel", source)
     words = None if view.words is None else view.words.cpu().numpy()
     job = _job(inputs, inputs.plan, resolved(state))
     fresh = partial(Fresh, job, words, source, PATIENCE + 2 * evaluation)

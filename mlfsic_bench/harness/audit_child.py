@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.limited import LimitedFeatures
 from mlfsic_bench.features.sources import LiveFeatures
 from mlfsic_bench.harness.audit_messages import Arrays, Message, receive, send
 from mlfsic_bench.harness.evaluate import Chunk
 from mlfsic_bench.harness.identity import method_source
-from mlfsic_bench.harness.plugins import adapt_all, plugin_call, score
+from mlfsic_bench.harness.plugins import adapt, adapt_all, plugin_call, score
 from mlfsic_bench.methods.contract import Images, Support
 from mlfsic_bench.methods.discovery import make_method
 from mlfsic_bench.training.checkpoints import load_checkpoint
@@ -187,12 +188,13 @@ def _loaded(pipe: Pipe, job: dict[str, Any]) -> tuple[Method, FeatureSource]:
 def _source(pipe: Pipe, job: dict[str, Any]) -> FeatureSource:
     device = torch.device(job["device"])
     if not job["trainable"]:
-        return ServedFeatures(pipe, job["channels"], tuple(job["grid"]), device)
+        served = ServedFeatures(pipe, job["channels"], tuple(job["grid"]), device)
+        return LimitedFeatures(served)
     from mlfsic_bench.features.backbones import build_backbones
     from mlfsic_bench.features.joined import join
 
     backbones = build_backbones(*job["trainable"])
-    return join(backbones, [ServedInputs(pipe, one, device) for one in backbones])
+    return LimitedFeatures(join(backbones, [ServedInputs(pipe, one, device) for one in backbones]))
 
 
 def _score(
@@ -224,8 +226,7 @@ def _score(
     else:
         labellers = []
         for number, support in enumerate(supports, first):
-            with plugin_call(method.name, f"while adapting to episode {number}"):
-                labellers.append(method.adapt(support))
+            labellers.append(adapt(method, support, number))
     given: list[Chunk] = []
     for block in head["blocks"]:
         if len(given) >= FEWEST and time.monotonic() > end:
