@@ -81,7 +81,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what a method prints is not a message
     # started first, for it imports while this process does
-    fresh = FreshProcess(job.spec, job.settings, job.preset)
+    fresh = FreshProcess()
     try:
         _check(job, fresh, out)
     except BenchError as error:
@@ -96,12 +96,14 @@ def _check(job: CheckJob, fresh: FreshProcess, out: IO[str]) -> None:
     from mlfsic_bench.harness.identity import method_source
     from mlfsic_bench.methods.check import check_method
     from mlfsic_bench.methods.discovery import find_method, make_method
+    from mlfsic_bench.methods.params import small_settings
 
     method = find_method(job.spec)
-    chosen = {**method.check_settings, **job.settings}
+    chosen = small_settings(method, job.settings, job.preset)
     made = make_method(job.spec, chosen, job.preset)
     with_settings = " with " + ", ".join(f"{k}={v}" for k, v in chosen.items()) if chosen else ""
     _send(out, {"name": method.name + with_settings})
+    fresh.names(job.spec, chosen, job.preset)
     passed = True
     results = check_method(
         lambda: make_method(job.spec, chosen, job.preset), timeout_s=job.timeout_s, fresh=fresh

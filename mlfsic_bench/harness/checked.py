@@ -30,24 +30,23 @@ def is_shipped(method: Method, source: str) -> bool:
 
 
 def refuse_faulty(
-    make: Callable[[Mapping[str, str]], Method], settings: Mapping[str, str]
+    make: Callable[[Mapping[str, str]], Method],
+    settings: Mapping[str, str],
+    preset: str | None = None,
 ) -> CheckResult | None:
     """BenchError for a method that fails a contract test which is cheap and decides about its run.
 
-    `make` makes the method under settings; those it names for the contract tests
+    `make` makes the method under settings and the preset; those it names for the contract tests
     (`check_settings`) go before `settings`. A method that trains and names none is not tested: its
     training may take hours. Returns the failure's result, None in all other cases.
     """
     from mlfsic_bench.methods.check import first_failure
+    from mlfsic_bench.methods.params import small_settings
 
     method = make(settings)
     if method.trains and not method.check_settings:
         return None
-    small = {**settings, **method.check_settings}
-    try:
-        make(small)
-    except BenchError:  # they don't go together with what was asked for
-        return None
+    small = small_settings(type(method), settings, preset, first=True)
     failed = first_failure(lambda: make(small))
     if failed is None:
         return None

@@ -168,7 +168,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
         damaged=damaged,
         plan=plan,
-        refuse_faulty=lambda: None if shipped else refuse_faulty(make, plan.settings),
+        refuse_faulty=lambda: None if shipped else refuse_faulty(make, plan.settings, plan.preset),
     )
 
 

@@ -14,16 +14,20 @@ SECONDS = 120.0
 
 
 class FreshProcess:
-    """A process that makes the method `spec` names; started at once, since importing takes time."""
+    """A process that makes a method by its name; started at once, since importing takes time."""
 
-    def __init__(self, spec: str, settings: Mapping[str, str], preset: str | None) -> None:
-        self._job = {"spec": spec, "settings": dict(settings), "preset": preset}
+    def __init__(self) -> None:
+        self._job: dict[str, object] = {}
         self._child = subprocess.Popen(
             command("mlfsic_bench.methods.check_fresh"),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def names(self, spec: str, settings: Mapping[str, str], preset: str | None) -> None:
+        """Say which method, as `make_method` takes it."""
+        self._job = {"spec": spec, "settings": dict(settings), "preset": preset}
 
     def score(self, state: Path, answers: Path) -> str:
         """What went wrong, or ''; then `answers` holds the scores of the first episode."""

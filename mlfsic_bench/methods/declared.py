@@ -109,6 +109,15 @@ def _flags(method: type[Method] | Method, spec: str) -> None:
 
 
 def _texts(method: type[Method], spec: str) -> None:
+    version: object = method.version
+    if type(version) is not int or not 1 <= version < 1 << 31:
+        raise _refused(
+            spec,
+            "has no usable version",
+            "a whole number from 1 on",
+            for_terminal(repr(version), 80),
+            "count it up when the scores change",
+        )
     citation: object = method.citation
     if not isinstance(citation, str) or not _is_line(citation, LONGEST_CITATION):
         long = isinstance(citation, str) and len(citation) > LONGEST_CITATION

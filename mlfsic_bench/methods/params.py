@@ -59,6 +59,30 @@ def build_params(
     return params
 
 
+def small_settings(
+    method: type[Method], settings: Mapping[str, str], preset: str | None, *, first: bool = False
+) -> dict[str, str]:
+    """`settings`, and those of the method's `check_settings` that go together with them.
+
+    first: whether they go before `settings` where both name a parameter. Raises BenchError for
+    settings that are bad by themselves.
+    """
+    own = method.check_settings
+    chosen = dict(settings)
+    build_params(method, chosen, preset)
+    if not chosen and preset is None:
+        build_params(method, own, None)
+    for name, text in own.items():
+        if first or name not in settings:
+            trial = {**chosen, name: text}
+            try:
+                build_params(method, trial, preset)
+            except BenchError:
+                continue
+            chosen = trial
+    return chosen
+
+
 def describe_parameter(params: type[MethodParams], name: str) -> str:
     """What a parameter takes, in words: `integer >= 1`, `one of: head, all`, `list of number`."""
     schema = params.model_json_schema()

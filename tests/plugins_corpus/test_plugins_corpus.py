@@ -1,7 +1,7 @@
 """Faulty plug-ins, each with what catches it: the class is refused, a test fails, the audit."""
 
-import importlib.util
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,16 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.check_process import CheckJob, check_in_process
 from mlfsic_bench.harness.checked import refuse_faulty
-from mlfsic_bench.methods.check import ALL_CHECKS, BEFORE_A_RUN, check_method, run_check
+from mlfsic_bench.harness.identity import method_source
+from mlfsic_bench.harness.plan import RunPlan
+from mlfsic_bench.harness.record import read_record
+from mlfsic_bench.harness.run import execute
+from mlfsic_bench.methods.check import ALL_CHECKS, BEFORE_A_RUN, run_check
 from mlfsic_bench.methods.check_core import Bench
-from mlfsic_bench.methods.declared import validate_instance
-from mlfsic_bench.methods.discovery import complete_method, find_method, make_method
+from mlfsic_bench.methods.discovery import find_method, make_method
 from mlfsic_bench.methods.surroundings import Surroundings, watching
 from tests.fakes.plugins.minimal import Minimal
+from tests.fakes.world import fake_inputs
 from tests.plugins_corpus.answers import AUDITED, SEEN
 from tests.plugins_corpus.changes import CHANGING, KEPT, TESTS
 from tests.plugins_corpus.says import REFUSED
@@ -83,14 +87,23 @@ def test_a_run_refuses_it_before_it_starts(method):
         refuse_faulty(lambda settings: method(), {})
 
 
+def audit_of(spec, folder, **options):
+    made = fake_inputs(find_method(spec), **options)
+    plan = RunPlan(method=spec, split="fake", backbone="fake")
+    execute(replace(made, plan=plan, method_source=method_source(spec)), folder)
+    return read_record(folder).audit
+
+
 @pytest.mark.parametrize("method", AUDITED, ids=name_of)
-def test_the_contract_tests_alone_do_not_see_it(method):
-    results = list(check_method(method))
-    assert [r.name for r in results if r.status == "fail"] == []
-    assert complete_method(method, "m") is method
-    validate_instance(made := method(), made.params, "m")
-    if importlib.util.find_spec("mlfsic_bench.harness.audit") is None:
-        pytest.skip("the audit of runs, which catches it, is not part of this version")
+def test_the_audit_sees_what_the_contract_tests_do_not(method, tmp_path):
+    refuse_faulty(lambda settings: method(), {})
+    audit = audit_of(f"{HERE / 'answers.py'}:{method.__name__}", tmp_path / "run", episodes=22)
+    assert (audit.status, audit.kind) == ("failed", AUDITED[method])
+
+
+def test_an_audit_gives_no_label_vectors_that_the_run_did_not_give(tmp_path):
+    spec = f"{HERE / 'answers.py'}:UsesWordsWhereThere"
+    assert audit_of(spec, tmp_path / "run", episodes=3, words=True).status == "passed"
 
 
 def test_c7_probabilities_are_a_warning():
