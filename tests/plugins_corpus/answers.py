@@ -91,6 +91,17 @@ class NeedsWordsSilently(Minimal):
         return lambda query: query.pooled() @ p.T
 
 
+class UsesWordsWhereThere(Minimal):
+    """Scores differently with label vectors, of which it says nothing."""
+
+    name = "uses-words-where-there"
+
+    def adapt(self, support):
+        sign = 1 if support.words is None else -1
+        good = super().adapt(support)
+        return lambda query: sign * good(query)
+
+
 class AsksForOthers(Minimal):
     """Looks at an image of the base part while it adapts to an episode."""
 

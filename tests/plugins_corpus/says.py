@@ -33,6 +33,10 @@ class NumberCitation(Minimal):
     citation = 2026
 
 
+class TextVersion(Minimal):
+    version = "1.0"
+
+
 class TextFlag(Minimal):
     trains = "no"
 
@@ -140,6 +144,7 @@ REFUSED = {
     LongCitation: "5,000 characters",
     ControlCitation: "no usable citation",
     NumberCitation: "no usable citation",
+    TextVersion: "no usable version",
     TextFlag: "no usable trains",
     PropertyFlag: "no usable adapts_by_gradient",
     PresetsList: "no usable presets",

@@ -88,15 +88,24 @@ def test_a_run_refuses_it_before_it_starts(method, monkeypatch):
         refuse_faulty(RunPlan("mine.py:Mine", "split", "backbone"))
 
 
+def audit_of(spec, folder, **options):
+    made = fake_inputs(find_method(spec), **options)
+    plan = RunPlan(method=spec, split="fake", backbone="fake")
+    execute(replace(made, plan=plan, method_source=method_source(spec)), folder)
+    return read_record(folder).audit
+
+
 @pytest.mark.parametrize("method", AUDITED, ids=name_of)
 def test_the_audit_sees_what_the_contract_tests_do_not(method, tmp_path):
     spec = f"{HERE / 'answers.py'}:{method.__name__}"
-    plan = RunPlan(method=spec, split="fake", backbone="fake")
-    refuse_faulty(plan)
-    made = fake_inputs(find_method(spec), episodes=22)
-    execute(replace(made, plan=plan, method_source=method_source(spec)), tmp_path / "run")
-    audit = read_record(tmp_path / "run").audit
+    refuse_faulty(RunPlan(method=spec, split="fake", backbone="fake"))
+    audit = audit_of(spec, tmp_path / "run", episodes=22)
     assert (audit.status, audit.kind) == ("failed", AUDITED[method])
+
+
+def test_an_audit_gives_no_label_vectors_that_the_run_did_not_give(tmp_path):
+    spec = f"{HERE / 'answers.py'}:UsesWordsWhereThere"
+    assert audit_of(spec, tmp_path / "run", episodes=3, words=True).status == "passed"
 
 
 def test_c7_probabilities_are_a_warning():
