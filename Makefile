@@ -6,6 +6,7 @@
 #   ARGS=...    more options of pytest, such as ARGS=--cov
 PYTHON ?= python3
 VENV ?= .venv
+DEVICE ?= cuda
 WORKERS ?= logical
 ARGS ?=
 LOWEST ?= .venv-lowest
@@ -26,7 +27,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz test-lowest lint bench figures
+.PHONY: help demo test test-fast fuzz test-lowest lint bench figures golden gpu-check
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -53,6 +54,12 @@ lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict
 
 bench: $(READY) ## time every room against its peers; ratios, one script after the other
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(RUN) "$$script"; done
+
+golden: $(READY) ## store the scores of new methods and new versions for the golden gate
+	$(RUN) -m tests.golden.gate
+
+gpu-check: $(READY) ## check what needs a GPU, in minutes; DEVICE=cpu rehearses it without one
+	$(RUN) -m tools.gpu_check --device $(DEVICE)
 
 figures: $(READY) ## fill the figures of README.md and docs/ from the files in results/
 	$(RUN) -m tools.refresh_docs

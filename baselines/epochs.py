@@ -10,6 +10,7 @@ from typing import Any
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.methods.contract import FitContext
+from mlfsic_bench.paths import exists
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
@@ -40,7 +41,7 @@ def train_epochs(
     """
     path = context.folder / file if context.folder is not None else None
     first = 0
-    if path is not None and path.exists():
+    if path is not None and exists(path):
         content = read_checkpoint(path, key)
         set_state(content)
         source.load_state(content["source"])

@@ -11,18 +11,36 @@ import numpy.typing as npt
 import torch
 from mlfsic_baselines.epochs import read_checkpoint
 from mlfsic_baselines.laso_networks import SetOperations
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import linear
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import FitContext, MethodParams, TrainingPart
+from mlfsic_bench.paths import exists
 from mlfsic_bench.randomness import splitmix64_array, stream_seeds, torch_generator
 from mlfsic_bench.training.checkpoints import save_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
 AT_TEST = {"augment", "head_layers", "dropout", "tune_epochs", "tune_lr", "tune_batch"}
+# what is trained and used of the set operations alone; epochs stays, so that a short run may be
+# asked for in either case
+OPERATIONS = (
+    "networks",
+    "layers",
+    "tanh",
+    "generator_dropout",
+    "pairs_per_image",
+    "batch",
+    "warmup_lr",
+    "lr",
+    "warmup_epochs",
+    "momentum",
+    "weight_decay",
+    "class_weight",
+    "error_weight",
+)
 FEATURES_AT_ONCE = 256  # images whose features are asked for together
 
 
@@ -54,6 +72,16 @@ class LaSOParams(MethodParams):
     tune_epochs: int = Field(40, ge=0, description="epochs on each support set")
     tune_lr: float = Field(0.01, gt=0, description="learning rate of the head (Adam)")
     tune_batch: int = Field(4, ge=2, description="support images in a step, beside the unions")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LaSOParams:
+        if self.augment == "none":
+            self.without_effect("augment=none", *OPERATIONS)
+        elif self.networks == "residual":
+            self.without_effect("networks=residual", "tanh", "generator_dropout")
+        else:
+            self.without_effect("networks=paper", "layers")
+        return self
 
 
 def draw_pairs(Y: npt.NDArray[np.bool_], pairs: int, seed: int) -> npt.NDArray[np.int64]:
@@ -113,7 +141,7 @@ def train_operations(
     key = _key(W, base, p, context.seed)
     path = context.folder / "set_operations.pt" if context.folder is not None else None
     step, total = 0, torch.zeros((), dtype=torch.float64, device=f.device)
-    if path is not None and path.exists():
+    if path is not None and exists(path):
         content = read_checkpoint(path, key)
         networks.load_state_dict(content["networks"])
         sgd.load_state_dict(content["sgd"])

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from mlfsic_baselines.classifier import train_classifier, with_one
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
@@ -46,6 +46,12 @@ class LinearParams(MethodParams):
         "fresh",
         description="new head: random as torch's Linear, zeros, or the mean row of the base head",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LinearParams:
+        if self.tune == "head":
+            self.without_effect("tune=head", "backbone_lr")
+        return self
 
 
 class LinearFineTuning(Method):

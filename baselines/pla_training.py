@@ -10,7 +10,7 @@ from mlfsic_baselines.classifier import train_classifier
 from mlfsic_baselines.epochs import train_epochs
 from mlfsic_baselines.pla_alignment import Alignment, alignment_loss
 from mlfsic_baselines.pla_decoder import ROWS, Decoder, DropoutPer
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
@@ -51,6 +51,12 @@ class PLAParams(MethodParams):
     decisions: Literal["greedy", "threshold"] = Field(
         "greedy", description="predicted are the labels of the decoded sequence, or scores above 0"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PLAParams:
+        idle = "embedding" if self.words == "glove" else "freeze_words"
+        self.without_effect(f"words={self.words}", idle)
+        return self
 
 
 def train_encoder(base: TrainingPart, p: PLAParams, context: FitContext) -> None:

@@ -1,6 +1,6 @@
 """How often do the intervals cover the truth? Pools drawn again and again from a known population.
 
-    OMP_NUM_THREADS=1 python benchmarks/coverage_simulation.py --again    # about fifteen minutes
+    OMP_NUM_THREADS=1 python benchmarks/coverage_simulation.py --again    # about half an hour
     python benchmarks/coverage_simulation.py                              # settings not yet there
     python benchmarks/coverage_simulation.py --table                      # docs/metrics.md again
 
@@ -28,11 +28,11 @@ import numpy as np
 from coverage_population import NAMES, TRUTH_EPISODES, TRUTH_POOL, Population, Setting
 
 from mlfsic_bench.files import write_json, write_text
-from mlfsic_bench.metrics.cluster_bootstrap import bootstrap_means
-from mlfsic_bench.metrics.episode import episode_metrics
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.metrics.image_interval import SMALL_POOL, episode_images, image_interval
-from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.intervals import t_interval
+from mlfsic_bench.metrics.weighted import Ranking
+from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "results" / "simulations" / "coverage.json"
@@ -93,9 +93,7 @@ def simulate(
             "images": _around(mean, image_interval(values, influence, images).half_width),
         }
         if bootstrap:
-            drawn = bootstrap_means(
-                scores, y, query, names=NAMES, replicates=bootstrap, key=str(number)
-            )["macro_ap"]
+            drawn = bootstrap_means(scores, y, query, bootstrap, str(number))
             found["bootstrap"] = _around(mean, 1.96 * float(drawn.std(ddof=1)))
             low, high = np.quantile(drawn, [0.025, 0.975])
             found["bootstrap quantiles"] = (float(low), float(high))
@@ -112,6 +110,32 @@ def simulate(
         "right_half_width": 1.96 * float(np.std(means, ddof=1)),
         "mean": float(np.mean(means)),
     }
+
+
+def bootstrap_means(
+    scores: np.ndarray, targets: np.ndarray, query: np.ndarray, replicates: int, key: str
+) -> np.ndarray:
+    """float64 [replicates]: macro-AP, mean over episodes, when images are drawn again.
+
+    A replicate draws as many images as the queries have, with replacement, and counts every query
+    with the number of times its image was drawn, in all episodes alike. A label whose positives
+    were not drawn is left out of its episode's mean, an episode of such labels of the whole.
+    """
+    unique, code = np.unique(query, return_inverse=True)
+    n, code = len(unique), code.reshape(query.shape)
+    ranking = Ranking(scores.transpose(0, 2, 1), targets.transpose(0, 2, 1))
+    images = np.take_along_axis(code[:, None, :].repeat(scores.shape[2], 1), ranking.order, -1)
+    seed = stream_seed("metrics", "cluster bootstrap", key, n)
+    means = np.empty(replicates)
+    for b in range(replicates):
+        start = np.uint64(stream_seed(seed, b))
+        words = splitmix64_array(np.array(start), np.arange(n, dtype=np.uint64))
+        # 53 bits of a word make a number in [0, 1)
+        drawn = ((words >> np.uint64(11)).astype(np.float64) / 2**53 * n).astype(np.int64)
+        ap = ranking.ap_of_sorted(np.bincount(drawn, minlength=n).astype(np.float64)[images])
+        some = ~np.isnan(ap).all(axis=1)
+        means[b] = np.nanmean(ap[some], axis=1).mean()
+    return means
 
 
 def _around(mean: float, half: float) -> tuple[float, float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONGEST = 1500  # characters of what an error says it found
+from mlfsic_bench.text import said
+
+INDENT = " " * 12  # of the further lines of a field
 
 
 class BenchError(Exception):
@@ -17,28 +19,30 @@ class BenchError(Exception):
     expected: what would have been right.
     found: what was there instead.
     remedy: what the user can do about it.
+
+    Each may hold text from a file or a plug-in: it is cut, and characters that can't be seen are
+    shown as `�`. Further lines of one of them are indented, so that none looks like the next.
     """
 
     exit_code = 2
 
     def __init__(self, what: str, *, expected: str, found: str, remedy: str) -> None:
-        what = _shortened(what)
-        super().__init__(what)
-        self.what = what
-        self.expected = expected
-        self.found = _shortened(found)
-        self.remedy = remedy
+        self.what = said(what)
+        self.expected = said(expected)
+        self.found = said(found)
+        self.remedy = said(remedy)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return (
-            f"{self.what}\n  expected: {self.expected}\n"
-            f"  found:    {self.found}\n  to do:    {self.remedy}"
+            f"{_indented(self.what)}\n  expected: {_indented(self.expected)}\n"
+            f"  found:    {_indented(self.found)}\n  to do:    {_indented(self.remedy)}"
         )
 
 
-def _shortened(text: str) -> str:
-    """At most LONGEST characters: what was found may come from a file, however long it is there."""
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+def _indented(text: str) -> str:
+    first, *rest = text.split("\n")
+    return "\n".join([first, *(s if s.startswith(INDENT) else INDENT + s for s in rest)])
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-import stat
+import re
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import cannot_use, kind_of, reason
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"  # how such a file begins
+LEFT_BEHIND = 24 * 3600.0  # seconds without a write after which nobody writes a temporary file
+_OURS = re.compile(r"\..*\.mlfsic-[a-z0-9_]{8}\.tmp")
 JSON_LIMIT = 64 << 20  # bytes of a JSON file; the largest that ships has half a million
 MOST_VALUES = 3_000_000  # in a JSON file; a split of all of COCO has about 700,000
 
@@ -23,14 +29,20 @@ MOST_VALUES = 3_000_000  # in a JSON file; a split of all of COCO has about 700,
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """A binary stream to a temporary file beside `path`, renamed onto it when the block ends well.
 
-    When the block raises, the temporary file is removed and `path` is as it was. A full disk or a
-    folder that can't be written becomes a BenchError.
+    When the block raises, the temporary file is removed and `path` is as it was. A link at `path`
+    is replaced, not followed. BenchError for a full disk, a folder that can't be written, and a
+    folder, pipe or device at `path`. What a killed writer of `path` left behind is removed.
     """
     path = Path(path)
+    start = f".{path.name[:40]}.mlfsic-"  # a short piece: the whole name may be as long as can be
     try:
+        there = kind_of(path)
+        if there not in ("nothing", "file"):
+            raise OSError(errno.EINVAL, f"a {there} lies there")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
+        handle, name = tempfile.mkstemp(prefix=start, suffix=".tmp", dir=path.parent)
+        remove_left_behind(path.parent, start)
+    except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from error
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -44,6 +56,33 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
+
+
+def remove_left_behind(folder: Path, start: str = ".", older_than: float = LEFT_BEHIND) -> None:
+    """Remove temporary files of `atomic_writer` that a killed process left in a folder.
+
+    Parameters
+    ----------
+    folder: where; nothing happens when it is not there.
+    start: only names that begin so.
+    older_than: only files without a write for so many seconds; 0 where the caller holds the
+        folder's lock, so that nobody else can be writing.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if not (entry.name.startswith(start) and _OURS.fullmatch(entry.name)):
+                continue
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime >= older_than:
+                    Path(entry.path).unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless it is there; BenchError where that can't be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _cannot_write(folder, error) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -64,15 +103,43 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """The file, open for reading; OSError for a folder, and for a pipe or device.
+    """The file, open for reading: the one place where files of others are opened.
 
-    Those two could keep a reader waiting, or never end.
+    Raises OSError for a file that can't be opened, for a name that no file can have, for a folder,
+    and for a pipe or device (those two could keep a reader waiting, or never end). Raises
+    BenchError for a Git LFS pointer in the file's place.
     """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, device or socket"
-        raise OSError(errno.EINVAL, f"not a regular file but {kind}", str(path))
-    return path.open("rb")
+    there = kind_of(path)
+    if there not in ("nothing", "file"):
+        raise OSError(errno.EINVAL, f"not a regular file but a {there}", str(path))
+    stream = Path(path).open("rb")  # noqa: SIM115 - the caller closes it
+    try:
+        if stream.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
+            raise BenchError(
+                f"{path} is a Git LFS pointer, not the file itself",
+                expected="the file's own content",
+                found="a Git LFS pointer; run git lfs pull",
+                remedy="run `git lfs pull` where the file was checked out, then this command again",
+            )
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def read_regular(path: Path) -> bytes:
+    """The whole content of a file; OSError and BenchError as `open_regular`."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content to `target`, atomically; BenchError where that can't be."""
+    try:
+        data = read_regular(source)
+    except OSError as error:
+        raise cannot_use(source, error) from error
+    write_bytes(target, data)
 
 
 def a_or_an(noun: str) -> str:
@@ -122,12 +189,13 @@ def read_json(path: Path, *, kind: str, limit: int = JSON_LIMIT) -> Any:
         ) from error
 
 
-def parse_json(text: str) -> Any:
-    """The JSON value of `text`; ValueError for duplicate keys, NaN, Infinity and what isn't JSON.
+def parse_json(text: str, *, finite: bool = True) -> Any:
+    """The JSON value of `text`; ValueError for duplicate keys and what isn't JSON.
 
-    RecursionError for nesting too deep to parse.
+    Also for NaN and Infinity, unless not `finite`. RecursionError for nesting too deep to parse.
     """
-    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    constant = _no_constant if finite else None
+    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=constant)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -149,11 +217,12 @@ def _umask() -> int:
     return mask
 
 
-def _cannot_write(path: Path, error: OSError) -> BenchError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def _cannot_write(path: Path, error: Exception) -> BenchError:
+    number = error.errno if isinstance(error, OSError) else errno.EINVAL
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return BenchError(
         f"cannot write {path}",
         expected="a folder that can be written, with room for the file",
-        found=f"{error.strerror or error} (errno {error.errno})",
+        found=f"{reason(error)} (errno {number})",
         remedy="free some space or name another place" if full else "name another place",
     )

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mlfsic_bench.files import open_regular
+
 
 def canonical_json(value: Any) -> bytes:
     """`value` as UTF-8 JSON with sorted keys, no spaces and no NaN: equal values, equal bytes."""
@@ -27,9 +29,12 @@ def hash_bytes(data: bytes) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes, read in pieces."""
+    """SHA-256 (64 hex digits) of a file's bytes, read in pieces.
+
+    OSError when it can't be read, BenchError when a Git LFS pointer lies in its place.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

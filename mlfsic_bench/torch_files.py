@@ -34,6 +34,8 @@ def read_torch_file(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's advice on files of others is no use here
                 return torch.load(stream, map_location="cpu", weights_only=True)
+    except BenchError:  # a Git LFS pointer
+        raise
     except FileNotFoundError as error:
         raise BenchError(
             f"there is no {kind} at {path}",

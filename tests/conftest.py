@@ -41,3 +41,11 @@ def scenes_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFSIC_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_audits() -> Iterator[None]:
+    """Runs of tests are audited as others are, in as few episodes and queries as may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlfsic_bench.harness.audit.LEAST", 0.0)
+        yield

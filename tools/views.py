@@ -13,7 +13,8 @@ A reproduced table as `.json` is shown with one line for each row:
     figures=ours|seeds|published|difference|paired     by default all that a row has
     rows=..., show=tables         as above
 
-A `.txt` file is shown in a fence. Sentences that mark figures as partial are never left out.
+The registry of metrics, a `.py` file, is shown as a table of what each metric is. A `.txt` file is
+shown in a fence. Sentences that mark figures as partial are never left out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from typing import Any
 
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.experiments.render import head
-from mlfsic_bench.report.escape import markdown
+from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.text import for_markdown
 
 OPTIONS = ("rows", "columns", "show", "table", "figures")
 FIGURES = ("ours", "seeds", "published", "difference", "paired")
@@ -35,7 +37,7 @@ SHOW = ("all", "tables", "caption", "pictures")
 # Sentences below a table without which its figures would be taken for something else.
 MARKS = ("SUBSET", "LEARNING CURVE", "Only the first", "Not on all episodes")
 _KNOWN = {".md": ("rows", "columns", "show", "table"), ".json": ("rows", "columns", "show",
-          "figures"), ".txt": ()}  # fmt: skip
+          "figures"), ".txt": (), ".py": ()}  # fmt: skip
 
 
 def view(root: Path, source: str, options: dict[str, str], beside: Path) -> str:
@@ -45,7 +47,7 @@ def view(root: Path, source: str, options: dict[str, str], beside: Path) -> str:
     """
     path = root / source
     if path.suffix not in _KNOWN or not path.is_file():
-        raise _wrong(source, "an .md, .json or .txt file of this repository", "none there")
+        raise _wrong(source, "an .md, .json, .txt or .py file of this repository", "none there")
     for key in options:
         if key not in _KNOWN[path.suffix]:
             told = f"options {', '.join(_KNOWN[path.suffix]) or '(none)'} for {path.suffix}"
@@ -54,6 +56,8 @@ def view(root: Path, source: str, options: dict[str, str], beside: Path) -> str:
     text = path.read_text("utf-8")
     if path.suffix == ".txt":
         made = "```text\n" + text.strip("\n") + "\n```"
+    elif path.suffix == ".py":
+        made = _metrics()
     elif path.suffix == ".json":
         made = _compact(source, json.loads(text), options)
     else:
@@ -71,6 +75,16 @@ def plain(cell: str) -> str:
     """What a cell shows: without the backslashes and entities of escaping."""
     text = re.sub(r"\\([\\`*_{}\[\]#|~$])", r"\1", cell).replace("`", "")
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def _metrics() -> str:
+    """A line for each metric."""
+    rows = ["| name | for one episode | formula | undefined | defined in | compared with |"]
+    rows.append("|---|" + "---|" * 5)
+    for m in METRICS.values():
+        cells = (m.definition, m.formula, m.nan_policy, m.citation, m.oracle)
+        rows.append(" | ".join([f"| `{m.name}`", *map(for_markdown, cells)]) + " |")
+    return "\n".join(rows)
 
 
 def _parts(source: str, text: str, options: dict[str, str]) -> str:
@@ -160,7 +174,7 @@ def _compact(source: str, value: dict[str, Any], options: dict[str, str]) -> str
     for row in rows:
         cells = [cell_text(row, metric, figure, images) for metric, figure in shown]
         lines.append(
-            f"| {markdown(_name(row))} | " + " | ".join(cell or "-" for cell in cells) + " |"
+            f"| {for_markdown(_name(row))} | " + " | ".join(cell or "-" for cell in cells) + " |"
         )
     all_of_it = options.get("show", "all") != "tables"
     starts = (*MARKS, "Split") if all_of_it else MARKS
@@ -169,7 +183,7 @@ def _compact(source: str, value: dict[str, Any], options: dict[str, str]) -> str
         over = "images" if images else "episodes"
         notes.append(f"± is the half width of a 95 % interval over {over}.")
         notes += [f"{row['name']}: {row['state']}." for row in rows if row["state"]]
-    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in notes)])
+    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)])
 
 
 def _name(row: dict[str, Any]) -> str:

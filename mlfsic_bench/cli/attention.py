@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.text import for_terminal
+
 
 @click.command("attention")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
@@ -24,6 +28,7 @@ import click
 @click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie.")
 @click.option("--words", type=click.Path(path_type=Path), help="The run's label vectors.")
+@WORDS_FORMAT
 @click.option("--weights", metavar="W", help="The backbone's weights, when they are a file.")
 @click.option("--episodes-file", type=click.Path(path_type=Path), help="The run's episode file.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where extracted features are kept.")
@@ -54,4 +59,4 @@ def attention(
         images=images,
         heads=heads,
     )
-    click.echo(line)
+    echo(for_terminal(line))

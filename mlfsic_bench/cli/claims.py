@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.echo import echo, echo_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +24,6 @@ def claims(as_json: bool) -> None:
     F1 averaged over episodes cannot exceed the harmonic mean of the averaged P and R; an AP is held
     against that of a random ranking. Reports, and exits with 0 whatever it finds (docs/claims.md).
     """
-    import json
     from dataclasses import asdict
 
     from mlfsic_bench.report.claims import table_claims
@@ -32,22 +33,24 @@ def claims(as_json: bool) -> None:
     found = {name: table_claims(name, table) for name, table in tables.items()}
     if as_json:
         rows = [asdict(claim) for each in found.values() for claim in each]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        echo_json(rows)
         return
     for name, each in found.items():
         source = tables[name].source
         origin = f"{source.authors.split(',')[0]} et al., {source.venue} {source.year}"
-        click.echo(f"{name}: {tables[name].caption} ({origin})")
+        echo(f"{name}: {tables[name].caption} ({origin})")
         if not each:
-            click.echo("  nothing to check: no P, R and F1, and no query size\n")
+            echo("  nothing to check: no P, R and F1, and no query size\n")
             continue
-        click.echo(_grid(each))
-        click.echo(_levels(each))
-    click.echo(_summary([claim for each in found.values() for claim in each]))
+        echo(_grid(each))
+        echo(_levels(each))
+    echo(_summary([claim for each in found.values() for claim in each]))
 
 
 def _grid(claims: Sequence[Claim]) -> str:
     """One line a row of the table, a cell of figure and verdict for each metric that it has."""
+    from mlfsic_bench.report.columns import aligned
+
     metrics = [metric for metric in METRICS if any(claim.metric == metric for claim in claims)]
     heads = ["row", *(metric.replace("_f1", "-F1").replace("_ap", "-AP") for metric in metrics)]
     lines = [heads]
@@ -55,12 +58,7 @@ def _grid(claims: Sequence[Claim]) -> str:
     for row in dict.fromkeys((claim.row, claim.backbone) for claim in claims):
         own = {claim.metric: claim for claim in claims if (claim.row, claim.backbone) == row}
         lines.append([row[0], *(_cell(own.get(metric)) for metric in metrics)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    return "\n".join(
-        "  "
-        + "  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(f"  {line}" for line in aligned(lines, left=range(len(heads))))
 
 
 def _cell(claim: Claim | None) -> str:

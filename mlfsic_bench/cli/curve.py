@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+
 
 @click.command("curve")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
@@ -17,7 +19,7 @@ import click
     metavar="FILE",
     help="Draw to a .png, .svg or .pdf; repeatable.",
 )
-@click.option("--metric", default="macro_ap", show_default=True, help="macro_ap or micro_ap.")
+@click.option("--metric", default="macro_ap", show_default=True, help="What is drawn and fitted.")
 @click.option(
     "--at", type=int, metavar="N", help="Say what the fitted line reads at N base images."
 )
@@ -42,8 +44,8 @@ def curve(
     from mlfsic_bench.report.curve_text import render_csv, render_markdown
     from mlfsic_bench.report.runs import read_run
 
-    made = curve_of([read_run(folder) for folder in runs])
+    made = curve_of([read_run(folder) for folder in runs], metric=metric)
     text = render_markdown(made, metric, at)
     for path in pictures:
         draw(made, path, metric)
-    click.echo(text if form == "markdown" else render_csv(made), nl=False)
+    echo(text if form == "markdown" else render_csv(made), nl=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
+
+from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.streams import leave, say
 
 
 @click.command("demo")
@@ -22,18 +24,23 @@ def demo(out: Path) -> None:
     Takes some minutes on two CPU cores. Run again, it goes on where it stopped, or says that all is
     done.
     """
+    from mlfsic_bench.harness.audit import failure_of
     from mlfsic_bench.harness.demo import run_demo
+    from mlfsic_bench.harness.record import read_record
     from mlfsic_bench.report.render import render_terminal
     from mlfsic_bench.report.table import build_table
 
     try:
-        result = run_demo(out, log=lambda line: click.echo(line, err=True))
-    except KeyboardInterrupt:
-        click.echo("cancelled; the same command resumes the demo", err=True)
-        sys.exit(130)
-    click.echo(render_terminal(build_table(result.runs)), nl=False)
+        result = run_demo(out, log=say)
+    except KeyboardInterrupt as stop:
+        leave(stop, "cancelled; the same command resumes the demo")
+    echo(render_terminal(build_table(result.runs)), nl=False)
     for line in result.margins:
-        click.echo(line)
-    click.echo(f"\ntable:   {result.table}")
-    click.echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
-    click.echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")
+        echo(line)
+    echo(f"\ntable:   {result.table}")
+    echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
+    echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")
+    for folder in result.runs:
+        failure = failure_of(read_record(folder), folder)
+        if failure is not None:
+            raise failure

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json
+from mlfsic_bench.paths import exists
 
 
 def files_to_verify(targets: tuple[str, ...]) -> list[Path]:
@@ -22,7 +23,7 @@ def files_to_verify(targets: tuple[str, ...]) -> list[Path]:
         of_split += [name for name in shipped if name.startswith(f"{target}.") and "-runs" in name]
         if any(name in shipped for name in of_split):
             chosen += [shipped[name] for name in of_split if name in shipped]
-        elif Path(target).exists():
+        elif exists(Path(target)):
             chosen.append(Path(target))
         else:
             ids = sorted({name.rsplit(".", 2)[0] for name in shipped})

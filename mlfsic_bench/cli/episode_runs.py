@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -44,7 +44,7 @@ def write_sampled_runs(split: Split, shots: int, count: int | None, out: Path | 
     path = out if out is not None else Path(shipped_runs_name(split.id, shots))
     write_runs(content, path)
     sizes = ", ".join(str(len(run)) for run in content.runs)
-    click.echo(
+    echo(
         f"{path}: {len(content.runs)} runs with K = {shots} of {split.id}, hash {content.hash}\n"
         f"{sizes} support images; each is tested on {len(drawn.episodes[0].query):,} query images"
     )
@@ -67,7 +67,7 @@ def write_imported_runs(split: Split, indices: Path, data_root: Path | None, out
         )
     content = import_runs(indices, split, dataset)
     write_runs(content, out)
-    click.echo(
+    echo(
         f"{out}: {len(content.runs)} runs with K = {content.shots} of {split.id}, "
         f"hash {content.hash}"
     )
@@ -108,14 +108,16 @@ def show_run(source: Path, split: Split, index: int) -> None:
             remedy="name one of the file's runs",
         )
     episode, part = kept.episodes[index], split.novel
-    click.echo(
+    echo(
         f"{split.id}, run {index} with K = {kept.shots}: {len(part.labels)} labels, "
         f"{len(episode.query):,} query images (all of val2014 with a novel label)"
     )
-    click.echo(f"\nsupport ({len(episode.support)} images; image, all its labels of the part)")
+    echo(f"\nsupport ({len(episode.support)} images; image, all its labels of the part)")
     targets = part.targets_of(episode.support)
     for image, row in zip(episode.support, targets, strict=True):
         has = ", ".join(label for label, yes in zip(part.labels, row, strict=True) if yes)
-        click.echo(f"  {image}  {has}")
+        echo(for_terminal(f"  {image}  {has}"))
     counts = zip(part.labels, targets.sum(axis=0), strict=True)
-    click.echo("\nimages of each label: " + ", ".join(f"{label} {n}" for label, n in counts))
+    echo(
+        "\nimages of each label: " + ", ".join(f"{for_terminal(label)} {n}" for label, n in counts)
+    )

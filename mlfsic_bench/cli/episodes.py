@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.episode_files import files_to_verify, is_split_file
 from mlfsic_bench.cli.episode_runs import (
     check_shots,
@@ -17,7 +18,10 @@ from mlfsic_bench.cli.episode_runs import (
     write_imported_runs,
     write_sampled_runs,
 )
+from mlfsic_bench.cli.options import refuse_input
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import is_file
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -87,9 +91,9 @@ def sample(
         path = out if out is not None else Path(shipped_name(resolved.id, part))
         write_episode_set(drawn, path)
         size = len(drawn.episodes)
-        click.echo(f"{path}: {size} {part} episodes of {resolved.id}, hash {drawn.hash}")
+        echo(f"{path}: {size} {part} episodes of {resolved.id}, hash {drawn.hash}")
     if resolved.subset is not None:
-        click.echo("the split is a subset of its images; results on these episodes say so")
+        echo("the split is a subset of its images; results on these episodes say so")
 
 
 @episodes.command("import")
@@ -110,6 +114,7 @@ def import_runs(
 
     The file of indices is described in docs/episodes.md; it needs the official annotations.
     """
+    refuse_input(out)
     resolved = _resolve(split, data_root, available_only, min_pool)
     write_imported_runs(resolved, indices, data_root, out)
 
@@ -138,7 +143,7 @@ def verify(
     """
     from mlfsic_bench.episodes.verify import differences
     from mlfsic_bench.episodes.verify_runs import verify_runs
-    from mlfsic_bench.files import read_json
+    from mlfsic_bench.files import read_json, read_regular
 
     failed = 0
     unheld = total = 0
@@ -161,13 +166,13 @@ def verify(
             verdict = verify_runs(path, None if unread else resolved[name])
             lines, said = verdict.differences, verdict.said
         else:
-            lines = differences(path.read_bytes(), raw, resolved[name], str(path))
+            lines = differences(read_regular(path), raw, resolved[name], str(path))
             said = "differs" if lines else "regenerates byte for byte"
-        click.echo(f"{path.name}: {said}")
+        echo(for_terminal(f"{path.name}: {said}"))
         for line in lines:
-            click.echo(f"  {line}")
+            echo(for_terminal(f"  {line}"))
         total, failed, unheld = total + 1, failed + bool(lines), unheld + unread
-    click.echo(f"{total} {'file' if total == 1 else 'files'}: {failed} differ; "
+    echo(f"{total} {'file' if total == 1 else 'files'}: {failed} differ; "
                f"{unheld} not held against the split they name")  # fmt: skip
     if failed:
         raise click.exceptions.Exit(1)
@@ -196,7 +201,7 @@ def show(
     from mlfsic_bench.episodes.one_per_label import QUERY_PER_LABEL, EpisodeSampler
 
     path, note = Path(source), ""
-    if path.is_file() and not is_split_file(path):
+    if is_file(path) and not is_split_file(path):
         from mlfsic_bench.episodes.files import check_belongs
 
         if is_run_file(path):
@@ -223,21 +228,19 @@ def show(
         if index >= official:
             note = f"not among the {official} official episodes (0 to {official - 1})"
     labels = resolved.parts[part].labels  # type: ignore[index]
-    click.echo(f"{resolved.id}, {part} episode {index}: {len(labels)} labels")
+    echo(for_terminal(f"{resolved.id}, {part} episode {index}: {len(labels)} labels"))
     if note:
-        click.echo(f"note: drawn by the same law, but {note}")
+        echo(f"note: drawn by the same law, but {note}")
     for title, images, each in (
         ("support", episode.support, 1),
         ("query", episode.query, QUERY_PER_LABEL),
     ):
-        click.echo(
-            f"\n{title} ({len(images)} images; image, drawn for, all its labels of the part)"
-        )
+        echo(f"\n{title} ({len(images)} images; image, drawn for, all its labels of the part)")
         targets = resolved.parts[part].targets_of(images)  # type: ignore[index]
         wide, broad = max(map(len, images)), max(map(len, labels))
         for i, image in enumerate(images):
             has = ", ".join(label for label, yes in zip(labels, targets[i], strict=True) if yes)
-            click.echo(f"  {image:<{wide}}  {labels[i // each]:<{broad}}  {has}")
+            echo(for_terminal(f"  {image:<{wide}}  {labels[i // each]:<{broad}}  {has}"))
 
 
 def _resolve(

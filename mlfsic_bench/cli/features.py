@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.names import backbone_names
+from mlfsic_bench.paths import exists, folders_with, list_folder, size_of
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
@@ -93,6 +97,7 @@ def extract(
     """
     from typing import cast
 
+    from mlfsic_bench.data.image_files import require_images
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.features.backbones import build_backbones
     from mlfsic_bench.features.extract import extract as run
@@ -104,6 +109,7 @@ def extract(
     )
     ids = _ids(split, part)
     dataset = open_dataset(split.dataset, data_root)
+    require_images(dataset, ids, f"split {split.id!r}")
     for backbone in build_backbones(backbone_name, weights):
         folder = store_folder(cache or default_cache(), dataset, backbone, precision)
         store = run(
@@ -115,11 +121,10 @@ def extract(
             batch_size=batch_size,
             workers=workers,
             precision=cast(Precision, precision),
-            progress=True,
-            log=click.echo,
+            log=say,
         )
         found = f"{len(ids)} images of {split.id} ({part}); {len(store)} in the store"
-        click.echo(f"{found}\n{folder}")
+        echo(f"{found}\n{folder}")
 
 
 @features.command()
@@ -133,17 +138,17 @@ def info(store: Path | None) -> None:
     from mlfsic_bench.features.store import FeatureStore
 
     named, store = store, store or default_cache()
-    stores = sorted(path.parent for path in store.glob(f"*/{MANIFEST}"))
-    if not (store / MANIFEST).exists() and (stores or named is None):
+    stores = folders_with(store, MANIFEST)
+    if not exists(store / MANIFEST) and (stores or named is None):
         _list_stores(store, stores)
         return
     opened = FeatureStore.open(store)
     manifest = opened.manifest
     for name, value in {**manifest.as_json(), "key": manifest.key}.items():
-        shown = " x ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{name:<13}{shown}")
-    click.echo(f"{'images':<13}{len(opened)}")
-    click.echo(f"{'bytes':<13}{_bytes_in(store)}")
+        shown = " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+        echo(f"{name:<13}{for_terminal(shown)}")
+    echo(f"{'images':<13}{len(opened)}")
+    echo(f"{'bytes':<13}{_bytes_in(store)}")
 
 
 @features.command()
@@ -172,32 +177,34 @@ def verify(
     opened = FeatureStore.open(store)
     dataset = open_dataset(opened.manifest.dataset, data_root)
     backbone = build_backbone(opened.manifest.backbone, weights)
-    checked, differences = verify_store(opened, dataset, backbone, sample=sample, device=device)
+    checked, differences = verify_store(
+        opened, dataset, backbone, sample=sample, device=device, log=say
+    )
     for difference in differences:
-        click.echo(f"{difference.image_id}: {difference.reason}")
+        echo(for_terminal(f"{difference.image_id}: {difference.reason}"))
     if differences:
         images = len({difference.image_id for difference in differences})
-        click.echo(f"{images} of {checked} images differ")
+        echo(f"{images} of {checked} images differ")
         context.exit(1)
-    click.echo(f"{checked} of {len(opened)} images checked: equal")
+    echo(f"{checked} of {len(opened)} images checked: equal")
 
 
 def _list_stores(cache: Path, stores: list[Path]) -> None:
     """A line for each store in a cache folder: name, images, megabytes; what is wrong with it."""
     from mlfsic_bench.features.store import FeatureStore
 
-    click.echo(f"{cache}: {len(stores)} feature stores")
+    echo(f"{cache}: {len(stores)} feature stores")
     wide = max((len(path.name) for path in stores), default=0)
     for path in stores:
         try:
             images = f"{len(FeatureStore.open(path)):>8,} images"
         except BenchError as error:
-            images = f"damaged: {error.found}"
-        click.echo(f"  {path.name:<{wide}}  {images}  {_bytes_in(path) / 1e6:>10,.1f} MB")
+            images = f"damaged: {for_terminal(error.found)}"
+        echo(f"  {for_terminal(path.name):<{wide}}  {images}  {_bytes_in(path) / 1e6:>10,.1f} MB")
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+    return sum(size_of(file) for file in list_folder(folder))
 
 
 def _ids(split: Split, part: str) -> list[str]:

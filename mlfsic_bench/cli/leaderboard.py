@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+
 if TYPE_CHECKING:
     from mlfsic_bench.report.leaderboard import Board
 
@@ -48,7 +50,7 @@ def build(results: Path, out: Path | None) -> None:
     out = out or results / BOARD
     for name, text in _files(boards).items():
         write_text(out / name, text)
-    click.echo(
+    echo(
         f"{_count(len(entries), 'entry', 'entries')} on {_count(len(boards), 'board', 'boards')}: "
         f"{out / 'index.html'}"
     )
@@ -68,6 +70,7 @@ def check(results: Path, board: Path | None) -> None:
     A board built from other entries, or by another version, is refused. `mlfsic-bench submit check`
     also computes every figure again.
     """
+    from mlfsic_bench.paths import exists
     from mlfsic_bench.report.entry_files import check_evidence, read_entries
     from mlfsic_bench.report.leaderboard import build_boards
 
@@ -75,12 +78,12 @@ def check(results: Path, board: Path | None) -> None:
     boards = build_boards(entries)
     files = sum(check_evidence(entry, results) for entry in entries)
     built = board or results / BOARD
-    if board or built.exists():
+    if board or exists(built):
         _check_built(built, _files(boards), results)
         said = f"{built} is their board"
     else:
         said = f"no board in {built} to hold against them"
-    click.echo(
+    echo(
         f"{_count(len(entries), 'entry is', 'entries are')} sound; "
         f"{_count(files, 'file', 'files')} of evidence checked by hash; {said}"
     )
@@ -91,7 +94,7 @@ def schema() -> None:
     """Print the JSON Schema of an entry."""
     from mlfsic_bench.report.entry_files import schema_text
 
-    click.echo(schema_text(), nl=False)
+    echo(schema_text(), nl=False)
 
 
 def _files(boards: Sequence[Board]) -> dict[str, str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from mlfsic_bench import __version__
+from mlfsic_bench.cli.echo import plain_streams, usage_errors
+from mlfsic_bench.cli.streams import leave, open_missing, refuse_lost_folder, say, system_error
 from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.signals import stoppable
 
 # verb -> (module with a click command of the verb's name, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
@@ -37,6 +41,11 @@ VERBS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group that imports a verb's module when the verb is called, not before."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click does it; what an error repeats of the arguments is safe to print."""
+        with usage_errors():
+            return super().make_context(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order of the data's way."""
         return list(VERBS)
@@ -58,6 +67,26 @@ class LazyGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are no text: their names could neither be printed nor recorded."""
+        for argument in args:
+            if "\0" in argument or not _is_text(argument):
+                raise BenchError(
+                    f"the argument {argument!a} is not text",
+                    expected="arguments and file names in UTF-8, without NUL",
+                    found="bytes that are not UTF-8" if "\0" not in argument else "a NUL",
+                    remedy="rename the file, or correct the argument",
+                )
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do the verb's work; stopped by Ctrl-C, SIGTERM or SIGHUP, exit as a shell expects."""
+        try:
+            with usage_errors():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            leave(stop, "cancelled")
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, from the table above, without importing any."""
         with formatter.section("Commands"):
@@ -74,9 +103,22 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the program; a BenchError is printed and exits with 2."""
+    """Run the program; a BenchError is printed and exits with 2, as does an error of the system."""
+    open_missing()
+    plain_streams()
     try:
-        cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
-    except BenchError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        refuse_lost_folder()
+        with stoppable():
+            cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
+    except (BenchError, OSError) as error:
+        shown = system_error(error) if isinstance(error, OSError) else error
+        say(f"error: {shown}")
+        sys.exit(shown.exit_code)
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal, lines_for_terminal, said
+
 if TYPE_CHECKING:
-    from mlfsic_bench.methods.check import CheckResult
+    from mlfsic_bench.methods.check_result import CheckResult
     from mlfsic_bench.methods.contract import Method
 
 
@@ -21,8 +25,6 @@ def methods() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool) -> None:
     """List the registered methods; one that can't be loaded says why."""
-    import json
-
     from mlfsic_bench.methods.discovery import list_methods
 
     rows = list_methods()
@@ -38,18 +40,19 @@ def list_command(as_json: bool) -> None:
             }
             for row in rows
         ]
-        click.echo(json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False))
+        echo_json(found)
         return
     width = max((len(row.name) for row in rows), default=0)
     for row in rows:
         if row.method is None:
-            click.echo(f"{row.name:{width}}  BROKEN: {row.reason}")
-            click.echo(f"{'':{width}}  registered as {row.origin}")
+            name, reason = for_terminal(row.name), for_terminal(row.reason, LONGEST_SAID)
+            echo(f"{name:{width}}  BROKEN: {reason}")
+            echo(f"{'':{width}}  registered as {for_terminal(row.origin)}")
             continue
         tracks = _tracks(row.method)
-        click.echo(f"{row.name:{width}}  {_summary(row.method)}")
+        echo(f"{row.name:{width}}  {for_terminal(_summary(row.method))}")
         if tracks:
-            click.echo(f"{'':{width}}  {', '.join(tracks)}")
+            echo(f"{'':{width}}  {', '.join(tracks)}")
 
 
 @methods.command("show")
@@ -65,22 +68,22 @@ def show_command(spec: str) -> None:
     from mlfsic_bench.methods.params import describe_parameter
 
     method = find_method(spec)
-    click.echo(f"{method.name} ({method.__module__}.{method.__qualname__})\n")
+    echo(for_terminal(f"{method.name} ({method.__module__}.{method.__qualname__})") + "\n")
     # a class without a docstring would inherit the contract's own
     text = inspect.cleandoc(method.__doc__) if method.__doc__ else "(no docstring)"
-    click.echo(f"{text}\n")
-    click.echo(f"citation: {method.citation or '(none)'}")
-    click.echo(f"tracks:   {', '.join(_tracks(method)) or 'learns nothing, needs no words'}")
+    echo(lines_for_terminal(text) + "\n")
+    echo(for_terminal(f"citation: {method.citation or '(none)'}"))
+    echo(f"tracks:   {', '.join(_tracks(method)) or 'learns nothing, needs no words'}")
     fields = method.Params.model_fields
-    click.echo("\nparameters (--set name=value):" if fields else "\nno parameters")
+    echo("\nparameters (--set name=value):" if fields else "\nno parameters")
     for name, info in fields.items():
         kind = describe_parameter(method.Params, name)
-        click.echo(f"  {name} = {info.default}  ({kind})")
+        echo(for_terminal(f"  {name} = {info.default}  ({kind})"))
         if info.description:
-            click.echo(f"      {info.description}")
-    click.echo("\npresets (--preset name):" if method.presets else "\nno presets")
+            echo(for_terminal(f"      {info.description}"))
+    echo("\npresets (--preset name):" if method.presets else "\nno presets")
     for name, values in method.presets.items():
-        click.echo(f"  {name}: " + ", ".join(f"{k}={v}" for k, v in values.items()))
+        echo(for_terminal(f"  {name}: {_joined(values)}"))
 
 
 @methods.command("check")
@@ -102,33 +105,40 @@ def check_command(spec: str, settings: tuple[str, ...], preset: str | None, time
     these tests (`check_settings`); --set goes before them. Exits with 0 when all tests pass, 1
     when one fails, 2 when METHOD can't be loaded.
     """
-    from mlfsic_bench.methods.check import check_method
-    from mlfsic_bench.methods.discovery import find_method, make_method
-    from mlfsic_bench.methods.params import parse_settings
+    from mlfsic_bench.harness.check_process import Checked, CheckJob, check_in_process
+    from mlfsic_bench.methods.settings import parse_settings
 
-    chosen = {**find_method(spec).check_settings, **parse_settings(settings)}
-    name = make_method(spec, chosen, preset).name
-    if chosen:
-        click.echo(f"{name} with " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
-    counts = {"pass": 0, "fail": 0, "skip": 0}
-    for result in check_method(lambda: make_method(spec, chosen, preset), timeout_s=timeout):
+    name = spec
+    counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
+    for result in check_in_process(CheckJob(spec, parse_settings(settings), preset, timeout)):
+        if isinstance(result, Checked):
+            name = for_terminal(result.name, LONGEST_NAME)
+            if result.settings:
+                echo(for_terminal(f"{name} with {_joined(result.settings)}"))
+            continue
         counts[result.status] += 1
-        click.echo(_lines(result))
-    click.echo(
-        f"\n{name}: {counts['pass']} passed, {counts['fail']} failed, {counts['skip']} not made"
+        echo(_lines(result))
+    warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
+    echo(
+        f"\n{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
+        f"{counts['skip']} not made"
     )
     if counts["fail"]:
-        click.echo("Each test is explained in docs/methods.md.")
+        echo("Each test is explained in docs/methods.md.")
         sys.exit(1)
 
 
 def _lines(result: CheckResult) -> str:
     lines = [f"{result.status:4}  {result.name:21}  {result.shows}"]
     for heading, text in result.explanation:
-        first, *rest = text.splitlines() or [""]
+        first, *rest = said(text).splitlines() or [""]
         lines.append(f"        {heading + ':':13} {first}")
         lines += [f"        {'':13} {line}" for line in rest]
     return "\n".join(lines)
+
+
+def _joined(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def _summary(method: type[Method] | None) -> str:
@@ -141,6 +151,7 @@ def _tracks(method: type[Method] | None) -> list[str]:
         return []
     flags = {
         "needs words": method.needs_words,
+        "uses words": method.uses_words and not method.needs_words,
         "trains on base": method.trains,
         "adapts by gradient": method.adapts_by_gradient,
     }

@@ -8,9 +8,19 @@ from typing import Any
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+
 Option = Callable[[Any], Any]
 
 OUT: Option = click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
+
+WORDS_FORMAT: Option = click.option(
+    "--words-format",
+    type=click.Choice(["auto", "text", "binary"]),
+    default="auto",
+    show_default=True,
+    help="How the label vectors are written, should their content mislead.",
+)
 
 # The keyword arguments of report.truth.SplitPlace.
 PLACE: tuple[Option, ...] = (
@@ -65,11 +75,31 @@ def with_options(*options: Option) -> Option:
     return add
 
 
+def refuse_input(out: Path) -> None:
+    """BenchError when `out` is one of the command's inputs, or a file of a folder among them."""
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.paths import exists, is_folder, same_place
+
+    for name, value in click.get_current_context().params.items():
+        for given in value if isinstance(value, tuple) else (value,):
+            if name == "out" or not isinstance(given, Path):
+                continue
+            place = given / out.name if is_folder(given) else given
+            if exists(place) and same_place(place, out):
+                raise BenchError(
+                    f"the output would replace an input, {place}",
+                    expected="another file for the output",
+                    found=f"--out {out}",
+                    remedy="name another file with --out",
+                )
+
+
 def put_out(text: str, out: Path | None) -> None:
     """Write a report to the file `out`, or print it where none is named."""
     from mlfsic_bench.files import write_text
 
     if out is not None:
+        refuse_input(out)
         write_text(out, text)
     else:
-        click.echo(text, nl=False)
+        echo(text, nl=False)

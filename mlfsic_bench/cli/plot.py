@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.options import PAIRS, PLACE, sources, with_options
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.report.plot_frame import Plot
@@ -137,7 +139,6 @@ def _apart(runs: tuple[Path, ...], place: dict[str, Any]) -> Any:
 
 def _write(make: Callable[[], Plot], pictures: tuple[Path, ...], table: Path | None) -> None:
     from mlfsic_bench.files import write_bytes, write_text
-    from mlfsic_bench.report.escape import visible
     from mlfsic_bench.report.plot_frame import data, form_of, picture
 
     forms = [form_of(path) for path in pictures]
@@ -146,4 +147,4 @@ def _write(make: Callable[[], Plot], pictures: tuple[Path, ...], table: Path | N
         write_bytes(path, picture(made, form))
     if table is not None:
         write_text(table, data(made))
-    click.echo(visible(made.alt))
+    echo(for_terminal(made.alt))

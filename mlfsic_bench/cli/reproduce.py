@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
 
 
@@ -35,6 +37,13 @@ from mlfsic_bench.errors import BenchError
 @click.option("--backbone", metavar="X", help="The network in place of the paper's ResNet-50.")
 @click.option("--weights", default="default", metavar="W", help="That network's weights.")
 @click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME=FILE.py:Class",
+    help="What a method's name in a file of your own stands for; repeatable.",
+)
+@click.option(
     "--features",
     type=click.Choice(["stored", "live", "end-to-end"]),
     help="Of methods that train, instead of the profile's.",
@@ -46,18 +55,13 @@ from mlfsic_bench.errors import BenchError
     help="If no run failed, also copy the table, records and per-episode figures to DIR.",
 )
 @click.option("--archive-scores", is_flag=True, help="With --archive: the raw scores too.")
-@click.option(
-    "--accept-other-code",
-    is_flag=True,
-    help="Also use finished runs that another state of the code made; the caption names them.",
-)
 def reproduce(
     name: str,
     only: str | None,
+    methods: tuple[str, ...],
     dry_run: bool,
     archive: Path | None,
     archive_scores: bool,
-    accept_other_code: bool,
     **given: object,
 ) -> None:
     """Do the runs of an experiment that are missing, then print its table.
@@ -80,31 +84,42 @@ def reproduce(
             remedy="name the folder of the archive, or leave --archive-scores out",
         )
     rows_wanted = tuple(part.strip() for part in only.split(",") if part.strip()) if only else ()
-    options = Options(only=rows_wanted, **given)  # type: ignore[arg-type]
+    options = Options(only=rows_wanted, methods=_methods(methods), **given)  # type: ignore[arg-type]
     stem, experiment = read_experiment(name)
     profile = find_profile(options.dataset)
     rows = plan_rows(experiment, profile, options)
     check_data_root(experiment, profile, options)
     if dry_run:
-        click.echo(describe_plan(rows, profile, options), nl=False)
+        echo(describe_plan(rows, profile, options), nl=False)
         return
 
-    def log(line: str) -> None:
-        click.echo(line, err=True)
-
     try:
-        done = run_rows(rows, log, accept_other_code)
-        text, files = write_outputs(stem, experiment, profile, rows, done, options, log)
-    except KeyboardInterrupt:
-        log("cancelled; the same command goes on where it stopped")
-        sys.exit(130)
+        done = run_rows(rows, say)
+        text, files = write_outputs(stem, experiment, profile, rows, done, options, say)
+    except KeyboardInterrupt as stop:
+        leave(stop, "cancelled; the same command goes on where it stopped")
     if archive is not None and (done.failed or not files):
-        log(f"nothing was archived in {archive}: a run has failed, or nothing was made")
+        say(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:
         folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
         keep(files, folders, archive, scores=archive_scores)
-    click.echo(text, nl=False)
+    echo(text, nl=False)
     if done.failed:
         failed = counted(len(done.failed), "run")
-        log(f"{failed} failed; the same command tries again")
+        say(f"{failed} failed; the same command tries again")
         sys.exit(1)
+
+
+def _methods(given: tuple[str, ...]) -> dict[str, str]:
+    """Name -> file and class, of `NAME=FILE.py:Class`; BenchError for anything else."""
+    pairs = [text.partition("=") for text in given]
+    names = [name for name, _, _ in pairs]
+    for text, (name, _, spec) in zip(given, pairs, strict=True):
+        if not name or not spec or names.count(name) > 1:
+            raise BenchError(
+                f"--method {text} can't be used",
+                expected="--method NAME=path/to/file.py:Class, each name once",
+                found=f"{name!r} twice" if names.count(name) > 1 else repr(text),
+                remedy="write a name of the experiment's rows, =, the file, a colon and the class",
+            )
+    return {name: spec for name, _, spec in pairs}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.names import backbone_names
 
@@ -32,6 +34,7 @@ from mlfsic_bench.features.names import backbone_names
     help="imagenet, none, or a file (default: the backbone's own pretrained ones); W1+W2 for A+B.",
 )
 @click.option("--words", type=click.Path(path_type=Path), help="File of label vectors.")
+@WORDS_FORMAT
 @click.option("--available-only", is_flag=True, help="Only images on disk; marks a subset.")
 @click.option("--min-pool", type=int, metavar="N", help="Labels with fewer images leave the parts.")
 @click.option("--base-images", type=int, metavar="N", help="Train on the first N base images only.")
@@ -81,24 +84,28 @@ from mlfsic_bench.features.names import backbone_names
 def run(method: str, settings: tuple[str, ...], **options: object) -> None:
     """Fit METHOD (a name, or path/to/file.py:Class) on base, score the novel episodes.
 
-    Running the same command again resumes, or says that the run is done.
+    Running the same command again resumes, or says that the run is done. Exit code 1: a fresh
+    process did not give the scores of some episodes again (docs/running.md, Audit).
     """
+    from mlfsic_bench.harness.audit import failure_of
     from mlfsic_bench.harness.plan import RunPlan
     from mlfsic_bench.harness.record import read_record
     from mlfsic_bench.harness.run import run_method
 
     plan = RunPlan(method=method, settings=_settings(settings), **options)  # type: ignore[arg-type]
     try:
-        folder = run_method(plan, log=lambda line: click.echo(line, err=True))
-    except KeyboardInterrupt:
-        click.echo("cancelled; the same command resumes the run", err=True)
-        sys.exit(130)
+        folder = run_method(plan, log=say)
+    except KeyboardInterrupt as stop:
+        leave(stop, "cancelled; the same command resumes the run")
     record = read_record(folder)
     ap, over = record.metrics["macro_ap"], "runs" if record.episodes.shots else "episodes"
     if ap.mean is not None:
         half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
-        click.echo(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})", err=True)
-    click.echo(str(folder))
+        say(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})")
+    echo(str(folder))
+    failure = failure_of(record, folder)
+    if failure is not None:
+        raise failure
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.text import for_terminal
+
 if TYPE_CHECKING:
     from mlfsic_bench.splits.schema import SplitFile
 
@@ -35,7 +38,7 @@ def list_splits(as_json: bool) -> None:
 
     rows = [_summary(shipped_file(split_id)) for split_id in shipped_ids()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo_json(rows)
         return
     for row in rows:
         sizes = row["images"]
@@ -47,7 +50,7 @@ def list_splits(as_json: bool) -> None:
             else "images built from your data root"
         )
         labels = "/".join(str(n) for n in row["labels"].values())
-        click.echo(f"{row['id']:<24} {row['dataset']:<10} {row['rule']:<7} {labels:<9} {images}")
+        echo(f"{row['id']:<24} {row['dataset']:<10} {row['rule']:<7} {labels:<9} {images}")
 
 
 @splits.command()
@@ -60,26 +63,27 @@ def show(split: str, as_json: bool) -> None:
 
     content = split_file(split)
     if as_json:
-        click.echo(json.dumps(content.model_dump(mode="json", exclude={"images"}), indent=2))
+        echo_json(content.model_dump(mode="json", exclude={"images"}))
         return
-    click.echo(f"{content.id}: {content.dataset}, rule {content.rule.name}")
-    click.echo(f"hash {content.hash or '(none: a definition written by hand)'}")
+    echo(for_terminal(f"{content.id}: {content.dataset}, rule {content.rule.name}"))
+    echo(f"hash {content.hash or '(none: a definition written by hand)'}")
     folders = content.rule.images_from
     for part in PART_NAMES:
         excluded = " or ".join(content.rule.excluded_by.of(part))
-        click.echo(
-            f"\n{part}: images with a label below"
+        line = (
+            f"{part}: images with a label below"
             + (f" that show no {excluded} label" if excluded else ", whatever else they show")
             + (f", of {' and '.join(folders.of(part))}" if folders else "")
             if content.labels.of(part)
-            else f"\n{part}: no label and no image"
+            else f"{part}: no label and no image"
         )
+        echo("\n" + for_terminal(line))
         if content.labels.of(part):
-            click.echo(_part_lines(content, part))
+            echo(_part_lines(content, part))
     for key, text in content.provenance.model_dump().items():
-        click.echo(f"\n{key}: {text}")
+        echo("\n" + for_terminal(f"{key}: {text}"))
     if content.subset:
-        click.echo(f"\nsubset: {json.dumps(content.subset.model_dump(mode='json'))}")
+        echo(f"\nsubset: {json.dumps(content.subset.model_dump(mode='json'))}")
 
 
 @splits.command()
@@ -118,17 +122,17 @@ def build(
     name = f"{content.id}.subset.json" if content.subset else f"{content.id}.json"
     path = out if out is not None else Path(name)
     write_split(content, path)
-    click.echo(f"{path}: {content.id}, hash {content.hash}")
+    echo(for_terminal(f"{path}: {content.id}, hash {content.hash}"))
     for part in PART_NAMES:
-        click.echo(_part_lines(content, part))
+        echo(_part_lines(content, part))
     if content.subset:
-        click.echo("a subset of the split; results made on it say so")
+        echo("a subset of the split; results made on it say so")
         return
     if content.id in shipped_ids() and shipped_file(content.id).images is not None:
         if render(content).encode() == shipped_bytes(content.id):
-            click.echo("identical to the shipped file, byte for byte")
+            echo("identical to the shipped file, byte for byte")
         else:
-            click.echo(
+            echo(
                 f"warning: differs from the shipped {content.id}; "
                 f"`mlfsic-bench splits verify {path}` says where",
                 err=True,
@@ -143,18 +147,26 @@ def verify(ctx: click.Context, split: str, data_root: Path | None) -> None:
     """Check SPLIT (an id or a split file); exit code 0 when nothing differs, 1 when something does.
 
     Checks schema and hash, the shipped split of the same id, and, given a data root, the split
-    built again from it.
+    built again from it. Says what it compared with, and what it could not compare.
     """
     from mlfsic_bench.splits.verify import verify_split
 
     verdict = verify_split(split, data_root)
     for checked in verdict.checked:
-        click.echo(f"checked against {checked}")
+        echo(for_terminal(f"checked against {checked}"))
     for difference in verdict.differences:
-        click.echo(f"differs: {difference}")
-    click.echo(f"{split}: {len(verdict.differences) or 'no'} differences")
+        echo(for_terminal(f"differs: {difference}"))
+    for reason in verdict.unofficial:
+        echo(for_terminal(f"not checked against official images: {reason}"))
     if verdict.differences:
+        echo(f"{split}: {len(verdict.differences)} differences")
         ctx.exit(1)
+    echo(
+        f"{split}: agrees with what is named above; that its images are the official ones is "
+        "not known"
+        if verdict.unofficial
+        else f"{split}: no differences"
+    )
 
 
 @splits.command()
@@ -172,6 +184,7 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
 
     Without a data root only what the file itself says can be audited.
     """
+    from mlfsic_bench.cli.streams import say
     from mlfsic_bench.data.registry import is_drawn, open_dataset
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
@@ -183,16 +196,16 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
         dataset = open_dataset(content.dataset, data_root)
     if content.images is None and dataset is not None:
         content = build_file(content.definition(), dataset)
-    result = audit_split(content, dataset, contents=contents).as_dict()
+    result = audit_split(content, dataset, contents=contents, log=say).as_dict()
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        echo_json(result)
         return
-    click.echo(f"audit of {content.id}, hash {content.hash}")
+    echo(f"audit of {content.id}, hash {content.hash}")
     for key, value in result.items():
         if value is not None:
             _print_finding(key, value)
     if dataset is None:
-        click.echo("no data root: labels shown, unannotated images and duplicates not audited")
+        echo("no data root: labels shown, unannotated images and duplicates not audited")
 
 
 def _summary(content: SplitFile) -> dict[str, Any]:
@@ -212,27 +225,36 @@ def _summary(content: SplitFile) -> dict[str, Any]:
 
 def _part_lines(content: SplitFile, part: Any) -> str:
     if content.counts is None:
-        return "  " + ", ".join(content.labels.of(part))
+        return "  " + ", ".join(map(for_terminal, content.labels.of(part)))
     counts = content.counts.of(part)
-    labels = ", ".join(f"{label} {n:,}" for label, n in counts.labels.items())
+    labels = ", ".join(f"{for_terminal(label)} {n:,}" for label, n in counts.labels.items())
     left = content.subset.labels_left.of(part) if content.subset else {}
-    gone = "; left: " + ", ".join(f"{label} {n}" for label, n in left.items()) if left else ""
+    gone = (
+        "; left: " + ", ".join(f"{for_terminal(label)} {n}" for label, n in left.items())
+        if left
+        else ""
+    )
     return f"  {part}: {counts.images:,} images ({labels}{gone})"
 
 
+def _pairs(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{for_terminal(str(name))} {n}" for name, n in counts.items())
+
+
 def _print_finding(key: str, value: Any, indent: str = "") -> None:
-    title = f"{indent}{key.replace('_', ' ')}:"
+    title = for_terminal(f"{indent}{key.replace('_', ' ')}:")
     if isinstance(value, dict) and any(isinstance(inner, dict | list) for inner in value.values()):
-        click.echo(title)
+        echo(title)
         for name, inner in value.items():
             _print_finding(str(name), inner, indent + "  ")
     elif isinstance(value, dict):
-        click.echo(f"{title} {', '.join(f'{name} {n}' for name, n in value.items()) or 'none'}")
+        echo(f"{title} {_pairs(value) or 'none'}")
     elif isinstance(value, list):
         some = "; ".join(" = ".join(x) if isinstance(x, list) else str(x) for x in value[:20])
-        click.echo(
+        echo(
             f"{title} {len(value)}"
-            + (f" ({some}{' ...' if len(value) > 20 else ''})" if value else "")
+            + (f" ({for_terminal(some)}{' ...' if len(value) > 20 else ''})" if value else "")
         )
     else:
-        click.echo(f"{title} {'yes' if value is True else 'no' if value is False else value}")
+        said = "yes" if value is True else "no" if value is False else for_terminal(str(value))
+        echo(f"{title} {said}")

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.text import for_terminal
+
 PATH = click.Path(path_type=Path)
 
 
@@ -89,7 +92,7 @@ def pack(
     if published:
         paths += [write_entry(entry, out) for entry in published_entries()]
     for path in paths:
-        click.echo(str(path))
+        echo(str(path))
 
 
 @submit.command("check")
@@ -106,7 +109,7 @@ def check(target: Path, stored_answers: bool, **place: Any) -> None:
 
     count = left = 0
     for one in check_all(target, SplitPlace(**place), stored_answers=stored_answers):
-        click.echo(f"{one.path}: {one.finding}")
+        echo(for_terminal(f"{one.path}: {one.finding}"))
         count, left = count + 1, left + (not one.confirmed)
     caution = f", {left} of them NOT confirmed: their targets were not rebuilt" if left else ""
-    click.echo(f"{count} {'entry' if count == 1 else 'entries'} checked{caution}")
+    echo(f"{count} {'entry' if count == 1 else 'entries'} checked{caution}")

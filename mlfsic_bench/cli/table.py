@@ -14,7 +14,7 @@ from mlfsic_bench.cli.options import OUT, put_out, sources, text_form
 @text_form("terminal", "markdown", "latex", "csv", what="table is")
 @click.option("--published", is_flag=True, help="Set the paper's rows beside, marked as published.")
 @OUT
-@click.option("--intervals/--no-intervals", default=True, help="Show ± over episodes.")
+@click.option("--intervals/--no-intervals", default=True, help="Show intervals over episodes.")
 def table(
     runs: tuple[Path, ...], form: str, published: bool, out: Path | None, intervals: bool
 ) -> None:

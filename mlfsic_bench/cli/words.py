@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.text import for_terminal
+
 if TYPE_CHECKING:
     from mlfsic_bench.words.lookup import Lookup
+    from mlfsic_bench.words.vector_file import Form
 
 NEIGHBOURS = 3
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,10 +35,16 @@ def words() -> None:
 @words.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @label_options
+@WORDS_FORMAT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def show(
-    ctx: click.Context, file: Path, split: str | None, labels: str | None, as_json: bool
+    ctx: click.Context,
+    file: Path,
+    split: str | None,
+    labels: str | None,
+    words_format: Form,
+    as_json: bool,
 ) -> None:
     """Show FILE's format and size, and how each label is found in it.
 
@@ -50,7 +60,7 @@ def show(
     if str(file) == "scenes":
         _show_scenes(names, as_json)
         return
-    lookup = look_up(file, names)
+    lookup = look_up(file, names, words_format)
     found = list(lookup.found)
     vectors = [lookup.vector(label) for label in found]
     near = nearest_labels(np.stack(vectors), NEIGHBOURS) if found else []
@@ -59,15 +69,15 @@ def show(
         for label, row in zip(found, near, strict=True)
     }
     if as_json:
-        click.echo(json.dumps(_as_dict(file, lookup, neighbours), indent=2))
+        echo_json(_as_dict(file, lookup, neighbours))
     else:
         _print_file(file, lookup)
         for label, entries in lookup.found.items():
             _print_label(label, _how(label, entries), neighbours[label])
         for missing in lookup.missing:
-            click.echo(f"no vector: {missing}")
+            echo(for_terminal(f"no vector: {missing}"))
         if names:
-            click.echo(f"{len(found)} of {len(names)} labels have a vector")
+            echo(f"{len(found)} of {len(names)} labels have a vector")
     if lookup.missing:
         ctx.exit(1)
 
@@ -143,11 +153,13 @@ def average(
 
     Needs the extra `bert`. Nothing is downloaded, and nothing in the model's folder is executed.
     """
+    from mlfsic_bench.cli.options import refuse_input
     from mlfsic_bench.errors import BenchError
     from mlfsic_bench.harness.inputs import resolve_device
     from mlfsic_bench.words.average import AveragePlan, side_file
     from mlfsic_bench.words.average import average as make
 
+    refuse_input(out)
     names = _labels(split, labels, required=True)
     if min_mentions > mentions:
         raise BenchError(
@@ -160,9 +172,10 @@ def average(
     used = make(plan, out, resolve_device(device))
     for label in names:
         found = used.sentences[label]
-        click.echo(f"{label:<20} {found:,} lines mention it; {len(used.taken[label]):,} taken")
-    click.echo(f"{used.lines:,} lines; {used.too_long + used.undecodable:,} passed over")
-    click.echo(f"{out} and {side_file(out)}")
+        shown = for_terminal(label)
+        echo(f"{shown:<20} {found:,} lines mention it; {len(used.taken[label]):,} taken")
+    echo(f"{used.lines:,} lines; {used.too_long + used.undecodable:,} passed over")
+    echo(f"{out} and {side_file(out)}")
 
 
 def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[str, ...]:
@@ -192,16 +205,18 @@ def _how(label: str, entries: tuple[str, ...]) -> str:
 
 def _print_file(file: Path, lookup: Lookup) -> None:
     entries = lookup.entries
-    click.echo(f"{file}: {entries.layout}, {entries.count:,} entries, {entries.dimension} numbers")
+    echo(f"{file}: {entries.layout}, {entries.count:,} entries, {entries.dimension} numbers")
+    if entries.promised not in (None, entries.count):
+        echo(f"the header says {entries.promised:,} entries, one more than there are")
     if entries.undecodable:
-        click.echo(f"{entries.undecodable:,} entries are not UTF-8 and were passed over")
+        echo(f"{entries.undecodable:,} entries are not UTF-8 and were passed over")
     if entries.repeated:
-        click.echo(f"more than once, the first counts: {', '.join(entries.repeated)}")
+        echo(for_terminal(f"more than once, the first counts: {', '.join(entries.repeated)}"))
 
 
 def _print_label(label: str, how: str, neighbours: list[tuple[str, float]]) -> None:
     near = ", ".join(f"{other} {cosine:.2f}" for other, cosine in neighbours)
-    click.echo(f"{label:<16} {how:<28} {near}".rstrip())
+    echo(for_terminal(f"{label:<16} {how:<28} {near}".rstrip()))
 
 
 def _as_dict(
@@ -212,6 +227,7 @@ def _as_dict(
         "file": str(file),
         "format": entries.layout,
         "entries": entries.count,
+        "promised": entries.promised,
         "dimension": entries.dimension,
         "undecodable": entries.undecodable,
         "repeated": list(entries.repeated),
@@ -244,8 +260,8 @@ def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         found = {k: {"entries": [k], "nearest": [list(r) for r in v]} for k, v in rows.items()}
         shown = {"file": BUILTIN, "dimension": vectors.dimension, "labels": found, "missing": {}}
-        click.echo(json.dumps(shown, indent=2))
+        echo_json(shown)
         return
-    click.echo(f"{BUILTIN}: embedded, {vectors.dimension} numbers")
+    echo(f"{BUILTIN}: embedded, {vectors.dimension} numbers")
     for label, neighbours in rows.items():
         _print_label(label, "as it is", neighbours)

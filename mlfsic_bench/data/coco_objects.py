@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.data.coco_file import bad_file, finite, is_positive, parse_instances
+from mlfsic_bench.data.coco_file import bad_file, read_instances
 from mlfsic_bench.data.coco_labels import COCO_CATEGORIES
 from mlfsic_bench.data.outlines import BROKEN, Mask, box_mask, polygon_mask, run_length_mask
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
-
-_LARGEST_SIDE = 1 << 20
+from mlfsic_bench.files import open_regular, parse_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +26,7 @@ class CocoObjects:
     images: file name without its ending -> row of `first` and `sizes`.
     first: int64 [images + 1]; the annotations of an image are first[row] to first[row + 1].
     sizes: int64 [images, 2]; height and width as the file says, 0 where it does not.
-    category: int64 [n], official category id.
-    positive: bool [n]; whether it makes its label present (no crowd, no empty box).
-    box: float64 [n, 4]; x, y, width, height, NaN without a box.
-    place: int64 [n, 2]; where the text of its segmentation lies in the file, 0 0 without one.
+    number, category, positive, box, place: as in `Instances`.
     """
 
     path: Path
@@ -40,6 +34,7 @@ class CocoObjects:
     images: dict[str, int]
     first: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int64]
     category: npt.NDArray[np.int64]
     positive: npt.NDArray[np.bool_]
     box: npt.NDArray[np.float64]
@@ -48,31 +43,23 @@ class CocoObjects:
     @staticmethod
     def read(path: Path) -> CocoObjects:
         """Read the annotation file, once; BenchError where it is broken."""
-        data = parse_instances(path)
         try:
             state = _state(path)
-            sizes = [_size(image) for image in data["images"]]
-            row_of = {image["id"]: row for row, image in enumerate(data["images"])}
-            names = {image["file_name"][:-4]: row_of[image["id"]] for image in data["images"]}
-            entries: list[dict[str, Any]] = data["annotations"]
-            rows = np.array([row_of[entry["image_id"]] for entry in entries], np.int64)
-            category = np.array([_category(entry) for entry in entries], np.int64)
-            positive = np.array([is_positive(entry) for entry in entries], np.bool_)
-            box = np.array([_box(entry) for entry in entries], np.float64).reshape(-1, 4)
-            place = np.array([_place(entry) for entry in entries], np.int64).reshape(-1, 2)
-        except (*BROKEN, AttributeError, OSError) as error:
+        except OSError as error:
             raise bad_file(path, f"{type(error).__name__}: {error}") from error
-        order = np.argsort(rows, kind="stable")
+        found = read_instances(path)
+        order = np.argsort(found.row, kind="stable")
         return CocoObjects(
             path=path,
             state=state,
-            images=names,
-            first=np.searchsorted(rows[order], np.arange(len(sizes) + 1)).astype(np.int64),
-            sizes=np.array(sizes, np.int64).reshape(-1, 2),
-            category=category[order],
-            positive=positive[order],
-            box=box[order],
-            place=place[order],
+            images={name: row for row, name in enumerate(found.names)},
+            first=np.searchsorted(found.row[order], np.arange(len(found.names) + 1)),
+            sizes=found.sizes,
+            number=found.number[order],
+            category=found.category[order],
+            positive=found.positive[order],
+            box=found.box[order],
+            place=found.place[order],
         )
 
     def masks(self, name: str, height: int, width: int) -> dict[str, Mask]:
@@ -102,8 +89,9 @@ class CocoObjects:
             try:
                 mask = self._mask(i, frame, height, width)
             except BROKEN as error:
+                known = f", annotation {self.number[i]}" if self.number[i] >= 0 else ""
                 raise BenchError(
-                    f"the image {name} has a broken outline of {label!r} in {self.path}",
+                    f"the image {name} has a broken outline of {label!r} in {self.path}{known}",
                     expected="polygons, run lengths or a box of finite numbers",
                     found=f"{type(error).__name__}: {error}",
                     remedy="unpack the official annotations_trainval2014.zip again",
@@ -149,48 +137,9 @@ class CocoObjects:
                 text = stream.read(end - first)
         except OSError as error:
             raise bad_file(self.path, f"{type(error).__name__}: {error}") from error
-        return json.loads(text)
+        return parse_json(text.decode("utf-8"))
 
 
 def _state(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
-
-
-def _size(image: dict[str, Any]) -> tuple[int, int]:
-    if "height" not in image and "width" not in image:
-        return 0, 0
-    size = image["height"], image["width"]
-    if any(type(side) is not int or not 0 < side <= _LARGEST_SIDE for side in size):
-        raise ValueError(f"an image of the size {list(size)!r:.80}")
-    return size
-
-
-def _category(entry: dict[str, Any]) -> int:
-    number = entry["category_id"]
-    if type(number) is not int or number not in COCO_CATEGORIES:
-        raise ValueError(f"an annotation of the unknown category {number!r:.80}")
-    return number
-
-
-def _box(entry: dict[str, Any]) -> tuple[float, float, float, float]:
-    box = entry.get("bbox")
-    if box is None:
-        return (float("nan"),) * 4
-    if not isinstance(box, list):
-        raise ValueError(f"the box {box!r:.80}")
-    x, y, width, height = map(finite, box)
-    return x, y, width, height
-
-
-def _place(entry: dict[str, Any]) -> tuple[int, int]:
-    place = entry.get("segmentation")
-    if place is None:
-        return 0, 0
-    # Anything else is an outline that the pattern of parse_instances did not know as one.
-    if not isinstance(place, list) or len(place) != 2:
-        raise ValueError(f"the segmentation {place!r:.80}")
-    first, end = place
-    if type(first) is not int or type(end) is not int or not 0 < first < end:
-        raise ValueError(f"the segmentation {place!r:.80}")
-    return first, end

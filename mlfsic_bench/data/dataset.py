@@ -47,7 +47,17 @@ class Dataset(ABC):
 
     @abstractmethod
     def available(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-        """bool [n]: which of these images can be opened here (without decoding them)."""
+        """bool [n]: which of these images can be opened here (without decoding them).
+
+        An image on disk is there when its file is a regular one that begins and ends as an image.
+        """
+
+    def damaged(self) -> dict[str, str]:
+        """Image id -> what lies in its place, where something does and it is no image; by id.
+
+        Such an image is not available. Images that are drawn are never damaged.
+        """
+        return {}
 
     @abstractmethod
     def image_bytes(self, image_id: str) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlfsic_bench.data.dataset import Dataset
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.paths import exists, is_folder
 
 ROOT_VARIABLE = "MLFSIC_DATA"
 
@@ -32,7 +33,7 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
         raise unknown_name("dataset", name, dataset_names())
     if is_drawn(name):
         return _drawn(name)
-    folder = data_root(name, root)
+    folder = data_root(name, root).absolute()  # images are opened later, wherever one works then
     if name == "coco":
         from mlfsic_bench.data.coco import Coco
 
@@ -63,11 +64,11 @@ def data_root(name: str, root: Path | None) -> Path:
             remedy="name the folder that holds coco/ or VOCdevkit/ (docs/splits.md)",
         )
     folder = Path(chosen)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BenchError(
             f"the data root {chosen} (from {origin}) is not a folder",
             expected="a folder that holds coco/ or VOCdevkit/",
-            found="a file" if folder.exists() else "nothing at that path",
+            found="a file" if exists(folder) else "nothing at that path",
             remedy="check the path",
         )
     return folder

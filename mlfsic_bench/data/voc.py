@@ -10,10 +10,12 @@ import numpy.typing as npt
 from PIL.Image import Image
 
 from mlfsic_bench.data.dataset import Annotations, Dataset
+from mlfsic_bench.data.image_files import ImageFiles
 from mlfsic_bench.data.images import decode_rgb, read_image_file
 from mlfsic_bench.data.voc_lists import read_set
 from mlfsic_bench.data.voc_objects import read_masks
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import is_folder
 
 VOC_LABELS = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -38,8 +40,8 @@ class Voc(Dataset):
         """Find the data in ROOT/VOCdevkit or ROOT; BenchError when neither has both years."""
         candidates = (root / "VOCdevkit", root)
         years = ("VOC2007", "VOC2012")
-        found = next((p for p in candidates if any((p / year).is_dir() for year in years)), None)
-        missing = [year for year in years if found is None or not (found / year).is_dir()]
+        found = next((p for p in candidates if any(is_folder(p / year) for year in years)), None)
+        missing = [year for year in years if found is None or not is_folder(found / year)]
         if found is None or missing:
             where = str(found) if found else " or ".join(map(str, candidates))
             raise BenchError(
@@ -51,7 +53,7 @@ class Voc(Dataset):
             )
         self.folder = found
         self._annotations: Annotations | None = None
-        self._on_disk: frozenset[str] | None = None
+        self._files = ImageFiles({year: found / year / "JPEGImages" for year in years})
 
     def annotations(self) -> Annotations:
         """The 20 labels in alphabetical order, the three sets' images sorted by id."""
@@ -77,14 +79,12 @@ class Voc(Dataset):
         return self._annotations
 
     def available(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-        """bool [n]: which images have their file in JPEGImages/."""
-        if self._on_disk is None:
-            self._on_disk = frozenset(
-                f"{year}/{path.stem}"
-                for year in ("VOC2007", "VOC2012")
-                for path in (self.folder / year / "JPEGImages").glob("*.jpg")
-            )
-        return np.array([image in self._on_disk for image in image_ids], np.bool_)
+        """bool [n]: which images have an image file in JPEGImages/."""
+        return self._files.available(image_ids)
+
+    def damaged(self) -> dict[str, str]:
+        """Image id -> what lies in JPEGImages/ under its name in place of an image."""
+        return self._files.damaged()
 
     def image_bytes(self, image_id: str) -> bytes:
         """The JPEG file of the image."""

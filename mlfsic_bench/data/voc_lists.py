@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mlfsic_bench.data.voc_xml import read_objects
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular
+from mlfsic_bench.paths import is_file, is_folder
 
 ARCHIVES = "unpack the official VOC archives there"
 _NAME = re.compile(r"[0-9_]{1,40}")
@@ -27,19 +28,19 @@ def read_set(
     `train`), else Annotations/<image>.xml for the images in <set>.txt, which say the same.
     """
     main = folder / "ImageSets" / "Main"
-    missing = [label for label in labels if not (main / f"{label}_{image_set}.txt").is_file()]
+    missing = [label for label in labels if not is_file(main / f"{label}_{image_set}.txt")]
     if not missing:
         return _from_lists(main, image_set, labels)
     xml = folder / "Annotations"
     names_file = main / f"{image_set}.txt"
-    if not names_file.is_file() or not xml.is_dir():
+    if not is_file(names_file) or not is_folder(xml):
         lists = f"{len(missing)} of the {len(labels)} class lists in {main}, such as "
         raise BenchError(
             f"half a data set: {folder} lacks the {image_set} set",
             expected=f"{main}/<label>_{image_set}.txt for each label, "
             f"or {names_file} with {xml}/<image>.xml",
             found=f"missing: {lists}{missing[0]}_{image_set}.txt; and "
-            + (f"no folder {xml}" if names_file.is_file() else f"no file {names_file}"),
+            + (f"no folder {xml}" if is_file(names_file) else f"no file {names_file}"),
             remedy=ARCHIVES,
         )
     names = [fields[0] for fields in _lines(names_file, columns=1)]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from mlfsic_bench.data.outlines import BROKEN, Mask, box_mask
 from mlfsic_bench.data.voc_xml import read_annotation
+from mlfsic_bench.decimals import read_decimal
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import exists
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -20,7 +22,7 @@ def read_masks(path: Path, height: int, width: int) -> dict[str, Mask]:
     such a label belong to its mask. No file: an empty dict. Raises BenchError for a broken file or
     box.
     """
-    if not path.exists():
+    if not exists(path):
         return {}
     found = read_annotation(path)
     masks: dict[str, Mask] = {}
@@ -34,7 +36,7 @@ def read_masks(path: Path, height: int, width: int) -> dict[str, Mask]:
                 (counts if known else unknown).add(label)
             if not known:
                 continue
-            left, top, right, bottom = (float(box[side]) for side in _SIDES)
+            left, top, right, bottom = (_number(box[side]) for side in _SIDES)
             mask = box_mask(
                 (left - 1) * width / w,
                 (top - 1) * height / h,
@@ -58,9 +60,15 @@ def read_masks(path: Path, height: int, width: int) -> dict[str, Mask]:
 def _frame(size: dict[str, str]) -> tuple[int, int] | None:
     if "height" not in size and "width" not in size:
         return None
-    h, w = int(size["height"]), int(size["width"])
-    if h == 0 or w == 0:  # says nothing
-        return None
-    if h < 0 or w < 0:
-        raise ValueError(f"an image of the size {[h, w]}")
-    return h, w
+    sides = size["height"].strip(), size["width"].strip()
+    if not all(side.isascii() and side.isdigit() for side in sides):
+        raise ValueError(f"an image of the size {list(sides)!r:.80}")
+    h, w = map(int, sides)
+    return (h, w) if h and w else None  # 0 says nothing
+
+
+def _number(text: str) -> float:
+    number = read_decimal(text.strip().encode())
+    if number is None:
+        raise ValueError(f"{text!r:.80} is not a number")
+    return number

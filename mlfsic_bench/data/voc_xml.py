@@ -12,6 +12,13 @@ from mlfsic_bench.files import open_regular
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 32
+# What is read: below annotation/object, annotation/object/bndbox and annotation/size. Each may
+# stand once: of two, neither is the right one.
+_READ = {
+    ("object",): ("name", "difficult", "bndbox"),
+    ("object", "bndbox"): ("xmin", "ymin", "xmax", "ymax"),
+    ("size",): ("width", "height"),
+}
 
 
 class _RefusedError(Exception):
@@ -38,7 +45,8 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
     """(name, difficult) of each object in a VOC XML file, in the file's order.
 
     Names of an object's parts (head, hand, foot) are not objects. Document types, entities,
-    files above 4 MiB and malformed XML raise BenchError.
+    files above 4 MiB, malformed XML, a field that stands twice and a `difficult` other than 0
+    and 1 raise BenchError.
     """
     return read_annotation(path).objects
 
@@ -74,6 +82,7 @@ class _Reader:
         self._path: list[str] = []
         self._fields: dict[str, str] = {}
         self._box: dict[str, str] = {}
+        self._size = self.found.size
         self.parser = expat.ParserCreate()
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -90,14 +99,23 @@ class _Reader:
             raise _RefusedError(f"the element {'/'.join(self._path)[:200]}")
         if self._path == ["annotation", "object"]:
             self._fields, self._box = {}, {}
+        fields = self._open()
+        if fields is not None:
+            if tag in fields:
+                raise _RefusedError(f"the element {'/'.join(self._path)} twice")
+            fields[tag] = ""
 
     def _text(self, text: str) -> None:
-        if len(self._path) == 3 and self._path[1] == "object":
-            self._fields[self._path[2]] = self._fields.get(self._path[2], "") + text
-        elif len(self._path) == 4 and self._path[1:3] == ["object", "bndbox"]:
-            self._box[self._path[3]] = self._box.get(self._path[3], "") + text
-        elif len(self._path) == 3 and self._path[1] == "size":
-            self.found.size[self._path[2]] = self.found.size.get(self._path[2], "") + text
+        fields = self._open()
+        if fields is not None:
+            fields[self._path[-1]] += text
+
+    def _open(self) -> dict[str, str] | None:
+        """Where the text of the innermost open element belongs; None when it is not read."""
+        above = tuple(self._path[1:-1])
+        if self._path[-1] not in _READ.get(above, ()):
+            return None
+        return {1: self._fields, 2: self._box}[len(above)] if above[0] == "object" else self._size
 
     def _end(self, _: str) -> None:
         if self._path == ["annotation", "object"]:

@@ -17,6 +17,8 @@ from mlfsic_bench.episodes.one_per_label import (
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.files import read_json, write_bytes
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import is_file
+from mlfsic_bench.schema import is_plain
 from mlfsic_bench.splits.split import Split
 
 SCHEMA = "mlfsic-bench/episodes-v1"
@@ -97,7 +99,7 @@ def parse_episode_set(raw: Any, name: str) -> EpisodeSet:
     if not isinstance(raw["episodes"], list) or not raw["episodes"]:
         raise KIND.wrong(name, "a list of at least one episode", repr(raw["episodes"])[:80])
     episodes = tuple(_episode(name, i, entry) for i, entry in enumerate(raw["episodes"]))
-    if raw["count"] != len(episodes) or isinstance(raw["count"], bool):
+    if type(raw["count"]) is not int or raw["count"] != len(episodes):
         raise KIND.wrong(name, f"count {len(episodes)}, as many as listed", repr(raw["count"]))
     sizes = {(len(episode.support), len(episode.query)) for episode in episodes}
     support, query = next(iter(sizes))
@@ -159,7 +161,7 @@ def shipped_episode_set(split: Split, part_name: str) -> EpisodeSet | None:
     """
     _check_part(part_name)
     path = shipped_folder() / shipped_name(split.id, part_name)
-    if not path.is_file():
+    if not is_file(path):
         return None
     episodes = read_episode_set(path)
     if episodes.split_hash != split.hash:
@@ -191,7 +193,7 @@ def _episode(name: str, i: int, entry: Any) -> Episode:
         raise KIND.wrong(name, "the keys 'support' and 'query' in each episode", f"{found} in {i}")
     for key in ("support", "query"):
         ids = entry[key]
-        if not isinstance(ids, list) or not all(isinstance(image, str) for image in ids):
+        if not isinstance(ids, list) or not all(is_plain(image) for image in ids):
             raise KIND.wrong(
                 name, f"a list of image ids as {key!r}", f"other values in episode {i}"
             )

@@ -11,6 +11,9 @@ from typing import Any
 
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.hashing import canonical_json, hash_json
+from mlfsic_bench.schema import is_plain
+
+LONGEST = 200  # characters of an id
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class FileKind:
             if key not in raw:
                 raise self.wrong(name, f"the key {key!r}", "no such key")
         for key, value in self.fixed.items():
-            if raw[key] != value or isinstance(raw[key], bool):
+            if raw[key] != value or type(raw[key]) is not type(value):  # true and 1.0 equal 1
                 raise self.wrong(name, f"{key} {value!r}", repr(raw[key])[: self.shown])
         for key in ("split_id", "split_hash", "hash"):
-            if not isinstance(raw[key], str):
-                raise self.wrong(name, f"text for {key!r}", repr(raw[key])[: self.shown])
+            if not is_plain(raw[key]) or len(raw[key]) > LONGEST:
+                raise self.wrong(name, f"plain text for {key!r}", repr(raw[key])[: self.shown])
         return raw
 
     def check_hash(self, raw: Mapping[str, Any], body: Mapping[str, Any], name: str) -> None:

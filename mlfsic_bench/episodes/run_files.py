@@ -22,6 +22,8 @@ from mlfsic_bench.episodes.laso_law import PROTOCOL, QUERY_FROM, SUPPORT_FROM
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_bytes
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import is_file
+from mlfsic_bench.schema import is_plain
 from mlfsic_bench.splits.split import Split
 
 SCHEMA = "mlfsic-bench/runs-v1"
@@ -130,7 +132,7 @@ def image_lists(value: Any, name: str) -> tuple[tuple[str, ...], ...]:
     if not isinstance(value, list) or not value:
         raise KIND.wrong(name, "a list of at least one run", repr(value)[:80])
     for number, run in enumerate(value, 1):
-        if not isinstance(run, list) or not run or not all(isinstance(i, str) for i in run):
+        if not isinstance(run, list) or not run or not all(is_plain(i) for i in run):
             raise KIND.wrong(name, "a list of image ids for each run", f"other values in {number}")
         if len(set(run)) < len(run):
             double = min(image for image, count in Counter(run).items() if count > 1)
@@ -171,6 +173,6 @@ def own_runs(split: Split, shots: int) -> EpisodeSet:
     """
     name = shipped_runs_name(split.id, shots)
     path = shipped_folder() / name
-    if split.subset is None and path.is_file():
+    if split.subset is None and is_file(path):
         return runs_for(read_runs(path), split, name)
     return sample_runs(split, shots)

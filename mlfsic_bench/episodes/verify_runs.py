@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfsic_bench.episodes.run_files import format_runs, read_runs, runs_for, sampled_file
+from mlfsic_bench.files import read_regular
 from mlfsic_bench.splits.split import Split
 
 
@@ -35,7 +36,7 @@ def verify_runs(path: Path, split: Split | None) -> RunsVerdict:
             "sound runs of the split; drawn from other annotations of it, so not drawn anew", []
         )
     expected = sampled_file(split, content.shots, len(content.runs))
-    if format_runs(expected) == path.read_bytes():
+    if format_runs(expected) == read_regular(path):
         return RunsVerdict("regenerates byte for byte", [])
     wrong = [
         i for i, (a, b) in enumerate(zip(content.runs, expected.runs, strict=True), 1) if a != b

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlfsic_bench.files import write_bytes, write_text
+from mlfsic_bench.files import copy_file, write_text
 from mlfsic_bench.harness.record import RECORD
 from mlfsic_bench.harness.resume import ANSWERS, CHECKPOINTS, SCORES
+from mlfsic_bench.metrics.registry import columns
+from mlfsic_bench.paths import is_file
 from mlfsic_bench.report.runs import FinishedRun, read_run
-from mlfsic_bench.report.table import COLUMNS
+from mlfsic_bench.text import csv_text
 from mlfsic_bench.training.history import HISTORY_FILE
 
 EPISODES = "episodes.csv"
@@ -28,7 +28,7 @@ def archive(
     weights are not kept. Returns the folders of the archived runs.
     """
     for path in files:
-        write_bytes(to / path.name, path.read_bytes())
+        copy_file(path, to / path.name)
     kept = []
     for folder in dict.fromkeys(folders):
         target = to / "runs" / folder.name
@@ -36,22 +36,18 @@ def archive(
         write_text(target / EPISODES, episodes_csv(run))
         names = [RECORD, *([SCORES, ANSWERS] if scores else [])]
         for name in names:
-            write_bytes(target / name, (folder / name).read_bytes())
+            copy_file(folder / name, target / name)
         history = folder / CHECKPOINTS / HISTORY_FILE
-        if history.is_file():
-            write_bytes(target / HISTORY_FILE, history.read_bytes())
+        if is_file(history):
+            copy_file(history, target / HISTORY_FILE)
         kept.append(target)
     return kept
 
 
 def episodes_csv(run: FinishedRun) -> str:
     """A line for each episode, a column for each metric, as fractions in full precision."""
-    values = run.values(COLUMNS)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["episode", *COLUMNS])
-    count = len(next(iter(values.values())))
-    for episode in range(count):
-        row = (float(values[name][episode]) for name in COLUMNS)
-        writer.writerow([episode, *(repr(value) for value in row)])
-    return buffer.getvalue()
+    values = run.values(columns())
+    lines: list[list[object]] = [["episode", *values]]
+    for episode, row in enumerate(zip(*values.values(), strict=True)):
+        lines.append([episode, *map(float, row)])
+    return csv_text(lines)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.results import Result
 from mlfsic_bench.experiments.schema import Profile, text_of
-from mlfsic_bench.experiments.status import same_code
 from mlfsic_bench.report.runs import FinishedRun
-from mlfsic_bench.report.table import chance_level
+from mlfsic_bench.report.table import chance_level, labels_of
 
 
 def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str, ...]:
@@ -21,7 +20,6 @@ def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str,
     lines += _networks(rows)
     lines += _words(rows)
     lines += settings_lines(rows, profile)
-    lines += other_code_lines([(row.planned, row.runs) for row in result.rows])
     lines += _figures(result)
     lines += _literature(result)
     return tuple(lines)
@@ -43,7 +41,7 @@ def data_lines(runs: Sequence[FinishedRun]) -> list[str]:
         over = f" over the first {episodes.count}" if episodes.count < episodes.total else ""
         lines.append(
             f"Split {split.id} ({split.hash[:12]}), novel part: "
-            f"{len(run.scores.meta.labels)} labels; protocol {protocol}; "
+            f"{labels_of(run)}; protocol {protocol}; "
             f"{episodes.total} episodes ({episodes.hash[:12]}); chance{over}: "
             f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )
@@ -108,17 +106,6 @@ def _joined(values: dict[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
-def other_code_lines(rows: Sequence[tuple[PlannedRow, Sequence[FinishedRun]]]) -> list[str]:
-    """Which rows another state of the code has made (--accept-other-code)."""
-    told = []
-    for row, runs in rows:
-        other = [r.record for r in runs if not same_code(r.record, row.spec.method)]
-        if other:
-            commits = sorted({(r.provenance.commit or "no commit")[:10] for r in other})
-            told.append(f"{row.spec.name} ({', '.join(commits)})")
-    return [f"Rows made by another state of the code: {'; '.join(told)}."] if told else []
-
-
 def _networks(rows: Sequence[PlannedRow]) -> list[str]:
     used: dict[str, str] = {}
     for row in rows:
@@ -137,7 +124,8 @@ def _words(rows: Sequence[PlannedRow]) -> list[str]:
     used: dict[str, str] = {}
     own = False
     for row in rows:
-        if row.runs and row.method.needs_words:
+        uses = row.method.needs_words or (row.method.uses_words and row.spec.words is not None)
+        if row.runs and uses:
             path = row.runs[0].plan.words
             own = own or path is None
             if path is not None:

@@ -11,6 +11,7 @@ from mlfsic_bench.experiments.plan import PlannedRun
 from mlfsic_bench.experiments.schema import Rate, Rates
 from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.paths import folders_with
 
 NO_RATE = "no rate is known"
 EPISODES, RUNS = 200, 10  # of one_per_label, of laso_k_shot
@@ -40,9 +41,9 @@ class Costs:
     ) -> None:
         self.rates, self.device, self.base_images = rates, device, base_images
         self._records: list[Record] = []
-        for path in sorted(runs_folder.glob(f"*/{RECORD}")):
+        for folder in folders_with(runs_folder, RECORD):
             try:
-                record = read_record(path.parent)
+                record = read_record(folder)
             except BenchError:
                 continue
             if record.status == "success" and record.provenance.device.startswith(device):
@@ -110,26 +111,6 @@ def total(estimates: Sequence[Estimate]) -> tuple[float, int]:
     """(seconds of all that are known, how many are not)."""
     known = [one.seconds for one in estimates if one.seconds is not None]
     return sum(known), len(estimates) - len(known)
-
-
-def in_words(seconds: float) -> str:
-    """A time without invented precision.
-
-    >>> [in_words(s) for s in (0.4, 7, 44, 200)]
-    ['about 1 s', 'about 10 s', 'about 40 s', 'about 3 min']
-    >>> [in_words(s) for s in (4000, 90000, 200000, 900000)]
-    ['about 67 min', 'about 25 h', 'about 2 days', 'about 10 days']
-    """
-    if seconds < 5:
-        return "about 1 s" if seconds < 3 else "about 5 s"
-    if seconds < 95:
-        return f"about {max(10, round(seconds / 10) * 10)} s"
-    if seconds < 5400:
-        return f"about {max(2, round(seconds / 60))} min"
-    if seconds < 36 * 3600:
-        return f"about {round(seconds / 3600)} h"
-    days = round(seconds / 86400)
-    return f"about {days} day{'s' if days > 1 else ''}"
 
 
 def _steps(parameters: dict[str, object]) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlfsic_bench.experiments.cost import NO_RATE, Costs, Estimate, in_words, total
+from mlfsic_bench.experiments.cost import NO_RATE, Costs, Estimate, total
 from mlfsic_bench.experiments.engine import open_splits
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile
 from mlfsic_bench.experiments.status import EXPLAINED, Status, status_of
 from mlfsic_bench.harness.opened import Opened
+from mlfsic_bench.progress import in_words
+from mlfsic_bench.text import for_terminal
 
 
 def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options) -> str:
@@ -62,7 +64,7 @@ def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options
         lines.append(f"Estimate on {device}: {text}{also}; features not extracted yet come on top.")
         known = [basis for basis in bases if basis != NO_RATE]
         lines += [f"  basis: {basis}" for basis in known]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(for_terminal, lines)) + "\n"
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,15 +7,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
-from mlfsic_bench.errors import BenchError, nearest, unknown_name
-from mlfsic_bench.experiments.schema import Experiment, Profile, Profiles, RowSpec, Schema
+from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.experiments.schema import Experiment, Profile, Profiles
 from mlfsic_bench.files import open_regular
+from mlfsic_bench.schema import FileSchema, load
 from mlfsic_bench.yaml_files import LIMIT, parse_yaml
 
 PROFILES = "profiles"
-M = TypeVar("M", bound=Schema)
+PAGE = "docs/reproduce.md"
+M = TypeVar("M", bound=FileSchema)
 
 
 def experiment_names() -> tuple[str, ...]:
@@ -71,33 +71,11 @@ def load_yaml(data: bytes, where: str) -> Any:
 
 def checked(value: Any, model: type[M], where: str) -> M:
     """`value` as a `model`; BenchError naming the first wrong key and the nearest known one."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        # A key that is misspelt is also a key that is missing; the spelling says more.
-        problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        first = problems[0]
-        place = [str(part) for part in first["loc"]]
-        found = (
-            f"{'.'.join(place) or 'the file'}: {str(first['msg']).removeprefix('Value error, ')}"
-        )
-        if first["type"] == "extra_forbidden":
-            close = nearest(place[-1], _known_beside(place, model))
-            found = f"unknown key {'.'.join(place)!r}"
-            found += f" (nearest known: {close!r})" if close else ""
-        raise _bad(where, "the keys of docs/reproduce.md", found) from error
+    return load(model, value, where, page=PAGE, remedy="copy the file that the page shows")
 
 
 def _parse(data: bytes, where: str) -> Experiment:
     return checked(load_yaml(data, where), Experiment, where)
-
-
-def _known_beside(place: list[str], model: type[Schema]) -> list[str]:
-    if "rows" in place[:-1]:
-        return list(RowSpec.model_fields)
-    if model is Profiles and place[0] == "profiles" and len(place) == 3:
-        return list(Profile.model_fields)
-    return list(model.model_fields)
 
 
 def _bytes(path: Path) -> bytes:
@@ -121,5 +99,5 @@ def _bad(where: str, expected: str, found: str) -> BenchError:
         f"{where} can't be used as an experiment file",
         expected=expected,
         found=found,
-        remedy="correct the file; docs/reproduce.md shows a whole one",
+        remedy=f"correct the file; {PAGE} shows a whole one",
     )

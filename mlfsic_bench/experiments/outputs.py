@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.caption import (
     caption_of,
     data_lines,
-    other_code_lines,
     settings_lines,
 )
 from mlfsic_bench.experiments.engine import Done, Log
@@ -22,8 +22,9 @@ from mlfsic_bench.experiments.render import (
 )
 from mlfsic_bench.experiments.results import build_result
 from mlfsic_bench.experiments.schema import Experiment, Profile
-from mlfsic_bench.files import write_json, write_text
-from mlfsic_bench.report.escape import markdown
+from mlfsic_bench.files import write_text
+from mlfsic_bench.paths import exists
+from mlfsic_bench.text import for_json, for_markdown
 
 if TYPE_CHECKING:
     from mlfsic_bench.report.pointing import Pointing
@@ -78,17 +79,15 @@ def _curve(
     if not finished:
         nothing = "No curve was drawn: none of its runs is finished."
         old = _beside(stem, ".md")
-        if old.exists():
+        if exists(old):
             nothing += f" {old} and the files beside it are of an earlier call."
-        return f"{_states(rows, done)}{nothing}\n", []
+        return _bullets([*_states(rows, done), nothing]), []
     read = {folder: read_run(folder) for folder in finished}
     splits = {run.plan.split: done.opened.split(run.plan) for run in finished.values()}
     drawn = curve(list(read.values()), list(splits.values()))
-    made = [(row, [read[r.folder] for r in row.runs if r.folder in read]) for row in rows]
-    lines = [*settings_lines(_shown(rows, done), profile), *other_code_lines(made)]
-    lines += [line.removeprefix("- ") for line in _states(rows, done).splitlines()]
+    lines = settings_lines(_shown(rows, done), profile) + _states(rows, done)
     text = curve_text.render_markdown(drawn)
-    text = f"# {experiment.title}\n\n{text}\n" + "".join(f"- {line}\n" for line in lines)
+    text = f"# {for_markdown(experiment.title)}\n\n{text}\n" + _bullets(lines)
     files = [_beside(stem, ending) for ending in (".md", ".csv", ".png")]
     write_text(files[0], text)
     write_text(files[1], curve_text.render_csv(drawn))
@@ -112,7 +111,7 @@ def _attention(
         (row.spec.name, run) for row in rows for run in row.runs if run.folder in done.finished
     ]
     runs = [run for _, run in finished]
-    lines = [f"# {experiment.title}", ""]
+    lines = [f"# {for_markdown(experiment.title)}", ""]
     shown, pictures = _pictures(stem, experiment, finished, log)
     files = [_beside(stem, ".md"), _beside(stem, ".json"), *pictures]
     lines += shown
@@ -123,21 +122,18 @@ def _attention(
             pointing = _measure(run, log)
         except BenchError as error:
             what = f"{name}, training seed {run.plan.seed}: {error.what}; {error.found}"
-            lines += ["", f"Not measured: {what}."]
+            lines += ["", for_markdown(f"Not measured: {what}.")]
             continue
         title = f"{name}, training seed {run.plan.seed}:"
-        tables += ["", title, "", RENDERERS["markdown"](pointing)]
+        tables += ["", for_markdown(title), "", RENDERERS["markdown"](pointing)]
         measured.append((name, run, pointing))
     lines += [*_summary(measured), *tables]
     read = {run.folder: read_run(run.folder) for run in runs}
-    made = [(row, [read[r.folder] for r in row.runs if r.folder in read]) for row in rows]
     told = data_lines(list(read.values())) + settings_lines(_shown(rows, done), profile)
-    told += other_code_lines(made)
-    lines += ["", *(f"- {line}" for line in told), *(_states(rows, done).splitlines())]
-    text = "\n".join(lines) + "\n"
+    text = "\n".join([*lines, "", ""]) + _bullets([*told, *_states(rows, done)])
     write_text(files[0], text)
     values = [{"row": r, "folder": run.folder.name, **p.as_dict()} for r, run, p in measured]
-    write_json(files[1], {"title": experiment.title, "runs": values})
+    write_text(files[1], for_json({"title": experiment.title, "runs": values}) + "\n")
     return text + f"\nfigures: {files[0]} (.json, .png)\n", files
 
 
@@ -150,9 +146,9 @@ def _pictures(
     row = experiment.rows[0].name
     run = next((run for name, run in finished if name == row), None)
     if run is None:
-        return [f"No pictures: they show the first row, {markdown(row)}, which has no run."], []
+        return [f"No pictures: they show the first row, {for_markdown(row)}, which has no run."], []
     whose = f"{row}, training seed {run.plan.seed}"
-    lines = [f"The pictures show {markdown(whose)}."]
+    lines = [f"The pictures show {for_markdown(whose)}."]
     files = []
     for episode in experiment.pictures:
         path = stem.with_name(f"{stem.name}-episode{episode}.png")
@@ -160,7 +156,7 @@ def _pictures(
         said = draw_attention(run.folder, _where(run), path, episode=episode, whose=whose)
         log(said)
         alt = f"{whose}: attention in novel episode {episode}"
-        lines += ["", f"![{markdown(alt)}]({path.name})", ""]
+        lines += ["", f"![{for_markdown(alt)}]({quote(path.name)})", ""]
         hits = said.removeprefix(f"wrote {path}").removeprefix("; ")
         lines.append(f"Novel episode {episode}" + (f": {hits}." if hits else "."))
     return lines, files
@@ -180,7 +176,7 @@ def _summary(measured: list[tuple[str, PlannedRun, Pointing]]) -> list[str]:
         )
         values = (hit.mean, hit.chance, near.mean, share.mean, share.chance)
         cells = (f"{100 * value:.1f}" for value in values)
-        lines.append(f"| {markdown(name)} | {run.plan.seed} | " + " | ".join(cells) + " |")
+        lines.append(f"| {for_markdown(name)} | {run.plan.seed} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -196,7 +192,7 @@ def _where(run: PlannedRun) -> Whereabouts:
 
     plan = run.plan
     return Whereabouts(
-        method=plan.method if ":" in plan.method else None,
+        method=plan.method,
         split=plan.split,
         data_root=plan.data_root,
         words=plan.words,
@@ -210,17 +206,21 @@ def _shown(rows: list[PlannedRow], done: Done) -> list[PlannedRow]:
     return [row for row in rows if any(run.folder in done.finished for run in row.runs)]
 
 
-def _states(rows: list[PlannedRow], done: Done) -> str:
-    lines = [f"- {row.spec.name}: not run: {row.not_run}" for row in rows if row.not_run]
+def _states(rows: list[PlannedRow], done: Done) -> list[str]:
+    lines = [f"{row.spec.name}: not run: {row.not_run}" for row in rows if row.not_run]
     for row in rows:
         lines += [
-            f"- {row.spec.name}: failed ({run.folder.name}): {done.failed[run.folder]}"
+            f"{row.spec.name}: failed ({run.folder.name}): {done.failed[run.folder]}"
             for run in row.runs
             if run.folder in done.failed
         ]
         if row.left_out and any(run.folder not in done.finished for run in row.runs):
-            lines.append(f"- {row.spec.name}: not run: left out by --only")
-    return "".join(f"{line}\n" for line in lines)
+            lines.append(f"{row.spec.name}: not run: left out by --only")
+    return lines
+
+
+def _bullets(lines: list[str]) -> str:
+    return "".join(f"- {for_markdown(line)}\n" for line in lines)
 
 
 def _beside(stem: Path, ending: str) -> Path:

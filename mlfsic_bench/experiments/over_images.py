@@ -52,7 +52,7 @@ class TableImages:
 
         Raises BenchError when split or episodes that are found now are not those of the runs.
         """
-        from mlfsic_bench.metrics.influence import query_influence
+        from mlfsic_bench.metrics.episode import query_influence
 
         truth = self._truth(plan, runs[0])
         each = []

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Literal
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, is_drawn
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.experiments.files import words_names
+from mlfsic_bench.experiments.files import read_profiles, words_names
 from mlfsic_bench.experiments.literature import published_of
-from mlfsic_bench.experiments.schema import Experiment, Profile, RowSpec, text_of
+from mlfsic_bench.experiments.schema import (
+    METHOD_OPTION,
+    Experiment,
+    Profile,
+    RowSpec,
+    text_of,
+)
 from mlfsic_bench.experiments.slug import slug_of
+from mlfsic_bench.harness.names import known_backbone, known_method, known_split
 from mlfsic_bench.harness.plan import FeatureMode, RunPlan
+from mlfsic_bench.paths import is_file
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
@@ -33,6 +41,7 @@ class Options:
     seeds: training seeds of every method that trains; None for the profile's number.
     backbone: stands for the paper's ResNet-50, instead of the profile's substitute.
     weights: of the network that stands for ResNet-50.
+    methods: what an unregistered name of a method stands for: name -> `path/to/file.py:Class`.
     features: of methods that train, instead of the profile's.
     data_root, device, cache: as in `RunPlan`.
     """
@@ -43,6 +52,7 @@ class Options:
     seeds: int | None = None
     backbone: str | None = None
     weights: str = "default"
+    methods: dict[str, str] = field(default_factory=dict)
     features: FeatureMode | None = None
     data_root: Path | None = None
     device: str = "auto"
@@ -89,8 +99,9 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
     """Every row of the experiment, in its order.
 
     Raises BenchError where the experiment makes no sense on this profile, for unknown names in
-    `only`, and for a method or parameter that does not exist.
+    `only` and in the experiment, and for a method or parameter that does not exist.
     """
+    _check_names(experiment, options)
     if options.dataset in experiment.not_on:
         raise BenchError(
             f"{experiment.title} can't be reproduced on {options.dataset}",
@@ -108,6 +119,42 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
     return [_row(row, experiment, profile, options) for row in experiment.rows]
 
 
+def _check_names(experiment: Experiment, options: Options) -> None:
+    """BenchError for a name that is not known, on whichever profile the experiment uses it."""
+    from mlfsic_bench.methods.discovery import method_names, names_a_file
+
+    profiles = read_profiles().profiles
+    by_profile = (
+        experiment.splits,
+        experiment.backbones,
+        experiment.not_on,
+        experiment.base_images,
+    )
+    for name in (name for each in by_profile for name in each):
+        if name not in profiles:
+            raise unknown_name("dataset of a reproduction", name, profiles)
+    for split in experiment.splits.values():
+        known_split(split)
+    for network in (one for each in experiment.backbones.values() for one in each.values()):
+        known_backbone(network)
+    methods = {row.method for row in experiment.rows}
+    for name, spec in options.methods.items():
+        if name not in methods:
+            raise unknown_name("method of a row, in --method,", name, methods)
+        if name in method_names() or not names_a_file(spec):
+            raise BenchError(
+                f"--method {name}={spec} can't be used",
+                expected=f"{METHOD_OPTION}, with a name under which no method is registered",
+                found=f"{name!r} is registered" if name in method_names() else f"{spec!r}",
+                remedy="call the method otherwise, in the file too, or correct the option",
+            )
+
+
+def _method_of(name: str, options: Options) -> str:
+    """What a run is given as the method that a row names."""
+    return options.methods.get(name) or known_method(name, METHOD_OPTION)
+
+
 def check_data_root(experiment: Experiment, profile: Profile, options: Options) -> None:
     """BenchError when the images need a data root and there is none."""
     from mlfsic_bench.splits.shipped import split_file
@@ -121,7 +168,8 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
     from mlfsic_bench.methods.discovery import make_method
 
     settings = settings_of(spec, profile, options)
-    method = make_method(spec.method, settings, spec.preset)
+    named = _method_of(spec.method, options)
+    method = make_method(named, settings, spec.preset)
     row = PlannedRow(
         spec,
         method,
@@ -135,7 +183,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
     if looked_for:
         return replace(row, not_run=f"no file for {looked_for}")
     base = RunPlan(
-        method=spec.method,
+        method=named,
         split=experiment.splits.get(options.dataset, profile.split),
         backbone=backbone,
         weights=_weights(spec, backbone, options),
@@ -168,7 +216,7 @@ def settings_of(spec: RowSpec, profile: Profile, options: Options) -> dict[str, 
     """The row's settings: the profile's for the method, overridden by the row's own."""
     from mlfsic_bench.methods.discovery import find_method
 
-    name = find_method(spec.method).name
+    name = find_method(_method_of(spec.method, options)).name
     values = dict(profile.settings.get(name, {}))
     if (spec.features or options.features or profile.features) == "end-to-end":
         values |= profile.end_to_end.get(name, {})
@@ -216,7 +264,8 @@ def _words(
     # Checked where the vectors are not used too: a file must not be right on `scenes` alone.
     if spec.words is not None and spec.words not in words_names():
         raise unknown_name("label vectors", spec.words, words_names())
-    if not method.needs_words or profile.own_words:
+    wanted = method.needs_words or (method.uses_words and spec.words is not None)
+    if not wanted or profile.own_words:
         return None, ""
     if spec.words is None:
         raise BenchError(
@@ -230,6 +279,6 @@ def _words(
     named = options.data_root or os.environ.get(ROOT_VARIABLE)
     for name in profile.words[spec.words] if named else ():
         path = Path(str(named)) / name
-        if path.is_file():
+        if is_file(path):
             return path, ""
     return None, spec.words

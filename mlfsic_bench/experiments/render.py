@@ -2,84 +2,66 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from mlfsic_bench.experiments.results import Cell, Result, ResultRow
-from mlfsic_bench.report.escape import markdown, spreadsheet, visible
-
-HEADS = {"precision": "P", "recall": "R", "f1": "F1", "ap": "AP"}
+from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.report.columns import grid
+from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
 
 
 def head(column: str) -> str:
     """`micro_ap` -> `micro AP`."""
-    average, _, metric = column.partition("_")
-    return f"{average} {HEADS[metric]}"
+    metric = METRICS[column]
+    return f"{metric.average} {metric.short}".strip()
 
 
 def render_terminal(result: Result, caption: Sequence[str], width: int | None = None) -> str:
     """The table for a terminal; a line for ours, its seeds, published, difference and paired."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.add_column("Row", overflow="fold", min_width=14)
-    grid.add_column("", no_wrap=True)
-    for column in result.experiment.columns:
-        grid.add_column(head(column).replace(" ", "\n"), justify="right", no_wrap=True)
+    columns = result.experiment.columns
+    heads = ["Row", "", *(head(column).replace(" ", "\n") for column in columns)]
+    rows: list[list[str] | None] = []
     for row in result.rows:
-        lines = _lines(row, result)
-        for i, (kind, cells) in enumerate(lines):
-            name = Text(visible(_name(row))) if i == 0 else Text("")
+        name = for_terminal(_name(row), LONGEST_NAME)
+        for kind, cells in _lines(row, result):
             # The second number stands below the first, so that eight columns fit.
-            texts = [Text(cell.replace(" ± ", "\n±").replace("–", "\n–")) for cell in cells]
-            style = None if kind == "ours" else "dim"
-            grid.add_row(name, kind, *texts, style=style, end_section=i + 1 == len(lines))
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=width or Console().width, force_terminal=False)
-    console.width = max(console.width, Console(width=1000).measure(grid).minimum)
-    console.print(Text(visible(result.experiment.title)))
-    console.print(grid)
-    for line in (*caption, *_states(result)):
-        console.print(Text(visible(line)))
-    return buffer.getvalue()
+            texts = [cell.replace(" ± ", "\n±").replace("–", "\n–") for cell in cells]
+            rows.append([name, for_terminal(kind, LONGEST_NAME), *texts])
+            name = ""
+        rows.append(None)
+    below = [for_terminal(line) for line in (*caption, *_states(result))]
+    title = for_terminal(result.experiment.title)
+    return f"{title}\n" + grid(heads, rows[:-1], below, left=(0, 1), width=width)
 
 
 def render_markdown(result: Result, caption: Sequence[str]) -> str:
     """A GitHub-flavoured Markdown table, its caption below it."""
     columns = result.experiment.columns
     lines = [
-        f"# {markdown(result.experiment.title)}",
+        f"# {for_markdown(result.experiment.title)}",
         "",
         "| Row | | " + " | ".join(head(column) for column in columns) + " |",
         "|:--|:--|" + "--:|" * len(columns),
     ]
     for row in result.rows:
         for i, (kind, cells) in enumerate(_lines(row, result)):
-            name = markdown(_name(row)) if i == 0 else ""
-            lines.append(f"| {name} | {kind} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {markdown(line)}" for line in (*caption, *_states(result)))]
+            name = for_markdown(_name(row)) if i == 0 else ""
+            lines.append(f"| {name} | {for_markdown(kind)} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {for_markdown(line)}" for line in (*caption, *_states(result)))]
     return "\n".join(lines) + "\n"
 
 
 def render_csv(result: Result, caption: Sequence[str]) -> str:
     """A line for each row and metric, unrounded; the caption repeated in the last column."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     fields = list(Cell.__dataclass_fields__)
-    writer.writerow(["row", "notes", "state", "metric", "seeds", *fields, "caption"])
-    about = spreadsheet(" ".join(caption))
+    lines: list[list[object]] = [["row", "notes", "state", "metric", "seeds", *fields, "caption"]]
+    about = " ".join(caption)
     for row in result.rows:
         for column, cell in zip(result.experiment.columns, row.cells, strict=True):
-            numbers = ["" if v is None else repr(v) for v in asdict(cell).values()]
             texts = [row.name, "; ".join(row.notes), row.state, column]
-            writer.writerow([*map(spreadsheet, texts), len(row.runs), *numbers, about])
-    return buffer.getvalue()
+            lines.append([*texts, len(row.runs), *asdict(cell).values(), about])
+    return csv_text(lines)
 
 
 def render_json(result: Result, caption: Sequence[str]) -> str:
@@ -115,7 +97,7 @@ def render_json(result: Result, caption: Sequence[str]) -> str:
         "caption": list(caption),
         "rows": rows,
     }
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return for_json(value) + "\n"
 
 
 def _name(row: ResultRow) -> str:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from mlfsic_bench.harness.plan import FeatureMode, Protocol
-from mlfsic_bench.report.published import MetricName
+from mlfsic_bench.report.entry_fields import MetricName
+from mlfsic_bench.schema import FileSchema, InnerPath, Line, Name, Version, Word, plain
 
 Kind = Literal["table", "attention", "curve"]
-Value = bool | int | float | str | None
-Settings = dict[str, Value]
+Value = bool | int | float | Annotated[str, Field(max_length=4000)] | None
+Settings = dict[Name, Value]
+METHOD_OPTION = "--method NAME=path/to/file.py:Class"
+
+
+def _registered(method: str) -> str:
+    if ":" in method or "/" in method or method.endswith(".py"):
+        raise ValueError(
+            f"a method's name; what file a name stands for is said by the option {METHOD_OPTION}"
+        )
+    return method
+
+
+def _both_aps() -> list[MetricName]:
+    return ["macro_ap", "micro_ap"]
+
+
 # Names go into file names, and --only divides them at commas.
-RowName = Annotated[str, StringConstraints(pattern=r"^[^,\x00-\x1f]{1,60}$")]
+RowName = Annotated[str, StringConstraints(pattern=r"^[^,]{1,60}$"), AfterValidator(plain)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+MethodName = Annotated[
+    str, Field(max_length=100), AfterValidator(plain), AfterValidator(_registered)
+]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Schema(BaseModel):
-    """Unknown keys are errors; nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RowSpec(Schema):
+class RowSpec(FileSchema):
     """One row: what is run, and the published row it is set beside.
 
     Attributes
@@ -38,19 +51,19 @@ class RowSpec(Schema):
     """
 
     name: RowName
-    published: str | None = None
-    method: str
-    preset: str | None = None
+    published: Name | None = None
+    method: MethodName
+    preset: Name | None = None
     settings: Settings = Field(default_factory=dict)
-    backbone: str = "resnet50"
-    words: str | None = None
+    backbone: Word = "resnet50"
+    words: Word | None = None
     protocol: Protocol = "one_per_label"
     shots: Count | None = None
     episodes: Count | None = None
     features: FeatureMode | None = None
 
 
-class Experiment(Schema):
+class Experiment(FileSchema):
     """A table, a curve or a picture, as the runs that make it.
 
     Attributes
@@ -65,17 +78,17 @@ class Experiment(Schema):
     pictures: kind `attention`: the novel episodes that are drawn.
     """
 
-    schema_version: Literal[1]
+    schema_version: Version
     kind: Kind
-    title: str
-    published: str | None = None
-    columns: Annotated[list[MetricName], Field(min_length=1)] = ["macro_ap", "micro_ap"]
-    reference: str | None = None
-    splits: dict[str, str] = Field(default_factory=dict)
-    backbones: dict[str, dict[str, str]] = Field(default_factory=dict)
-    not_on: dict[str, str] = Field(default_factory=dict)
-    base_images: dict[str, Annotated[list[Count | Literal["all"]], Field(min_length=1)]] = Field(
-        default_factory=dict
+    title: Line
+    published: Word | None = None
+    columns: Annotated[list[MetricName], Field(min_length=1)] = Field(default_factory=_both_aps)
+    reference: RowName | None = None
+    splits: dict[ProfileName, Word] = Field(default_factory=dict)
+    backbones: dict[ProfileName, dict[Word, Word]] = Field(default_factory=dict)
+    not_on: dict[ProfileName, Line] = Field(default_factory=dict)
+    base_images: dict[ProfileName, Annotated[list[Count | Literal["all"]], Field(min_length=1)]] = (
+        Field(default_factory=dict)
     )
     pictures: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     rows: Annotated[list[RowSpec], Field(min_length=1)]
@@ -95,15 +108,15 @@ class Experiment(Schema):
         return self
 
 
-class Seeds(Schema):
+class Seeds(FileSchema):
     """How many training seeds: of methods that train, of those that don't, of single methods."""
 
     trained: Count
     untrained: Count = 1
-    methods: dict[str, Count] = Field(default_factory=dict)
+    methods: dict[MethodName, Count] = Field(default_factory=dict)
 
 
-class Rate(Schema):
+class Rate(FileSchema):
     """How many seconds a method takes, on one class of device.
 
     Attributes
@@ -117,14 +130,14 @@ class Rate(Schema):
     step: Annotated[float, Field(ge=0)] = 0.0
 
 
-class Rates(Schema):
+class Rates(FileSchema):
     """Rates of methods, and in words where they were measured."""
 
-    basis: str
-    methods: dict[str, Rate]
+    basis: Line
+    methods: dict[MethodName, Rate]
 
 
-class Profile(Schema):
+class Profile(FileSchema):
     """What stands for what on a dataset, and how long is trained there.
 
     Attributes
@@ -143,25 +156,25 @@ class Profile(Schema):
     rates: class of device -> how long methods take there with the profile's own networks.
     """
 
-    about: str
-    split: str
+    about: Line
+    split: Word
     available_only: bool = False
     min_pool: Count | None = None
     features: FeatureMode = "stored"
-    backbones: Annotated[dict[str, str], Field(min_length=1)]
-    words: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
+    backbones: Annotated[dict[Word, Word], Field(min_length=1)]
+    words: dict[Word, Annotated[list[InnerPath], Field(min_length=1)]] = Field(default_factory=dict)
     own_words: bool = False
     seeds: Seeds
-    settings: dict[str, Settings] = Field(default_factory=dict)
-    episodes: dict[str, Count] = Field(default_factory=dict)
-    end_to_end: dict[str, Settings] = Field(default_factory=dict)
+    settings: dict[MethodName, Settings] = Field(default_factory=dict)
+    episodes: dict[MethodName, Count] = Field(default_factory=dict)
+    end_to_end: dict[MethodName, Settings] = Field(default_factory=dict)
     rates: dict[Literal["cpu", "cuda"], Rates] = Field(default_factory=dict)
 
 
-class Profiles(Schema):
+class Profiles(FileSchema):
     """The file of profiles."""
 
-    schema_version: Literal[1]
+    schema_version: Version
     profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
 
 

@@ -22,10 +22,10 @@ from mlfsic_bench.features.manifest import MANIFEST, Manifest, Precision, manife
 from mlfsic_bench.features.store import FeatureStore
 from mlfsic_bench.features.writer import StoreBusyError, StoreWriter
 from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.paths import exists
+from mlfsic_bench.progress import progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.features.backbone import Backbone
 
@@ -45,7 +45,6 @@ def extract(
     batch_size: int | None = None,
     workers: int | None = None,
     precision: Precision = "fp32",
-    progress: bool = False,
     wait: bool = False,
     log: Callable[[str], None] = print,
 ) -> FeatureStore:
@@ -59,7 +58,7 @@ def extract(
     `batch_size`: default 8 on a CPU (small activations stay in cache), 64 on a GPU.
     `workers`: decoding threads, default one per core, at most 8.
     `wait`: where another process is writing to the store, wait until it has ended; else BenchError.
-    `progress`: draw a bar on the terminal (nothing where standard error is no terminal).
+    How far it is, is drawn as a bar on a terminal; elsewhere `log` gets a line every ten seconds.
     Raises BenchError naming a missing or corrupt image, or one whose features are not finite; rows
     stored before it stay. Of the images that are stored already, 32 spread over the ids are
     compared with the dataset by digest: a store made from other files of the same names is refused
@@ -82,14 +81,15 @@ def extract(
             memory: AbstractContextManager[None] = nullcontext()
             if where.type == "cpu":
                 memory = kept_memory()
-            with memory, _bar(progress) as bar, ThreadPoolExecutor(workers) as threads:
-                task = bar.add_task(f"{backbone.name} on {dataset.name}", total=len(missing))
+            title = f"{backbone.name} on {dataset.name}"
+            told = progress(title, len(missing), log)
+            with memory, told as advance, ThreadPoolExecutor(workers) as threads:
                 images = _decoded(dataset, missing, backbone, threads, 2 * batch_size + workers)
                 while batch := list(islice(images, batch_size)):
                     names, digests, tensors = zip(*batch, strict=True)
                     local, pooled = run(list(tensors))
                     writer.add(names, digests, local, pooled)
-                    bar.advance(task, len(batch))
+                    advance(len(batch))
     return FeatureStore.open(folder)
 
 
@@ -101,7 +101,7 @@ def _writer(
     said = False
     while True:
         try:
-            with StoreWriter(folder, manifest) as writer:
+            with StoreWriter(folder, manifest, log) as writer:
                 yield writer
             return
         except StoreBusyError:
@@ -117,7 +117,7 @@ def _complete_store(
     folder: Path, manifest: Manifest, dataset: Dataset, ids: list[str]
 ) -> FeatureStore | None:
     """The store, when it has every image already; spot-checks those it has, without its lock."""
-    if not (folder / MANIFEST).exists() or not (folder / INDEX).exists():
+    if not exists(folder / MANIFEST) or not exists(folder / INDEX):
         return None
     store = FeatureStore.open(folder)
     if store.manifest != manifest:
@@ -176,27 +176,4 @@ def _log_drift(
     log(
         f"bf16 against fp32 on {len(images)} images: pooled features differ by {relative:.2e} "
         f"(relative L2), local features have cosine {cosine:.5f}"
-    )
-
-
-def _bar(show: bool) -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (show and console.is_terminal),
     )

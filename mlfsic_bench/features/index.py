@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.files import open_regular, parse_json
+from mlfsic_bench.paths import reason
+from mlfsic_bench.schema import is_plain
 
 LIMIT = 128 << 20  # bytes of an index: a million images
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
@@ -52,7 +54,7 @@ def read_index(folder: Path) -> Index:
     except FileNotFoundError:
         size, data = 0, b""
     except OSError as error:
-        raise damaged(str(path), "a file that can be read", error.strerror or str(error)) from error
+        raise damaged(str(path), "a file that can be read", reason(error)) from error
     if size > LIMIT:
         raise damaged(str(path), f"at most {LIMIT} bytes", "more")
     size = data.rfind(b"\n") + 1
@@ -60,12 +62,16 @@ def read_index(folder: Path) -> Index:
     digests: list[str] = []
     for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
-            ids.append(str(row.pop("id")))
-            digests.append(str(row.pop("sha256")))
-            if row:
-                raise ValueError(f"unknown key {next(iter(row))!r}")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            row = parse_json(line.decode("utf-8"))
+            if not isinstance(row, dict) or not {"id", "sha256"} <= set(row):
+                raise ValueError("no object with these keys")
+            if len(row) > 2:
+                raise ValueError(f"unknown key {next(iter(set(row) - {'id', 'sha256'}))!r}")
+            if not is_plain(row["id"]) or not is_plain(row["sha256"]):
+                raise ValueError("an id or a hash that is no plain text")
+            ids.append(row["id"])
+            digests.append(row["sha256"])
+        except (ValueError, RecursionError) as error:
             raise damaged(
                 f"{path} line {number}",
                 'a line {"id": ..., "sha256": ...}',
@@ -81,7 +87,13 @@ def check_sizes(folder: Path, rows: int, row_bytes: dict[str, int]) -> None:
     """BenchError when a data file is shorter than its rows; longer is what a kill leaves."""
     for name, size in row_bytes.items():
         path = folder / name
-        have = path.stat().st_size if path.is_file() else 0
+        try:
+            with open_regular(path) as stream:
+                have = os.fstat(stream.fileno()).st_size
+        except FileNotFoundError:
+            have = 0
+        except OSError as error:
+            raise damaged(str(path), "a file that can be read", reason(error)) from error
         if have < rows * size:
             raise damaged(str(path), f"{rows} rows of {size} bytes", f"{have} bytes")
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.files import read_json, write_json
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import home
+from mlfsic_bench.schema import is_plain
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 LARGEST = 1 << 16  # channels, or the side of a grid
+LONGEST = 300  # characters of a name
 MANIFEST = "manifest.json"
 Precision = Literal["fp32", "bf16"]
 
@@ -82,7 +85,7 @@ def read_manifest(folder: Path) -> Manifest:
     value = read_json(path, kind="manifest of a feature store")
     if not isinstance(value, dict):
         raise _bad(path, "a JSON object", type(value).__name__)
-    if value.get("schema") != SCHEMA_VERSION:
+    if type(value.get("schema")) is not int or value["schema"] != SCHEMA_VERSION:
         raise _bad(path, f"schema {SCHEMA_VERSION}", f"schema {value.get('schema')!r}")
     own = [field.name for field in fields(Manifest)]
     known = [*own, "schema", "key", "layout"]
@@ -99,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise _bad(path, expected, repr(sizes)[:80])
     names = {name: value[name] for name in own if name not in ("channels", "grid")}
     for name, text in names.items():
-        if not isinstance(text, str) or not text.isprintable():  # so UTF-8 can write it
+        if not is_plain(text) or len(text) > LONGEST:
             raise _bad(path, f"plain text for {name!r}", repr(text)[:80])
     manifest = Manifest(**{name: value[name] for name in own if name != "grid"}, grid=tuple(grid))
     if manifest.key != value["key"]:
@@ -116,9 +119,21 @@ def store_folder(
 
 
 def default_cache() -> Path:
-    """Where stores go unless a place is named: MLFSIC_CACHE, else ~/.cache/mlfsic-bench."""
-    named = os.environ.get("MLFSIC_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "mlfsic-bench"
+    """Where stores go unless a place is named: MLFSIC_CACHE, else ~/.cache/mlfsic-bench.
+
+    BenchError where there is neither.
+    """
+    named, user = os.environ.get("MLFSIC_CACHE"), home()
+    if named:
+        return Path(named)
+    if user is None:
+        raise BenchError(
+            "there is no folder for features: nothing says where this user's home is",
+            expected="the environment variable MLFSIC_CACHE or HOME, or --cache DIR",
+            found="none of them",
+            remedy="set MLFSIC_CACHE to a folder with room for features",
+        )
+    return user / ".cache" / "mlfsic-bench"
 
 
 def _bad(path: Path, expected: str, found: str) -> BenchError:

@@ -125,8 +125,7 @@ class LiveFeatures:
         """float32 [n, c, h, w] on `device`, in the graph when trainable."""
         if not len(ids):
             return torch.empty(0, self.channels, *self.grid, device=self.device)
-        with ThreadPoolExecutor(DECODERS) as threads:
-            x = torch.stack(list(threads.map(self._input, ids))).to(self.device)
+        x = self.inputs(ids)
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
             maps: Tensor = self.backbone(x)
         return maps
@@ -154,6 +153,11 @@ class LiveFeatures:
         """Restore what `state` returned; BenchError when it does not fit."""
         if self.trainable or state:
             load_strictly(self.backbone, state, "the saved state of the backbone")
+
+    def inputs(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, 3, height, width] on `device`: what the network is given."""
+        with ThreadPoolExecutor(DECODERS) as threads:
+            return torch.stack(list(threads.map(self._input, ids))).to(self.device)
 
     def _input(self, image_id: str) -> Tensor:
         return self.backbone.transform(self._dataset.open_image(image_id))

@@ -16,6 +16,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.buffers import BufferPool
 from mlfsic_bench.features.index import LOCAL, POOLED, check_sizes, read_index
 from mlfsic_bench.features.manifest import Manifest, read_manifest
+from mlfsic_bench.files import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +139,6 @@ def _mapped(
     if shape[0] == 0:
         return None, np.empty(shape, dtype=dtype)
     size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         mapped = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
     return mapped, np.frombuffer(mapped, dtype=dtype).reshape(shape)

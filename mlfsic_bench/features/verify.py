@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import Runner, parse_device
 from mlfsic_bench.features.extract import decode
 from mlfsic_bench.features.manifest import manifest_of
+from mlfsic_bench.progress import Lines
 from mlfsic_bench.randomness import stream_seed
 
 if TYPE_CHECKING:
@@ -40,11 +42,13 @@ def verify_store(
     sample: int | None = None,
     device: str | torch.device = "cpu",
     batch_size: int = 8,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, list[Difference]]:
     """(images checked, differences): digest of the image and values of map and pooled feature.
 
-    `sample` images are drawn by a fixed rule from the ids; None checks every row. Raises BenchError
-    when dataset or backbone are not the ones the store was made with.
+    `sample` images are drawn by a fixed rule from the ids; None checks every row. `log` is told how
+    far it is every ten seconds. Raises BenchError when dataset or backbone are not the ones the
+    store was made with.
     """
     wanted = manifest_of(dataset, backbone, store.manifest.precision)
     if wanted != store.manifest:
@@ -59,6 +63,7 @@ def verify_store(
     run = Runner(backbone, parse_device(device), wanted.precision)
     differences: list[Difference] = []
     digest_of = dict(zip(store.ids, store.digests, strict=True))
+    lines = Lines("features verify", len(ids), log)
     for start in range(0, len(ids), batch_size):
         batch = [decode(dataset, backbone, i) for i in ids[start : start + batch_size]]
         names = [name for name, _, _ in batch]
@@ -78,4 +83,5 @@ def verify_store(
                 if not off <= allowed:  # NaN counts as a difference
                     reason = f"{kind} off by {off:.3g}, allowed {allowed:.3g}"
                     differences.append(Difference(name, reason))
+        lines.advance(len(batch))
     return len(ids), differences

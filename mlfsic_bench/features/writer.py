@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -14,7 +14,9 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.index import INDEX, LOCAL, POOLED, check_sizes, index_lines, read_index
 from mlfsic_bench.features.manifest import MANIFEST, Manifest, read_manifest
-from mlfsic_bench.locks import lock_exclusively
+from mlfsic_bench.files import remove_left_behind
+from mlfsic_bench.locks import LockHeldError, lock_exclusively
+from mlfsic_bench.paths import exists, list_folder
 
 LOCK = ".lock"
 HALF_MAX = float(np.finfo(np.float16).max)
@@ -27,19 +29,23 @@ class StoreBusyError(BenchError):
 class StoreWriter:
     """A context manager that holds the store's lock and appends rows in batches.
 
-        with StoreWriter(folder, manifest) as writer:
+        with StoreWriter(folder, manifest, log) as writer:
             writer.add(ids, digests, local, pooled)
 
     On entry, what a killed writer left behind its last complete row is cut away. Each `add` writes
     and syncs the data of a batch before its index lines, so a row that the index names is whole.
+    Where the file system has no locks `log` is told so; what another process appends meanwhile is
+    noticed before the next batch, and the second writer stops.
 
     Attributes
     ----------
     ids: the images that are in the store, growing with `add`.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = Path(folder), manifest
+    def __init__(
+        self, folder: Path, manifest: Manifest, log: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.folder, self.manifest, self._log = Path(folder), manifest, log
         self.ids: set[str] = set()
         self._files: dict[str, IO[bytes]] = {}
         self._lock: IO[bytes] | None = None
@@ -93,6 +99,7 @@ class StoreWriter:
         if self._broken:
             raise ValueError("a batch could not be written; open the store again")
         self._check(ids, local, pooled)
+        self._refuse_second_writer()
         parts = (
             (LOCAL, local.astype("<f2").tobytes()),
             (POOLED, pooled.astype("<f4").tobytes()),
@@ -133,9 +140,20 @@ class StoreWriter:
                 remedy="check the weights and the precision; bf16 and random weights can overflow",
             )
 
+    def _refuse_second_writer(self) -> None:
+        if all(os.fstat(file.fileno()).st_size == file.tell() for file in self._files.values()):
+            return
+        self._broken = True
+        raise StoreBusyError(
+            f"another process has written to {self.folder}",
+            expected="one writer per feature store; here the file system has no locks to see to it",
+            found="files that have grown since the last batch",
+            remedy="run `mlfsic-bench features verify` on the store, and let one process write",
+        )
+
     def _prepare(self) -> None:
         """Check or write the manifest, then cut the files back to the last complete row."""
-        if (self.folder / MANIFEST).exists():
+        if exists(self.folder / MANIFEST):
             found = read_manifest(self.folder)
             if found != self.manifest:
                 old, new = found.as_json(), self.manifest.as_json()
@@ -146,7 +164,7 @@ class StoreWriter:
                     remedy="name another folder, or remove this one",
                 )
         else:
-            foreign = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
+            foreign = [path.name for path in list_folder(self.folder)]
             if foreign:
                 raise BenchError(
                     f"{self.folder} is not a feature store",
@@ -162,7 +180,7 @@ class StoreWriter:
         ends = {name: len(index.ids) * width for name, width in widths.items()}
         for name, end in {**ends, INDEX: index.size}.items():
             # unbuffered: a row is in the system's hands when `write` returns
-            stream = (self.folder / name).open("r+b" if (self.folder / name).exists() else "x+b", 0)
+            stream = (self.folder / name).open("r+b" if exists(self.folder / name) else "x+b", 0)
             self._files[name] = stream
             stream.truncate(end)
             stream.seek(end)
@@ -171,8 +189,9 @@ class StoreWriter:
     def _hold(self) -> None:
         assert self._lock is not None
         try:
-            lock_exclusively(self._lock.fileno())
-        except OSError as error:
+            if lock_exclusively(self._lock.fileno(), self.folder, self._log):
+                remove_left_behind(self.folder, older_than=0.0)
+        except LockHeldError as error:
             raise StoreBusyError(
                 f"another process is writing to {self.folder}",
                 expected="one writer per feature store",

@@ -10,34 +10,25 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
+
+from mlfsic_bench.schema import FileSchema, Label, Name, Sha256, Text, Values, Version
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = "scores-meta-v1.schema.json"
 STATED = ("schema_version", "kind")  # have a default in code, but a file must state them
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
-Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 ImageCount = Annotated[int, Field(ge=1, le=100_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
-Text = Annotated[str, Field(max_length=4000)]
 
 
-class Card(BaseModel):
-    """A part of a description: no key but the known ones, no value turned into another type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class SplitCard(Card):
+class SplitCard(FileSchema):
     """Which split: id, hash, the dataset and rule, and whether only part of its images was used."""
 
     id: Name
@@ -47,7 +38,7 @@ class SplitCard(Card):
     subset: bool
 
 
-class EpisodesCard(Card):
+class EpisodesCard(FileSchema):
     """Which episodes: protocol, part, the set's hash and size, how many of it (the first) ran.
 
     `shots` is K of the protocol `laso_k_shot`; other protocols are written without the key.
@@ -60,6 +51,12 @@ class EpisodesCard(Card):
     count: Count
     shots: Count | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> EpisodesCard:
+        if self.count > self.total:
+            raise ValueError(f"at most the {self.total} episodes of the set, not {self.count}")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = serialise(self)
@@ -68,7 +65,7 @@ class EpisodesCard(Card):
         return content
 
 
-class MethodCard(Card):
+class MethodCard(FileSchema):
     """Which method: name, preset, parameters, training seed and the tracks it belongs to.
 
     `changed` names the parameters that are not at the method's defaults.
@@ -76,8 +73,8 @@ class MethodCard(Card):
 
     name: Name
     preset: Name | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    changed: list[str] = Field(default_factory=list)
+    parameters: Values = Field(default_factory=dict)
+    changed: Annotated[list[Name], Field(max_length=1000)] = Field(default_factory=list)
     seed: Seed
     trains: bool
     uses_words: bool
@@ -85,21 +82,27 @@ class MethodCard(Card):
     citation: Text = ""
 
 
-class BaseImages(Card):
+class BaseImages(FileSchema):
     """On how many base images a method was trained, of how many the split has."""
 
     used: ImageCount
     of: ImageCount
 
+    @model_validator(mode="after")
+    def _consistent(self) -> BaseImages:
+        if self.used > self.of:
+            raise ValueError(f"at most the {self.of} base images of the split, not {self.used}")
+        return self
 
-class ScoresMeta(Card):
+
+class ScoresMeta(FileSchema):
     """The `meta` of a scores file; `run` is the key of the run that wrote it, null for others.
 
     `base_images` is given where the method was trained on part of the base images; scores of a
     method that saw all of them are written without the key.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Version = 1
     kind: Literal["mlfsic-bench scores"] = "mlfsic-bench scores"
     run: Sha256 | None = None
     split: SplitCard
@@ -116,10 +119,10 @@ class ScoresMeta(Card):
         return content
 
 
-class AnswersMeta(Card):
+class AnswersMeta(FileSchema):
     """The `meta` of an answers file."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Version = 1
     kind: Literal["mlfsic-bench answers"] = "mlfsic-bench answers"
     split: SplitCard
     episodes: EpisodesCard

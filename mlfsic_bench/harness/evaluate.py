@@ -14,6 +14,7 @@ from mlfsic_bench.episodes.episode import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.arrays import read_arrays, write_arrays
 from mlfsic_bench.harness.plugins import adapt_all, score
+from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
     from mlfsic_bench.harness.parts import PartView
@@ -114,7 +115,7 @@ def _write(path: Path, key: str, chunk: Chunk) -> None:
 def _read(
     path: Path, key: str, shape: tuple[int, int, int], log: Callable[[str], None]
 ) -> Chunk | None:
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         arrays = read_arrays(

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.limited import limited_to
+from mlfsic_bench.files import make_folder
 from mlfsic_bench.harness.inputs import Inputs, Log
-from mlfsic_bench.harness.parts import PartView, endless_episodes, fixed_episodes
+from mlfsic_bench.harness.parts import endless_episodes, fixed_episodes
 from mlfsic_bench.harness.plugins import plugin_call
 from mlfsic_bench.harness.resume import CHECKPOINTS, METHOD
+from mlfsic_bench.methods.calls import ours
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
+from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
+from mlfsic_bench.paths import exists
 from mlfsic_bench.randomness import stream_seed
-from mlfsic_bench.splits.split import Part
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -30,8 +34,8 @@ def fitted_method(
     Without a `method.pt` the method is fitted first. What is evaluated is always a fresh method
     with the saved state loaded, so a run that was interrupted can't differ from one that was not.
     """
-    path = folder / METHOD
-    if not path.exists():
+    path = folder.absolute() / METHOD
+    if not exists(path):
         content = _fit(inputs, folder / CHECKPOINTS, log)
         save_checkpoint(path, {"key": key, **content})
     content = load_checkpoint(path)
@@ -52,61 +56,46 @@ def fitted_method(
 
 
 def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
-    selection = inputs.selection
+    method, selection = inputs.method, inputs.selection
     if selection is None:
         # A method that does not train is not fitted: it would ask for features of the base part.
-        return {"method": _state(inputs.method), "source": {}}
-    base_view = _view(inputs, selection.base, f"train/{inputs.seed}", selection.base.image_ids, log)
-    base = base_view.training_part(
+        return {"method": _state(method), "source": {}}
+    source = inputs.open_source(selection.base.image_ids, selection.base.image_ids, log)
+    view = inputs.view(selection.base, f"train/{inputs.seed}", source)
+    base = view.training_part(
         endless_episodes(selection.base, inputs.split.hash, inputs.seed), None
     )
     val = _val_part(inputs, selection, log)
     context = FitContext(
-        seed=stream_seed("fit", inputs.split.hash, inputs.seed), folder=checkpoints, log=log
+        seed=stream_seed("fit", inputs.split.hash, inputs.seed),
+        folder=checkpoints.absolute(),
+        log=ours(log),
     )
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    with plugin_call(inputs.method.name, "while fitting"):
-        inputs.method.fit(base, val, context)
-    return {"method": _state(inputs.method), "source": _on_cpu(base_view.source.state())}
+    make_folder(checkpoints)
+    images = [part.images for part in (base, val) if part is not None]
+    with plugin_call(method.name, "while fitting"), limited_to(*images):
+        method.fit(base, val, context)
+    return {"method": _state(method), "source": ready_to_save(source.state())}
 
 
 def _val_part(inputs: Inputs, selection: Selection, log: Log) -> TrainingPart | None:
     if selection.val is None:
         return None
     wanted = sorted({i for e in selection.episodes for i in (*e.support, *e.query)})
-    view = _view(inputs, selection.val, "val", wanted, log)
+    source = inputs.open_source(wanted, selection.val.image_ids, log)
+    view = inputs.view(selection.val, "val", source)
     return view.training_part(fixed_episodes(selection.episodes), len(selection.episodes))
 
 
-def _view(inputs: Inputs, part: Part, purpose: str, wanted: Sequence[str], log: Log) -> PartView:
-    source = inputs.open_source(wanted, part.image_ids, log)
-    return PartView(part, purpose, inputs.split.hash, inputs.seed, source, inputs.words)
-
-
 def _state(method: Method) -> dict[str, Any]:
-    import torch
-
     with plugin_call(method.name, "while giving its state"):
         state = method.state()
-    found = "" if isinstance(state, dict) else type(state).__name__
-    if not found:
-        wrong = [
-            f"{name!r}: {type(value).__name__}"
-            for name, value in state.items()
-            if not (isinstance(name, str) and isinstance(value, torch.Tensor))
-        ]
-        found = ", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else "")
-    if found:
-        raise BenchError(
-            f"the method {method.name!r} gave a state that can't be saved",
-            expected="a dict from names to tensors",
-            found=found,
-            remedy="turn what it learnt into tensors; mlfsic-bench methods check explains",
-        )
-    with plugin_call(method.name, "while its state was copied to the CPU"):
-        return _on_cpu(state)
-
-
-def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:
-    # A copy each: a view of a larger tensor would be saved with all of that tensor.
-    return {name: value.detach().cpu().clone() for name, value in state.items()}
+        found = wrong_in_state(state)
+        if found:
+            raise BenchError(
+                f"the method {method.name!r} gave a state that can't be saved",
+                expected=EXPECTED,
+                found=found,
+                remedy="turn what it learnt into tensors; mlfsic-bench methods check explains",
+            )
+        return ready_to_save(state)

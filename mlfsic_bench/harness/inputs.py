@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlfsic_bench.data.image_files import require_images
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.harness.code import method_source
+from mlfsic_bench.features.limited import LimitedFeatures
+from mlfsic_bench.harness.identity import method_source
 from mlfsic_bench.harness.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.harness.opened import Opened
-from mlfsic_bench.harness.parts import Selection, select_parts
+from mlfsic_bench.harness.parts import PartView, Selection, select_parts
 from mlfsic_bench.harness.plan import FEATURE_MODES, PRECISIONS, RunPlan
 from mlfsic_bench.harness.record import FeaturesCard
 from mlfsic_bench.harness.sources import DeferredFeatures
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.backbone import Backbone
     from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Method
-    from mlfsic_bench.splits.split import Split
+    from mlfsic_bench.splits.split import Part, Split
     from mlfsic_bench.words.vectors import LabelVectors
 
 Log = Callable[[str], None]
@@ -40,15 +42,18 @@ class Inputs:
     ----------
     split, episodes: the split and its novel episodes; the first `count` of them are run.
     selection: base and val parts; None for a method that does not train.
-    words: vectors of all labels of the split, or None.
+    words: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
-    method_source: what holds its code (`code.method_source`).
+    method_source: hash of the file it is in; empty for a registered method.
     preset, seed: as in the plan.
     features: which features, for the record and the key.
     device: where tensors lie.
     open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
         should a method ask for them, of `others`. A live backbone is the same for all images.
     own_episodes: whether the episodes are those the protocol draws from the split.
+    damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
+    plan: what the inputs were opened from; None where they were made of Python objects, with which
+        no other process can begin.
     """
 
     split: Split
@@ -65,6 +70,18 @@ class Inputs:
     device: torch.device
     open_source: SourceOpener
     own_episodes: bool = True
+    damaged: dict[str, str] = field(default_factory=dict)
+    plan: RunPlan | None = None
+
+    @property
+    def words_given(self) -> LabelVectors | None:
+        """The label vectors that the method is given: none where it does not declare their use."""
+        declared = self.method.needs_words or self.method.uses_words
+        return self.words if declared else None
+
+    def view(self, part: Part, purpose: str, source: FeatureSource) -> PartView:
+        """A part as the method sees it; `purpose` as in `PartView`."""
+        return PartView(part, purpose, self.split.hash, self.seed, source, self.words_given)
 
 
 def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
@@ -114,6 +131,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
     dataset = opened.dataset(split.dataset, plan.data_root)
     count = len(episodes.episodes) if plan.episodes is None else plan.episodes
     _check_images(dataset, split, episodes.episodes[:count], selection)
+    damaged = dataset.damaged() if plan.available_only else {}
     backbones = opened.backbones(plan)
     made_by = describe(backbones)
     return Inputs(
@@ -124,7 +142,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         words=words,
         method=method,
         make_method=fresh_method,
-        method_source=method_source(plan.method, type(method)),
+        method_source=method_source(plan.method),
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesCard(
@@ -140,6 +158,8 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         device=device,
         open_source=_source_opener(plan, dataset, backbones, device),
         own_episodes=plan.episodes_file is None or is_own(split, episodes),
+        damaged=damaged,
+        plan=plan,
     )
 
 
@@ -165,7 +185,7 @@ def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
 
     labels = [label for part in split.parts.values() for label in part.labels]
     if plan.words is not None:
-        return load_words(plan.words, labels)
+        return load_words(plan.words, labels, plan.words_format)
     if is_drawn(split.dataset):
         return load_words(BUILTIN, labels)
     if method.needs_words:
@@ -186,16 +206,7 @@ def _check_images(
     if selection is not None:
         needed.update(selection.base.image_ids)
         needed.update(i for e in selection.episodes for i in (*e.support, *e.query))
-    ids = tuple(sorted(needed))
-    there = dataset.available(ids)
-    if not there.all():
-        missing = [name for name, found in zip(ids, there, strict=True) if not found]
-        raise BenchError(
-            f"{len(missing)} of the {len(ids)} images needed are not in the data root",
-            expected=f"the images of split {split.id!r} on disk",
-            found=f"no image {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
-            remedy="download the images, or add --available-only to run on a marked subset",
-        )
+    require_images(dataset, sorted(needed), f"split {split.id!r}")
 
 
 def _weights_name(weights: str, networks: int) -> str:
@@ -213,15 +224,19 @@ def _source_opener(
     if plan.features != "stored":
         # One source for all parts: what is trained on base images scores the novel ones.
         trainable = plan.features == "end-to-end"
-        live = join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        live = LimitedFeatures(
+            join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        )
         return lambda wanted, others, log: live
     made_by = describe(backbones)
+    # absolute: features are made when a method asks, and a method may change the working folder
+    cache = (plan.cache or default_cache()).absolute()
 
     def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
         def stored(backbone: Backbone, ids: Sequence[str]) -> FeatureSource:
             from mlfsic_bench.features.extract import extract
 
-            folder = store_folder(plan.cache or default_cache(), dataset, backbone, plan.precision)
+            folder = store_folder(cache, dataset, backbone, plan.precision)
             log(f"features of {len(ids)} images by {backbone.name}, kept in {folder}")
             store = extract(
                 dataset,
@@ -232,7 +247,6 @@ def _source_opener(
                 batch_size=plan.batch_size,
                 workers=plan.workers,
                 precision=plan.precision,
-                progress=True,
                 wait=True,
                 log=log,
             )
@@ -241,6 +255,8 @@ def _source_opener(
         def opened(ids: Sequence[str]) -> FeatureSource:
             return join(backbones, [stored(backbone, ids) for backbone in backbones])
 
-        return DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        return LimitedFeatures(
+            DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        )
 
     return deferred

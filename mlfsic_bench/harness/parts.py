@@ -35,7 +35,8 @@ class Selection:
     Attributes
     ----------
     base: the base part over the labels that can serve episodes.
-    val: the val part likewise; None when no label of it can.
+    val: the val part likewise; None when fewer than two labels of it can: there is nothing to
+        select on.
     episodes: the fixed selection episodes of `val`.
     sitting_out: part name -> labels whose pools are too small for an episode.
     hash: of the labels and the selection episodes.
@@ -71,6 +72,8 @@ def select_parts(split: Split, base_images: int | None = None) -> Selection:
         if left:
             out[name] = list(left)
     base, val = parts["base"], parts["val"]
+    if len(val.labels) < 2:  # with one label every query image shows it: macro-AP is always 100 %
+        val = restrict(val, ())
     if not base.labels:
         raise BenchError(
             f"no base label of split {split.id!r} has images enough for a training episode",

@@ -1,9 +1,4 @@
-"""What a user asks for (RunPlan), what it amounts to (identity), and the hash that names it (key).
-
-Everything a result depends on is in the identity: hashes of the split, the episodes, the label
-vectors, of the code and of the backbone's weights, the method with all its parameters, the training
-seed. What it must not depend on is left out: device, workers, batch size of extraction, paths.
-"""
+"""What a user asks for: one run with all its options."""
 
 from __future__ import annotations
 
@@ -12,12 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlfsic_bench import __version__
-from mlfsic_bench.harness.code import package_code
-from mlfsic_bench.hashing import hash_json
-
 if TYPE_CHECKING:
-    from mlfsic_bench.harness.inputs import Inputs
+    from mlfsic_bench.words.vector_file import Form
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
 Precision = Literal["fp32", "bf16"]
@@ -38,6 +29,7 @@ class RunPlan:
     backbone, weights: as in `mlfsic-bench features`.
     data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
     words: a file of label vectors, or None.
+    words_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
     available_only, min_pool: limit the split to the images on disk.
     base_images: train on the first so many base images only (`harness.base_images`); None for all.
     preset, settings: the method's parameters, `settings` being name -> text.
@@ -60,6 +52,7 @@ class RunPlan:
     weights: str = "default"
     data_root: Path | None = None
     words: Path | None = None
+    words_format: Form = "auto"
     available_only: bool = False
     min_pool: int | None = None
     base_images: int | None = None
@@ -79,58 +72,7 @@ class RunPlan:
     out: Path | None = None
 
 
-def identity(inputs: Inputs) -> dict[str, object]:
-    """Everything the scores of a run depend on, as a JSON object of names, numbers and hashes."""
-    features, selection = inputs.features, inputs.selection
-    # A key of its own rather than null: what was run before there was such a cut keeps its name.
-    cut = {"base_images": selection.base_images.used} if selection and selection.base_images else {}
-    return {
-        "identity_version": 1,
-        "package": {"version": __version__, "code": package_code()},
-        "split": inputs.split.hash,
-        "episodes": {"hash": inputs.episodes.hash, "count": inputs.count},
-        "selection": selection.hash if selection else None,
-        **cut,
-        "method": {
-            "name": inputs.method.name,
-            "source": inputs.method_source,
-            "parameters": inputs.method.params.model_dump(mode="json"),
-        },
-        "features": {
-            "mode": features.mode,
-            "backbone": features.backbone,
-            "weights": features.weights_hash,
-            "transform": features.transform,
-            "precision": features.precision,
-        },
-        "words": inputs.words.hash if inputs.words else None,
-        "seed": inputs.seed,
-    }
-
-
-def run_key(run_identity: dict[str, object]) -> str:
-    """The key of a run: SHA-256 of its identity."""
-    return hash_json(run_identity)
-
-
 def default_folder(method: str, split_id: str, subset: bool, key: str) -> Path:
     """`runs/<method>-<split>[-subset]-<first 8 digits of the key>`."""
     parts = [method, split_id, *(["subset"] if subset else []), key[:8]]
     return Path("runs") / "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in parts)
-
-
-def differences(old: dict[str, object], new: dict[str, object]) -> list[str]:
-    """`name: old -> new` for every entry in which two identities differ, nested names dotted."""
-    lines: list[str] = []
-    for name in sorted({*old, *new}):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += [f"{name}.{line}" for line in differences(a, b)]
-        elif a != b:
-            lines.append(f"{name}: {_short(a)} -> {_short(b)}")
-    return lines
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text

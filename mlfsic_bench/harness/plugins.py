@@ -1,13 +1,18 @@
-"""Calls into a method's code: exceptions become one clear error, outputs are checked."""
+"""Calls into a method's code during a run: their outputs are checked, errors name the episode."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.limited import LimitedFeatures, limited_to
+from mlfsic_bench.methods.calls import (
+    MethodFailedError,
+    adapting,
+    labeller_of,
+    plugin_call,
+)
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,55 +20,33 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
 
-FRAMES = 3
+__all__ = ["MethodFailedError", "adapt", "adapt_all", "plugin_call", "score"]
 
 
-class MethodFailedError(BenchError):
-    """A method's own code raised; errors of ours that pass through it are not of this kind."""
-
-
-@contextmanager
-def plugin_call(method: str, stage: str) -> Iterator[None]:
-    """Turn any exception in the block into a BenchError naming the method and the stage.
-
-    That a method calls `exit` is an error too: it would end the run as if all were well. Only
-    Ctrl-C goes through.
-    """
-    try:
-        yield
-    except (BenchError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise MethodFailedError(
-            f"the method {method!r} failed {stage}",
-            expected="no exception",
-            found=f"{type(error).__name__}: {error}\n{_last_frames(error)}",
-            remedy="correct the method (mlfsic-bench methods check helps) and run again; a changed "
-            "file is another run, so name another --out or delete this run's folder",
-        ) from error
-
-
-def _last_frames(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
-    return "\n".join(
-        f"            {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
-        for frame in frames
-    )
+def adapt(method: Method, support: Support, episode: int) -> Labeller:
+    """The method's labeller for one episode; errors name the episode."""
+    with plugin_call(method.name, f"while adapting to episode {episode}"):
+        with adapting(method, [support]):
+            labeller = method.adapt(support)
+        return labeller_of(method, labeller)
 
 
 def adapt_all(method: Method, supports: list[Support], first: int) -> list[Labeller]:
     """The method's labellers for episodes `first`, `first + 1`, ...; errors name the episode."""
     last = first + len(supports) - 1
     try:
-        with plugin_call(method.name, f"while adapting to episodes {first} to {last}"):
+        with (
+            plugin_call(method.name, f"while adapting to episodes {first} to {last}"),
+            adapting(method, supports),
+        ):
             labellers = method.adapt_all(supports)
     except MethodFailedError:
         # Which of them was it? The contract lets every episode be adapted alone.
         for index, support in enumerate(supports, first):
-            with plugin_call(method.name, f"while adapting to episode {index}"):
-                method.adapt(support)
+            adapt(method, support, index)
         raise
     if not isinstance(labellers, list) or len(labellers) != len(supports):
         found = f"{len(labellers)}" if isinstance(labellers, list) else type(labellers).__name__
@@ -73,7 +56,7 @@ def adapt_all(method: Method, supports: list[Support], first: int) -> list[Label
             f"a list of {len(supports)} labellers",
             found,
         )
-    return labellers
+    return [labeller_of(method, labeller) for labeller in labellers]
 
 
 def score(
@@ -87,24 +70,28 @@ def score(
     import torch
 
     shape = (len(query), n_labels)
-    with plugin_call(method, f"while scoring episode {episode}"), torch.no_grad():
+    calling = f"while scoring episode {episode}"
+    with plugin_call(method, calling), torch.no_grad(), limited_to(query, and_ids=support.ids):
         scores = labeller(query)
-        decide = getattr(labeller, "decide", None)
-        decisions = decide(query) if decide is not None else None
     where = f"the scores of episode {episode}"
     with plugin_call(method, f"while its scores of episode {episode} were read"):
         _check(method, where, scores, shape, (torch.float32, torch.float64))
-        array = scores.detach().to("cpu", torch.float32).numpy()
+        # a copy: what comes next may change the method's own tensor
+        array = scores.detach().to("cpu", torch.float32, copy=True).numpy()
     finite = np.isfinite(array)
     if not finite.all():
         _refuse_bad_features(support, query, episode)
         found = f"{int((~finite).sum())} of {array.size} are NaN or infinite"
         raise _wrong(method, where, "one finite float32 number per query image and label", found)
+    calling = f"while deciding episode {episode}"
+    with plugin_call(method, calling), torch.no_grad(), limited_to(query, and_ids=support.ids):
+        decide = getattr(labeller, "decide", None)
+        decisions = decide(query) if decide is not None else None
     if decisions is None:
         return array, None
     with plugin_call(method, f"while its decisions of episode {episode} were read"):
         _check(method, f"the decisions of episode {episode}", decisions, shape, (torch.bool,))
-        return array, decisions.detach().cpu().numpy()
+        return array, decisions.detach().to("cpu", copy=True).numpy()
 
 
 def _check(
@@ -119,7 +106,7 @@ def _check(
     kinds = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
     expected = f"a dense tensor of {kinds} with shape {list(shape)}"
     if not isinstance(value, torch.Tensor):
-        raise _wrong(method, where, expected, type(value).__name__)
+        raise _wrong(method, where, expected, for_terminal(type(value).__name__, 100))
     if value.layout != torch.strided or value.is_nested or value.is_meta:
         kind = "on the meta device" if value.is_meta else f"of layout {value.layout}"
         raise _wrong(method, where, expected, f"a tensor {kind}, which holds no such numbers")
@@ -135,8 +122,9 @@ def _refuse_bad_features(support: Images, query: Images, episode: int) -> None:
     from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
     from mlfsic_bench.harness.sources import DeferredFeatures
 
-    given = query.source
-    source = given.source if isinstance(given, DeferredFeatures) else given
+    source: FeatureSource | None = query.source
+    while isinstance(source, (LimitedFeatures, DeferredFeatures)):
+        source = source.source
     networks = source.sources.values() if isinstance(source, JoinedFeatures) else [source]
     for one in networks:
         if isinstance(one, StoredFeatures):

@@ -9,16 +9,18 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 import mlfsic_bench
+from mlfsic_bench.schema import FileSchema, Name, Text
 
 _ABSOLUTE = re.compile(r"(^|=)/(?:[^/]+/)*([^/]+)")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
-class Provenance(BaseModel):
+class Provenance(FileSchema):
     """Where and with what a run was made.
 
     Attributes
@@ -27,26 +29,28 @@ class Provenance(BaseModel):
     commit, dirty: of the checkout it ran from, None when it ran from an installed package.
     python, packages: versions.
     platform, processor, cores, device: hardware.
+    threads: that torch computes with; None in records of earlier versions.
     command: the command line, absolute paths cut to their last name: a record may be published,
         and where things lie on somebody's disk is nobody's business.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: str
-    commit: str | None
+    version: Name
+    commit: Name | None
     dirty: bool | None
-    python: str
-    packages: dict[str, str]
-    platform: str
-    processor: str
-    cores: int
-    device: str
-    command: list[str]
+    python: Name
+    packages: dict[Name, Name]
+    platform: Text
+    processor: Text
+    cores: Annotated[int, Field(ge=1)]
+    device: Text
+    threads: Annotated[int, Field(ge=1)] | None = None
+    command: Annotated[list[Text], Field(max_length=10_000)]
 
 
 def provenance(device: str) -> Provenance:
     """The provenance of the present process, which computes on `device` (`cpu`, `cuda`, ...)."""
+    import torch
+
     commit, dirty = checkout_state(Path(mlfsic_bench.__file__).resolve().parent.parent)
     return Provenance(
         version=mlfsic_bench.__version__,
@@ -58,19 +62,23 @@ def provenance(device: str) -> Provenance:
         processor=_processor(),
         cores=os.cpu_count() or 1,
         device=_device_name(device),
+        threads=torch.get_num_threads(),
         command=public_command(sys.argv),
     )
 
 
 def public_command(argv: list[str]) -> list[str]:
-    """A command line fit to be published.
+    """A command line fit to be published; bytes that are not UTF-8 are written as `\\udc..`.
 
     >>> public_command(["/data/venv/bin/mlfsic-bench", "run", "/data/m.py:M", "--out=/x/y"])
     ['mlfsic-bench', 'run', '.../m.py:M', '--out=.../y']
+    >>> public_command(["p", "caf" + chr(0xDCE9)])
+    ['p', 'caf\\\\udce9']
     """
     program = Path(argv[0]).name
     rest = [_ABSOLUTE.sub(r"\1.../\2", argument) for argument in argv[1:]]
-    return ["mlfsic-bench" if program == "__main__.py" else program, *rest]
+    words = ["mlfsic-bench" if program == "__main__.py" else program, *rest]
+    return [word.encode("utf-8", "backslashreplace").decode()[:4000] for word in words]
 
 
 def checkout_state(root: Path) -> tuple[str | None, bool | None]:

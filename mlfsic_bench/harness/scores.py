@@ -8,21 +8,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
-from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import parse_json
 from mlfsic_bench.harness.arrays import read_arrays, write_arrays
 from mlfsic_bench.harness.cards import (
     STATED,
     AnswersMeta,
-    Card,
     EpisodesCard,
     MethodCard,
     ScoresMeta,
     SplitCard,
 )
 from mlfsic_bench.hashing import canonical_json
+from mlfsic_bench.schema import FileSchema, load
 
 __all__ = [
     "Answers",
@@ -38,6 +37,8 @@ __all__ = [
     "write_scores",
 ]
 
+PAGE = "docs/scores-format.md"
+REMEDY = "write it with mlfsic-bench run"
 META_LIMIT = 1 << 20  # characters of the description; those of runs have about 1,000
 QUERY_LIMIT = 1 << 25  # bytes of query ids; in memory they take four times as much
 LIMIT = 1 << 28  # bytes of all arrays together; 200 episodes of 64 queries, 16 labels: 0.8 MB
@@ -136,12 +137,12 @@ def read_answers(path: Path) -> Answers:
     return answers
 
 
-def _text(meta: Card) -> npt.NDArray[np.str_]:
+def _text(meta: FileSchema) -> npt.NDArray[np.str_]:
     text = canonical_json(meta.model_dump(mode="json")).decode()
     return np.array(text, dtype=f"<U{len(text)}")
 
 
-M = TypeVar("M", bound=Card)
+M = TypeVar("M", bound=FileSchema)
 
 
 def _meta(path: Path, text: npt.NDArray[Any], model: type[M]) -> M:
@@ -151,29 +152,14 @@ def _meta(path: Path, text: npt.NDArray[Any], model: type[M]) -> M:
         if text.dtype.itemsize > 4 * META_LIMIT:
             raise ValueError(f"{text.dtype.itemsize // 4} characters, more than {META_LIMIT}")
         value = parse_json(str(text[()]))
-        data = canonical_json(value)  # fails for text that can't be written as UTF-8
     except (ValueError, RecursionError) as error:
         found = _short(f"{type(error).__name__}: {error}")
         raise _bad(path, "a description in JSON", found) from error
-    return _checked(path, value, data, model)
-
-
-def _checked(path: Path, value: Any, data: bytes, model: type[M]) -> M:
+    meta = load(model, value, f"the description in {path}", page=PAGE, remedy=REMEDY)
     for key in STATED:
-        if isinstance(value, dict) and key not in value:
+        if key not in value:
             raise _bad(path, f"the key {key!r} in the description", "no such key")
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        # a key that is misspelt is also a key that is missing; the spelling says more
-        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-        place = ".".join(str(part) for part in first["loc"]) or "meta"
-        found = f"{place}: {first['msg']}"
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-            close = nearest(str(first["loc"][0]), model.model_fields)
-            found = f"unknown key {place!r}" + (f" (nearest known: {close!r})" if close else "")
-        raise _bad(path, "a description with the documented keys", _short(found)) from error
+    return meta
 
 
 def _check_scores(path: Path, scores: Scores) -> None:
@@ -219,7 +205,7 @@ def _bad(path: Path, expected: str, found: str) -> BenchError:
         f"{path} is not a valid file of scores or answers",
         expected=expected,
         found=found,
-        remedy="write it with mlfsic-bench run, or correct what made it (docs/scores-format.md)",
+        remedy=f"{REMEDY}, or correct what made it ({PAGE})",
     )
 
 

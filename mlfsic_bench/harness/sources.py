@@ -27,7 +27,7 @@ class DeferredFeatures:
     others: images that may be asked for; extracted when one of them is.
     open_source: makes the source of these images.
 
-    Images of neither kind are refused: `fit` has no business with images of the novel part.
+    Images of neither kind are refused: `fit` is not given images of the novel part.
 
     Attributes
     ----------
@@ -77,10 +77,10 @@ class DeferredFeatures:
         foreign = [i for i in ids if i not in self._wanted and i not in self._others]
         if foreign:
             raise BenchError(
-                f"a method asked for features of {len(foreign)} images that are not its business",
+                f"a method asked for features of {len(foreign)} images that it was not given",
                 expected="images of the part or the episodes it was given",
                 found=", ".join(foreign[:3]),
-                remedy="ask only for images that were handed over",
+                remedy="correct the method: ask only for images that were handed over",
             )
         if self.source is None or not self._wanted.issuperset(ids):
             if not self._wanted.issuperset(ids):

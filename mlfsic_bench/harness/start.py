@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mlfsic_bench.data.image_files import in_kinds
+from mlfsic_bench.harness.checked import is_shipped, note_on_checks
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.provenance import Provenance
 from mlfsic_bench.harness.record import Record, WordsCard, now
 from mlfsic_bench.harness.scores import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.schema import one_error
+from mlfsic_bench.splits.split import PART_NAMES, Split
+from mlfsic_bench.words.load import BUILTIN
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
 
 
+@one_error(
+    "the record of this run",
+    page="docs/results-format.md",
+    remedy="rename the file that the value comes from",
+)
 def new_record(
     inputs: Inputs,
     key: str,
@@ -20,7 +30,10 @@ def new_record(
     made_by: Provenance,
     earlier: Record | None,
 ) -> Record:
-    """A record with status `started`; start and stages of an `earlier` process are kept."""
+    """A record with status `started`; start and stages of an `earlier` process are kept.
+
+    Raises BenchError for what a record can't hold, such as a file's name with a line end in it.
+    """
     split, episodes, method, words = inputs.split, inputs.episodes, inputs.method, inputs.words
     selection = inputs.selection
     return Record(
@@ -54,12 +67,14 @@ def new_record(
             changed=_changed(method),
             seed=inputs.seed,
             trains=method.trains,
-            uses_words=method.needs_words,
+            uses_words=method.needs_words or inputs.words_given is not None,
             adapts_by_gradient=method.adapts_by_gradient,
             citation=method.citation,
         ),
         features=inputs.features,
-        words=words and WordsCard(name=words.name, hash=words.hash, dimensions=words.dimension),
+        words=WordsCard(name=words.name, hash=words.hash, dimensions=words.dimension)
+        if words
+        else None,
         provenance=made_by,
         started=earlier.started if earlier else now(),
         stages=earlier.stages if earlier else [],
@@ -79,8 +94,21 @@ def notes_of(inputs: Inputs) -> list[str]:
     split, total = inputs.split, len(inputs.episodes.episodes)
     if split.subset is not None:
         notes.append("the split is limited to a subset of its images; not comparable to full runs")
+        notes += _labels_left(split)
+    if inputs.damaged:
+        notes.append(
+            f"files under an image's name that hold no image, left out: {len(inputs.damaged):,} "
+            f"({in_kinds(list(inputs.damaged.values()))}), such as {next(iter(inputs.damaged))}"
+        )
     if not inputs.own_episodes:
         notes.append("the episodes are not the split's own, but those of --episodes-file")
+    if inputs.words is not None and inputs.words_given is None and inputs.words.name != BUILTIN:
+        notes.append(
+            f"the label vectors {inputs.words.name} are not given to the method, which does not "
+            "declare that it uses them"
+        )
+    if inputs.plan is not None and not is_shipped(type(inputs.method)):
+        notes.append(note_on_checks(inputs.plan.method, type(inputs.method)))
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:
@@ -93,10 +121,25 @@ def notes_of(inputs: Inputs) -> list[str]:
         for part, labels in inputs.selection.sitting_out.items():
             notes.append(f"{part} labels without images enough sit out: {', '.join(labels)}")
         if inputs.selection.val is None:
+            left = len(split.val.labels) - len(inputs.selection.sitting_out.get("val", ()))
             why = (
-                "no val label has images enough"
-                if split.val.labels
-                else "the split has no val label"
+                "the split has no val label"
+                if not split.val.labels
+                else "no val label has images enough"
+                if left == 0
+                else "only one val label has images enough, whose macro-AP is always 100 %"
             )
             notes.append(f"{why}, so nothing is selected on val: the last weights are kept")
     return notes
+
+
+def _labels_left(split: Split) -> list[str]:
+    """For each part that labels have left: which are still in it, and which are not."""
+    subset: dict[str, Any] = split.subset or {}
+    return [
+        f"{name}: {len(split.parts[name].labels)} of {len(split.parts[name].labels) + len(left)} "
+        f"labels stay: {', '.join(split.parts[name].labels)}; with fewer than "
+        f"{subset['min_pool']} images left: {', '.join(f'{k} {n}' for k, n in left.items())}"
+        for name in PART_NAMES
+        if (left := subset.get("labels_left", {}).get(name))
+    ]

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods import check_random, check_scores, check_state
-from mlfsic_bench.methods.check_core import Bench, Check, CheckFailedError, CheckNotMadeError
+from mlfsic_bench.methods.calls import hint, last_frames
+from mlfsic_bench.methods.check_core import (
+    Bench,
+    Check,
+    CheckFailedError,
+    CheckNotMadeError,
+    CheckWarningError,
+)
+from mlfsic_bench.methods.check_fresh import FreshProcess
+from mlfsic_bench.methods.check_result import CheckResult
 from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.text import exception_text
 
 ALL_CHECKS: tuple[Check, ...] = (
     *check_scores.CHECKS[:2],
@@ -18,43 +27,42 @@ ALL_CHECKS: tuple[Check, ...] = (
     *check_scores.CHECKS[2:],
     *check_state.CHECKS,
 )
-TRACEBACK_LINES = 6
-Status = Literal["pass", "fail", "skip"]
+# What an audit of a run would find too, or the run itself; a run makes these before it starts.
+BEFORE_A_RUN = (
+    "scores",
+    "decisions",
+    "float32",
+    "determinism",
+    "global-rng",
+    "query-order",
+    "query-independence",
+    "state",
+    "save-load",
+    "labellers-independent",
+    "adapt-order",
+    "adapt-all",
+)
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """The outcome of one contract test.
-
-    Attributes
-    ----------
-    name, shows: the test, and what it shows.
-    status: `pass`, `fail`, or `skip` (could not be made, because of what another test reports).
-    explanation: pairs (heading, text); empty when passed.
-    """
-
-    name: str
-    shows: str
-    status: Status
-    explanation: tuple[tuple[str, str], ...] = ()
-
-
-def check_method(make: Callable[[], Method], *, timeout_s: float = 300.0) -> Iterator[CheckResult]:
+def check_method(
+    make: Callable[[], Method], *, timeout_s: float = 300.0, fresh: FreshProcess | None = None
+) -> Iterator[CheckResult]:
     """Run all contract tests on what `make` makes, a fresh instance at each call.
 
     Each test runs by itself: one that raises is a failure with the last lines of its traceback,
     and the next one runs. A test that takes longer than `timeout_s` seconds is a failure; it
-    can't be stopped from outside and would disturb the others, so those are skipped.
+    can't be stopped from outside and would disturb the others, so those are skipped. `fresh` is a
+    process that makes the same method; with one the test `fresh-process` is made, too.
     """
     bench: Bench | None = None
     hung = ""
-    for check in ALL_CHECKS:
+    for check in (*ALL_CHECKS, *(() if fresh is None else (check_state.FRESH,))):
         if hung:
             yield CheckResult(
                 check.name, check.shows, "skip", (("because", f"{hung} is still running"),)
             )
             continue
-        bench = bench or Bench(make)
+        bench = bench or Bench(make, fresh)
         result = _run_within(check, bench, timeout_s)
         if result is None:
             hung = check.name
@@ -73,11 +81,22 @@ def check_method(make: Callable[[], Method], *, timeout_s: float = 300.0) -> Ite
         yield result
 
 
+def first_failure(make: Callable[[], Method]) -> CheckResult | None:
+    """The first of the tests BEFORE_A_RUN that fails; None when all pass. Here, without a limit."""
+    bench = Bench(make)
+    for check in ALL_CHECKS:
+        if check.name in BEFORE_A_RUN:
+            result = run_check(check, bench)
+            if result.status == "fail":
+                return result
+    return None
+
+
 def _run_within(check: Check, bench: Bench, timeout_s: float) -> CheckResult | None:
     """The result, or None when there is none after `timeout_s` seconds."""
     results: list[CheckResult] = []
     thread = threading.Thread(
-        target=lambda: results.append(_run(check, bench)),
+        target=lambda: results.append(run_check(check, bench)),
         name=f"contract test {check.name}",
         daemon=True,  # so that one that hangs does not keep the program from ending
     )
@@ -86,9 +105,12 @@ def _run_within(check: Check, bench: Bench, timeout_s: float) -> CheckResult | N
     return results[0] if results else None
 
 
-def _run(check: Check, bench: Bench) -> CheckResult:
+def run_check(check: Check, bench: Bench) -> CheckResult:
+    """The result of one test, whatever it raises."""
+    explanation: tuple[tuple[str, str], ...]
     try:
-        check.run(bench)
+        with preserved():
+            check.run(bench)
     except CheckNotMadeError as reason:
         return CheckResult(check.name, check.shows, "skip", (("because", str(reason)),))
     except CheckFailedError as failed:
@@ -99,15 +121,23 @@ def _run(check: Check, bench: Bench) -> CheckResult:
             ("likely cause", failed.cause),
             ("remedy", failed.remedy),
         )
+        status = "warn" if isinstance(failed, CheckWarningError) else "fail"
+        return CheckResult(check.name, check.shows, status, explanation)  # type: ignore[arg-type]
+    except BenchError as error:
+        explanation = (
+            ("done", f"The test `{check.name}` called the method: {error.what}."),
+            ("expected", error.expected),
+            ("came", error.found),
+            ("remedy", error.remedy),
+        )
         return CheckResult(check.name, check.shows, "fail", explanation)
     except BaseException as error:  # a thread of its own: Ctrl-C is not raised in here
-        lines = "".join(traceback.format_exception(error)).strip().splitlines()
         explanation = (
             ("done", f"The test `{check.name}` called the method."),
             ("expected", "no exception"),
-            ("came", f"{type(error).__name__}: {error}"),
-            ("traceback", "\n".join(lines[-TRACEBACK_LINES:])),
-            ("remedy", f"the line above raised; the test shows that {check.shows}"),
+            ("came", exception_text(error)),
+            ("traceback", last_frames(error)),
+            ("remedy", hint(error) or f"the line above raised; the test shows that {check.shows}"),
         )
         return CheckResult(check.name, check.shows, "fail", explanation)
     return CheckResult(check.name, check.shows, "pass")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mlfsic_bench.features.limited import limited_to
+from mlfsic_bench.methods.calls import adapting, labeller_of
 from mlfsic_bench.methods.check_data import CheckWorld, check_world
 from mlfsic_bench.methods.contract import FitContext, Images, Labeller, Method, Support
+from mlfsic_bench.methods.surroundings import preserved
+
+if TYPE_CHECKING:
+    from mlfsic_bench.methods.check_fresh import FreshProcess
 
 TOLERANCE = 1e-4  # relative to the largest score: float32 sums in another order, not a dependence
 FIT_SEED = 20220222
@@ -39,6 +45,10 @@ class CheckFailedError(Exception):
         self.remedy = remedy
 
 
+class CheckWarningError(CheckFailedError):
+    """Something that the contract allows and that is probably not meant."""
+
+
 class CheckNotMadeError(Exception):
     """A contract test that can't be made because of what another test reports."""
 
@@ -59,11 +69,16 @@ class Bench:
     that a method which reads global randomness fails the test for that and no other.
     """
 
-    def __init__(self, make: Callable[[], Method]) -> None:
+    def __init__(self, make: Callable[[], Method], fresh: FreshProcess | None = None) -> None:
         self.make = make
-        self.world = check_world()
-        self.method_class = type(make())
+        self.fresh = fresh
+        first = make()
+        self.method_class = type(first)
+        self.with_words = first.needs_words or first.uses_words  # others are given none
+        self.world = check_world(self.with_words)
+        self.whole_ways: list[tuple[Tensor, list[str]]] = []  # filled by check_random
         self._fitted: Method | None = None
+        self._supports: dict[int, tuple[Labeller, Images]] = {}
 
     def fitted(self) -> Method:
         """A fitted method of one's own: fitted once, then copied for each test."""
@@ -78,12 +93,9 @@ class Bench:
         self, world: CheckWorld | None = None, *, with_val: bool = True, seed: int = FIT_SEED
     ) -> Method:
         """A fresh method, fitted on `world`, or on one made for it."""
-        world = world or check_world()
-        val = world.val.training(4) if with_val else None
+        world = world or check_world(self.with_words)
         with same_global_state():
-            method = self.make()
-            method.fit(world.base.training(None), val, FitContext(seed))
-        return method
+            return fitted_on(self.make(), world, with_val=with_val, seed=seed)
 
     def support(self, index: int = 0) -> Support:
         """The support of novel episode `index`."""
@@ -93,10 +105,48 @@ class Bench:
         """The query of novel episode `index`."""
         return self.world.novel.episode(index).query
 
+    def many_queries(self, count: int = 30) -> Images:
+        """More query images than a small episode has; none of them in the support of episode 0."""
+        support, _ = self.world.novel.draw(0)
+        rows = [row for row in range(len(self.world.novel.images)) if row not in support]
+        return self.world.novel.images.subset(rows[:count])
+
     def adapt(self, method: Method, support: Support) -> Labeller:
         """`method.adapt(support)`."""
+        return self.adapt_each(method, [support])[0]
+
+    def adapt_each(self, method: Method, supports: Sequence[Support]) -> list[Labeller]:
+        """`method.adapt` of one support after the other."""
+        labellers = []
         with same_global_state():
-            return method.adapt(support)
+            for support in supports:
+                with adapting(method, [support]):
+                    labeller = method.adapt(support)
+                labellers.append(self._known(labeller_of(method, labeller), support))
+        return labellers
+
+    def adapt_all(self, method: Method, supports: Sequence[Support]) -> Any:
+        """`method.adapt_all(supports)`, which need not be the list that it should be."""
+        with same_global_state(), adapting(method, supports):
+            found: Any = method.adapt_all(supports)
+        if not isinstance(found, list) or len(found) != len(supports):
+            return found
+        return [
+            self._known(labeller_of(method, one), support)
+            for one, support in zip(found, supports, strict=True)
+        ]
+
+    def _known(self, labeller: Labeller, support: Support) -> Labeller:
+        self._supports[id(labeller)] = labeller, support.images
+        return labeller
+
+    @contextmanager
+    def asking(self, labeller: Labeller, query: Images) -> Iterator[None]:
+        """What surrounds a call of a labeller: these images and its support have features."""
+        known = self._supports.get(id(labeller))
+        support = known[1].ids if known is not None else ()
+        with torch.no_grad(), limited_to(query, and_ids=support):
+            yield
 
     def scores(self, labeller: Labeller, query: Images) -> Tensor:
         """The scores as float64 [q, L]; CheckNotMadeError when they aren't a tensor [q, L]."""
@@ -104,7 +154,7 @@ class Bench:
 
     def raw_scores(self, labeller: Labeller, query: Images) -> Any:
         """Whatever the labeller returns, called as a run calls it."""
-        with same_global_state(), torch.no_grad():
+        with same_global_state(), self.asking(labeller, query):
             return labeller(query)
 
     def answers(self, method: Method, support: Support, query: Images) -> Tensor:
@@ -116,8 +166,19 @@ class Bench:
         decide: Callable[[Images], Tensor] | None = getattr(labeller, "decide", None)
         if decide is None:
             return None
-        with same_global_state(), torch.no_grad():
+        with same_global_state(), self.asking(labeller, query):
             return decide(query)
+
+
+def fitted_on(
+    method: Method, world: CheckWorld, *, with_val: bool = True, seed: int = FIT_SEED
+) -> Method:
+    """`method`, fitted on the base and val parts of `world`."""
+    val = world.val.training(4) if with_val else None
+    images = [world.base.images, *([world.val.images] if with_val else [])]
+    with limited_to(*images):
+        method.fit(world.base.training(None), val, FitContext(seed))
+    return method
 
 
 def usable(scores: Any, rows: int) -> Tensor:
@@ -158,16 +219,13 @@ def require_same(
 
 @contextmanager
 def same_global_state(seed: int = _GLOBAL_SEED) -> Iterator[None]:
-    """Run with the global generators at `seed`, and put them back as they were.
+    """Run with the global generators at `seed`; then all is as before (`surroundings`).
 
     This is the one place where global seeds are set: to find out whether anyone reads them.
     """
-    kept = global_state()
-    seed_globals(seed)
-    try:
+    with preserved():
+        seed_globals(seed)
         yield
-    finally:
-        restore_globals(kept)
 
 
 def seed_globals(seed: int) -> None:
@@ -175,29 +233,3 @@ def seed_globals(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the legacy generator is the one under test
     torch.manual_seed(seed)
-
-
-def global_state() -> tuple[Any, dict[str, Any], Tensor]:
-    """The states of the global generators of random, numpy and torch."""
-    legacy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
-    return random.getstate(), copy.deepcopy(legacy), torch.get_rng_state()
-
-
-def restore_globals(state: tuple[Any, dict[str, Any], Tensor]) -> None:
-    """Put the global generators back as `global_state` found them."""
-    random.setstate(state[0])
-    np.random.set_state(state[1])  # noqa: NPY002
-    torch.set_rng_state(state[2])
-
-
-def changed_globals(before: tuple[Any, dict[str, Any], Tensor]) -> list[str]:
-    """Which of random, numpy and torch differ from `before`."""
-    now = global_state()
-    old, new = before[1]["state"], now[1]["state"]
-    same_numpy = np.array_equal(old["key"], new["key"]) and old["pos"] == new["pos"]
-    same = {
-        "random": before[0] == now[0],
-        "numpy.random": same_numpy,
-        "torch": torch.equal(before[2], now[2]),
-    }
-    return [name for name, unchanged in same.items() if not unchanged]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlfsic_bench.features.limited import LimitedFeatures
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode, TrainingPart
 from mlfsic_bench.randomness import splitmix64, stream_seed, torch_generator
 
@@ -113,7 +114,7 @@ class CheckPart:
 
 @dataclass(frozen=True)
 class CheckWorld:
-    """The three parts, with the source they share."""
+    """The three parts, and the source behind the one they share."""
 
     source: CheckSource
     base: CheckPart
@@ -141,9 +142,10 @@ def check_world(with_words: bool = True) -> CheckWorld:
         ids += [f"{name}/{i:03d}" for i in range(n)]
         parts[name] = (labels, targets, directions @ mixing / CHANNELS**0.5)
     source = CheckSource(ids, torch.cat(maps))
+    limited = LimitedFeatures(source)
     built = {
         name: CheckPart(
-            Images(tuple(i for i in ids if i.startswith(f"{name}/")), source),
+            Images(tuple(i for i in ids if i.startswith(f"{name}/")), limited),
             targets,
             labels,
             words if with_words else None,

@@ -13,10 +13,13 @@ from mlfsic_bench.methods.check_core import (
     Check,
     CheckFailedError,
     CheckNotMadeError,
+    CheckWarningError,
     require_same,
 )
 from mlfsic_bench.methods.check_data import check_world
 from mlfsic_bench.methods.contract import Images, Method, Support
+
+MOST_LOST = 0.05  # share of scores that rounding may tie
 
 
 def require_form(scores: Any, rows: int, columns: int, done: str) -> None:
@@ -66,9 +69,21 @@ def decisions(bench: Bench) -> None:
     """`decide`, where a labeller has it, gives a bool for each image and label."""
     support, query = bench.support(), bench.query()
     labeller = bench.adapt(bench.fitted(), support)
+    given = bench.raw_scores(labeller, query)
+    before = given.clone() if isinstance(given, Tensor) else None
     found: Any = bench.decisions(labeller, query)
     if found is None:
         return
+    if before is not None:
+        for now, what in ((given, "the tensor"), (bench.raw_scores(labeller, query), "its scores")):
+            require_same(
+                before.double(),
+                now.detach().double(),
+                done=f"The labeller scored, then decided; {what} was compared with before.",
+                cause="`decide` works in place on the scores that the labeller keeps",
+                remedy="write s = s - m in place of s.sub_(m), or clone() first",
+                exact=what == "the tensor",
+            )
     shape = (len(query), len(support.labels))
     if not isinstance(found, Tensor) or found.dtype != torch.bool or tuple(found.shape) != shape:
         came = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else repr(found)
@@ -92,33 +107,72 @@ def decisions(bench: Bench) -> None:
 
 def query_order(bench: Bench) -> None:
     """Query images in another order: the same scores in that order."""
-    query = bench.query()
-    order = [*range(len(query) - 1, 0, -1), 0]
     labeller = bench.adapt(bench.fitted(), bench.support())
-    require_same(
-        bench.scores(labeller, query)[order],
-        bench.scores(labeller, query.subset(order)),
-        done="The query images were scored in another order.",
-        cause="the position of an image in the query is used, or a draw is made for each row",
-        remedy="compute each row from that image alone; key draws by the image's id",
-    )
+    for query in (bench.query(), bench.many_queries()):
+        order = [*range(len(query) - 1, 0, -1), 0]
+        require_same(
+            bench.scores(labeller, query)[order],
+            bench.scores(labeller, query.subset(order)),
+            done=f"{len(query)} query images were scored in another order.",
+            cause="the position of an image in the query is used, or a draw is made for each row",
+            remedy="compute each row from that image alone; key draws by the image's id",
+        )
 
 
 def query_independence(bench: Bench) -> None:
     """An image alone gets the scores it gets among others."""
-    query = bench.query()
     labeller = bench.adapt(bench.fitted(), bench.support())
-    for i in range(len(query)):
-        # first in its batch, so that this test sees other images and not the position
-        order = [i, *(j for j in range(len(query)) if j != i)]
-        require_same(
-            bench.scores(labeller, query.subset(order))[:1],
-            bench.scores(labeller, query.subset([i])),
-            done=f"Query image {query.ids[i]} was scored alone, and first among {len(query)}.",
-            cause="statistics over the query (mean, batch normalisation in training mode, softmax "
-            "over images, standardised scores)",
-            remedy="take statistics from the support or the base part; put modules in eval mode",
+    few, many = bench.query(), bench.many_queries()
+    for query, rows in ((few, range(len(few))), (many, range(0, len(many), 10))):
+        for i in rows:
+            # first in its batch, so that this test sees other images and not the position
+            order = [i, *(j for j in range(len(query)) if j != i)]
+            require_same(
+                bench.scores(labeller, query.subset(order))[:1],
+                bench.scores(labeller, query.subset([i])),
+                done=f"Query image {query.ids[i]} was scored alone, and first among {len(query)}.",
+                cause="statistics over the query (mean, batch normalisation in training mode, "
+                "softmax over images, standardised scores)",
+                remedy="take statistics from the support or the base part; put modules in eval "
+                "mode",
+            )
+
+
+def float32(bench: Bench) -> None:
+    """What is kept, float32, tells images apart that the labeller does; and 0 is a threshold."""
+    query = bench.many_queries()
+    labeller = bench.adapt(bench.fitted(), bench.support())
+    found = bench.scores(labeller, query)
+    kept = found.float().double()
+    lost = int(((_differs(found)) & ~_differs(kept)).sum())
+    if lost > MOST_LOST * found.numel():
+        raise CheckFailedError(
+            f"The scores of {len(query)} query images were rounded to float32, as a run keeps "
+            "them.",
+            expected="images that differ before to differ after",
+            came=f"{lost} of {found.numel()} scores are tied after; the scores lie from "
+            f"{float(found.min()):.6g} to {float(found.max()):.6g}",
+            cause="small differences on a large offset, or float64 where it matters",
+            remedy="subtract the offset, and scale the scores",
         )
+    low, high = float(found.min()), float(found.max())
+    if bench.decisions(labeller, query) is None and low >= 0 and 0 < high <= 1:
+        raise CheckWarningError(
+            f"{len(query)} query images were scored.",
+            expected="scores below 0 where a label is not predicted, or a `decide`",
+            came=f"all scores lie in [0, 1], from {low:.3g} to {high:.3g}",
+            cause="probabilities: then every label is predicted and recall is 100 %",
+            remedy="return logits, log(p / (1 - p)); the ranking metrics are the same",
+        )
+
+
+def _differs(scores: Tensor) -> Tensor:
+    """bool [q, L]: whether no other image has this score for the label."""
+    ordered, place = scores.sort(0)
+    equal = ordered[1:] == ordered[:-1]
+    edge = torch.zeros_like(equal[:1])
+    alone = ~(torch.cat([equal, edge]) | torch.cat([edge, equal]))
+    return torch.zeros_like(alone).scatter(0, place, alone)
 
 
 def label_permutation(bench: Bench) -> None:
@@ -198,6 +252,7 @@ def without_words(bench: Bench) -> None:
 CHECKS = (
     Check("scores", "scores are finite floats [query images, labels]", scores),
     Check("decisions", "decide, if present, gives bool [query images, labels]", decisions),
+    Check("float32", "float32 keeps scores apart; they look like logits", float32),
     Check("query-order", "the order of query images does not matter", query_order),
     Check("query-independence", "other query images do not matter", query_independence),
     Check(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,18 +18,24 @@ from mlfsic_bench.methods.check_core import (
     CheckNotMadeError,
     require_same,
     same_global_state,
+    usable,
 )
+from mlfsic_bench.methods.contract import Method, Support
 from mlfsic_bench.methods.params import build_params
+from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
+
+TOGETHER = 20  # supports given to adapt_all, as many as harness.evaluate.CHUNK
+EPISODES_BEFORE = 100
 
 
 def state(bench: Bench) -> None:
     """`state()` is a dict of named tensors."""
     found: Any = bench.fitted().state()
-    bad = _not_tensors(found)
+    bad = wrong_in_state(found)
     if bad:
         raise CheckFailedError(
             "`state()` of a fitted method was called.",
-            expected="a dict from names to torch tensors, nothing else",
+            expected=EXPECTED,
             came=bad,
             cause="numbers, lists or modules are put in the state; they would need pickle",
             remedy="wrap numbers in torch.tensor(...), give a module's state_dict() entry by "
@@ -38,11 +46,8 @@ def state(bench: Bench) -> None:
 def save_load(bench: Bench) -> None:
     """Saved and loaded in a fresh instance: the same scores."""
     method = bench.fitted()
-    found = method.state()
-    if _not_tensors(found):
-        raise CheckNotMadeError("the state can't be saved; see the test `state`")
     file = io.BytesIO()
-    torch.save(found, file)
+    torch.save(_savable(method), file)
     file.seek(0)
     with same_global_state():
         fresh = bench.make()
@@ -55,6 +60,41 @@ def save_load(bench: Bench) -> None:
         cause="load_state does nothing, or state() leaves out something that fit learnt",
         remedy="put every tensor that fit sets in state(), and set it in load_state()",
     )
+
+
+def fresh_process(bench: Bench) -> None:
+    """Saved here and loaded in another process: the same scores."""
+    if bench.fresh is None:
+        raise CheckNotMadeError("there is no other process")
+    method = bench.fitted()
+    with tempfile.TemporaryDirectory() as folder:
+        state, answers = Path(folder) / "state.pt", Path(folder) / "scores.pt"
+        torch.save(_savable(method), state)
+        failed = bench.fresh.score(state, answers)
+        if failed:
+            raise CheckFailedError(
+                "state() was saved, and loaded in a fresh process, which adapted and scored.",
+                expected="scores",
+                came=failed,
+                cause="something that this process holds outside of the instance and the state",
+                remedy="put every tensor that fit sets in state(), and set it in load_state()",
+            )
+        other = torch.load(answers, weights_only=True)
+    require_same(
+        bench.answers(method, bench.support(), bench.query()),
+        usable(other, len(bench.query())),
+        done="state() was saved, and loaded in a fresh process, which adapted and scored.",
+        cause="values in the class or module that grow with the episodes, hash() of texts, or the "
+        "order of a set",
+        remedy="keep what was learnt on the instance and in state(); draw by keyed generators",
+    )
+
+
+def _savable(method: Method) -> dict[str, Tensor]:
+    found = method.state()
+    if wrong_in_state(found):
+        raise CheckNotMadeError("the state can't be saved; see the test `state`")
+    return ready_to_save(found)
 
 
 def trains(bench: Bench) -> None:
@@ -136,7 +176,7 @@ def labellers_independent(bench: Bench) -> None:
 
 
 def adapt_order(bench: Bench) -> None:
-    """What an episode scores does not depend on the episodes before it."""
+    """What an episode scores does not depend on the episodes before it, however many."""
     query = bench.query()
     alone = bench.answers(bench.fitted(), bench.support(0), query)
     method = bench.fitted()
@@ -149,17 +189,44 @@ def adapt_order(bench: Bench) -> None:
         "are tuned and not restored",
         remedy="leave self alone in adapt; tune a copy of the weights",
     )
+    for number in range(EPISODES_BEFORE):
+        support = _small_support(bench, number) if number % 10 else bench.support(2 + number)
+        try:
+            bench.adapt(method, support)
+        except Exception as error:
+            raise CheckNotMadeError(
+                "an episode of one image could not be adapted; see the test `small-cases`"
+            ) from error
+    require_same(
+        alone,
+        bench.answers(method, bench.support(0), query),
+        done=f"Episode A was adapted first, and (in another copy) after {EPISODES_BEFORE + 2} "
+        "episodes, in which every image was a support image.",
+        cause="the method, its class or its module keeps what it was shown in episodes",
+        remedy="keep what was adapted in local variables or on the labeller",
+    )
+
+
+def _small_support(bench: Bench, number: int) -> Support:
+    """One image and one label of it."""
+    novel = bench.world.novel
+    row = number % len(novel.images)
+    label = row % len(novel.labels)
+    return Support(
+        novel.images.subset([row]),
+        novel.targets[[row]][:, [label]],
+        novel.labels[label : label + 1],
+        None if novel.words is None else novel.words[[label]],
+        number,
+    )
 
 
 def adapt_all(bench: Bench) -> None:
     """`adapt_all` gives the labellers that `adapt` gives."""
-    supports = [bench.support(i) for i in range(3)]
+    supports = [bench.support(i) for i in range(TOGETHER)]
     method = bench.fitted()
-    with same_global_state():
-        single = [method.adapt(support) for support in supports]
-    other = bench.fitted()
-    with same_global_state():
-        together = other.adapt_all(supports)
+    single = bench.adapt_each(method, supports)
+    together = bench.adapt_all(bench.fitted(), supports)
     if not isinstance(together, list) or len(together) != len(supports):
         raise CheckFailedError(
             f"adapt_all was called with {len(supports)} supports.",
@@ -172,7 +239,8 @@ def adapt_all(bench: Bench) -> None:
         require_same(
             bench.scores(a, bench.query(i)),
             bench.scores(b, bench.query(i)),
-            done=f"Three episodes were adapted one by one and by adapt_all; episode {i} differs.",
+            done=f"{TOGETHER} episodes were adapted one by one and by adapt_all, as many as in a "
+            f"run; episode {i} differs.",
             cause="the batched path computes something else, or mixes episodes",
             remedy="compare the two paths step by step, or do not override adapt_all",
         )
@@ -193,18 +261,6 @@ def presets(bench: Bench) -> None:
             ) from error
 
 
-def _not_tensors(found: Any) -> str:
-    """What makes `found` no state; empty when it is one."""
-    if not isinstance(found, dict):
-        return f"a {type(found).__name__}"
-    bad = [
-        f"{key!r}: {type(value).__name__}"
-        for key, value in found.items()
-        if not isinstance(key, str) or not isinstance(value, Tensor)
-    ]
-    return ", ".join(bad)
-
-
 CHECKS = (
     Check("state", "state() holds named tensors only", state),
     Check("save-load", "saved and loaded, the same scores", save_load),
@@ -216,3 +272,4 @@ CHECKS = (
     Check("adapt-all", "adapt_all gives what adapt gives", adapt_all),
     Check("presets", "every preset is valid", presets),
 )
+FRESH = Check("fresh-process", "saved, loaded in another process, the same scores", fresh_process)

@@ -59,7 +59,8 @@ class Support:
     images: s support images.
     targets: float32 [s, L] of 0 and 1 on the source's device; an image keeps all its labels.
     labels: L label names.
-    words: float32 [L, d_w] label vectors on the source's device, or None when the run has none.
+    words: float32 [L, d_w] label vectors on the source's device; None for a method that does not
+        declare that it uses them, and in a run that has none.
     seed: 64-bit seed for anything drawn while adapting, keyed by split, episode and training seed.
     """
 
@@ -121,10 +122,21 @@ class FitContext:
 class MethodParams(BaseModel):
     """A method's parameters; subclass it, give every field a default and a description.
 
-    Unknown names are refused. `--set name=value` on the command line sets a field.
+    Unknown names are refused. `--set name=value` on the command line sets a field. A field is a
+    bool, int, float, str, Enum or None, one of some values (`Literal`), or a list or tuple of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def without_effect(self, under: str, *names: str) -> None:
+        """ValueError when one of these parameters, idle `under` others, is not at its default.
+
+        For a validator of the class: a value that changes nothing would be recorded as if it did.
+        """
+        idle = [n for n in names if getattr(self, n) != type(self).model_fields[n].default]
+        if idle:
+            values = ", ".join(f"{name}={getattr(self, name)}" for name in idle)
+            raise ValueError(f"{values} would have no effect with {under}")
 
 
 class Labeller(Protocol):
@@ -147,21 +159,29 @@ class Method(ABC):
     Class attributes
     ----------------
     name: the method's name on the command line and in tables.
+    version: raised by one when the method's scores change with the same parameters, a default or a
+        preset; the golden gate in the tests guards it for the methods of this project.
     Params: its MethodParams subclass.
     presets: named sets of parameters, e.g. {"paper": {...}}.
     check_settings: parameters under which `mlfsic-bench methods check` runs the contract tests, as
         `--set` would give them; for methods whose default training takes more than seconds.
-    needs_words: refuses to run without label vectors.
-    trains: whether `fit` learns anything (False: the run skips features of base and val images).
-    adapts_by_gradient: whether `adapt` takes gradient steps (a leaderboard track).
+    needs_words: is given label vectors, and refuses to run without.
+    uses_words: is given label vectors where the run has some (`needs_words` says so by itself).
+    trains: whether `fit` learns anything (False: the run skips features of base and val images);
+        what it learns is what `state` returns.
+    adapts_by_gradient: whether `adapt` or the labeller takes gradient steps (a leaderboard track).
     citation: the work the method comes from.
+
+    What is not declared is not given: words are None, and gradients can't be taken in `adapt`.
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
     presets: ClassVar[dict[str, dict[str, object]]] = {}
     check_settings: ClassVar[dict[str, str]] = {}
     needs_words: ClassVar[bool] = False
+    uses_words: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     adapts_by_gradient: ClassVar[bool] = False
     citation: ClassVar[str] = ""

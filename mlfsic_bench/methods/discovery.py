@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.methods.calls import passes, plugin_call, where
 from mlfsic_bench.methods.contract import Method, MethodParams
-from mlfsic_bench.methods.files import EXAMPLE, class_in_file, where
+from mlfsic_bench.methods.declared import validate_class, validate_instance
+from mlfsic_bench.methods.files import EXAMPLE, class_in_file
 from mlfsic_bench.methods.params import build_params
+from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.text import exception_text, for_terminal
 
 GROUP = "mlfsic_bench.methods"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -52,6 +56,11 @@ def list_methods() -> list[Listed]:
     return rows
 
 
+def names_a_file(spec: str) -> bool:
+    """Whether `spec` is taken as `path/to/file.py:Class`, not as a registered name."""
+    return ":" in spec or spec.endswith(".py")
+
+
 def find_method(spec: str) -> type[Method]:
     """The method class that `spec` names.
 
@@ -60,11 +69,12 @@ def find_method(spec: str) -> type[Method]:
     spec: an entry point name of the group `mlfsic_bench.methods`, or `path/to/file.py:Class`.
 
     Raises BenchError when there is no such name, file or class, when the file can't be imported
-    (the line is shown), and when the class is not a complete method.
+    (the line is shown), when the class is not a complete method, and when it calls itself what
+    another method is registered as.
     """
-    if ":" in spec or spec.endswith(".py"):
-        return complete_method(class_in_file(spec), spec)
     registered = _registered()
+    if names_a_file(spec):
+        return _accepted(class_in_file(spec), spec, registered)
     if spec not in registered:
         error = unknown_name("method", spec, registered)
         error.remedy += f" (a method in a file of your own is named {EXAMPLE})"
@@ -78,17 +88,18 @@ def find_method(spec: str) -> type[Method]:
             remedy=f"uninstall one of them, or name the class as {EXAMPLE}",
         )
     try:
-        loaded: object = points[0].load()
+        with preserved():
+            loaded: object = points[0].load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise BenchError(
             f"the registered method {spec!r} can't be imported",
             expected=f"{_origin(points[0])} to import",
-            found=f"{type(error).__name__}: {error}{where(error)}",
+            found=f"{exception_text(error)}{where(error)}",
             remedy="repair or uninstall the package that registers it",
         ) from error
-    return complete_method(loaded, spec)
+    return _accepted(loaded, spec, registered)
 
 
 def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> Method:
@@ -105,16 +116,26 @@ def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> M
     method = find_method(spec)
     params = build_params(method, settings, preset)
     try:
-        return method(params)
-    except (BenchError, KeyboardInterrupt):
-        raise
+        with preserved():
+            made: object = method(params)
     except BaseException as error:
+        if passes(error):
+            raise
         raise BenchError(
             f"the method {method.name!r} can't be made",
             expected=f"{method.__name__}(params) to return an instance",
-            found=f"{type(error).__name__}: {error}{where(error)}",
+            found=f"{exception_text(error)}{where(error)}",
             remedy="repair the class, or choose other parameters",
         ) from error
+    if not isinstance(made, method):
+        raise BenchError(
+            f"the method {method.name!r} can't be made",
+            expected=f"{method.__name__}(params) to return an instance",
+            found=f"an instance of {type(made).__name__}",
+            remedy="leave __new__ alone",
+        )
+    validate_instance(made, params, spec)
+    return made
 
 
 def complete_method(loaded: object, spec: str) -> type[Method]:
@@ -139,7 +160,7 @@ def complete_method(loaded: object, spec: str) -> type[Method]:
         raise BenchError(
             f"{spec} has no usable name",
             expected='a class attribute such as name = "my-method"; up to 64 of A-Z a-z 0-9 . _ -',
-            found="no attribute `name`" if name is None else f"name = {str(name)[:80]!r}",
+            found="no attribute `name`" if name is None else for_terminal(f"name = {name!r}", 80),
             remedy=f"add the attribute to {loaded.__name__}",
         )
     params: object = loaded.Params
@@ -158,7 +179,22 @@ def complete_method(loaded: object, spec: str) -> type[Method]:
             found=f"no default for {', '.join(without)}",
             remedy=f"give them defaults in {loaded.__name__}.Params",
         )
+    validate_class(loaded, spec)
     return loaded
+
+
+def _accepted(loaded: object, spec: str, registered: Mapping[str, object]) -> type[Method]:
+    """`loaded`, complete, and not under another method's name: tables would show it as that one."""
+    with plugin_call(spec, "while its class was looked at"):
+        method = complete_method(loaded, spec)
+    if method.name in registered and method.name != spec:
+        raise BenchError(
+            f"{spec} calls itself {method.name!r}, which is the name of a registered method",
+            expected="a name of its own",
+            found=f"name = {method.name!r}",
+            remedy=f"change `name` in {method.__name__}, for example to 'my-{method.name}'",
+        )
+    return method
 
 
 def _registered() -> dict[str, list[EntryPoint]]:

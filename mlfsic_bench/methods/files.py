@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular
 from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.methods.calls import where
 from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.paths import resolved
+from mlfsic_bench.text import exception_text
 
 EXAMPLE = "path/to/file.py:Class"
 
@@ -38,10 +41,10 @@ def class_in_file(spec: str) -> object:
             f"there is no readable file {path}",
             expected="a Python file with a method in it",
             found=f"{error.strerror or error}",
-            remedy=f"check the path (looked at {path.absolute()})",
+            remedy=f"check the path (looked at {resolved(path.parent) / path.name})",
         ) from error
     module = _import_file(path, source)
-    if not hasattr(module, name):
+    if name not in vars(module):
         classes = [
             key
             for key, value in vars(module).items()
@@ -54,7 +57,7 @@ def class_in_file(spec: str) -> object:
             found=repr(name),
             remedy=f"did you mean {path}:{close}?" if close else "check the class's name",
         )
-    found: object = getattr(module, name)
+    found: object = vars(module)[name]
     return found
 
 
@@ -64,14 +67,15 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
     It is compiled here rather than by an import hook so that nothing is written beside a user's
     file; it stands in `sys.modules` because pydantic resolves annotations there.
     """
-    name = "mlfsic_plugin_" + hash_bytes(bytes(path.resolve()) + b"\0" + source)[:16]
+    name = "mlfsic_plugin_" + hash_bytes(bytes(resolved(path)) + b"\0" + source)[:16]
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+        with preserved():
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except KeyboardInterrupt:
         del sys.modules[name]
         raise
@@ -80,17 +84,7 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
         raise BenchError(
             f"{path} can't be imported",
             expected="a Python file that imports without an error",
-            found=f"{type(error).__name__}: {error}{where(error, path)}",
+            found=f"{exception_text(error)}{where(error, path)}",
             remedy="repair that line, or install what it imports",
         ) from error
     return module
-
-
-def where(error: BaseException, path: Path | None = None) -> str:
-    """` at FILE:LINE: text` of the innermost frame (of `path`, when one is given)."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f" at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
-    frames = traceback.extract_tb(error.__traceback__)
-    # frozen frames, such as that of `exit`, have no line to show
-    own = [f for f in frames if (f.filename == str(path) if path else f.filename[:1] != "<")]
-    return f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""

@@ -1,17 +1,19 @@
-"""Parameters of a method: from `--set name=value` texts and presets to a checked Params object."""
+"""Parameters of a method: from settings and presets to a checked Params object."""
 
 from __future__ import annotations
 
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.methods.calls import plugin_call
 from mlfsic_bench.methods.contract import Method, MethodParams
+from mlfsic_bench.methods.declared import validate_values
 
 _SIGNS = {
     "minimum": ">=",
@@ -22,30 +24,6 @@ _SIGNS = {
     "minItems": "items >=",
     "maxItems": "items <=",
 }
-
-
-def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
-    """`["lr=0.01", "heads=8"]` as `{"lr": "0.01", "heads": "8"}`; BenchError when malformed."""
-    settings: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise BenchError(
-                f"the setting {pair!r} can't be read",
-                expected="name=value",
-                found=repr(pair),
-                remedy="write for example --set epochs=40",
-            )
-        if key in settings:
-            raise BenchError(
-                f"the parameter {key!r} is set twice",
-                expected="each parameter set once",
-                found=f"{key}={settings[key]} and {pair}",
-                remedy="remove one of the two",
-            )
-        settings[key] = value.strip()
-    return settings
 
 
 def build_params(
@@ -67,13 +45,42 @@ def build_params(
         if key not in fields:
             raise unknown_name(f"parameter of {method.name}", key, fields)
         values[key] = _value(text, fields[key].annotation)
-    try:
-        params = method.Params(**values)
-    except ValidationError as error:
-        raise _refused(method, error, settings, preset) from error
+    refused: ValidationError | None = None
+    with plugin_call(method.name, "while its parameters were made"):
+        try:
+            params = method.Params(**values)
+        except ValidationError as error:
+            refused = error
+    if refused is not None:
+        raise _refused(method, refused, settings, preset) from refused
     for key in fields:
         _refuse_infinite(method, key, getattr(params, key))
+    validate_values(params, method.name)
     return params
+
+
+def small_settings(
+    method: type[Method], settings: Mapping[str, str], preset: str | None, *, first: bool = False
+) -> dict[str, str]:
+    """`settings`, and those of the method's `check_settings` that go together with them.
+
+    first: whether they go before `settings` where both name a parameter. Raises BenchError for
+    settings that are bad by themselves.
+    """
+    own = method.check_settings
+    chosen = dict(settings)
+    build_params(method, chosen, preset)
+    if not chosen and preset is None:
+        build_params(method, own, None)
+    for name, text in own.items():
+        if first or name not in settings:
+            trial = {**chosen, name: text}
+            try:
+                build_params(method, trial, preset)
+            except BenchError:
+                continue
+            chosen = trial
+    return chosen
 
 
 def describe_parameter(params: type[MethodParams], name: str) -> str:

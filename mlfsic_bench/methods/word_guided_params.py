@@ -8,6 +8,17 @@ from pydantic import Field, model_validator
 
 from mlfsic_bench.methods.contract import MethodParams
 
+# what the simple prototypes have none of
+HEADS_AND_MLP = (
+    "n_a",
+    "d_mlp",
+    "dropout",
+    "local_dropout",
+    "layer_norm",
+    "residual",
+    "output_projection",
+)
+
 
 class WordGuidedParams(MethodParams):
     """Parameters of word-guided attention; defaults are the `paper` preset.
@@ -80,10 +91,16 @@ class WordGuidedParams(MethodParams):
                 f"a residual needs heads that fill d_j: {self.n_a} heads of {self.d_a} make "
                 f"{self.n_a * self.d_a}, not {self.d_j}; set output_projection=true"
             )
-        if self.prototype.startswith("simple") and self.aggregation == "per_image":
-            raise ValueError(
-                "the simple prototypes weight all images at once: use aggregation=joint"
-            )
+        if self.prototype.startswith("simple"):
+            if self.aggregation == "per_image":
+                raise ValueError(
+                    "the simple prototypes weight all images at once: use aggregation=joint"
+                )
+            self.without_effect(f"prototype={self.prototype}", *HEADS_AND_MLP)
+        if self.prototype in ("simple", "attention_global"):
+            self.without_effect(f"prototype={self.prototype}", "projections")
+        if not self.use_cmw_loss:
+            self.without_effect("use_cmw_loss=false", "gamma")
         return self
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.inputs import FloatArray, check_binary, check_scores
+from mlfsic_bench.metrics.weighted import groups
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -56,6 +57,52 @@ def ap_of_all_pairs(scores: FloatArray, targets: Bool) -> Float64:
     """
     episodes, queries, labels = scores.shape
     return _rows(scores, targets, queries * labels).reshape(episodes)
+
+
+def ap_without(scores: FloatArray, targets: Bool) -> Float64:
+    """float64 [..., n]: each row's AP without each of its elements; NaN when no positive is left.
+
+    Parameters
+    ----------
+    scores: [..., n], finite. targets: bool [..., n].
+
+    Leaving one element of a ranking out moves only the ranks below it, so the AP without each
+    element in turn follows from sums over the elements above and below it, and all of them together
+    cost as much as one sort. With t and r as at the top of this file,
+
+        m AP = sum over positives of t / r
+
+    and without an element x of group G (x = 1 for a positive, 0 otherwise), positives above G keep
+    t / r, those that stay in G get (t - x) / (r - 1), and so do those below.
+
+    >>> ap_without(np.array([3.0, 2.0, 1.0]), np.array([False, True, True])).round(4).tolist()
+    [1.0, 0.5, 0.5]
+    """
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    y = np.take_along_axis(targets, order, axis=-1).astype(np.float64)
+    first, last = groups(np.take_along_axis(scores, order, axis=-1))
+
+    def through(total: Float64, rank: npt.NDArray[np.int64]) -> Float64:
+        """A running sum, up to and including a rank; 0 before the first."""
+        padded = np.concatenate([np.zeros((*total.shape[:-1], 1)), total], axis=-1)
+        return np.take_along_axis(padded, rank + 1, axis=-1)
+
+    positives = np.cumsum(y, axis=-1)
+    t, r = through(positives, last), last + 1.0
+    fewer = np.maximum(r - 1, 1)  # a group that ends at rank 1 keeps nothing: its term is 0
+    above = through(np.cumsum(y * t / r, axis=-1), first - 1)
+    kept = t - through(positives, first - 1) - y
+    # below G each term becomes (t - x) / (r - 1)
+    shifted, ones = np.cumsum(y * t / fewer, axis=-1), np.cumsum(y / fewer, axis=-1)
+    below = shifted[..., -1:] - through(shifted, last)
+    below -= y * (ones[..., -1:] - through(ones, last))
+    m = positives[..., -1:] - y
+    value = np.divide(
+        above + kept * (t - y) / fewer + below, m, out=np.full(y.shape, np.nan), where=m > 0
+    )
+    result: Float64 = np.empty_like(value)
+    np.put_along_axis(result, order, value, axis=-1)
+    return result
 
 
 def expected_random_ap(positives: int, total: int) -> float:

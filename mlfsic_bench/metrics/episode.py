@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.metrics import decisions as at
-from mlfsic_bench.metrics.average_precision import ap_by_label, ap_of_all_pairs
-from mlfsic_bench.metrics.inputs import FloatArray, check_binary, check_scores
-from mlfsic_bench.metrics.registry import check_names
-
-Float64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
+from mlfsic_bench.metrics.metric import Episodes, Float64
+from mlfsic_bench.metrics.registry import METRICS, check_names
 
 
 def episode_metrics(
@@ -26,9 +21,7 @@ def episode_metrics(
 
     Parameters
     ----------
-    scores: [E, Q, L], finite; raw scores, higher = more likely.
-    targets: [E, Q, L] of 0 and 1.
-    decisions: [E, Q, L] of 0 and 1; by default scores > 0, strictly (sigmoid(score) > 0.5).
+    scores, targets, decisions: as for `metric.Episodes`.
     names: which metrics, all by default.
 
     A label without positives is left out of its episode's macro means; `undefined_counts` says how
@@ -41,8 +34,23 @@ def episode_metrics(
     {'macro_ap': [0.875], 'micro_precision': [0.5]}
     """
     wanted = check_names(names)
-    work = _Work(*_checked(scores, targets, decisions))
-    return {name: _COMPUTE[name](work) for name in wanted}
+    episodes = Episodes(scores, targets, decisions)
+    return {name: METRICS[name].compute(episodes) for name in wanted}
+
+
+def query_influence(
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    decisions: npt.ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, Float64]:
+    """float64 [E, Q] for each metric: its value in the episode less that without the query.
+
+    Takes what `episode_metrics` takes. NaN where the metric is undefined with or without the query.
+    """
+    wanted = check_names(names)
+    episodes = Episodes(scores, targets, decisions)
+    return {name: METRICS[name].influence(episodes) for name in wanted}
 
 
 def undefined_counts(
@@ -57,66 +65,12 @@ def undefined_counts(
     >>> undefined_counts([[[-1.0, 2.0]]], [[[1, 0]]])["labels_without_positives"]
     1
     """
-    _, y, d = _checked(scores, targets, decisions)
-    has = np.logical_or.reduce(y, axis=1)
-    says = np.logical_or.reduce(d, axis=1)
+    episodes = Episodes(scores, targets, decisions)
+    has = np.logical_or.reduce(episodes.targets, axis=1)
+    says = np.logical_or.reduce(episodes.decisions, axis=1)
     return {
         "labels_without_positives": int((~has).sum()),
         "episodes_without_positives": int((~has.any(axis=1)).sum()),
         "labels_without_predictions": int((~says).sum()),
         "episodes_without_predictions": int((~says.any(axis=1)).sum()),
     }
-
-
-def _checked(
-    scores: npt.ArrayLike, targets: npt.ArrayLike, decisions: npt.ArrayLike | None
-) -> tuple[FloatArray, Bool, Bool]:
-    s = check_scores(scores)
-    y = check_binary(targets, s.shape, "targets")
-    d = s > 0 if decisions is None else check_binary(decisions, s.shape, "decisions")
-    return s, y, d
-
-
-class _Work:
-    """What several metrics share, computed once."""
-
-    def __init__(self, scores: FloatArray, targets: Bool, decisions: Bool) -> None:
-        self.scores = scores
-        self.targets = targets
-        self._decisions = decisions
-        self._labels: at.Counts | None = None
-
-    @property
-    def labels(self) -> at.Counts:
-        if self._labels is None:
-            self._labels = at.count(self._decisions, self.targets)
-        return self._labels
-
-    @property
-    def pooled(self) -> at.Counts:
-        return self.labels.pooled()
-
-    def macro(self, metric: Callable[[at.Counts], Float64]) -> Float64:
-        return at.mean_over_tested(metric(self.labels), self.labels)
-
-
-def _macro_ap(work: _Work) -> Float64:
-    ap = ap_by_label(work.scores, work.targets)
-    tested = ~np.isnan(ap)
-    count = tested.sum(axis=1)
-    total = np.where(tested, ap, 0.0).sum(axis=1)
-    mean: Float64 = np.divide(total, count, out=np.full(len(ap), np.nan), where=count > 0)
-    return mean
-
-
-_COMPUTE: dict[str, Callable[[_Work], Float64]] = {
-    "micro_precision": lambda work: at.precision(work.pooled),
-    "micro_recall": lambda work: at.recall(work.pooled),
-    "micro_f1": lambda work: at.f1(work.pooled),  # equal to the harmonic mean of pooled P and R
-    "micro_ap": lambda work: ap_of_all_pairs(work.scores, work.targets),
-    "macro_precision": lambda work: work.macro(at.precision),
-    "macro_recall": lambda work: work.macro(at.recall),
-    "macro_f1": lambda work: at.harmonic_mean(work.macro(at.precision), work.macro(at.recall)),
-    "macro_ap": _macro_ap,
-    "f1_label_mean": lambda work: work.macro(at.f1),
-}

@@ -1,4 +1,4 @@
-"""Every metric's name with its definition, formula, range, NaN policy and oracle.
+"""Every metric, one object each: adding one here makes it known to records, tables and the board.
 
 Notation: one episode has scores s[q, l] and targets y[q, l] for Q queries and L labels, and
 decisions d[q, l], by default s > 0 (strictly), that is sigmoid(s) > 0.5. A label is *tested* in
@@ -7,35 +7,68 @@ the episode when some query has it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.metrics.average_precision import ap_by_label, ap_of_all_pairs, ap_without
+from mlfsic_bench.metrics.decisions import (
+    Counts,
+    f1,
+    harmonic_mean,
+    mean_over_tested,
+    precision,
+    recall,
+)
+from mlfsic_bench.metrics.metric import Episodes, Float64, Form, Metric
 
 METRICS_VERSION = "metrics-v1"
 """Changes when a definition below does, so that figures made before and after do not mix."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """What a metric's name stands for.
+def _counted(value: Callable[[Counts], Float64]) -> tuple[Form, Form]:
+    """(compute, leave_one_out) of a metric that is a function of the counts of each label."""
 
-    Attributes
-    ----------
-    name: the name in tables, records and on the command line.
-    definition: in words, for one episode.
-    formula: in the notation at the top of this file.
-    range: smallest and largest value.
-    nan_policy: when it is undefined, and what happens then.
-    oracle: the independent implementation that tests hold it against, to 1e-12.
-    """
+    def leave_one_out(episodes: Episodes) -> Float64:
+        without = value(episodes.counts_without).reshape(episodes.shape[:2])
+        return value(episodes.counts)[:, None] - without
 
-    name: str
-    definition: str
-    formula: str
-    range: tuple[float, float]
-    nan_policy: str
-    oracle: str
+    return lambda episodes: value(episodes.counts), leave_one_out
+
+
+def _macro(value: Callable[[Counts], Float64]) -> Callable[[Counts], Float64]:
+    return lambda counts: mean_over_tested(value(counts), counts)
+
+
+def _mean_of_defined(values: Float64) -> Float64:
+    """The mean over axis 1 of the values that are not NaN; NaN where there are none."""
+    defined = ~np.isnan(values)
+    total, count = np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1)
+    mean: Float64 = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean
+
+
+def _macro_ap(episodes: Episodes) -> Float64:
+    return _mean_of_defined(ap_by_label(episodes.scores, episodes.targets))
+
+
+def _macro_ap_influence(episodes: Episodes) -> Float64:
+    left = ap_without(episodes.scores.transpose(0, 2, 1), episodes.targets.transpose(0, 2, 1))
+    return _macro_ap(episodes)[:, None] - _mean_of_defined(left)
+
+
+def _micro_ap(episodes: Episodes) -> Float64:
+    return ap_of_all_pairs(episodes.scores, episodes.targets)
+
+
+def _micro_ap_influence(episodes: Episodes) -> Float64:
+    """The query's L pairs are left out one at a time and the differences added up."""
+    E, Q, L = episodes.shape
+    scores, targets = episodes.scores.reshape(E, Q * L), episodes.targets.reshape(E, Q * L)
+    left = ap_without(scores, targets).reshape(E, Q, L)
+    total: Float64 = (_micro_ap(episodes)[:, None, None] - left).sum(axis=2)
+    return total
 
 
 _LEFT_OUT = (
@@ -46,90 +79,135 @@ _P = "P = sum(d & y) / sum(d), 0 when nothing is predicted"
 _R = "R = sum(d & y) / sum(y)"
 _AP = "sum over distinct thresholds n, highest first, of (R_n - R_{n-1}) P_n"
 _SK = "scikit-learn"
+_AVERAGES = "Sebastiani, ACM Computing Surveys 34(1), 2002"
+_RANKING = "Buckley and Voorhees, SIGIR 2000"
+_TWO_F1 = "Opitz and Burst, arXiv:1911.03347, 2019"
 
-_METRICS = (
-    Metric(
-        "micro_precision",
-        "share of the predicted (query, label) pairs that are right",
-        f"{_P}, sums over q and l",
-        (0.0, 1.0),
-        "never NaN: 0 when nothing is predicted",
-        f"{_SK} precision_score(average='micro', zero_division=0)",
-    ),
-    Metric(
-        "micro_recall",
-        "share of the true (query, label) pairs that are predicted",
-        f"{_R}, sums over q and l",
-        (0.0, 1.0),
-        _NO_POSITIVE,
-        f"{_SK} recall_score(average='micro')",
-    ),
-    Metric(
-        "micro_f1",
-        "harmonic mean of the episode's micro precision and micro recall",
-        "2 P R / (P + R), 0 when both are 0",
-        (0.0, 1.0),
-        _NO_POSITIVE,
-        f"{_SK} f1_score(average='micro')",
-    ),
-    Metric(
-        "micro_ap",
-        "average precision of all (query, label) pairs in one ranking",
-        f"{_AP}, over the flattened matrix",
-        (0.0, 1.0),
-        _NO_POSITIVE,
-        f"{_SK} average_precision_score(average='micro')",
-    ),
-    Metric(
-        "macro_precision",
-        "mean over the tested labels of each label's precision",
-        f"mean over l of {_P}, sums over q",
-        (0.0, 1.0),
-        _LEFT_OUT,
-        f"mean of {_SK} precision_score(zero_division=0) over tested labels",
-    ),
-    Metric(
-        "macro_recall",
-        "mean over the tested labels of each label's recall",
-        f"mean over l of {_R}, sums over q",
-        (0.0, 1.0),
-        _LEFT_OUT,
-        f"mean of {_SK} recall_score over tested labels",
-    ),
-    Metric(
-        "macro_f1",
-        "harmonic mean of the episode's macro precision and macro recall (not f1_label_mean)",
-        "2 P R / (P + R) of macro P and macro R, 0 when both are 0",
-        (0.0, 1.0),
-        _LEFT_OUT,
-        f"harmonic mean of {_SK}'s macro precision and recall",
-    ),
-    Metric(
-        "macro_ap",
-        "mean over the tested labels of each label's average precision",
-        f"mean over l of: {_AP}",
-        (0.0, 1.0),
-        _LEFT_OUT,
-        f"mean of {_SK} average_precision_score over tested labels",
-    ),
-    Metric(
-        "f1_label_mean",
-        "mean over the tested labels of each label's F1 (not macro_f1)",
-        "mean over l of 2 sum(d & y) / (sum(d) + sum(y)), sums over q",
-        (0.0, 1.0),
-        _LEFT_OUT,
-        f"mean of {_SK} f1_score over tested labels",
-    ),
-)
-
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "micro_precision",
+            "micro",
+            "P",
+            "share of the predicted (query, label) pairs that are right",
+            f"{_P}, sums over q and l",
+            "never NaN: 0 when nothing is predicted",
+            f"{_SK} precision_score(average='micro', zero_division=0)",
+            _AVERAGES,
+            *_counted(lambda counts: precision(counts.pooled())),
+            column="always",
+        ),
+        Metric(
+            "micro_recall",
+            "micro",
+            "R",
+            "share of the true (query, label) pairs that are predicted",
+            f"{_R}, sums over q and l",
+            _NO_POSITIVE,
+            f"{_SK} recall_score(average='micro')",
+            _AVERAGES,
+            *_counted(lambda counts: recall(counts.pooled())),
+            column="always",
+        ),
+        Metric(
+            "micro_f1",
+            "micro",
+            "F1",
+            "harmonic mean of the episode's micro precision and micro recall",
+            "2 P R / (P + R), 0 when both are 0",
+            _NO_POSITIVE,
+            f"{_SK} f1_score(average='micro')",
+            _AVERAGES,
+            # equal to the harmonic mean of pooled P and R
+            *_counted(lambda counts: f1(counts.pooled())),
+            column="always",
+        ),
+        Metric(
+            "micro_ap",
+            "micro",
+            "AP",
+            "average precision of all (query, label) pairs in one ranking",
+            f"{_AP}, over the flattened matrix",
+            _NO_POSITIVE,
+            f"{_SK} average_precision_score(average='micro')",
+            _RANKING,
+            _micro_ap,
+            _micro_ap_influence,
+            column="always",
+        ),
+        Metric(
+            "macro_precision",
+            "macro",
+            "P",
+            "mean over the tested labels of each label's precision",
+            f"mean over l of {_P}, sums over q",
+            _LEFT_OUT,
+            f"mean of {_SK} precision_score(zero_division=0) over tested labels",
+            _AVERAGES,
+            *_counted(_macro(precision)),
+            column="always",
+        ),
+        Metric(
+            "macro_recall",
+            "macro",
+            "R",
+            "mean over the tested labels of each label's recall",
+            f"mean over l of {_R}, sums over q",
+            _LEFT_OUT,
+            f"mean of {_SK} recall_score over tested labels",
+            _AVERAGES,
+            *_counted(_macro(recall)),
+            column="always",
+        ),
+        Metric(
+            "macro_f1",
+            "macro",
+            "F1",
+            "harmonic mean of the episode's macro precision and macro recall (not f1_label_mean)",
+            "2 P R / (P + R) of macro P and macro R, 0 when both are 0",
+            _LEFT_OUT,
+            f"harmonic mean of {_SK}'s macro precision and recall",
+            f"{_TWO_F1}: F1 of averages",
+            *_counted(
+                lambda counts: harmonic_mean(_macro(precision)(counts), _macro(recall)(counts))
+            ),
+            column="always",
+        ),
+        Metric(
+            "macro_ap",
+            "macro",
+            "AP",
+            "mean over the tested labels of each label's average precision",
+            f"mean over l of: {_AP}",
+            _LEFT_OUT,
+            f"mean of {_SK} average_precision_score over tested labels",
+            _RANKING,
+            _macro_ap,
+            _macro_ap_influence,
+            column="always",
+        ),
+        Metric(
+            "f1_label_mean",
+            "",
+            "F1, mean over labels",
+            "mean over the tested labels of each label's F1 (not macro_f1)",
+            "mean over l of 2 sum(d & y) / (sum(d) + sum(y)), sums over q",
+            _LEFT_OUT,
+            f"mean of {_SK} f1_score over tested labels",
+            f"{_TWO_F1}: averaged F1",
+            *_counted(_macro(f1)),
+            column="never",
+        ),
+    )
+}
 
 
 def find_metric(name: str) -> Metric:
     """The metric of this name; BenchError naming the nearest one when there is none.
 
-    >>> find_metric("macro_ap").range
-    (0.0, 1.0)
+    >>> find_metric("macro_ap").range, find_metric("macro_ap").head, find_metric("macro_ap").text
+    ((0.0, 1.0), 'Macro AP', 'macro-AP')
     """
     if name not in METRICS:
         raise unknown_name("metric", name, METRICS)
@@ -145,3 +223,12 @@ def check_names(names: Sequence[str] | None) -> tuple[str, ...]:
     if names is None:
         return tuple(METRICS)
     return tuple(find_metric(name).name for name in names)
+
+
+def columns() -> tuple[str, ...]:
+    """The metrics that are columns of a table of runs, in their order there.
+
+    >>> len(columns())
+    8
+    """
+    return tuple(name for name, metric in METRICS.items() if metric.column != "never")

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.report.plot_frame import drawing, plain
 from mlfsic_bench.report.pointing_cells import at_the_top, centres
 from mlfsic_bench.report.pointing_pairs import no_attention
+from mlfsic_bench.text import lines_for_terminal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,18 +123,19 @@ def _between(cells: int, pixels: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
+@drawing()
 def draw(strips: Sequence[Strip], title: str, form: str = "png") -> bytes:
     """The picture as the bytes of a file: a strip is the image, then a heat map per label.
 
     `form` is one of FORMS. The same picture always gives the same bytes.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     across = 1 + max(len(strip.panels) for strip in strips)
     side = min(STRIPS if across <= WIDE else 1, len(strips))
     down = -(-len(strips) // side)
     figure = Figure(figsize=(PANEL * across * side + 0.3, (PANEL + 0.26) * down + 0.75), dpi=DPI)
+    title = lines_for_terminal(title)
     figure.suptitle(title, fontsize=9.5, y=1 - 0.12 / figure.get_figheight(), va="top")
     # An empty, narrow column keeps the strips apart.
     widths = [w for _ in range(side) for w in (*[1.0] * across, 0.12)][:-1]
@@ -154,20 +157,19 @@ def draw(strips: Sequence[Strip], title: str, form: str = "png") -> bytes:
         for k, panel in enumerate(strip.panels, 1):
             _draw_panel(_axes(figure.add_subplot(grid[row, first + k]), panel.label), strip, panel)
     stream = BytesIO()
-    with rc_context({"svg.hashsalt": "mlfsic-bench"}):  # else ids in the file are drawn at random
-        figure.savefig(stream, format=form, metadata={FORMS[form]: None})
+    figure.savefig(stream, format=form, metadata={FORMS[form]: None})
     return stream.getvalue()
 
 
 def _short(image_id: str) -> str:
     # COCO_val2014_000000006720 is wider than a panel.
     name = image_id.rsplit("/", 1)[-1]
-    return name if len(name) <= LONGEST else name.rsplit("_", 1)[-1]
+    return plain(name if len(name) <= LONGEST else name.rsplit("_", 1)[-1], LONGEST)
 
 
 def _axes(axes: Axes, title: str) -> Axes:
     axes.set_axis_off()
-    axes.set_title(title, fontsize=8.5, pad=3, parse_math=False)
+    axes.set_title(plain(title, 32), fontsize=8.5, pad=3)
     return axes
 
 

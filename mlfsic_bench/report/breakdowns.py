@@ -10,9 +10,8 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.scores import Scores
 from mlfsic_bench.metrics import decisions as at
-from mlfsic_bench.metrics.average_precision import label_ap
+from mlfsic_bench.metrics.average_precision import ap_without, label_ap
 from mlfsic_bench.metrics.image_interval import EpisodeImages, image_interval
-from mlfsic_bench.metrics.influence import ap_without
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.weighted import Ranking
 from mlfsic_bench.report.pairs import pair_groups

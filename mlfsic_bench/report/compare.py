@@ -14,6 +14,7 @@ from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, i
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.paired import Float64, average_ranks, holm, paired
 from mlfsic_bench.metrics.registry import METRICS_VERSION, check_names
+from mlfsic_bench.paths import is_file, same_place
 from mlfsic_bench.report.compare_report import (
     Compared,
     CompareReport,
@@ -52,7 +53,7 @@ def compare(
     names = check_names(metrics)
     given = list(paths)
     reference = _as_path(against)
-    if reference is not None and all(path.resolve() != reference.resolve() for path in given):
+    if reference is not None and all(not same_place(path, reference) for path in given):
         given.append(reference)
     lineup = line_up(given, place, seeds_apart=seeds_apart)
     _check_number(lineup)
@@ -171,11 +172,13 @@ def _as_path(against: str | None) -> Path | None:
     """`against` as a path, if a run or a file lies there; it is a name otherwise."""
     if against is None:
         return None
+    path = Path(against)
     try:
-        path = Path(against)
-        return path if path.is_file() or (path / RECORD).is_file() else None
-    except (OSError, ValueError):  # a name too long, or with a NUL: no path
-        return None
+        return path if is_file(path) or is_file(path / RECORD) else None
+    except BenchError:
+        if len(path.parts) > 1:
+            raise
+        return None  # a name too long for a path, or with a NUL
 
 
 def _reference(lineup: Lineup, against: str, path: Path | None) -> Entry:
@@ -184,7 +187,7 @@ def _reference(lineup: Lineup, against: str, path: Path | None) -> Entry:
         named = [
             entry
             for entry in lineup.entries
-            if any(source.path.resolve() == path.resolve() for source in entry.sources)
+            if any(same_place(source.path, path) for source in entry.sources)
         ]
     if not named:
         named = [e for e in lineup.entries if e.method.name == against]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 
+from mlfsic_bench.report.columns import aligned
 from mlfsic_bench.report.compare_report import CompareReport, MetricComparison, Pair
-from mlfsic_bench.report.escape import markdown, spreadsheet, visible
+from mlfsic_bench.report.marks import count_labels
+from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
 
 SMALLEST = 0.0001
 PAIR_HEADS = ("difference", "± episodes", "± images", "win/tie/loss", "t: p", "t: Holm",
@@ -18,11 +18,12 @@ ENTRY_HEADS = ("mean", "± episodes", "± images", "average rank")
 def caption(report: CompareReport) -> list[str]:
     """Sentences that say what the figures are of."""
     split, episodes = report.split, report.episodes
+    labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
     pairs = len(report.metrics[0].pairs)
     family = "all against one" if report.against else "all pairs"
     over = "runs" if episodes.shots else "episodes"
     return [
-        f"Split {split.id} ({split.hash[:12]}), {len(report.labels)} novel labels; protocol "
+        f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
         f"{episodes.protocol}; {episodes.count} {over} ({episodes.hash[:12]}); "
         f"{report.metrics_version}.",
         f"Differences are the first minus the second, paired over {over}, in points (per cent). ± "
@@ -43,18 +44,18 @@ def render_terminal(report: CompareReport) -> str:
     for metric in report.metrics:
         rows = [
             (place[s.name], _value(s.mean), _half(s.episodes), _half(s.images), _rank(s.rank),
-             visible(s.name))
+             for_terminal(s.name, LONGEST_NAME))
             for s in metric.entries
         ]  # fmt: skip
         heads = ("#", "mean", "± episodes", "± images", "rank", "method")
-        blocks.append(f"{metric.metric}\n" + _aligned([heads, *rows], left=(5,)))
+        blocks.append("\n".join([metric.metric, *aligned([heads, *rows], left=(5,))]))
         pairs = [
             (f"{place[pair.a]} - {place[pair.b]}", *_pair_cells(pair)) for pair in metric.pairs
         ]
         upper = ("", "", "±", "±", "win/tie/", "t test", "t test", "Wilcoxon", "Wilcoxon")
         lower = ("#", "diff", "episodes", "images", "loss", "p", "Holm", "p", "Holm")
-        blocks.append(_aligned([upper, lower, *pairs], left=(0,)))
-    blocks.append("\n".join(visible(line) for line in caption(report)))
+        blocks.append("\n".join(aligned([upper, lower, *pairs])))
+    blocks.append("\n".join(map(for_terminal, caption(report))))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -70,13 +71,13 @@ def render_markdown(report: CompareReport) -> str:
         parts.append(_grid(("Method", *ENTRY_HEADS), rows))
         pairs = [(f"{pair.a} − {pair.b}", *_pair_cells(pair)) for pair in metric.pairs]
         parts.append(_grid(("Pair", *PAIR_HEADS), pairs))
-    parts.append("\n".join(f"- {markdown(line)}" for line in caption(report)))
+    parts.append("\n".join(f"- {for_markdown(line)}" for line in caption(report)))
     return "\n\n".join(parts) + "\n"
 
 
 def render_json(report: CompareReport) -> str:
     """The report itself, as fractions; docs/compare.md says what the keys are."""
-    return report.model_dump_json(indent=2) + "\n"
+    return for_json(report.model_dump(mode="json")) + "\n"
 
 
 def render_csv(report: CompareReport) -> str:
@@ -84,24 +85,21 @@ def render_csv(report: CompareReport) -> str:
 
     Lines of entries have an empty `b` and their average rank; lines of pairs have the rest.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["metric", "a", "b", "mean", "episodes", "images", "rank", "n", "wins", "ties",
-                     "losses", "t_p", "t_holm", "wilcoxon_p", "wilcoxon_holm",
-                     "caption"])  # fmt: skip
-    about = spreadsheet(" ".join(caption(report)))
+    lines: list[list[object]] = [
+        ["metric", "a", "b", "mean", "episodes", "images", "rank", "n", "wins", "ties", "losses",
+         "t_p", "t_holm", "wilcoxon_p", "wilcoxon_holm", "caption"]
+    ]  # fmt: skip
+    about = " ".join(caption(report))
     for metric in report.metrics:
         for s in metric.entries:
-            figures = [_exact(x, 100) for x in (s.mean, s.episodes, s.images)]
-            row = [metric.metric, spreadsheet(s.name), "", *figures, _exact(s.rank)]
-            writer.writerow([*row, *[""] * 8, about])
+            figures = map(_points, (s.mean, s.episodes, s.images))
+            lines.append([metric.metric, s.name, None, *figures, s.rank, *[None] * 8, about])
         for p in metric.pairs:
-            figures = [_exact(x, 100) for x in (p.mean, p.episodes, p.images)]
-            counts = [str(x) for x in (p.n, p.wins, p.ties, p.losses)]
-            tests = [_exact(x) for x in (p.t_p, p.t_holm, p.wilcoxon_p, p.wilcoxon_holm)]
-            names = [spreadsheet(p.a), spreadsheet(p.b)]
-            writer.writerow([metric.metric, *names, *figures, "", *counts, *tests, about])
-    return buffer.getvalue()
+            figures = map(_points, (p.mean, p.episodes, p.images))
+            counts = (p.n, p.wins, p.ties, p.losses)
+            tests = (p.t_p, p.t_holm, p.wilcoxon_p, p.wilcoxon_holm)
+            lines.append([metric.metric, p.a, p.b, *figures, None, *counts, *tests, about])
+    return csv_text(lines)
 
 
 RENDERERS: dict[str, Callable[[CompareReport], str]] = {
@@ -133,20 +131,9 @@ def _pair_cells(pair: Pair) -> tuple[str, ...]:
     )
 
 
-def _aligned(rows: list[tuple[str, ...]], left: tuple[int, ...]) -> str:
-    columns = range(len(rows[0]))
-    widths = [max(len(row[i]) for row in rows) for i in columns]
-    return "\n".join(
-        "  ".join(
-            row[i].ljust(widths[i]) if i in left else row[i].rjust(widths[i]) for i in columns
-        ).rstrip()
-        for row in rows
-    )
-
-
 def _grid(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|:--|" + "--:|" * (len(heads) - 1)]
-    lines += ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(for_markdown(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
 
 
@@ -175,5 +162,5 @@ def _p(value: float | None) -> str:
     return f"<{SMALLEST}" if value < SMALLEST else f"{value:.4f}"
 
 
-def _exact(value: float | None, factor: float = 1.0) -> str:
-    return "" if value is None else repr(factor * value)
+def _points(value: float | None) -> float | None:
+    return None if value is None else 100 * value

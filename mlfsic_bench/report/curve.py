@@ -10,25 +10,31 @@ from typing import Any
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.identity import method_version
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.metrics.registry import check_names
 from mlfsic_bench.report.curve_base import images_used, labels_used, splits_of
-from mlfsic_bench.report.curve_points import METRICS, Curve, Level, Line, Point
+from mlfsic_bench.report.curve_points import ALWAYS, Curve, Level, Line, Point
 from mlfsic_bench.report.marks import changed, off_defaults
 from mlfsic_bench.report.runs import FinishedRun
-from mlfsic_bench.report.table import chance_level
+from mlfsic_bench.report.table import chance_level, labels_of
 from mlfsic_bench.splits.split import Split
 
 
-def curve(runs: Sequence[FinishedRun], splits: Sequence[Split] = ()) -> Curve:
+def curve(
+    runs: Sequence[FinishedRun], splits: Sequence[Split] = (), metric: str = ALWAYS[0]
+) -> Curve:
     """The learning curves of these runs.
 
     A run without `base_images` of a method that trains is the point of all base images. The same
     method with other parameters is a line of its own. `splits`: splits at hand, to count the base
-    images that were trained on; without, that is known where a split needs no data.
+    images that were trained on; without, that is known where a split needs no data. `metric`: what
+    the points have beside `ALWAYS`.
 
     Raises BenchError for runs that differ in split, episodes, backbone or label vectors, for a
     point named twice, and without a line.
     """
+    metrics = check_names(tuple(dict.fromkeys((*ALWAYS, metric))))
     _check_same(runs)
     total = _base_images(runs)
     at_hand = splits_of(runs, splits)
@@ -39,9 +45,9 @@ def curve(runs: Sequence[FinishedRun], splits: Sequence[Split] = ()) -> Curve:
     lines, levels = [], []
     for name, group in zip(names, groups.values(), strict=True):
         if group[0].record.method.trains:
-            lines.append(_line(name, group, total, at_hand))
+            lines.append(_line(name, group, total, at_hand, metrics))
         else:
-            levels.append(Level(name, _point(name, group, 0)))
+            levels.append(Level(name, _point(name, group, 0, metrics)))
     first = runs[0]
     micro, macro = chance_level(first)
     record = first.record
@@ -51,7 +57,7 @@ def curve(runs: Sequence[FinishedRun], splits: Sequence[Split] = ()) -> Curve:
         subset=record.split.subset,
         episodes=record.episodes.count,
         of_episodes=record.episodes.total,
-        labels=len(first.scores.meta.labels),
+        labels=labels_of(first, "novel labels"),
         backbone=record.features.backbone if record.features else "none",
         words=next((name for run in runs if (name := _words(run)[0])), "none"),
         base_images=total,
@@ -68,7 +74,13 @@ def _changed(run: FinishedRun) -> tuple[str, dict[str, Any]]:
     return card.name, changed(card)
 
 
-def _line(name: str, runs: Sequence[FinishedRun], total: int, splits: Mapping[str, Split]) -> Line:
+def _line(
+    name: str,
+    runs: Sequence[FinishedRun],
+    total: int,
+    splits: Mapping[str, Split],
+    metrics: tuple[str, ...],
+) -> Line:
     points: dict[int, list[FinishedRun]] = {}
     for run in runs:
         cut = run.record.base_images
@@ -77,12 +89,12 @@ def _line(name: str, runs: Sequence[FinishedRun], total: int, splits: Mapping[st
     for images in sorted(points):
         run = points[images][0]
         used = images_used(run, total, splits.get(run.record.split.hash))
-        point = _point(name, points[images], images)
+        point = _point(name, points[images], images, metrics)
         found.append(replace(point, labels=labels_used(run), used=used))
     return Line(name, tuple(found))
 
 
-def _point(name: str, runs: Sequence[FinishedRun], images: int) -> Point:
+def _point(name: str, runs: Sequence[FinishedRun], images: int, metrics: tuple[str, ...]) -> Point:
     from mlfsic_bench.metrics.intervals import t_interval
 
     ordered = sorted(runs, key=lambda run: run.record.method.seed)
@@ -95,21 +107,20 @@ def _point(name: str, runs: Sequence[FinishedRun], images: int) -> Point:
                 found=f"seed {two.record.method.seed} also in {one.folder}",
                 remedy="name one of the two",
             )
-    values = [run.values(tuple(METRICS)) for run in ordered]
-    each = {metric: np.stack([value[metric] for value in values]) for metric in METRICS}
+    values = [run.values(metrics) for run in ordered]
+    each = {metric: np.stack([value[metric] for value in values]) for metric in metrics}
     return Point(
         images=images,
         seeds=seeds,
-        values={m: tuple(100 * float(t_interval(row)[0]) for row in each[m]) for m in METRICS},
-        half_width={m: 100 * t_interval(each[m].mean(axis=0))[1] for m in METRICS},
+        values={m: tuple(100 * float(t_interval(row)[0]) for row in each[m]) for m in metrics},
+        half_width={m: 100 * t_interval(each[m].mean(axis=0))[1] for m in metrics},
     )
 
 
 def _settings_of(run: FinishedRun) -> str:
-    """What makes a line: the method, its code and its parameters, but not the training seed."""
-    identity = run.record.identity.get("method")
-    source = identity.get("source") if isinstance(identity, dict) else None
-    return hash_json([run.record.method.name, source, run.record.method.parameters])
+    """What makes a line: the method, its version and parameters, but not the training seed."""
+    version = method_version(run.record.identity)
+    return hash_json([run.record.method.name, version, run.record.method.parameters])
 
 
 def _names(runs: Sequence[FinishedRun]) -> list[str]:
@@ -121,7 +132,7 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
         own = run.record.method.parameters
         keys = [key for key in own if any(other.get(key) != own[key] for other in rest)]
         told.append(f"{name} ({', '.join(f'{k}={own[k]}' for k in keys)})" if keys else name)
-    # The same parameters under other code: told apart by where they stand.
+    # The same parameters in another version of the method: numbered in the order they stand in.
     return [
         name if told.count(name) == 1 else f"{name} #{told[: i + 1].count(name)}"
         for i, name in enumerate(told)

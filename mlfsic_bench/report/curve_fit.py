@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.report.curve_points import METRICS, Curve, Line, Point
+from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.report.curve_points import Curve, Line, Point
 
 UPPER = 3  # the points with the most base images that a line is fitted to
 LOG2 = float(np.log10(2))
@@ -75,7 +76,7 @@ def sentences(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> 
 
     Raises BenchError for an unknown metric and for `at` below 1.
     """
-    check_metric(metric)
+    check_metric(curve, metric)
     if at is not None and at < 1:
         raise BenchError(
             f"can't say anything at {at} base images",
@@ -92,8 +93,8 @@ def sentences(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> 
         low, high = fitted.images[0], fitted.images[-1]
         value, spread = fitted.per_doubling()
         lines.append(
-            f"{line.name}: {_signed(value)} points of {METRICS[metric]} per doubling of the base "
-            f"images from {low:,} to {high:,}{_interval(spread, fitted.seeds, sign=True)}; "
+            f"{line.name}: {_signed(value)} points of {METRICS[metric].text} per doubling of the "
+            f"base images from {low:,} to {high:,}{_interval(spread, fitted.seeds, sign=True)}; "
             f"{_signed(fitted.last)} between the last two points"
             f"{_all_points(line, fitted, metric)}."
         )
@@ -102,16 +103,16 @@ def sentences(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> 
     return lines
 
 
-def check_metric(metric: str) -> None:
-    """BenchError for a metric that has no learning curve."""
-    if metric not in METRICS:
-        raise unknown_name("metric of a learning curve", metric, METRICS)
+def check_metric(curve: Curve, metric: str) -> None:
+    """BenchError for a metric that the points of the curve do not have."""
+    if metric not in curve.metrics:
+        raise unknown_name("metric of this learning curve", metric, curve.metrics)
 
 
 def _at(line: Line, fitted: Slope, metric: str, images: int) -> str:
     value, spread = fitted.at(images)
     text = (
-        f"{line.name} at {images:,} base images: that line reads {value:.1f} {METRICS[metric]}"
+        f"{line.name} at {images:,} base images: that line reads {value:.1f} {METRICS[metric].text}"
         f"{_interval(spread, fitted.seeds)}."
     )
     low, high = fitted.images[0], fitted.images[-1]

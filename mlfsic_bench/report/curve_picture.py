@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.files import write_bytes
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.curve_fit import check_metric
-from mlfsic_bench.report.curve_points import METRICS, Curve, Line
+from mlfsic_bench.report.curve_points import Curve, Line
 from mlfsic_bench.report.curve_text import title
+from mlfsic_bench.report.plot_frame import drawing, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +37,7 @@ def draw(curve: Curve, path: Path, metric: str = "macro_ap") -> None:
     The same curve always gives the same bytes. Raises BenchError for another suffix and an unknown
     metric.
     """
-    check_metric(metric)
+    check_metric(curve, metric)
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMS:
         raise unknown_name("form of a picture", path.suffix, [f".{name}" for name in FORMS])
@@ -46,13 +48,12 @@ def picture(curve: Curve, metric: str, form: str) -> bytes:
     """The bytes of the picture's file.
 
     Lines are means over training seeds, faint marks the seeds themselves, bars ± over episodes.
-    Methods that do not train are level lines with that interval as a band; chance is dotted.
+    Methods that do not train are level lines with that interval as a band; chance, where
+    known, is dotted.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    # Text stays text in an SVG; ids in the file would else be drawn at random.
-    with rc_context({"svg.hashsalt": "mlfsic-bench", "svg.fonttype": "none"}):
+    with drawing():
         figure = Figure(figsize=(7.6, 4.6), dpi=144, layout="constrained")
         axes = figure.add_subplot()
         handles: list[Any] = [
@@ -61,17 +62,18 @@ def picture(curve: Curve, metric: str, form: str) -> bytes:
         for i, level in enumerate(curve.levels):
             value, half = level.point.mean(metric), level.point.half_width[metric]
             grey, dash = LEVEL_GREYS[i % 3], LEVEL_DASHES[i % 3]
-            name = f"{level.name} (does not train)"
+            name = plain(f"{level.name} (does not train)", 60)
             handles.append(
-                axes.axhline(value, color=grey, linestyle=dash, linewidth=1.4, label=_plain(name))
+                axes.axhline(value, color=grey, linestyle=dash, linewidth=1.4, label=name)
             )
             if not math.isnan(half):
                 axes.axhspan(value - half, value + half, color=grey, alpha=0.15, linewidth=0)
-        chance = curve.chance[metric]
-        handles.append(
-            axes.axhline(chance, color="black", linestyle=":", linewidth=1.3, label="chance")
-        )
-        figure.suptitle(title(curve, metric), fontsize=10.5)
+        if metric in curve.chance:
+            chance = curve.chance[metric]
+            handles.append(
+                axes.axhline(chance, color="black", linestyle=":", linewidth=1.3, label="chance")
+            )
+        figure.suptitle(plain(title(curve, metric), 100), fontsize=10.5)
         _dress(axes, curve, metric)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False
@@ -99,7 +101,7 @@ def _draw_line(axes: Axes, line: Line, metric: str, place: int) -> ErrorbarConta
         linewidth=1.8,
         elinewidth=1,
         capsize=3,
-        label=_plain(line.name),
+        label=plain(line.name),
     )
 
 
@@ -116,16 +118,10 @@ def _dress(axes: Axes, curve: Curve, metric: str) -> None:
     if len(ticks) == 1:
         axes.set_xlim(ticks[0] / 2, ticks[0] * 2)
     axes.set_xlabel("base images trained on (number, logarithmic)", fontsize=9.5)
-    axes.set_ylabel(f"novel {METRICS[metric]} (per cent)", fontsize=9.5)
+    axes.set_ylabel(f"novel {METRICS[metric].text} (per cent)", fontsize=9.5)
     axes.set_title(NOTE, fontsize=8, color="0.3")
     axes.tick_params(labelsize=8.5)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def _plain(text: str) -> str:
-    # A name is data: no mathematics in it, and matplotlib hides labels that begin with "_".
-    text = text.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-METRICS: dict[str, str] = {"macro_ap": "macro-AP", "micro_ap": "micro-AP"}
+ALWAYS = ("macro_ap", "micro_ap")  # in every curve, whatever else is asked for
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Curve:
     ----------
     split, split_hash, subset: the split; whether it is limited to part of its images.
     episodes, of_episodes: how many novel episodes were run, of how many.
-    labels: number of novel labels.
+    labels: how many novel labels there are, and which, where some have left.
     backbone, words: names; "none" where there are none.
     base_images, base_labels: base images and base labels of the whole split.
-    chance: metric -> what a random ranking is expected to have, in per cent.
+    chance: metric -> what a random ranking is expected to have, in per cent, where known.
     lines, levels: the methods, in the order in which they were first named.
     notes: a sentence for each method with parameters that are not at its defaults.
     """
@@ -86,7 +86,7 @@ class Curve:
     subset: bool
     episodes: int
     of_episodes: int
-    labels: int
+    labels: str
     backbone: str
     words: str
     base_images: int
@@ -95,3 +95,10 @@ class Curve:
     levels: tuple[Level, ...]
     base_labels: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that its points have."""
+        points = [point for line in self.lines for point in line.points]
+        points += [level.point for level in self.levels]
+        return tuple(points[0].values)

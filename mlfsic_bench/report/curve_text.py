@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.curve_fit import check_metric, sentences
-from mlfsic_bench.report.curve_points import METRICS, Curve, Point
+from mlfsic_bench.report.curve_points import Curve, Point
 from mlfsic_bench.report.marks import SUBSET
+from mlfsic_bench.text import csv_text, for_markdown
 
 
 def title(curve: Curve, metric: str) -> str:
@@ -16,21 +16,22 @@ def title(curve: Curve, metric: str) -> str:
     marks = ["SUBSET of the split's images"] if curve.subset else []
     if curve.episodes < curve.of_episodes:
         marks.append(f"first {curve.episodes} of {curve.of_episodes} episodes")
-    return f"Novel {METRICS[metric]} on {curve.split}" + "".join(f" ({mark})" for mark in marks)
+    told = "".join(f" ({mark})" for mark in marks)
+    return f"Novel {METRICS[metric].text} on {curve.split}{told}"
 
 
 def caption(curve: Curve) -> list[str]:
     """Sentences that belong under the table and the picture."""
     lines = [
-        f"Split {curve.split} ({curve.split_hash[:12]}): {curve.labels} novel labels, "
+        f"Split {curve.split} ({curve.split_hash[:12]}): {curve.labels}, "
         f"{curve.base_images:,} base images; {curve.episodes} episodes; backbone {curve.backbone}; "
         f"words {curve.words}.",
         "Every point is scored on the same novel episodes, and what trains selects on the same val "
         "episodes; a smaller number's base images are among those of a larger one.",
-        "Mean over training seeds in per cent, `lowest to highest` seed, and ± the half width of a "
-        "95 % Student-t interval over episodes of the mean over seeds.",
+        "Mean over training seeds in per cent, the lowest to the highest seed, and ± the half "
+        "width of a 95 % Student-t interval over episodes of the mean over seeds.",
         "Chance (random ranking): "
-        + ", ".join(f"{METRICS[m]} {value:.2f}" for m, value in curve.chance.items())
+        + ", ".join(f"{METRICS[m].text} {value:.2f}" for m, value in curve.chance.items())
         + ".",
     ]
     trained = [point for line in curve.lines for point in line.points]
@@ -55,21 +56,21 @@ def caption(curve: Curve) -> list[str]:
 
 def render_markdown(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> str:
     """The table with its caption and a sentence on each slope (`curve_fit.sentences`)."""
-    check_metric(metric)
-    others = [name for name in METRICS if name != metric]
+    check_metric(curve, metric)
+    others = [name for name in curve.metrics if name != metric]
     heads = ["Method", "Base images", "Used", "Labels", "Seeds"]
     for name in (metric, *others):
-        heads += [METRICS[name], "seeds"]
-    lines = ["| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|" + "--:|--:|" * len(METRICS)]
+        heads += [METRICS[name].text, "seeds"]
+    lines = ["| " + " | ".join(heads) + " |", "|:--|" + "--:|" * (len(heads) - 1)]
     for name, images, point in _rows(curve):
-        cells = [_escaped(name), f"{images:,}" if images else "any"]
+        cells = [for_markdown(name), f"{images:,}" if images else "any"]
         cells += ["" if point.used is None else f"{point.used:,}"]
         cells += ["" if point.labels is None else str(point.labels), str(len(point.seeds))]
         for each in (metric, *others):
             cells += [_value(point, each), _spread(point, each)]
         lines.append("| " + " | ".join(cells) + " |")
     notes = caption(curve) + sentences(curve, metric, at)
-    return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)]) + "\n"
 
 
 def render_csv(curve: Curve) -> str:
@@ -80,21 +81,21 @@ def render_csv(curve: Curve) -> str:
     over episodes; split, subset and episodes, so that a line says what it is when it is alone;
     base_images_used and labels_used, those that the method trained on, empty where not known.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    columns = [column for m in METRICS for column in (m, f"{m}_half_width")]
+    columns = [column for m in curve.metrics for column in (m, f"{m}_half_width")]
     head = ["method", "trains", "base_images", "of_base_images", "seed", *columns]
-    writer.writerow([*head, "split", "subset", "episodes", "base_images_used", "labels_used"])
+    lines: list[list[object]] = [
+        [*head, "split", "subset", "episodes", "base_images_used", "labels_used"]
+    ]
     for name, images, point in _rows(curve):
-        used = ["" if count is None else count for count in (point.used, point.labels)]
-        tail = [curve.split, str(curve.subset).lower(), curve.episodes, *used]
-        start = [name, "true" if images else "false", images or "", curve.base_images]
+        subset = str(curve.subset).lower()
+        tail = [curve.split, subset, curve.episodes, point.used, point.labels]
+        start = [name, "true" if images else "false", images or None, curve.base_images]
         for i, seed in enumerate(point.seeds):
-            cells = [c for m in METRICS for c in (_number(point.values[m][i]), "")]
-            writer.writerow([*start, seed, *cells, *tail])
-        cells = [c for m in METRICS for c in (_number(point.mean(m)), _number(point.half_width[m]))]
-        writer.writerow([*start, "mean", *cells, *tail])
-    return buffer.getvalue()
+            cells = [c for m in curve.metrics for c in (_number(point.values[m][i]), "")]
+            lines.append([*start, seed, *cells, *tail])
+        means = [x for m in curve.metrics for x in (point.mean(m), point.half_width[m])]
+        lines.append([*start, "mean", *map(_number, means), *tail])
+    return csv_text(lines)
 
 
 def _rows(curve: Curve) -> list[tuple[str, int, Point]]:
@@ -115,7 +116,3 @@ def _spread(point: Point, metric: str) -> str:
 
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

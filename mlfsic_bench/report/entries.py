@@ -13,6 +13,7 @@ from mlfsic_bench.harness.resume import ANSWERS, SCORES
 from mlfsic_bench.harness.scores import ScoresMeta
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.metrics.registry import METRICS_VERSION
+from mlfsic_bench.paths import resolved
 from mlfsic_bench.report.entry import Dates, Entry, MethodFacts, ProtocolRef, SplitRef, Tracks, slug
 from mlfsic_bench.report.entry_evidence import (
     Evidence,
@@ -21,6 +22,7 @@ from mlfsic_bench.report.entry_evidence import (
     image_track,
     stated,
 )
+from mlfsic_bench.report.entry_files import PAGE
 from mlfsic_bench.report.entry_kinds import Adaptation, Pretraining, State, WordTrack
 from mlfsic_bench.report.entry_proof import (
     RerunVerified,
@@ -35,6 +37,7 @@ from mlfsic_bench.report.published_entries import entry_from_published, publishe
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.submission_card import SubmissionCard
 from mlfsic_bench.report.truth import Truth, stored_truth
+from mlfsic_bench.schema import one_error
 
 __all__ = ["Evidence", "entry_from_published", "entry_from_run", "make_entry", "published_entries"]
 
@@ -78,10 +81,11 @@ def entry_from_run(
     )
 
 
+@one_error("the evidence of an entry", page=PAGE, remedy="rename the run's folder")
 def evidence_of_run(run: FinishedRun, results: Path) -> Evidence:
     """A run's files by their paths below `results`; BenchError for a run that lies elsewhere."""
     try:
-        place = PurePosixPath(*run.folder.resolve().relative_to(results.resolve()).parts)
+        place = PurePosixPath(*resolved(run.folder).relative_to(resolved(results)).parts)
     except ValueError as error:
         raise BenchError(
             f"{run.folder} does not lie in the results folder",
@@ -98,10 +102,12 @@ def evidence_of_run(run: FinishedRun, results: Path) -> Evidence:
         record=str(place / RECORD),
         record_sha256=hash_file(run.folder / RECORD),
         run=run.record.key,
+        audit=run.record.audit_status,
     )
     return Evidence(run.scores, file, run.record)
 
 
+@one_error("an entry of these scores", page=PAGE, remedy="say it in the card: --card FILE")
 def make_entry(
     seeds: Sequence[Evidence],
     truth: Truth,

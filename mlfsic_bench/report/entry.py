@@ -7,41 +7,40 @@ every text has a length, links are https only, and paths stay inside the results
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mlfsic_bench.report.entry_fields import (
-    Day,
-    EntrySchema,
     Https,
     LongText,
     MetricName,
-    Sha256,
     Slug,
-    Text,
-    shallow,
 )
 from mlfsic_bench.report.entry_figures import Chance, Figure, LabelFigure
 from mlfsic_bench.report.entry_kinds import (
     Adaptation,
+    Audited,
     ImageTrack,
     IntervalKind,
     Pretraining,
     State,
     WordTrack,
 )
-from mlfsic_bench.report.entry_proof import Reported, ScoresStored, WithScores
+from mlfsic_bench.report.entry_proof import Reported, RerunVerified, ScoresStored, WithScores
+from mlfsic_bench.schema import Day, FileSchema, Line, Name, Sha256, Values, Version, plain
+
+ShownName = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(plain)]
 
 
-class Link(EntrySchema):
+class Link(FileSchema):
     """A link as it is shown: its title and an https address."""
 
-    title: Text
+    title: Line
     url: Https
 
 
-class Tracks(EntrySchema):
+class Tracks(FileSchema):
     """The tracks an entry is in; tables can be filtered by each."""
 
     pretraining: Pretraining
@@ -50,15 +49,15 @@ class Tracks(EntrySchema):
     images: ImageTrack
 
 
-class SplitRef(EntrySchema):
+class SplitRef(FileSchema):
     """The split: its versioned id, its hash (None for reported figures), its dataset."""
 
     id: Slug
     hash: Sha256 | None
-    dataset: Text
+    dataset: Name
 
 
-class ProtocolRef(EntrySchema):
+class ProtocolRef(FileSchema):
     """The episodes: protocol version, hash of the set (None for reported), how many were run.
 
     `shots` is K of `laso_k_shot`, None for other protocols.
@@ -71,31 +70,39 @@ class ProtocolRef(EntrySchema):
     shots: Annotated[int, Field(ge=1)] | None = None
 
 
-class MethodFacts(EntrySchema):
+class MethodFacts(FileSchema):
     """The method: its name, preset, parameters, and whether it learns from the base part."""
 
-    method: Text
-    preset: Text | None
-    parameters: Annotated[dict[str, Any], AfterValidator(shallow)]
+    method: Name
+    preset: Name | None
+    parameters: Values
     trains: bool | None
 
 
-class Dates(EntrySchema):
+class Dates(FileSchema):
     """When the figures were made and when they were handed in; a year, month or day."""
 
     made: Day
     submitted: Day | None = None
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Dates:
+        made, submitted = self.made, self.submitted or self.made
+        shared = min(len(made), len(submitted))  # a year is not before a day in it
+        if made[:shared] > submitted[:shared]:
+            raise ValueError(f"made on {made}, after it was submitted on {submitted}")
+        return self
 
-class Entry(EntrySchema):
+
+class Entry(FileSchema):
     """One row of the board, schema version 1; docs/leaderboard.md describes every key."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Version = 1
     kind: Literal["mlfsic-bench leaderboard entry"] = "mlfsic-bench leaderboard entry"
     id: Slug
-    name: Annotated[str, Field(min_length=1, max_length=120)]
-    authors: Annotated[list[Text], Field(max_length=50)] = Field(default_factory=list)
-    contact: Text | None = None
+    name: ShownName
+    authors: Annotated[list[Line], Field(max_length=50)] = Field(default_factory=list)
+    contact: Line | None = None
     citation: LongText
     state: State
     proof: Annotated[Reported | WithScores, Field(discriminator="kind")]
@@ -107,7 +114,7 @@ class Entry(EntrySchema):
     per_label: Annotated[list[LabelFigure], Field(max_length=1000)] = Field(default_factory=list)
     chance: dict[Literal["micro_ap", "macro_ap"], Chance] = Field(default_factory=dict)
     training_seeds: Annotated[int, Field(ge=1)] | None
-    backbone: Text | None
+    backbone: Line | None
     card: MethodFacts
     dates: Dates
     notes: Annotated[list[LongText], Field(max_length=50)] = Field(default_factory=list)
@@ -123,6 +130,9 @@ class Entry(EntrySchema):
         if len(set(labels)) != len(labels):
             raise ValueError("a label stands twice in per_label")
         if not isinstance(self.proof, Reported):
+            seeds = [file.seed for file in self.proof.files if file.seed is not None]
+            if len(set(seeds)) != len(seeds):
+                raise ValueError("a training seed stands twice in the proof's files")
             for name, value in (
                 ("split.hash", self.split.hash),
                 ("protocol.episodes", self.protocol.episodes),
@@ -151,6 +161,29 @@ class Entry(EntrySchema):
     def verified(self) -> bool:
         """Whether the figures are recomputed from scores and rebuilt targets."""
         return self.state in (State.SCORES, State.RERUN)
+
+    @property
+    def audited(self) -> Audited | None:
+        """What is known of the audits of its runs; None for reported figures.
+
+        Scores without a record are foreign ones, which nothing here can make again.
+        """
+        if isinstance(self.proof, Reported):
+            return None
+        again = self.proof.reruns if isinstance(self.proof, RerunVerified) else []
+        files = (*self.proof.files, *again)
+        found = {file.audit for file in files}
+        if found == {"passed"}:
+            return Audited.YES
+        if "failed" in found:
+            return Audited.FAILED
+        foreign = self.verified and all(file.record is None for file in files)
+        return Audited.FOREIGN if foreign else Audited.NO
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has a rank: verified, and its runs audited or its scores foreign."""
+        return self.verified and self.audited in (Audited.YES, Audited.FOREIGN)
 
 
 def slug(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.plan import differences, run_key
+from mlfsic_bench.harness.identity import differences, meaning, run_key
 from mlfsic_bench.harness.record import Record
 from mlfsic_bench.harness.scores import Scores
 from mlfsic_bench.report.entry_kinds import ImageTrack, Pretraining
@@ -88,7 +88,9 @@ def check_one_method(seeds: Sequence[Evidence]) -> None:
     first = seeds[0]
     for one in seeds[1:]:
         if first.record and one.record:
-            a, b = (dict(each.record.identity, seed=0) for each in (first, one) if each.record)
+            a, b = (
+                dict(meaning(each.record.identity), seed=0) for each in (first, one) if each.record
+            )
         else:
             a, b = (
                 each.scores.meta.model_dump(mode="json", exclude={"run": True, "method": {"seed"}})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from mlfsic_bench.report.entry_fields import Bound, EntrySchema, PerCent, Text
+from mlfsic_bench.report.entry_fields import Bound, PerCent
 from mlfsic_bench.report.entry_kinds import IntervalKind
+from mlfsic_bench.schema import FileSchema, Label
 
 
-class Interval(EntrySchema):
+class Interval(FileSchema):
     """Bounds of a 95 % interval in per cent; a Student-t bound may lie outside 0 to 100."""
 
     low: Bound
@@ -24,23 +25,49 @@ class Interval(EntrySchema):
 Intervals = dict[IntervalKind, Interval]
 
 
-class Figure(EntrySchema):
+def _check_inside(value: float, intervals: Intervals) -> None:
+    """ValueError for a value that lies outside one of its intervals."""
+    for kind, interval in intervals.items():
+        if not interval.low <= value <= interval.high:
+            raise ValueError(
+                f"{value} lies outside its interval over {kind.value}, "
+                f"{interval.low} to {interval.high}"
+            )
+
+
+class Figure(FileSchema):
     """A figure in per cent and its 95 % intervals by kind, none for most reported ones."""
 
     value: PerCent
     intervals: Intervals = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _inside(self) -> Figure:
+        _check_inside(self.value, self.intervals)
+        return self
 
-class LabelFigure(EntrySchema):
+
+class LabelFigure(FileSchema):
     """The AP of one novel label, mean over the episodes that have it."""
 
-    label: Text
+    label: Label
     ap: PerCent
     intervals: Intervals = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _inside(self) -> LabelFigure:
+        _check_inside(self.ap, self.intervals)
+        return self
 
-class Chance(EntrySchema):
+
+class Chance(FileSchema):
     """Expected AP of a random ranking, per cent; low and high differ where targets are unknown."""
 
     low: PerCent
     high: PerCent
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Chance:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self

@@ -48,6 +48,15 @@ class ImageTrack(str, Enum):
     SUBSET = "subset"
 
 
+class Audited(str, Enum):
+    """Whether a fresh process gave some of the scores again; only the first two are ranked."""
+
+    YES = "audited"
+    FOREIGN = "foreign scores, verified"
+    FAILED = "audit failed"
+    NO = "not audited"
+
+
 class IntervalKind(str, Enum):
     """What a 95 % interval is over; docs/metrics.md says which question each answers."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mlfsic_bench.harness.identity import meaning, run_key
+from mlfsic_bench.harness.record import Record
 from mlfsic_bench.report.entry_evidence import Evidence
 from mlfsic_bench.report.figures import compute_figures
 from mlfsic_bench.report.truth import Truth
@@ -16,19 +18,22 @@ def reruns_differ(
 ) -> Iterator[str]:
     """Why `again` are not second runs of `seeds` whose figures agree; nothing when they are.
 
-    Each seed needs one: another folder, a record of its own with the same key that was started at
-    another time or made elsewhere, and every metric within RERUN_TOLERANCE points. The scores may
-    be the same to the last bit.
+    Each seed needs one: another folder, a record of its own of the same identity, started at
+    another time or made elsewhere, an audit that it passed, and every metric within
+    RERUN_TOLERANCE points. The scores may be the same to the last bit.
     """
     if any(one.record is None for one in (*seeds, *again)):
         yield "second runs need the records of both runs of every seed"
         return
-    firsts = {one.record.key: one for one in seeds if one.record}
-    keys = sorted(one.record.key for one in again if one.record)
+    # Not by the stored key: one of the two may be of an earlier version, which made keys otherwise.
+    firsts = {_named(one.record): one for one in seeds if one.record}
+    keys = sorted(_named(one.record) for one in again if one.record)
     if keys != sorted(firsts):
         found = ", ".join(sorted(f"{one.file.seed}" for one in again))
         wanted = ", ".join(sorted(f"{one.file.seed}" for one in seeds))
-        strange = [one.file.scores for one in again if one.record and one.record.key not in firsts]
+        strange = [
+            one.file.scores for one in again if one.record and _named(one.record) not in firsts
+        ]
         yield (
             f"{strange[0]}: its run key is that of none of the entry's runs"
             if strange
@@ -37,7 +42,14 @@ def reruns_differ(
         return
     for one in again:
         if one.record is not None:
-            yield from _pair_differs(firsts[one.record.key], one, truth)
+            yield from _pair_differs(firsts[_named(one.record)], one, truth)
+    for one in (*seeds, *again):
+        if one.record is not None and one.record.audit_status != "passed":
+            yield f"{one.file.scores}: its run has passed no audit"
+
+
+def _named(record: Record) -> str:
+    return run_key(meaning(record.identity))
 
 
 def _pair_differs(first: Evidence, again: Evidence, truth: Truth) -> Iterator[str]:

@@ -16,9 +16,8 @@ import numpy.typing as npt
 from mlfsic_bench.harness.scores import Scores
 from mlfsic_bench.metrics.average_precision import label_ap
 from mlfsic_bench.metrics.chance import chance_levels
-from mlfsic_bench.metrics.episode import episode_metrics
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
-from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry_figures import Chance, Figure, Interval, Intervals, LabelFigure

@@ -1,9 +1,9 @@
 """The boards: entries that compare, side by side; those that do not, apart.
 
 Entries with scores stand on one board when they share split (id and hash), protocol, episodes (hash
-and number), metrics version and the track of images; those whose targets were not rebuilt come
-last, unranked. Reported entries name no episodes; they stand below the first full board of their
-split and protocol, unranked, or on a board of their own.
+and number), metrics version and the track of images; those whose runs are not audited, and those
+whose targets were not rebuilt, come last, unranked. Reported entries name no episodes; they stand
+below the first full board of their split and protocol, unranked, or on a board of their own.
 """
 
 from __future__ import annotations
@@ -13,22 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.metrics.metric import Metric
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_figures import Chance, Figure
 from mlfsic_bench.report.entry_kinds import ImageTrack, IntervalKind
 from mlfsic_bench.report.entry_proof import Reported
+from mlfsic_bench.report.marks import count_labels
 
-# The paper's columns, the ranking metrics first.
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("macro_ap", "Macro AP"),
-    ("macro_f1", "Macro F1"),
-    ("macro_precision", "Macro P"),
-    ("macro_recall", "Macro R"),
-    ("micro_ap", "Micro AP"),
-    ("micro_f1", "Micro F1"),
-    ("micro_precision", "Micro P"),
-    ("micro_recall", "Micro R"),
-)
+# The order of the figures of a board; what is named in neither comes last.
+AVERAGES, SHORTS = ("macro", "micro"), ("AP", "F1", "P", "R")
 RANKED_BY = "macro_ap"
 # Which interval a board shows: the first of these that all of its verified entries have.
 PREFERENCE = (IntervalKind.IMAGES, IntervalKind.EPISODES, IntervalKind.SEEDS)
@@ -44,7 +38,8 @@ class BoardRow:
     Attributes
     ----------
     entry: the entry.
-    rank: by macro-AP among the verified, equal figures sharing one; None for all others.
+    rank: by macro-AP among the verified whose runs are audited or foreign, equal figures sharing
+        one; None for all others.
     chance: how micro-AP and macro-AP stand to chance, where that is known.
     judged_by: the interval `chance` goes by, the one its board shows; None where it shows none.
     """
@@ -108,6 +103,26 @@ def build_boards(entries: Sequence[Entry]) -> list[Board]:
     return _with_anchors(boards)
 
 
+def ordered_metrics() -> list[Metric]:
+    """All metrics, the one that ranks first."""
+
+    def place(metric: Metric) -> tuple[int, int]:
+        return _index(AVERAGES, metric.average), _index(SHORTS, metric.short)
+
+    return sorted(METRICS.values(), key=place)
+
+
+def columns(boards: Sequence[Board]) -> list[Metric]:
+    """The metrics that are columns: those every entry has, and new ones that some entry has."""
+    rows = [row for board in boards for row in (*board.rows, *board.reported)]
+    figures = {name for row in rows for name in row.entry.figures}
+    return [
+        metric
+        for metric in ordered_metrics()
+        if metric.column == "always" or (metric.column == "known" and metric.name in figures)
+    ]
+
+
 def against_chance(figure: Figure, chance: Chance, kind: IntervalKind | None) -> str:
     """Where an AP stands to chance: "below chance", "at chance" or "above chance".
 
@@ -133,6 +148,14 @@ def standing(board: Board) -> str:
     return ", ".join(parts)
 
 
+def labels_text(entry: Entry) -> str:
+    """How many labels the figures are over, where that is part of the split's; else empty."""
+    labels = [one.label for one in entry.per_label]
+    subset = entry.tracks.images is ImageTrack.SUBSET and bool(labels)
+    text = count_labels(entry.split.id, labels, subset=subset, noun="novel labels")
+    return text if " of " in text else ""
+
+
 def source_of(entry: Entry) -> str:
     """Where a reported figure stands, or what proves a verified one, in a few words."""
     proof = entry.proof
@@ -142,6 +165,10 @@ def source_of(entry: Entry) -> str:
         return f"{proof.work}, {table}{page}, row {proof.row}"
     hashes = ", ".join(file.scores_sha256[:12] for file in proof.files)
     return f"scores {hashes}"
+
+
+def _index(order: tuple[str, ...], name: str) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _key(entry: Entry) -> Key:
@@ -186,14 +213,12 @@ def _board(scored: Sequence[Entry], reported: Sequence[Entry]) -> Board:
 
 def _rows(entries: Sequence[Entry], kind: IntervalKind | None) -> tuple[BoardRow, ...]:
     """Ranked ones first, by macro-AP; entries without one last; equal ones by name and id."""
-    ordered = sorted(
-        entries, key=lambda entry: (not entry.verified, -_ranking(entry), entry.name, entry.id)
-    )
-    values = [_ranking(entry) for entry in ordered if entry.verified]
+    ordered = sorted(entries, key=_order)
+    values = [_ranking(entry) for entry in ordered if entry.ranked]
     return tuple(
         BoardRow(
             entry,
-            values.index(_ranking(entry)) + 1 if entry.verified and _listed(entry) else None,
+            values.index(_ranking(entry)) + 1 if entry.ranked and _listed(entry) else None,
             {
                 str(name): against_chance(entry.figures[name], level, kind)
                 for name, level in entry.chance.items()
@@ -203,6 +228,10 @@ def _rows(entries: Sequence[Entry], kind: IntervalKind | None) -> tuple[BoardRow
         )
         for entry in ordered
     )
+
+
+def _order(entry: Entry) -> tuple[bool, bool, float, str, str]:
+    return not entry.ranked, not entry.verified, -_ranking(entry), entry.name, entry.id
 
 
 def _listed(entry: Entry) -> bool:

@@ -7,10 +7,16 @@ from typing import Any
 
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_figures import Figure, Interval, LabelFigure
-from mlfsic_bench.report.entry_kinds import IntervalKind, State
+from mlfsic_bench.report.entry_kinds import Audited, IntervalKind, State
 from mlfsic_bench.report.entry_proof import Reported, RerunVerified
-from mlfsic_bench.report.escape import visible
-from mlfsic_bench.report.leaderboard import ABOVE, COLUMNS, BoardRow, source_of
+from mlfsic_bench.report.leaderboard import (
+    ABOVE,
+    BoardRow,
+    labels_text,
+    ordered_metrics,
+    source_of,
+)
+from mlfsic_bench.text import for_terminal
 
 STATES = {
     State.REPORTED: "copied from print, nobody here has the scores",
@@ -20,32 +26,37 @@ STATES = {
     "targets rebuilt from the split",
     State.RERUN: "scores verified, and a second run gave the same figures",
 }
+AUDITS = {
+    Audited.YES: "in an audit, a fresh process gave the scores of some episodes again",
+    Audited.FOREIGN: "the scores were made by another program, so no audit can make them again",
+    Audited.FAILED: "in an audit, a fresh process did not give the scores again: not ranked",
+    Audited.NO: "no audit has made some of the scores again in a fresh process: not ranked",
+}
 
 
 def card_of(row: BoardRow) -> dict[str, Any]:
-    """What the card of an entry shows, all texts made visible."""
+    """What the card of an entry shows."""
     entry = row.entry
     label_kind = next(
         (k for k in IntervalKind if all(k in f.intervals for f in entry.per_label)), None
     )
     level = entry.chance.get("macro_ap")
-    heads = dict(COLUMNS) | {"f1_label_mean": "F1, mean over labels"}
-    card = {
+    return {
         "name": entry.name,
         "state": entry.state.value,
         "state_class": state_class(entry),
-        "meaning": STATES[entry.state],
+        "meaning": STATES[entry.state] + (f"; {AUDITS[entry.audited]}" if entry.audited else ""),
         "figures": [
             {
-                "name": heads.get(name, name),
-                "value": entry.figures[name].value,
+                "name": metric.head,
+                "value": entry.figures[metric.name].value,
                 "intervals": {
                     kind.value: [bounds.low, bounds.high]
-                    for kind, bounds in entry.figures[name].intervals.items()
+                    for kind, bounds in entry.figures[metric.name].intervals.items()
                 },
             }
-            for name in (*heads, *sorted(set(entry.figures) - set(heads)))
-            if name in entry.figures
+            for metric in ordered_metrics()
+            if metric.name in entry.figures
         ],
         "verdict": _verdict(row),
         "labels": [
@@ -69,8 +80,6 @@ def card_of(row: BoardRow) -> dict[str, Any]:
         "links": [[link.title, link.url] for link in entry.links],
         "notes": list(entry.notes),
     }
-    made: dict[str, Any] = all_visible(card)
-    return made
 
 
 def _verdict(row: BoardRow) -> str:
@@ -98,6 +107,7 @@ def _method(entry: Entry) -> list[list[str]]:
         ["Label vectors", tracks.words.value],
         ["Adaptation", tracks.adaptation.value],
         ["Images", tracks.images.value],
+        ["Labels", labels_text(entry)],
         ["Figures made", entry.dates.made],
         ["Handed in", entry.dates.submitted or ""],
     ]
@@ -121,6 +131,8 @@ def _proof(entry: Entry) -> list[list[Any]]:
         if proof.copy_in:
             lines.append(["Copied in", f"results/{proof.copy_in}", False])
         return lines
+    if entry.audited:
+        lines.append(["Audit", entry.audited.value, False])
     again = proof.reruns if isinstance(proof, RerunVerified) else []
     for title, group in (("Scores", proof.files), ("Second run", again)):
         for file in group:
@@ -148,11 +160,11 @@ def _text(value: object) -> str:
 
 
 def all_visible(value: Any) -> Any:
-    """A JSON value with every text in it made visible (`escape.visible`)."""
+    """A JSON value with no text in it that can't be seen; the page's script escapes it."""
     if isinstance(value, str):
-        return visible(value)
+        return for_terminal(value)
     if isinstance(value, dict):
-        return {name: all_visible(one) for name, one in value.items()}
+        return {for_terminal(name): all_visible(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [all_visible(one) for one in value]
     return value

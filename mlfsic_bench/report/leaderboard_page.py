@@ -13,8 +13,10 @@ import json
 import math
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry_figures import Chance
 from mlfsic_bench.report.entry_kinds import (
     Adaptation,
@@ -25,14 +27,16 @@ from mlfsic_bench.report.entry_kinds import (
 )
 from mlfsic_bench.report.leaderboard import (
     ABOVE,
-    COLUMNS,
     Board,
     BoardRow,
+    columns,
+    labels_text,
     standing,
 )
 from mlfsic_bench.report.leaderboard_card import STATES, all_visible, card_of, state_class
-from mlfsic_bench.report.leaderboard_text import INTRO, STORED_NOTE
+from mlfsic_bench.report.leaderboard_text import INTRO, STORED_NOTE, audit_notes
 from mlfsic_bench.report.leaderboard_titles import badges
+from mlfsic_bench.text import for_html
 
 DRAWN = ("macro_ap", "micro_ap")
 WIDTH = 160  # of a bar, in its own units
@@ -69,13 +73,16 @@ def board_html(boards: Sequence[Board]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_html
+    )
     style, script = _asset("leaderboard.css"), _asset("leaderboard.js")
     rows = [row for board in boards for row in (*board.rows, *board.reported)]
+    shown = columns(boards)
     data = {
         "kinds": [kind.value for kind in IntervalKind],
-        "columns": ["", "name", "", *(metric for metric, _ in COLUMNS), "made"],
-        "entries": {row.key: card_of(row) for row in rows},
+        "columns": ["", "name", "", *(metric.name for metric in shown), "made"],
+        "entries": all_visible({row.key: card_of(row) for row in rows}),
     }
     page: str = environment.from_string(_asset("leaderboard.html.j2")).render(
         policy=policy(style, script),
@@ -85,11 +92,22 @@ def board_html(boards: Sequence[Board]) -> str:
         intro=INTRO,
         states=[(state.value, meaning) for state, meaning in STATES.items()],
         tracks=[(name, head, [one.value for one in values]) for name, head, values in TRACKS],
-        columns=[(metric, head, metric in DRAWN) for metric, head in COLUMNS],
+        columns=shown,
+        drawn=DRAWN,
+        groups=[
+            (average.capitalize(), len(own), own[0].name in DRAWN)
+            for average, own in ((a, list(m)) for a, m in groupby(shown, lambda m: m.average))
+        ],
         boards=[_board(board, each) for board, each in zip(boards, badges(boards), strict=True)],
         total=len(rows),
     )
     return page
+
+
+def _html(value: object) -> object:
+    """What the template shows: every text that is not markup of ours through `for_html`."""
+    ours = not isinstance(value, str) or hasattr(value, "__html__")
+    return value if ours else for_html(str(value))
 
 
 def policy(style: str, script: str) -> str:
@@ -121,6 +139,7 @@ def _board(board: Board, tags: tuple[str, ...]) -> dict[str, Any]:
         )
     if any(not row.entry.verified for row in board.rows):
         same_words += f" {STORED_NOTE}"
+    same_words += "".join(f" {note}" for note in audit_notes(board))
     value: dict[str, Any] = {
         "anchor": board.anchor,
         "split_id": board.split_id,
@@ -134,8 +153,7 @@ def _board(board: Board, tags: tuple[str, ...]) -> dict[str, Any]:
         "reported": [_row(row, board, top) for row in board.reported],
         "reported_chance": _reported_chance(board),
     }
-    made: dict[str, Any] = all_visible(value)
-    return made
+    return value
 
 
 def _row(row: BoardRow, board: Board, top: int) -> dict[str, Any]:
@@ -152,6 +170,7 @@ def _row(row: BoardRow, board: Board, top: int) -> dict[str, Any]:
         "rank": row.rank,
         "state": entry.state.value,
         "state_class": state_class(entry),
+        "audit": entry.audited.value if entry.audited else "",
         "backbone": entry.backbone or "no backbone",
         "pretraining": tracks.pretraining.value,
         "words": tracks.words.value,
@@ -159,7 +178,7 @@ def _row(row: BoardRow, board: Board, top: int) -> dict[str, Any]:
         "images": tracks.images.value,
         "chips": chips,
         "made": entry.dates.made,
-        "cells": {metric: _cell(row, metric, board, top) for metric, _ in COLUMNS},
+        "cells": {name: _cell(row, name, board, top) for name in METRICS},
     }
 
 
@@ -219,7 +238,9 @@ def _level_text(board: Board) -> str:
 def _subset_text(board: Board) -> str:
     if board.images is ImageTrack.FULL:
         return ""
-    return " Made on part of the images; does not compare with full runs."
+    labels = labels_text(board.rows[0].entry) if board.rows else ""
+    over = f" Figures are over {labels}." if labels else ""
+    return " Made on part of the images; does not compare with full runs." + over
 
 
 def _reported_chance(board: Board) -> str:

@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.cards import BaseImages, MethodCard
-from mlfsic_bench.metrics.episode import episode_metrics
-from mlfsic_bench.metrics.influence import query_influence
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.report.comparable import check_comparable
-from mlfsic_bench.report.marks import changed, off_defaults, picture_title
+from mlfsic_bench.report.marks import changed, failed_audits, off_defaults, picture_title
 from mlfsic_bench.report.score import Source, open_source, truth_of
 from mlfsic_bench.report.traits import UNSTATED, base_images_of, group_key, traits_of
 from mlfsic_bench.report.truth import SplitPlace, Truth
@@ -103,7 +102,7 @@ class Lineup:
         """What a picture says above itself; a part of the episodes matters to `novel` ones only."""
         meta = self.first.scores.meta
         cuts = [entry.base_images for entry in self.entries]
-        return picture_title(what, meta.split, cuts, meta.episodes if novel else None)
+        return picture_title(what, meta.split, meta.labels, cuts, meta.episodes if novel else None)
 
 
 def line_up(
@@ -211,4 +210,5 @@ def _differing(entries: Sequence[Entry]) -> list[str]:
         for name, versions in code.items()
         if len(versions) > 1
     ]
-    return lines
+    runs = [(e.name, s.run.record) for e in entries for s in e.sources if s.run is not None]
+    return lines + failed_audits(runs)

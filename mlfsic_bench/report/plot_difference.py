@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.compare_render import sentence
 from mlfsic_bench.report.compare_report import CompareReport, MetricComparison, Pair
 from mlfsic_bench.report.marks import off_defaults, picture_title
-from mlfsic_bench.report.plot_frame import COLOURS, Plot, dress, legend_name, metric_text
+from mlfsic_bench.report.plot_frame import COLOURS, Plot, dress, legend_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def difference(report: CompareReport) -> Plot:
     cuts = [entry.base_images for entry in report.entries]
     settings = off_defaults((entry.method, entry.changed) for entry in report.entries)
     return Plot(
-        title=picture_title(what, report.split, cuts, report.episodes),
+        title=picture_title(what, report.split, report.labels, cuts, report.episodes),
         alt=" ".join([*map(sentence, report.metrics), *settings]),
         head=HEAD,
         rows=tuple(rows),
@@ -124,5 +125,5 @@ def _panel(
     axes.set_yticks(range(len(pairs)), [_beside(pair, names, against) for pair in pairs])
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     second = f" minus that of {names[against]}" if against else ", first minus second"
-    axes.set_xlabel(f"{metric_text(metric.metric)}{second} (points)", fontsize=9)
+    axes.set_xlabel(f"{METRICS[metric.metric].text}{second} (points)", fontsize=9)
     dress(axes, "x")

@@ -1,19 +1,19 @@
-"""What all plots share: how they are written, their colours, how names of strangers are drawn."""
+"""What all plots share: how they are written, their colours, how names from files are drawn."""
 
 from __future__ import annotations
 
-import csv
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.report.escape import spreadsheet, visible
 from mlfsic_bench.report.marks import OFF_DEFAULTS
+from mlfsic_bench.text import csv_text, for_terminal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,12 +60,11 @@ def form_of(path: Path) -> str:
     return form
 
 
-def picture(plot: Plot, form: str) -> bytes:
-    """The bytes of the picture's file; the same plot always gives the same bytes."""
+@contextmanager
+def drawing() -> Iterator[None]:
+    """For every picture: text stays text in an SVG, ids are not drawn at random, a $ is a $."""
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    # Text stays text in an SVG, ids in it are not drawn at random, and a $ is a $.
     style: Any = {
         "svg.hashsalt": "mlfsic-bench",
         "svg.fonttype": "none",
@@ -76,11 +75,19 @@ def picture(plot: Plot, form: str) -> bytes:
     with rc_context(style), warnings.catch_warnings():
         # Names may hold characters that the font lacks: a box is drawn, which is no fault.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def picture(plot: Plot, form: str) -> bytes:
+    """The bytes of the picture's file; the same plot always gives the same bytes."""
+    from matplotlib.figure import Figure
+
+    with drawing():
         figure = Figure(figsize=plot.size, dpi=144, layout="constrained")
         plot.draw(figure)
         figure.suptitle(wrapped(plot.title, int(plot.size[0] * 11)), fontsize=10.5)
-        title = shown(plot.title.replace("\n", ", "))
-        about = {"Title": title, ABOUT[form]: shown(plot.alt)}
+        title = for_terminal(plot.title.replace("\n", ", "))
+        about = {"Title": title, ABOUT[form]: for_terminal(plot.alt)}
         stream = io.BytesIO()
         figure.savefig(stream, format=form, metadata={FORMS[form]: None, **about})
     return stream.getvalue()
@@ -88,23 +95,7 @@ def picture(plot: Plot, form: str) -> bytes:
 
 def data(plot: Plot) -> str:
     """The plotted numbers as CSV, unrounded."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(plot.head)
-    for row in plot.rows:
-        writer.writerow([_cell(value) for value in row])
-    return buffer.getvalue()
-
-
-def _cell(value: object) -> str:
-    if value is None or value != value:  # NaN is the one value unequal to itself
-        return ""
-    return spreadsheet(value) if isinstance(value, str) else repr(value)
-
-
-def shown(text: str) -> str:
-    """`visible`, and no character that an XML file may not hold."""
-    return visible(text).replace("\ufffe", "�").replace("\uffff", "�")
+    return csv_text([plot.head, *plot.rows])
 
 
 def plain(text: str, length: int = 48) -> str:
@@ -115,7 +106,7 @@ def plain(text: str, length: int = 48) -> str:
     >>> plain("word-guided-attention (seed=0)", 20)
     'word-guide… (seed=0)'
     """
-    text = shown(text)
+    text = for_terminal(text)
     if len(text) > length:
         tail = length * 9 // 20
         text = text[: length - tail - 1] + "…" + text[-tail:]
@@ -135,22 +126,13 @@ def legend_name(name: str, changed: Mapping[str, object], length: int = 48) -> s
 def wrapped(text: str, width: int) -> str:
     """`text` in lines of at most `width` characters; its own line ends stay."""
     joined = text.replace(" %", "\u00a0%")  # a number and its unit stay in one line
-    lines = [textwrap.wrap(shown(line), width) or [""] for line in joined.split("\n")]
+    lines = [textwrap.wrap(for_terminal(line), width) or [""] for line in joined.split("\n")]
     return "\n".join(part for line in lines for part in line)
 
 
 def legend_columns(names: Sequence[str]) -> int:
     """Two columns of names, one where they are long."""
     return 2 if max(len(name) for name in names) <= 36 else 1
-
-
-def metric_text(name: str) -> str:
-    """A metric's name in running text.
-
-    >>> metric_text("macro_ap"), metric_text("micro_precision"), metric_text("f1_label_mean")
-    ('macro-AP', 'micro precision', 'F1 label mean')
-    """
-    return name.replace("_ap", "-AP").replace("f1", "F1").replace("_", " ")
 
 
 def dress(axes: Axes, grid: str) -> None:

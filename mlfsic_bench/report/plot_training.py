@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.resume import CHECKPOINTS
+from mlfsic_bench.paths import is_file
 from mlfsic_bench.report.lineup import Entry, Lineup
 from mlfsic_bench.report.plot_frame import (
     COLOURS,
@@ -70,7 +71,7 @@ def training(lineup: Lineup) -> Plot:
 def _course(entry: Entry) -> _Course:
     source = entry.sources[0]
     folders = [source.path, source.path / CHECKPOINTS] if source.run else []
-    found = [folder for folder in folders if (folder / HISTORY_FILE).is_file()]
+    found = [folder for folder in folders if is_file(folder / HISTORY_FILE)]
     if not found:
         raise BenchError(
             f"{source.path} has no training history",

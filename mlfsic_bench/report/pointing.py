@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.cluster_interval import clustered_interval
+from mlfsic_bench.paths import resolved
 from mlfsic_bench.report.pointing_pairs import FIGURES, Pair, measure_pairs, no_attention
 from mlfsic_bench.report.reopen import Whereabouts, reopen
 
@@ -156,7 +157,7 @@ def summarise(pairs: Sequence[Pair], unknown: int, run: ReopenedRun, episodes: i
     labels = run.inputs.split.novel.labels
     difficult = [p for p in pairs if p.area < DIFFICULT_AREA and p.labels > 1]
     return Pointing(
-        run=run.folder.resolve().name,
+        run=resolved(run.folder).name,
         method=run.record.method.name,
         split=run.record.split.id,
         backbone=run.inputs.features.backbone,

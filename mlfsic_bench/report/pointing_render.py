@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 from collections.abc import Callable, Iterator
 
-from mlfsic_bench.report.escape import markdown, visible
+from mlfsic_bench.report.columns import grid
 from mlfsic_bench.report.pointing import DIFFICULT_AREA, Estimate, Line, Pointing
+from mlfsic_bench.text import LONGEST_NAME, for_json, for_markdown, for_terminal
 
 COLUMNS = ("pairs", "pointing", "chance", "15 px", "chance", "share", "chance")
 
 
 def render_terminal(result: Pointing) -> str:
     """A table for the terminal, a row each for the heads together, each head and each group."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.add_column("", overflow="fold", min_width=10)
-    for head in COLUMNS:
-        grid.add_column(head, justify="right", no_wrap=True)
+    rows: list[list[str] | None] = []
     for section in _sections(result):
-        for name, cells in section:
-            grid.add_row(Text(visible(name)), *map(Text, cells))
-        grid.add_section()
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=Console().width)
-    # A figure is never cut: where the terminal is too narrow the lines are longer than it.
-    console.width = max(console.width, Console(width=1000).measure(grid).minimum)
-    console.print(grid)
-    for text in caption(result):
-        console.print(Text(visible(text)))
-    return buffer.getvalue()
+        rows += [[for_terminal(name, LONGEST_NAME), *cells] for name, cells in section]
+        rows.append(None)
+    return grid(("", *COLUMNS), rows[:-1], [for_terminal(text) for text in caption(result)])
 
 
 def render_markdown(result: Pointing) -> str:
@@ -43,14 +26,14 @@ def render_markdown(result: Pointing) -> str:
     lines = ["| | " + " | ".join(COLUMNS) + " |", "|:--|" + "--:|" * len(COLUMNS)]
     for section in _sections(result):
         for name, cells in section:
-            lines.append("| " + " | ".join((markdown(name), *cells)) + " |")
-    lines += ["", *(f"- {markdown(text)}" for text in caption(result))]
+            lines.append("| " + " | ".join((for_markdown(name), *cells)) + " |")
+    lines += ["", *(f"- {for_markdown(text)}" for text in caption(result))]
     return "\n".join(lines) + "\n"
 
 
 def render_json(result: Pointing) -> str:
     """All figures unrounded; fields as in `Pointing`, null where not defined."""
-    return json.dumps(result.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return for_json(result.as_dict()) + "\n"
 
 
 RENDERERS: dict[str, Callable[[Pointing], str]] = {

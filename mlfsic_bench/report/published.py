@@ -5,55 +5,43 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import parse_json
+from mlfsic_bench.report.entry_fields import MetricName
+from mlfsic_bench.schema import FileSchema, Line, Name, Text, Version, Word, load
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-MetricName = Literal[
-    "micro_precision",
-    "micro_recall",
-    "micro_f1",
-    "micro_ap",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "macro_ap",
-]
 PerCent = Annotated[float, Field(ge=0, le=100)]
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Schema):
+class Source(FileSchema):
     """The work the numbers stand in."""
 
-    authors: str
-    title: str
-    venue: str
+    authors: Line
+    title: Line
+    venue: Line
     year: int
 
 
-class Query(_Schema):
+class Query(FileSchema):
     """What is scored at once: `labels` novel labels, with `per_label` query images for each."""
 
     labels: Annotated[int, Field(ge=1)]
     per_label: Annotated[int, Field(ge=1)]
 
 
-class PublishedRow(_Schema):
+class PublishedRow(FileSchema):
     """One row: its name as printed, its backbone, its numbers in per cent."""
 
-    name: str
-    backbone: str
+    name: Name
+    backbone: Name
     values: Annotated[dict[MetricName, PerCent], Field(min_length=1)]
 
 
-class Published(_Schema):
+class Published(FileSchema):
     """One table of numbers.
 
     Attributes
@@ -63,15 +51,15 @@ class Published(_Schema):
     query: size of an episode's query, on which chance depends; None for other protocols.
     """
 
-    schema_version: Literal[1]
+    schema_version: Version
     kind: Literal["mlfsic-bench published numbers"]
     source: Source
     table: int | None
-    section: str
-    caption: str
-    dataset: str
-    splits: list[str]
-    protocol: str
+    section: Line
+    caption: Text
+    dataset: Name
+    splits: list[Word]
+    protocol: Line
     query: Query | None
     unit: Literal["per cent"]
     rows: Annotated[list[PublishedRow], Field(min_length=1)]
@@ -86,16 +74,9 @@ def published_names() -> list[str]:
 def read_published(name: str) -> Published:
     """The shipped table of this name; BenchError when it does not fit the schema."""
     text = (_folder() / f"{name}.json").read_text(encoding="utf-8")
-    try:
-        return TypeAdapter(Published).validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BenchError(
-            f"results/published/{name}.json does not fit the schema",
-            expected="the keys of mlfsic_bench.report.published.Published",
-            found=f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}",
-            remedy="correct the file, or install the package again",
-        ) from error
+    where = f"results/published/{name}.json"
+    page = "docs/results-format.md"
+    return load(Published, parse_json(text), where, page=page, remedy="install the package again")
 
 
 def published_for(split_id: str) -> Published | None:

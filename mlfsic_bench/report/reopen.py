@@ -8,27 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.identity import differences, identity, meaning, run_key
 from mlfsic_bench.harness.inputs import Inputs, open_inputs
-from mlfsic_bench.harness.plan import RunPlan, differences, identity, run_key
+from mlfsic_bench.harness.names import known_backbone, known_method, known_split, known_weights
+from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.record import Record, read_record
 from mlfsic_bench.harness.resume import METHOD
+from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
     from mlfsic_bench.harness.parts import PartView
     from mlfsic_bench.methods.contract import Method, Support
+    from mlfsic_bench.words.vector_file import Form
 
 
 @dataclass(frozen=True)
 class Whereabouts:
     """What a record does not hold because no score depends on it: where things lie.
 
-    Each is as in `RunPlan`; None takes the name in the record (and, for data, MLFSIC_DATA).
+    Each is as in `RunPlan`; None takes the name in the record, which must be a known one
+    (`harness.names`), and, for data, MLFSIC_DATA.
     """
 
     method: str | None = None
     split: str | None = None
     data_root: Path | None = None
     words: Path | None = None
+    words_format: Form = "auto"
     weights: str | None = None
     episodes_file: Path | None = None
     cache: Path | None = None
@@ -79,10 +85,9 @@ class ReopenedRun:
 
     def _open(self, indices: Sequence[int]) -> tuple[Method, PartView]:
         from mlfsic_bench.harness.fit import fitted_method
-        from mlfsic_bench.harness.parts import PartView
 
         inputs = self.inputs
-        if not (self.folder / METHOD).exists():
+        if not exists(self.folder / METHOD):
             raise BenchError(
                 f"the run in {self.folder} has no saved method",
                 expected=f"a file {METHOD} in the run's folder",
@@ -94,17 +99,14 @@ class ReopenedRun:
         method, source = fitted_method(
             inputs, images, self.folder, self.record.key, lambda line: None
         )
-        view = PartView(
-            inputs.split.novel, "novel", inputs.split.hash, inputs.seed, source, inputs.words
-        )
-        return method, view
+        return method, inputs.view(inputs.split.novel, "novel", source)
 
 
 def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
     """The run in `folder`, with the inputs its record names.
 
-    Raises BenchError when what is found under those names is not what the run had: the key made of
-    all hashes must be the record's.
+    Raises BenchError for a name that is not known here, and when what is found under those names is
+    not what the run had: the key made of all hashes must be the record's.
     """
     record = read_record(folder)
     subset = record.subset or {}
@@ -121,17 +123,18 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
     if where.method is None and source.startswith("sha256:"):
         raise BenchError(
             f"the method {card.name!r} of the run in {folder} is in a file of its own",
-            expected="the option --method FILE:Class, as the run was given it",
+            expected="the option --method FILE.py:Class, as the run was given it",
             found="no --method",
             remedy="name the file that the run was made with: --method path/to/file.py:Class",
         )
     plan = RunPlan(
-        method=where.method or card.name,
-        split=where.split or record.split.id,
-        backbone=features.backbone,
-        weights=where.weights or features.weights,
+        method=where.method or known_method(card.name, "--method FILE.py:Class"),
+        split=where.split or known_split(record.split.id, "--split FILE"),
+        backbone=known_backbone(features.backbone),
+        weights=where.weights or known_weights(features.weights, "--weights FILE"),
         data_root=where.data_root,
         words=where.words,
+        words_format=where.words_format,
         available_only=bool(subset.get("available_only", False)),
         min_pool=subset.get("min_pool"),
         base_images=record.base_images.used if record.base_images else None,
@@ -141,19 +144,20 @@ def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
         shots=record.episodes.shots,
         episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
         episodes_file=where.episodes_file,
-        features=features.mode,  # type: ignore[arg-type]
+        features=features.mode,
         precision=features.precision,
         device="cpu",
         cache=where.cache,
     )
     inputs = open_inputs(plan)
-    # Weights are read and drawn, not scored again, so later code of the package may do it.
-    found = identity(inputs) | {"package": record.identity.get("package")}
-    if run_key(found) != record.key:
+    wrong = differences(meaning(record.identity), identity(inputs))
+    if run_key(record.identity) != record.key:
+        wrong.append("a key that is not the hash of the identity in the record")
+    if wrong:
         raise BenchError(
             f"what the run in {folder} was made with is not what is here now",
             expected=f"the inputs of the run with key {record.key[:12]}",
-            found="; ".join(differences(record.identity, found)),
+            found="; ".join(wrong),
             remedy="name the run's own files (--split, --data-root, --words, --weights, ...)",
         )
     return ReopenedRun(folder, record, inputs)

@@ -13,6 +13,7 @@ from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.harness.resume import ANSWERS, SCORES
 from mlfsic_bench.harness.scores import Answers, Scores, read_answers, read_scores
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.paths import exists, folders_with, is_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ def read_run(folder: Path) -> FinishedRun:
         )
     for name in (SCORES, ANSWERS):
         path = folder / name
-        found = hash_file(path) if path.is_file() else "no such file"
+        found = hash_file(path) if is_file(path) else "no such file"
         if found != record.outputs.get(name):
             raise BenchError(
                 f"{path} is not the file this run wrote",
@@ -82,9 +83,9 @@ def read_run(folder: Path) -> FinishedRun:
 
 
 def _refuse_folder_of_runs(folder: Path) -> None:
-    if (folder / RECORD).exists():
+    if exists(folder / RECORD):
         return
-    runs = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
+    runs = [path.name for path in folders_with(folder, RECORD)]
     if runs:
         raise BenchError(
             f"{folder} is not a run but holds {len(runs)} of them",

@@ -16,11 +16,11 @@ from mlfsic_bench.harness.scores import Scores, read_scores
 from mlfsic_bench.hashing import canonical_json, hash_file
 from mlfsic_bench.metrics.chance import chance_levels
 from mlfsic_bench.metrics.conventions import convention_values
-from mlfsic_bench.metrics.episode import episode_metrics, undefined_counts
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence, undefined_counts
 from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
-from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION
+from mlfsic_bench.paths import is_folder
 from mlfsic_bench.report.breakdowns import BREAKDOWNS, break_down
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.score_notes import notes, seed_groups
@@ -90,7 +90,7 @@ def score_files(
 
 def open_source(path: Path) -> Source:
     """The scores in a file, or in the folder of a finished run; BenchError for anything else."""
-    if path.is_dir():
+    if is_folder(path):
         run = read_run(path)
         return Source(path, run.scores, run, hash_file(path / SCORES))
     return Source(path, read_scores(path), None, hash_file(path))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlfsic_bench.harness.plan import differences
+from mlfsic_bench.harness.identity import differences, meaning
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.metrics.image_interval import SMALL_POOL
-from mlfsic_bench.report.marks import SUBSET, changed, off_defaults
+from mlfsic_bench.report.marks import SUBSET, changed, failed_audits, off_defaults
 
 if TYPE_CHECKING:
     from mlfsic_bench.harness.record import Record
@@ -53,6 +53,7 @@ def notes(sources: Sequence[Source], truth: Truth) -> list[str]:
         )
     lines += _small_pool(truth, meta.labels)
     lines += [line for source in sources for line in _origin(source)]
+    lines += failed_audits((s.path.name, s.run.record) for s in sources if s.run is not None)
     cards = [source.scores.meta.method for source in sources]
     return [*lines, *_apart(sources), *off_defaults((card.name, changed(card)) for card in cards)]
 
@@ -115,7 +116,7 @@ def _inputs(record: Record) -> str:
 def _made_with(source: Source) -> dict[str, object]:
     """All that must be equal among training seeds."""
     if source.run is not None:
-        return dict(source.run.record.identity, seed=0)
+        return dict(meaning(source.run.record.identity), seed=0)
     meta = source.scores.meta
     cut = meta.base_images
     return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlfsic_bench.metrics.conventions import CONVENTIONS
-from mlfsic_bench.report.escape import markdown, spreadsheet, visible
+from mlfsic_bench.report.columns import aligned
+from mlfsic_bench.report.marks import count_labels
 from mlfsic_bench.report.score_report import Breakdown, Figure, FileScore, ScoreReport, SeedsScore
+from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def sheets(report: ScoreReport) -> list[Sheet]:
 def caption(report: ScoreReport) -> list[str]:
     """Sentences that say what the figures are of."""
     split, episodes = report.split, report.episodes
+    labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
     lines = [
-        f"Split {split.id} ({split.hash[:12]}), {len(report.labels)} novel labels; protocol "
+        f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
         f"{episodes.protocol}; {episodes.count} episodes ({episodes.hash[:12]}) of "
         f"{report.queries} queries; {report.metrics_version}.",
         "Answers made anew from split and episodes."
@@ -73,17 +74,13 @@ def render_terminal(report: ScoreReport) -> str:
     """Plain text with aligned columns."""
     blocks = []
     for sheet in sheets(report):
-        rows = [tuple(visible(text) for text in row) for row in (sheet.heads, *sheet.rows)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(sheet.heads))]
-        lines = [visible(sheet.title)]
-        for row in rows:
-            cells = [
-                text.rjust(width) if i in sheet.numbers else text.ljust(width)
-                for i, (text, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            lines.append("  " + "  ".join(cells).rstrip())
-        blocks.append("\n".join([*lines, *(visible(line) for line in sheet.lines)]))
-    blocks.append("\n".join(visible(line) for line in caption(report)))
+        rows = [
+            [for_terminal(text, LONGEST_NAME) for text in row] for row in (sheet.heads, *sheet.rows)
+        ]
+        words = set(range(len(sheet.heads))) - set(sheet.numbers)
+        lines = [for_terminal(sheet.title), *(f"  {line}" for line in aligned(rows, words))]
+        blocks.append("\n".join([*lines, *map(for_terminal, sheet.lines)]))
+    blocks.append("\n".join(map(for_terminal, caption(report))))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -93,26 +90,26 @@ def render_markdown(report: ScoreReport) -> str:
     for sheet in sheets(report):
         columns = range(len(sheet.heads))
         align = "|" + "".join("--:|" if i in sheet.numbers else ":--|" for i in columns)
-        rows = ["| " + " | ".join(markdown(text) for text in row) + " |" for row in sheet.rows]
-        heads = "| " + " | ".join(sheet.heads) + " |"
-        block = [f"**{markdown(sheet.title)}**", "", heads, align, *rows]
-        parts.append("\n".join([*block, *("\n" + markdown(line) for line in sheet.lines)]))
-    parts.append("\n".join(f"- {markdown(line)}" for line in caption(report)))
+        rows = ["| " + " | ".join(for_markdown(text) for text in row) + " |" for row in sheet.rows]
+        heads = "| " + " | ".join(map(for_markdown, sheet.heads)) + " |"
+        block = [f"**{for_markdown(sheet.title)}**", "", heads, align, *rows]
+        parts.append("\n".join([*block, *("\n" + for_markdown(line) for line in sheet.lines)]))
+    parts.append("\n".join(f"- {for_markdown(line)}" for line in caption(report)))
     return "\n\n".join(parts) + "\n"
 
 
 def render_json(report: ScoreReport) -> str:
     """The report itself, as fractions; docs/metrics.md says what the keys are."""
-    return report.model_dump_json(indent=2) + "\n"
+    return for_json(report.model_dump(mode="json")) + "\n"
 
 
 def render_csv(report: ScoreReport) -> str:
     """One figure a line, in per cent, unrounded; the first line has the caption, last column."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["file", "method", "seed", "section", "group", "figure", "mean", "episodes",
-                     "images", "seeds", "caption"])  # fmt: skip
-    about = [spreadsheet(" ".join(caption(report)))]
+    lines: list[list[object]] = [
+        ["file", "method", "seed", "section", "group", "figure", "mean", "episodes", "images",
+         "seeds", "caption"]
+    ]  # fmt: skip
+    about = [" ".join(caption(report))]
 
     def write(
         one: FileScore | SeedsScore, section: str, group: str, name: str,
@@ -121,11 +118,10 @@ def render_csv(report: ScoreReport) -> str:
         file, method, seed = "", one.method, "+".join(map(str, getattr(one, "seeds", ())))
         if isinstance(one, FileScore):
             file, method, seed = one.file, one.method.name, str(one.method.seed)
-        texts = ["" if value is None else repr(100.0 * value) for value in values]
-        texts += [""] * (4 - len(texts))
+        cells = [None if value is None else 100.0 * value for value in values]
+        cells += [None] * (4 - len(cells))
         said = about.pop() if about else ""
-        origin = [spreadsheet(file), spreadsheet(str(method)), seed]
-        writer.writerow([*origin, section, spreadsheet(group), name, *texts, said])
+        lines.append([file, str(method), seed, section, group, name, *cells, said])
 
     for file in report.files:
         for name, figure in file.metrics.items():
@@ -140,7 +136,7 @@ def render_csv(report: ScoreReport) -> str:
     for seeds in report.seeds:
         for name, over in seeds.metrics.items():
             write(seeds, "seeds", "", name, [over.mean, None, None, over.seeds])
-    return buffer.getvalue()
+    return csv_text(lines)
 
 
 RENDERERS: dict[str, Callable[[ScoreReport], str]] = {

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.identity import meaning
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import exists
 from mlfsic_bench.report.entries import default_id, make_entry
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_evidence import Evidence
@@ -112,7 +114,7 @@ def _groups(sources: Sequence[Source]) -> list[list[Source]]:
     groups: dict[str, list[Source]] = {}
     for source in sources:
         if source.record:
-            trait: object = dict(source.record.identity, seed=0)
+            trait: object = dict(meaning(source.record.identity), seed=0)
         else:
             trait = source.meta.model_dump(mode="json", exclude={"run": True, "method": {"seed"}})
         groups.setdefault(hash_json(trait), []).append(source)
@@ -146,7 +148,7 @@ def _check_ids(entries: Sequence[Entry], out: Path) -> None:
     seen: set[str] = set()
     for entry in entries:
         path = entry_path(entry)
-        there = read_entry(out / path) if (out / path).exists() else entry
+        there = read_entry(out / path) if exists(out / path) else entry
         if path in seen or _trait(there) != _trait(entry):
             raise BenchError(
                 f"another entry has the name {path}",

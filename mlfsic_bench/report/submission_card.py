@@ -5,28 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import open_regular
-from mlfsic_bench.report.entry import Link
-from mlfsic_bench.report.entry_fields import Day, EntrySchema, LongText, Slug, Text
-from mlfsic_bench.report.entry_files import schema_error
+from mlfsic_bench.report.entry import Link, ShownName
+from mlfsic_bench.report.entry_fields import LongText, Slug
+from mlfsic_bench.report.entry_files import PAGE
 from mlfsic_bench.report.entry_kinds import Pretraining
+from mlfsic_bench.schema import Day, FileSchema, Line, load
 
 
-class SubmissionCard(EntrySchema):
+class SubmissionCard(FileSchema):
     """The keys of a card; what is left out is taken from the run or the scores file.
 
     `made` and `backbone` are needed for scores that no record of ours describes.
     """
 
     id: Slug | None = None
-    name: Annotated[str, Field(min_length=1, max_length=120)] | None = None
-    authors: Annotated[list[Text], Field(max_length=50)] = Field(default_factory=list)
-    contact: Text | None = None
+    name: ShownName | None = None
+    authors: Annotated[list[Line], Field(max_length=50)] = Field(default_factory=list)
+    contact: Line | None = None
     citation: LongText | None = None
-    backbone: Text | None = None
+    backbone: Line | None = None
     pretraining: Pretraining | None = None
     made: Day | None = None
     submitted: Day | None = None
@@ -36,15 +37,8 @@ class SubmissionCard(EntrySchema):
 
 def read_card(path: Path) -> SubmissionCard:
     """The card in a YAML or JSON file; BenchError naming the key that is wrong."""
-    from mlfsic_bench.hashing import canonical_json
-
-    value = _read_yaml(path)
-    try:
-        return SubmissionCard.model_validate_json(canonical_json(value))
-    except ValidationError as error:
-        raise schema_error(error, SubmissionCard, str(path)) from error
-    except (TypeError, ValueError) as error:  # YAML has dates, sets and NaN, JSON has not
-        raise _unreadable(path, str(error)) from error
+    remedy = "leave the key out"
+    return load(SubmissionCard, _read_yaml(path), str(path), page=PAGE, remedy=remedy)
 
 
 def _read_yaml(path: Path) -> Any:

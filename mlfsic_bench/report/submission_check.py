@@ -10,6 +10,7 @@ from pathlib import Path
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.record import RECORD, read_record
 from mlfsic_bench.harness.scores import read_answers, read_scores
+from mlfsic_bench.paths import is_folder
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_evidence import Evidence, check_one_method
 from mlfsic_bench.report.entry_files import entry_files, evidence, read_placed
@@ -57,7 +58,7 @@ def check_all(
     Raises BenchError at the first entry that is not what its evidence gives, naming the figure.
     """
     truths: dict[str, Truth] = {}
-    for path in entry_files(target) if target.is_dir() else [target]:
+    for path in entry_files(target) if is_folder(target) else [target]:
         entry, results = read_placed(path), path.parent.parent.parent
         name = path.relative_to(results).as_posix()
         if isinstance(entry.proof, Reported):

@@ -70,6 +70,7 @@ def _record_pairs(file: ScoresFile, record: Record, scores: Scores) -> list[tupl
     return [
         ("record.status", "success", record.status),
         ("record.key", file.run, record.key),
+        ("record.audit", file.audit, record.audit_status),
         ("record.outputs", file.scores_sha256, record.outputs.get(SCORES)),
         ("record.outputs", file.answers_sha256, record.outputs.get(ANSWERS)),
         ("record.method", scores.meta.method, record.method),

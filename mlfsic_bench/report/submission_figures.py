@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_figures import Figure, LabelFigure
 from mlfsic_bench.report.entry_kinds import IntervalKind
 from mlfsic_bench.report.figures import Figures
-from mlfsic_bench.report.leaderboard import COLUMNS
 
 TOLERANCE = 2e-6  # points: entries are rounded to the sixth digit after the point
 
@@ -16,9 +16,12 @@ TOLERANCE = 2e-6  # points: entries are rounded to the sixth digit after the poi
 def all_differ(entry: Entry, computed: Figures, *, without_images: bool) -> Iterator[str]:
     """Where metrics, labels and chance differ; `without_images`: but for intervals over images."""
     skip = {IntervalKind.IMAGES} if without_images else set()
-    # A metric that came after the entry was made may be absent, those of the table may not.
-    asked = {*entry.figures, *(name for name, _ in COLUMNS)}
-    figures = {name: figure for name, figure in computed.figures.items() if name in asked}
+    # A metric that came after the entry was made may be absent, others may not.
+    figures = {
+        name: figure
+        for name, figure in computed.figures.items()
+        if name in entry.figures or METRICS[name].column == "always"
+    }
     yield from figures_differ(entry.figures, figures, "figures", skip)
     yield from figures_differ(
         {one.label: one for one in entry.per_label},

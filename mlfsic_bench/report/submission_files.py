@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlfsic_bench.files import write_bytes
+from mlfsic_bench.files import copy_file
 from mlfsic_bench.harness.record import RECORD, Record
 from mlfsic_bench.harness.resume import ANSWERS, SCORES
 from mlfsic_bench.harness.scores import (
@@ -19,10 +19,13 @@ from mlfsic_bench.harness.scores import (
     read_scores,
     write_answers,
 )
-from mlfsic_bench.hashing import hash_bytes, hash_file
+from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.paths import is_folder, resolved
+from mlfsic_bench.report.entry_files import PAGE
 from mlfsic_bench.report.entry_proof import ScoresFile
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.truth import Truth
+from mlfsic_bench.schema import one_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Source:
 
 def open_source(path: Path) -> Source:
     """A run folder or a scores file; BenchError for what is neither."""
-    if path.is_dir():
+    if is_folder(path):
         run = read_run(path)
         return Source(path, run.scores, run)
     return Source(path, read_scores(path), None)
@@ -67,21 +70,22 @@ class Copy:
             return
         folder = self.source.path if self.source.run else self.source.path.parent
         scores = folder / SCORES if self.source.run else self.source.path
-        write_bytes(out / self.file.scores, scores.read_bytes())
+        copy_file(scores, out / self.file.scores)
         if self.answers is not None:
             write_answers(out / self.file.answers, self.answers)
         else:
-            write_bytes(out / self.file.answers, (folder / ANSWERS).read_bytes())
+            copy_file(folder / ANSWERS, out / self.file.answers)
         if self.file.record is not None:
-            write_bytes(out / self.file.record, (folder / RECORD).read_bytes())
+            copy_file(folder / RECORD, out / self.file.record)
 
 
+@one_error("the evidence of an entry", page=PAGE, remedy="rename the run's folder or its split")
 def copy_of(source: Source, truth: Truth, out: Path, folder: str) -> Copy:
     """The source's files in `folder` below `out`; where they are if a run lies in `out` already."""
     own = source.path if source.run else source.path.parent
-    inside = source.run is not None and own.resolve().is_relative_to(out.resolve())
+    inside = source.run is not None and resolved(own).is_relative_to(resolved(out))
     if inside:
-        folder = own.resolve().relative_to(out.resolve()).as_posix()
+        folder = resolved(own).relative_to(resolved(out)).as_posix()
     answers = None if source.run else _answers(source, truth)
     scores = own / SCORES if source.run else source.path
     file = ScoresFile(
@@ -93,6 +97,7 @@ def copy_of(source: Source, truth: Truth, out: Path, folder: str) -> Copy:
         record=f"{folder}/{RECORD}" if source.run else None,
         record_sha256=hash_file(own / RECORD) if source.run else None,
         run=source.record.key if source.record else None,
+        audit=source.record.audit_status if source.record else None,
     )
     return Copy(source, file, answers, not inside)
 
@@ -107,4 +112,4 @@ def _hash_of(answers: Answers) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ANSWERS
         write_answers(path, answers)
-        return hash_bytes(path.read_bytes())
+        return hash_file(path)

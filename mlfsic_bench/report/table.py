@@ -1,4 +1,4 @@
-"""The paper's table: a row for each run, Micro P R F1 AP and Macro P R F1 AP over episodes.
+"""The paper's table: a row for each run, a column for each metric, means over episodes.
 
 Every figure is computed from stored scores and answers. F1 is the harmonic mean of each episode's
 precision and recall; means are over episodes (docs/methodology.md).
@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.marks import SUBSET, changed, off_defaults
-from mlfsic_bench.report.published import Published, published_for
+from mlfsic_bench.metrics.registry import columns
+from mlfsic_bench.report.marks import (
+    SUBSET,
+    changed,
+    count_labels,
+    failed_audits,
+    off_defaults,
+)
+from mlfsic_bench.report.published import Published, PublishedRow, published_for
 from mlfsic_bench.report.runs import FinishedRun, read_run
 from mlfsic_bench.report.table_names import marks_of, names_of
-
-COLUMNS: tuple[str, ...] = tuple(
-    f"{average}_{metric}"
-    for average in ("micro", "macro")
-    for metric in ("precision", "recall", "f1", "ap")
-)
-HEADS = ("P", "R", "F1", "AP")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: name, notes that stand beside it, cells in the order of COLUMNS, its origin."""
+    """One row: name, notes that stand beside it, cells in the order of the columns, its origin."""
 
     name: str
     notes: tuple[str, ...]
@@ -46,10 +46,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be rendered; `caption` is a list of sentences."""
+    """A table ready to be rendered; `caption` holds sentences, `columns` names of metrics."""
 
     caption: tuple[str, ...]
     rows: tuple[Row, ...]
+    columns: tuple[str, ...]
 
 
 def build_table(
@@ -63,14 +64,14 @@ def build_table(
     runs = [read_run(folder) for folder in folders]
     _check_same(runs)
     literature = _literature(runs[0]) if published else None
-    names = names_of(runs)
-    marks = marks_of(runs)
+    names, shown = names_of(runs), columns()
     rows = [
-        _row(run, name, intervals, mark) for run, name, mark in zip(runs, names, marks, strict=True)
+        _row(run, name, intervals, mark, shown)
+        for run, name, mark in zip(runs, names, marks_of(runs), strict=True)
     ]
     if literature:
-        rows += [_published_row(literature, i) for i in range(len(literature.rows))]
-    return Table(tuple(_caption(runs, literature, intervals)), tuple(rows))
+        rows += [_published_row(row, shown) for row in literature.rows]
+    return Table(tuple(_caption(runs, names, literature, intervals)), tuple(rows), shown)
 
 
 def chance_level(run: FinishedRun) -> tuple[float, float]:
@@ -78,6 +79,18 @@ def chance_level(run: FinishedRun) -> tuple[float, float]:
     from mlfsic_bench.metrics.chance import chance_levels
 
     return chance_levels(run.answers.targets)
+
+
+def labels_of(run: FinishedRun, noun: str = "labels") -> str:
+    """How many novel labels the run had, and which, where some have left the part."""
+    record = run.record
+    return count_labels(
+        record.split.id,
+        run.scores.meta.labels,
+        subset=record.split.subset,
+        of_record=record.subset,
+        noun=noun,
+    )
 
 
 def _check_same(runs: Sequence[FinishedRun]) -> None:
@@ -119,13 +132,14 @@ def _check_same(runs: Sequence[FinishedRun]) -> None:
         )
 
 
-def _row(run: FinishedRun, name: str, intervals: bool, marks: list[str]) -> Row:
+def _row(
+    run: FinishedRun, name: str, intervals: bool, marks: list[str], shown: tuple[str, ...]
+) -> Row:
     from mlfsic_bench.metrics.intervals import t_interval
 
-    values = run.values(COLUMNS)
     cells = []
-    for column in COLUMNS:
-        mean, half = t_interval(values[column])
+    for values in run.values(shown).values():
+        mean, half = t_interval(values)
         cells.append(Cell(_per_cent(mean), _per_cent(half) if intervals else None))
     episodes = run.record.episodes
     notes = ["subset"] if run.record.split.subset else []
@@ -135,10 +149,8 @@ def _row(run: FinishedRun, name: str, intervals: bool, marks: list[str]) -> Row:
     return Row(name, tuple(notes + marks), tuple(cells), False)
 
 
-def _published_row(table: Published, index: int) -> Row:
-    row = table.rows[index]
-    values: dict[str, float] = {str(name): value for name, value in row.values.items()}
-    cells = tuple(Cell(values.get(column), None) for column in COLUMNS)
+def _published_row(row: PublishedRow, shown: tuple[str, ...]) -> Row:
+    cells = tuple(Cell(row.values.get(column), None) for column in shown)
     return Row(row.name, ("published", row.backbone), cells, True)
 
 
@@ -160,7 +172,10 @@ def _literature(run: FinishedRun) -> Published:
 
 
 def _caption(
-    runs: Sequence[FinishedRun], literature: Published | None, intervals: bool
+    runs: Sequence[FinishedRun],
+    names: Sequence[str],
+    literature: Published | None,
+    intervals: bool,
 ) -> list[str]:
     record = runs[0].record
     episodes = record.episodes
@@ -171,9 +186,10 @@ def _caption(
     what = f"{over} with K = {episodes.shots}" if episodes.shots else over
     if episodes.shots:
         what += f", each tested on the same {runs[0].answers.targets.shape[1]:,} images"
+    labels = labels_of(runs[0])
     lines = [
-        f"Split {record.split.id} ({record.split.hash[:12]}), novel part: "
-        f"{len(runs[0].scores.meta.labels)} labels; protocol {episodes.protocol}; "
+        f"Split {record.split.id} ({record.split.hash[:12]}), novel part: {labels}; "
+        f"protocol {episodes.protocol}; "
         f"{episodes.count} {what} ({episodes.hash[:12]}).",
         f"Backbone: {', '.join(backbones) or 'none'}; words: {', '.join(words) or 'none'}.",
         f"Means over {over} in per cent; F1 from each {over[:-1]}'s own P and R.",
@@ -187,6 +203,7 @@ def _caption(
     )
     if record.split.subset:
         lines.append(SUBSET)
+    lines += failed_audits(zip(names, (run.record for run in runs), strict=True))
     cuts = {r.record.base_images.of for r in runs if r.record.base_images}
     if cuts:
         lines.append(

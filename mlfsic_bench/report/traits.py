@@ -1,13 +1,12 @@
-"""What a source was made with, beside its method's card: base images, backbone, words, code.
+"""What a source was made with, beside its method's card: base images, backbone, words, version.
 
 All of it is in a run's record; a scores file without one says little of it, or nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from mlfsic_bench.harness.cards import BaseImages
+from mlfsic_bench.harness.identity import method_version
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.report.score import Source
 
@@ -35,8 +34,7 @@ def traits_of(source: Source) -> dict[str, str]:
         traits["precision"] = features.precision
     if record.words and card.uses_words:
         traits |= {"words": record.words.name, "words hash": record.words.hash[:8]}
-    code = (_mapping(record.identity.get("package")).get("code"), _source_of(source))
-    traits["code"] = hash_json([str(part) for part in code])[:8]
+    traits["method version"] = method_version(record.identity)
     return traits
 
 
@@ -45,18 +43,8 @@ def base_images_of(source: Source) -> BaseImages | None:
     return source.run.record.base_images if source.run else source.scores.meta.base_images
 
 
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _source_of(source: Source) -> str:
-    identity = source.run.record.identity if source.run else {}
-    return str(_mapping(identity.get("method")).get("source", ""))
-
-
 def group_key(source: Source) -> str:
     """Equal for sources that differ in the training seed alone."""
     card, traits = source.scores.meta.method, traits_of(source)
-    same = {name: value for name, value in traits.items() if name not in ("preset", "code")}
-    run = [_source_of(source)] if source.run else None
-    return hash_json([card.name, card.parameters, same, run])
+    same = {name: value for name, value in traits.items() if name != "preset"}
+    return hash_json([card.name, card.parameters, same, source.run is not None])

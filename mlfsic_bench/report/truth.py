@@ -126,20 +126,12 @@ def truth_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) ->
 
 
 def _split(meta: ScoresMeta, place: SplitPlace) -> Split:
+    from mlfsic_bench.harness.names import known_split
     from mlfsic_bench.splits.resolve import resolve_split
-    from mlfsic_bench.splits.shipped import shipped_ids
 
     card = meta.split
-    # An id in a stranger's file must not become a path.
-    if place.split is None and card.id not in shipped_ids():
-        raise BenchError(
-            f"no split called {card.id!r} ships with this version",
-            expected=f"one of {', '.join(shipped_ids())}, or --split FILE",
-            found=card.id,
-            remedy="name the split's file: --split FILE",
-        )
     split = resolve_split(
-        place.split or card.id,
+        place.split or known_split(card.id, "--split FILE"),
         data_root=place.data_root,
         available_only=place.available_only,
         min_pool=place.min_pool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ class Audit:
     unannotated: images of the dataset without any annotation; they are in no part.
     in_no_part: annotated images that are in no part.
     on_disk: images of the split that can be opened here.
+    damaged: of those that can't, where something lies in their place: the image id, what it is.
     duplicates: groups of images with the same pixels; `across_parts` counts the groups that touch
         two parts, `across_folders` those that touch two folders (years).
     """
@@ -49,6 +51,7 @@ class Audit:
     unannotated: int | None = None
     in_no_part: int | None = None
     on_disk: int | None = None
+    damaged: list[list[str]] | None = None
     duplicates: dict[str, Any] | None = None
 
     @property
@@ -62,10 +65,17 @@ class Audit:
         return asdict(self) | {"leaks": self.leaks}
 
 
-def audit_split(content: SplitFile, dataset: Dataset | None, *, contents: bool) -> Audit:
+def audit_split(
+    content: SplitFile,
+    dataset: Dataset | None,
+    *,
+    contents: bool,
+    log: Callable[[str], None] = lambda line: None,
+) -> Audit:
     """Audit a complete split file, with what `dataset` says when there is one.
 
-    `contents`: also read and decode every image on disk to find duplicates.
+    `contents`: also read and decode every image on disk to find duplicates; `log` is told how far
+    that is.
     """
     assert content.images is not None
     parts = {part: [image for image, _ in content.images.of(part)] for part in PART_NAMES}
@@ -89,9 +99,11 @@ def audit_split(content: SplitFile, dataset: Dataset | None, *, contents: bool) 
         image_ids = tuple(sorted(owners))
         on_disk = dataset.available(image_ids)
         audit["on_disk"] = int(on_disk.sum())
+        bad = dataset.damaged()
+        audit["damaged"] = [[image, what] for image, what in bad.items() if image in owners]
         if contents:
             here = [image for image, is_here in zip(image_ids, on_disk, strict=True) if is_here]
-            audit["duplicates"] = _duplicates(dataset, here, owners)
+            audit["duplicates"] = _duplicates(dataset, here, owners, log)
     return Audit(**audit)
 
 
@@ -133,9 +145,12 @@ def _against_dataset(
 
 
 def _duplicates(
-    dataset: Dataset, image_ids: list[str], owners: dict[str, set[str]]
+    dataset: Dataset,
+    image_ids: list[str],
+    owners: dict[str, set[str]],
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
-    report = compare_contents(dataset, image_ids)
+    report = compare_contents(dataset, image_ids, log)
     parts = [set.union(*(owners[image] for image in group)) for group in report.groups]
     folders = [{image.split("/")[0] for image in group} for group in report.groups]
     return {

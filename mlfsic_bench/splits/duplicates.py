@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from mlfsic_bench.data.dataset import Dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.progress import progress
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,23 @@ class ContentReport:
     unreadable: list[str]
 
 
-def compare_contents(dataset: Dataset, image_ids: Sequence[str]) -> ContentReport:
+def compare_contents(
+    dataset: Dataset,
+    image_ids: Sequence[str],
+    log: Callable[[str], None] = lambda line: None,
+) -> ContentReport:
     """Group the images by SHA-256 of their decoded RGB pixels (and size).
 
     Equal files decode to equal pixels, so this finds both copies of files and pictures stored
-    twice in different files; re-compressed or resized copies are not found.
+    twice in different files; re-compressed or resized copies are not found. `log` is told how far
+    it is, where there is no terminal for a bar.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = list(pool.map(lambda image: _digest(dataset, image), image_ids))
+    digests = []
+    told = progress("comparing pixels", len(image_ids), log)
+    with told as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for digest in pool.map(lambda image: _digest(dataset, image), image_ids):
+            digests.append(digest)
+            advance(1)
     groups: dict[str, list[str]] = defaultdict(list)
     unreadable = []
     for image, digest in zip(image_ids, digests, strict=True):

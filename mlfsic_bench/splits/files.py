@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_text
+from mlfsic_bench.schema import load
 from mlfsic_bench.splits.content import content_hash, count_images, problems
 from mlfsic_bench.splits.schema import SplitFile, Subset, per_part
 from mlfsic_bench.splits.split import PART_NAMES, Part, PartName, Split
-from mlfsic_bench.splits.validation import schema_error
 
 MAX_BYTES = 64 << 20  # the split of all of COCO has 8 MB
 
 
 def parse_split(value: Any, where: str) -> SplitFile:
     """The JSON value as a SplitFile by schema alone; a BenchError naming the key otherwise."""
-    try:
-        return SplitFile.model_validate(value)
-    except ValidationError as error:
-        raise schema_error(error, SplitFile, where) from error
+    remedy = "make the file with `mlfsic-bench splits build`"
+    return load(SplitFile, value, where, page="docs/splits.md", remedy=remedy)
 
 
 def read_split_file(path: Path, *, check: bool = True) -> SplitFile:

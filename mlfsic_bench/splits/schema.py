@@ -9,30 +9,24 @@ from __future__ import annotations
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    StrictBool,
-    StrictInt,
-    StrictStr,
     model_serializer,
 )
 
+from mlfsic_bench.schema import FileSchema, Label, Sha256, Text
 from mlfsic_bench.splits.split import PartName
 
 FORMAT = "mlfsic-split/1"
 MAX_IMAGES = 2_000_000
 MAX_LABELS = 10_000
 
-Label = Annotated[StrictStr, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
 # no leading slash, no backslash, no colon, no control character; ".." is refused in content.py
-ImageId = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
-Text = Annotated[StrictStr, Field(max_length=4000)]
-Count = Annotated[StrictInt, Field(ge=0)]
+ImageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
+Count = Annotated[int, Field(ge=0)]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
 LabelsOrNone = Annotated[list[Label], Field(max_length=MAX_LABELS)]
-Folder = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
+Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
 Folders = Annotated[list[Folder], Field(min_length=1, max_length=100)]
 Image = tuple[ImageId, Annotated[list[Count], Field(max_length=MAX_LABELS)]]
 Images = Annotated[list[Image], Field(max_length=MAX_IMAGES)]
@@ -40,13 +34,7 @@ Images = Annotated[list[Image], Field(max_length=MAX_IMAGES)]
 T = TypeVar("T")
 
 
-class Model(BaseModel):
-    """A part of the file: unknown keys are refused and nothing is changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PerPart(Model, Generic[T]):
+class PerPart(FileSchema, Generic[T]):
     """One value for each of the three parts."""
 
     base: T
@@ -65,7 +53,7 @@ class LabelLists(PerPart[LabelsOrNone]):
     novel: Labels
 
 
-class Rule(Model):
+class Rule(FileSchema):
     """Which images belong to a part.
 
     An image is in a part when it has at least one present label of the part and shows no label of
@@ -77,8 +65,8 @@ class Rule(Model):
 
     name: Literal["open", "strict"]
     excluded_by: PerPart[list[PartName]]
-    difficult_is_present: StrictBool
-    difficult_excludes: StrictBool
+    difficult_is_present: bool
+    difficult_excludes: bool
     images_from: PerPart[Folders] | None = None
 
     @model_serializer(mode="wrap")
@@ -96,7 +84,7 @@ EXCLUDED_BY: dict[str, dict[PartName, list[PartName]]] = {
 }
 
 
-class Provenance(Model):
+class Provenance(FileSchema):
     """Where the label lists, the rule and the images come from, in words."""
 
     labels: Text
@@ -104,27 +92,27 @@ class Provenance(Model):
     images: Text
 
 
-class Subset(Model):
+class Subset(FileSchema):
     """What limited a split; part of its identity.
 
     `images_missing`: images of the whole part that were not on disk. `labels_left`: the labels
     that left each part because fewer than `min_pool` images had them, with that number.
     """
 
-    available_only: StrictBool
-    min_pool: Annotated[StrictInt, Field(ge=1)] | None
+    available_only: bool
+    min_pool: Annotated[int, Field(ge=1)] | None
     images_missing: PerPart[Count]
     labels_left: PerPart[dict[Label, Count]]
 
 
-class PartCounts(Model):
+class PartCounts(FileSchema):
     """Number of images of a part, and of images per label (labels that left are not listed)."""
 
     images: Count
     labels: dict[Label, Count]
 
 
-class SplitFile(Model):
+class SplitFile(FileSchema):
     """The content of a split file.
 
     `images` holds, per part, `[image id, [indices into the part's label list]]`, sorted by id;
@@ -133,10 +121,10 @@ class SplitFile(Model):
     """
 
     format: Literal["mlfsic-split/1"]
-    id: Annotated[StrictStr, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=100)]
-    version: Annotated[StrictInt, Field(ge=1)]
-    hash: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    dataset: Annotated[StrictStr, Field(pattern=r"^[a-z0-9_-]{1,50}$")]
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=100)]
+    version: Annotated[int, Field(ge=1)]
+    hash: Sha256 | None = None
+    dataset: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,50}$")]
     rule: Rule
     labels: LabelLists
     provenance: Provenance

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.paths import exists
 from mlfsic_bench.splits.files import parse_split, read_split_file
 from mlfsic_bench.splits.schema import SplitFile
 
@@ -39,6 +40,6 @@ def split_file(name_or_path: str, *, check: bool = True) -> SplitFile:
     if name_or_path in shipped_ids():
         return shipped_file(name_or_path)
     path = Path(name_or_path)
-    if path.suffix == ".json" or "/" in name_or_path or path.exists():
+    if path.suffix == ".json" or "/" in name_or_path or exists(path):
         return read_split_file(path, check=check)
     raise unknown_name("split", name_or_path, shipped_ids())

@@ -10,34 +10,54 @@ from mlfsic_bench.splits.build import build_file
 from mlfsic_bench.splits.compare import definition_differences, image_differences
 from mlfsic_bench.splits.content import problems
 from mlfsic_bench.splits.shipped import shipped_file, shipped_ids, split_file
+from mlfsic_bench.splits.split import PART_NAMES
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`checked`: what the file was held against; `differences`: what is wrong, and where."""
+    """What a split file was compared with, and what came out.
+
+    Attributes
+    ----------
+    checked: what the file was compared with.
+    unofficial: why its labels, rule or images were not compared with the official ones; empty when
+        they were. Without a difference such a file agrees with itself, and that is all.
+    differences: what is wrong, and where.
+    """
 
     checked: list[str]
+    unofficial: list[str]
     differences: list[str]
 
 
 def verify_split(name_or_path: str, data_root: Path | None) -> Verdict:
-    """Hold a split against everything at hand; a file that is no split file raises BenchError.
+    """Compare a split with all that is at hand; a file that is no split file raises BenchError.
 
-    Checked: hash, order, ranges and counts; the shipped split of the same id (its images
-    too, when both have all of theirs); and, given a data root or for drawn images, the same split
-    built again from it.
+    Checked: hash, order, ranges and counts; the shipped split of the same id (its images too, when
+    both have all of theirs); and, given a data root or for drawn images, the same split built again
+    from it. Annotations below a data root are taken as they are: that they are complete is not
+    known, so images rebuilt from them are not official ones.
     """
     content = split_file(name_or_path, check=False)
     checked, differences = ["its own hash, order and counts"], problems(content)
-    if content.id in shipped_ids():
-        shipped = shipped_file(content.id)
-        name = "the shipped split"
-        differences += definition_differences(content, shipped, name)
-        checked.append("labels and rule of the shipped split")
-        if shipped.images and content.images and content.subset is None:
-            differences += image_differences(content, shipped, name)
-            checked.append("images of the shipped split")
+    unofficial: list[str] = []
     drawn = is_drawn(content.dataset)  # needs no data root
+    name = "the shipped split"
+    if content.id not in shipped_ids():
+        unofficial.append(f"no split called {content.id} is shipped")
+    else:
+        shipped = shipped_file(content.id)
+        differences += definition_differences(content, shipped, name)
+        checked.append(f"labels and rule of {name}")
+        if content.images is None:
+            unofficial.append("the file is a definition without images")
+        elif not shipped.images and not drawn:
+            unofficial.append(f"{name} {content.id} has no images to compare with")
+        elif content.subset is not None:
+            unofficial.append("the file is a subset")
+        elif shipped.images:
+            differences += image_differences(content, shipped, name)
+            checked.append(f"images of {name}")
     if (data_root is not None or drawn) and content.images is not None:
         subset = content.subset
         rebuilt = build_file(
@@ -46,7 +66,9 @@ def verify_split(name_or_path: str, data_root: Path | None) -> Verdict:
             available_only=subset.available_only if subset else False,
             min_pool=subset.min_pool if subset else None,
         )
-        name = "the split built from " + ("the scenes" if drawn else str(data_root))
-        differences += image_differences(content, rebuilt, name)
-        checked.append(f"images of {name}")
-    return Verdict(checked, differences)
+        assert rebuilt.images is not None
+        where = "the scenes" if drawn else str(data_root)
+        differences += image_differences(content, rebuilt, f"the split built from {where}")
+        sizes = ", ".join(f"{part} {len(rebuilt.images.of(part))}" for part in PART_NAMES)
+        checked.append(f"images of the split built from {where} ({sizes})")
+    return Verdict(checked, unofficial, differences)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, TypedDict
+
+from pydantic import Field, ValidationError
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular, write_text
+from mlfsic_bench.files import open_regular, parse_json, write_text
+from mlfsic_bench.schema import FileSchema
 
 HISTORY_FILE = "history.jsonl"
 LIMIT = 64 << 20  # bytes: half a million rows
@@ -26,6 +29,16 @@ class HistoryRow(TypedDict):
     value: float | None
 
 
+Number = Annotated[float, Field(allow_inf_nan=True)]  # a loss can be NaN
+
+
+class _Row(FileSchema):
+    step: Annotated[int, Field(ge=0)]
+    loss: Number
+    lr: Number
+    value: Number | None
+
+
 def write_history(folder: Path, rows: Sequence[HistoryRow]) -> None:
     """Write all rows to `folder`/history.jsonl, replacing it, so a resumed run repeats none."""
     write_text(folder / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in rows))
@@ -39,8 +52,8 @@ def read_history(folder: Path) -> list[HistoryRow]:
             data = stream.read(LIMIT + 1)
         if len(data) > LIMIT:
             raise ValueError(f"more than {LIMIT} bytes")
-        return [_row(json.loads(line)) for line in data.decode("utf-8").splitlines()]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return [_row(line) for line in data.decode("utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(
             f"{path} is not a readable training history",
             expected="one JSON object a line with step, loss, lr and value",
@@ -49,10 +62,11 @@ def read_history(folder: Path) -> list[HistoryRow]:
         ) from error
 
 
-def _row(row: dict[str, Any]) -> HistoryRow:
-    """The four values of a row; ValueError when one is no number (NaN is: a loss can be it)."""
-    step, loss, lr, value = row["step"], row["loss"], row["lr"], row["value"]
-    numbers = (loss, lr, 0.0 if value is None else value)
-    if type(step) is not int or not all(type(number) in (int, float) for number in numbers):
-        raise ValueError(f"a row that does not hold numbers: {str(row)[:80]}")
-    return {"step": step, "loss": loss, "lr": lr, "value": value}
+def _row(line: str) -> HistoryRow:
+    try:
+        row = _Row.model_validate(parse_json(line, finite=False))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise ValueError(f"{place}: {first['msg']} in the row {line[:80]}") from error
+    return {"step": row.step, "loss": row.loss, "lr": row.lr, "value": row.value}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import exists
+from mlfsic_bench.progress import Lines
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
 from mlfsic_bench.training.history import HistoryRow, write_history
 
@@ -91,18 +93,19 @@ def train_episodic(
         save_checkpoint(folder / LATEST, content)
         write_history(folder, trained.history)
 
-    if folder is not None and (folder / LATEST).exists():
+    if folder is not None and exists(folder / LATEST):
         content = _read(folder / LATEST, key)
         set_state(content["state"])
         optimiser.load_state_dict(content["optimiser"])
         step, trained.history = content["step"], content["history"]
         loss_sum, loss_count = content["loss_sum"], content["loss_count"]
         log(f"resuming after step {step} of {steps}")
-        if (folder / BEST).exists():
+        if exists(folder / BEST):
             best = _read(folder / BEST, key)
             trained.best = best["state"]
             trained.best_step, trained.best_value = best["step"], best["value"]
 
+    lines = Lines("training", steps, log, "steps", done=step)
     saved_at = time.monotonic()
     while step < steps:
         lr = learning_rate(step)
@@ -119,6 +122,7 @@ def train_episodic(
         optimiser.step()
         step += 1
         loss_sum, loss_count = loss_sum + step_loss, loss_count + 1
+        lines.advance()
 
         due = evaluate is not None and (step % evaluate_every == 0 or step == steps)
         if due or step % row_every == 0 or step == steps:

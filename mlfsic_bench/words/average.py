@@ -15,6 +15,7 @@ import numpy as np
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import write_json, write_text
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.paths import resolved
 from mlfsic_bench.words.bert import Bert, transformers_version
 from mlfsic_bench.words.bert_folder import tokenizer_paths, weight_path
 from mlfsic_bench.words.lookup import check_labels
@@ -104,7 +105,7 @@ def _provenance(plan: AveragePlan, layer: int, mentions: Mentions) -> dict[str, 
     return {
         "made_by": "mlfsic-bench words average",
         "model": {path.name: hash_file(path) for path in files},
-        "model_name": plan.model.resolve().name,
+        "model_name": resolved(plan.model).name,
         "corpus": {
             "name": plan.corpus.name,
             "sha256": hash_file(plan.corpus),

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import read_json
+from mlfsic_bench.files import open_regular, read_json
+from mlfsic_bench.paths import exists, is_file, is_folder
 from mlfsic_bench.torch_files import read_torch_file, unreadable
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ _HEADS = ("cls.", "pooler.", "classifier.", "qa_outputs.", "embeddings.position_
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The settings of config.json that BertModel takes; BenchError for another kind of model."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BenchError(
             f"the model {folder} is not a folder",
             expected="a folder with config.json, weights and tokenizer (nothing is downloaded)",
-            found="a file" if folder.exists() else "nothing at that path",
+            found="a file" if exists(folder) else "nothing at that path",
             remedy=REMEDY,
         )
     path = folder / "config.json"
@@ -79,7 +80,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def weight_path(folder: Path) -> Path:
     """The folder's weight file, safetensors first; BenchError when it has none."""
     for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return folder / name
     raise BenchError(
         f"the model {folder} has no weights",
@@ -92,7 +93,7 @@ def weight_path(folder: Path) -> Path:
 def tokenizer_paths(folder: Path) -> list[Path]:
     """The files the tokenizer is made of; BenchError when there are none."""
     names = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
-    paths = [folder / name for name in names if (folder / name).is_file()]
+    paths = [folder / name for name in names if is_file(folder / name)]
     if not any(path.name != "tokenizer_config.json" for path in paths):
         raise BenchError(
             f"the model {folder} has no tokenizer",
@@ -116,7 +117,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
+            open_regular(path).close()  # the library opens whatever it is told to
             state = load_file(path)
+        except BenchError:
+            raise
         except Exception as error:  # the library's own error type, or the system's
             found = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             raise unreadable(path, "weight file", CONTENT, found, REMEDY) from error

@@ -1,7 +1,8 @@
 """word2vec's binary format: each entry is a word, a space and d_w little-endian float32 numbers.
 
-word2vec's own program writes a newline after each vector, other writers none; both are read, as
-the format of `word2vec.c` (Mikolov et al. 2013) allows no word that holds a space or a newline.
+word2vec's own program writes a newline after each vector, on some systems CRLF, other writers
+none; all are read, as the format of `word2vec.c` (Mikolov et al. 2013) allows no word that holds a
+space or a line end.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ def read_binary(file: VectorFile, wanted: Set[str]) -> Entries:
     for number in range(1, header.entries + 1):
         if len(buffer) - at < length + LONGEST_ENTRY + 2:
             buffer, at = buffer[at:] + file.stream.read(block), 0
-        while buffer[at : at + 1] == b"\n":
-            at += 1
+        at = _skip_line_ends(buffer, at)
         space = buffer.find(b" ", at, at + LONGEST_ENTRY + 1)
         if space < 0 and len(buffer) - at > LONGEST_ENTRY:
             raise _bad(file, header, number, f"no space within {LONGEST_ENTRY} bytes")
@@ -52,9 +52,15 @@ def read_binary(file: VectorFile, wanted: Set[str]) -> Entries:
             collector.vectors[name] = vector.astype(np.float64)
         at = end
     rest = buffer[at:] + file.stream.read(BLOCK)
-    if rest.strip(b"\n"):
+    if rest.strip(b"\r\n"):
         raise _bad(file, header, header.entries + 1, "more bytes after the last entry")
-    return collector.entries(header.dimension, _described(file))
+    return collector.entries(header.dimension, _described(file), header.entries)
+
+
+def _skip_line_ends(buffer: bytes, at: int) -> int:
+    while buffer.startswith((b"\n", b"\r\n"), at):
+        at += 1
+    return at
 
 
 def _described(file: VectorFile) -> str:
@@ -80,5 +86,6 @@ def _bad(file: VectorFile, header: Header, number: int, found: str) -> BenchErro
         expected=f"{header.entries} entries, as the header says: a word, a space and "
         f"{header.dimension} finite float32 numbers each",
         found=found,
-        remedy="fetch the file again; a wrong number in the header reads like this, too",
+        remedy="fetch the file again; a wrong number in the header reads like this, too, "
+        "and so does text, which --words-format text says it is",
     )

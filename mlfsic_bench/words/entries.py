@@ -21,6 +21,7 @@ class Entries:
     undecodable: how many of them are not UTF-8; no label can mean those, so they are passed over.
     repeated: wanted entries that occur again; the first occurrence counts.
     layout: how the file writes its entries, in words.
+    promised: number of entries in the file's header; None without a header.
     """
 
     vectors: dict[str, npt.NDArray[np.float64]]
@@ -29,13 +30,14 @@ class Entries:
     undecodable: int
     repeated: tuple[str, ...]
     layout: str
+    promised: int | None
 
 
 class Collector:
     """Keeps wanted vectors as a reader meets entries, and counts the rest."""
 
     def __init__(self, wanted: Set[str]) -> None:
-        self.keys = {entry.encode(): entry for entry in wanted}
+        self.keys = {entry.encode(errors="surrogatepass"): entry for entry in wanted}
         self.vectors: dict[str, npt.NDArray[np.float64]] = {}
         self.count = 0
         self.undecodable = 0
@@ -54,10 +56,11 @@ class Collector:
             return None
         return name
 
-    def entries(self, dimension: int, layout: str) -> Entries:
+    def entries(self, dimension: int, layout: str, promised: int | None) -> Entries:
         """What was kept, once the file is read."""
+        repeated = tuple(self._repeated)
         return Entries(
-            self.vectors, dimension, self.count, self.undecodable, tuple(self._repeated), layout
+            self.vectors, dimension, self.count, self.undecodable, repeated, layout, promised
         )
 
 

@@ -9,19 +9,20 @@ import numpy as np
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.words.lookup import Lookup, look_up
+from mlfsic_bench.words.vector_file import Form
 from mlfsic_bench.words.vectors import LabelVectors, make_label_vectors
 
 BUILTIN = "scenes"
 
 
-def load_words(path: Path | str, labels: Sequence[str]) -> LabelVectors:
+def load_words(path: Path | str, labels: Sequence[str], form: Form = "auto") -> LabelVectors:
     """float32 vectors of `labels`, from a vector file or from the builtin `scenes`.
 
     The file is GloVe's text, word2vec's text or binary, fastText's `.vec` or a table of whole
-    labels, gzip'd or not, told apart by content (`vector_file`). A label takes the mean of its
-    words' vectors, in float64 before it is rounded, or the vector of the whole label where the
-    file lacks a word (`aliases.lookups` has the order, and VOC's own spellings). Vectors are used
-    as they are, without normalisation.
+    labels, gzip'd or not; `form` says which, or "auto" looks at the content (`vector_file`). A
+    label takes the mean of its words' vectors, in float64 before it is rounded, or the vector of
+    the whole label where the file lacks a word (`aliases.lookups` has the order, and VOC's own
+    spellings). Vectors are used as they are, without normalisation.
 
     Raises BenchError naming every label without a vector and the words that are missing; naming
     the line or entry for a damaged file.
@@ -31,7 +32,7 @@ def load_words(path: Path | str, labels: Sequence[str]) -> LabelVectors:
 
         return make_label_vectors(labels, np.asarray(label_vectors(labels)), BUILTIN)
     path = Path(path)
-    lookup = look_up(path, labels)
+    lookup = look_up(path, labels, form)
     if lookup.missing:
         raise _missing(path, lookup, len(labels))
     vectors = np.empty((len(labels), lookup.entries.dimension), dtype=np.float64)

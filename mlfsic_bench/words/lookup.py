@@ -13,6 +13,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.words.aliases import lookups, missing_words, resembling
 from mlfsic_bench.words.entries import Entries
 from mlfsic_bench.words.read import read_entries
+from mlfsic_bench.words.vector_file import Form
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Lookup:
         return mean
 
 
-def look_up(path: Path, labels: Sequence[str]) -> Lookup:
+def look_up(path: Path, labels: Sequence[str], form: Form = "auto") -> Lookup:
     """Read the vector file at `path` once and find each label in it by the rule of `lookups`.
 
     Raises BenchError for a damaged file and for a list that names a label twice or has an empty
@@ -69,7 +70,7 @@ def look_up(path: Path, labels: Sequence[str]) -> Lookup:
     near = {
         word: resembling(word) for label in labels for word in missing_words(label, frozenset())
     }
-    entries = read_entries(path, wanted.union(*near.values()))
+    entries = read_entries(path, wanted.union(*near.values()), form)
     found: dict[str, tuple[str, ...]] = {}
     missing: list[Missing] = []
     for label, options in ways.items():

@@ -93,7 +93,7 @@ def collect_mentions(corpus: Path, labels: Sequence[str], most: int) -> Mentions
             too_long += 1
             continue
         try:
-            sentence = raw.decode("utf-8").strip()
+            sentence = raw.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
             undecodable += 1
             continue

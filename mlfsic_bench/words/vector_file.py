@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from mlfsic_bench.decimals import read_decimal
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.words.packed import GZIP, open_packed
 
 MOST_NUMBERS = 100_000  # in a vector; the largest in use have some thousands
 MOST_ENTRIES = 10**12
 LONGEST_ENTRY = 4096  # bytes of a word in a binary file
-HEADER = re.compile(rb"(\d+) (\d+)[ \r]*\n?\Z")  # "entries dimension"
+HEADER = re.compile(rb"(\d+)[ \t](\d+)[ \t\r]*\n?\Z")  # "entries dimension"
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 Layout = Literal["text", "text with header", "word2vec binary"]
+# What the user says of a file; `auto` looks at its content.
+Form = Literal["auto", "text", "binary"]
 
 # first bytes -> what the file is, what to do
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
@@ -65,18 +69,21 @@ class VectorFile:
 
 
 @contextmanager
-def open_vectors(path: Path) -> Iterator[VectorFile]:
+def open_vectors(path: Path, form: Form = "auto") -> Iterator[VectorFile]:
     """The file at `path`, recognised; BenchError when it is not one of the layouts that are read.
 
-    Gzip is told by its first bytes, a header by its two numbers, and binary vectors by the bytes
-    after the first entry. The file's name plays no part. Errors while the block reads (a packed
-    file that ends too early, a failing disk) become BenchErrors too.
+    Gzip is told by its first bytes, a header by its two numbers, and with `form` "auto" what
+    follows the header by the rule of `_is_text`. A UTF-8 byte order mark is skipped. The file's
+    name plays no part. Errors while the block reads (a packed file that ends too early, a failing
+    disk) become BenchErrors too.
     """
     with open_packed(path, "vector file", "check the path given as --words") as (stream, packed):
-        yield _recognise(path, stream, packed)
+        yield _recognise(path, stream, packed, form)
 
 
-def _recognise(path: Path, stream: IO[bytes], packed: bool) -> VectorFile:
+def _recognise(path: Path, stream: IO[bytes], packed: bool, form: Form) -> VectorFile:
+    first = len(codecs.BOM_UTF8) if stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
+    stream.seek(first)
     start = stream.read(16)
     for magic, what, remedy in _FOREIGN:
         if start.startswith(magic):
@@ -86,17 +93,26 @@ def _recognise(path: Path, stream: IO[bytes], packed: bool) -> VectorFile:
                 found=what,
                 remedy=remedy,
             )
-    stream.seek(0)
+    stream.seek(first)
     match = HEADER.match(stream.readline(64))
+    if match is None and form == "binary":
+        raise BenchError(
+            f"{path} is not in word2vec's binary format",
+            expected="a first line of two numbers: entries and dimension",
+            found=f"a file that starts with {start!r}",
+            remedy="leave out --words-format, or name another file",
+        )
     if match is None:
-        stream.seek(0)
+        stream.seek(first)
         return VectorFile(path, stream, "text", None, packed, None)
     header = Header(_number(path, match, 1), _number(path, match, 2))
     begin = stream.tell()
-    sample = stream.read(LONGEST_ENTRY + 1 + 4 * header.dimension)
-    stream.seek(begin)
+    if form == "auto":
+        sample = stream.read(LONGEST_ENTRY + 1 + 4 * header.dimension)
+        stream.seek(begin)
+        form = "text" if _is_text(sample, header) else "binary"
     left = None if packed else path.stat().st_size - begin
-    layout: Layout = "text with header" if _is_text(sample, header) else "word2vec binary"
+    layout: Layout = "text with header" if form == "text" else "word2vec binary"
     return VectorFile(path, stream, layout, header, packed, left)
 
 
@@ -116,29 +132,26 @@ def _number(path: Path, match: re.Match[bytes], group: int) -> int:
 
 
 def _is_text(sample: bytes, header: Header) -> bool:
-    """Whether the first entry after a header is a line of text rather than float32 bytes.
+    """Whether `sample`, what follows a header, is lines of text rather than float32 bytes.
 
-    It is when the line parses, and also when what stands where the bytes of the first vector would
-    be is printable UTF-8: a damaged line of text is still text. Four bytes of a float32 that are
-    all printable are rare, and a whole vector of them is not met.
+    It is text in two cases. One: its first line is an entry and as many decimal numbers as the
+    header says. Two, a damaged line of text: nowhere in the sample is a control character, and the
+    bytes where the first vector would be are UTF-8. Float32 numbers have control characters and
+    bytes beyond UTF-8 everywhere, so only a binary file of a few printable numbers is taken for
+    text; `form` is for that one.
     """
-    fields = sample.partition(b"\n")[0].split()[-header.dimension :]
-    if len(fields) == header.dimension and all(map(_is_number, fields)):
+    sample = sample.lstrip(b"\r\n")
+    line = sample.partition(b"\n")[0].rstrip().replace(b"\t", b" ")
+    fields = line.split(b" ")
+    if len(fields) > header.dimension and all(
+        read_decimal(field) is not None for field in fields[-header.dimension :]
+    ):
         return True
-    _, _, vector = sample.lstrip(b"\n").partition(b" ")
-    vector = vector[: 4 * header.dimension]
-    if any(byte < 0x20 and byte not in b"\t\r\n" for byte in vector):
+    if _CONTROL.search(sample):
         return False
+    vector = sample.partition(b" ")[2][: 4 * header.dimension]
     try:
         codecs.getincrementaldecoder("utf-8")().decode(vector)
     except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_number(field: bytes) -> bool:
-    try:
-        float(field)
-    except ValueError:
         return False
     return True

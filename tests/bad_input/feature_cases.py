@@ -166,13 +166,13 @@ def _damaged(folder, monkeypatch):
 
 
 @case("a store with NaN in a pooled feature", "cache/scenes-scenes-small-", "NaN", "scenes/",
-      "features verify cache", leaves=RUN_LEAVES)  # fmt: skip
+      "features verify ", leaves=RUN_LEAVES)  # fmt: skip
 def _nan_pooled(folder, monkeypatch):
     return _spoilt(folder, POOLED, "<f4")
 
 
 @case("a store with NaN in its maps", "cache/scenes-scenes-small-", "NaN", "scenes/",
-      "features verify cache", leaves=("again", "again/*"))  # fmt: skip
+      "features verify ", leaves=("again", "again/*"))  # fmt: skip
 def _nan_local(folder, monkeypatch):
     _spoilt(folder, LOCAL, "<f2")
     text = """

@@ -17,8 +17,9 @@ from mlfsic_bench.methods.contract import Method
 class Odd(Method):
     name = "odd"
     def adapt(self, support):
-        return lambda query: {body}
-"""
+        L = len(support.labels)
+        return lambda query: ({body}) if L > 5 else torch.zeros(len(query), L)
+"""  # sound under the contract tests, which have 5 labels: those come before the run
 
 
 @contextmanager
@@ -114,7 +115,9 @@ def _abstract(folder, monkeypatch):
 @case("a plug-in that raises in adapt", "'odd'", "episode 0", "no idea", "odd.py:7",
       leaves=RUN_LEAVES)  # fmt: skip
 def _raises(folder, monkeypatch):
-    text = PLUGIN.format(body="1").replace("return lambda", "raise KeyError('no idea')\n        #")
+    text = PLUGIN.format(body="1").replace(
+        "L = ", "if len(support.labels) > 5: raise KeyError('no idea')\n        L = "
+    )
     return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
 
 
@@ -139,8 +142,14 @@ def _exits_early(folder, monkeypatch):
 @case("a plug-in that raises in fit", "'odd'", "while fitting", "no idea",
       leaves=(*RUN_LEAVES, "out/checkpoints"))  # fmt: skip
 def _fit(folder, monkeypatch):
-    text = PLUGIN.format(body="1") + "    trains = True\n"
+    text = PLUGIN.format(body="1") + "    trains = True\n    def state(self): return {}\n"
     text += "    def fit(self, base, val, context):\n        raise KeyError('no idea')\n"
+    return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
+
+
+@case("a plug-in that fails a contract test", "'odd'", "`scores`", "NaN", "so it is not run")
+def _not_run(folder, monkeypatch):
+    text = PLUGIN.format(body="1").replace("torch.zeros(", "0 / torch.zeros(")
     return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
 
 
@@ -189,7 +198,9 @@ def _stuck(folder, monkeypatch):
 @case("a plug-in that raises no Exception", "'odd'", "episode 0", "GeneratorExit", "another --out",
       leaves=RUN_LEAVES)  # fmt: skip
 def _base_exception(folder, monkeypatch):
-    text = PLUGIN.format(body="1").replace("return lambda", "raise GeneratorExit\n        #")
+    text = PLUGIN.format(body="1").replace(
+        "L = ", "if len(support.labels) > 5: raise GeneratorExit\n        L = "
+    )
     return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
 
 
@@ -205,8 +216,7 @@ def _long_name(folder, monkeypatch):
     return ["run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out"]
 
 
-@case("a state with a number in it", "'odd'", "'steps': int",
-      leaves=(*RUN_LEAVES, "out/checkpoints"))  # fmt: skip
+@case("a state with a number in it", "'odd'", "'steps': int", "so it is not run")
 def _state_number(folder, monkeypatch):
     text = PLUGIN.format(body="1")
     text += "    def state(self):\n        return {'weight': torch.ones(2), 'steps': 3}\n"

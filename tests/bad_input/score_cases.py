@@ -85,7 +85,7 @@ def _hash(folder, monkeypatch):
     return _file(folder, split=card)
 
 
-@case("scores whose split is a path", "no split called '/etc/passwd'")
+@case("scores whose split is a path", "unknown split in a file '/etc/passwd'")
 def _path(folder, monkeypatch):
     card = {"id": "/etc/passwd", "hash": "0" * 64, "dataset": "scenes", "rule": "open"}
     return _file(folder, split=card | {"subset": False})

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 def test_the_unions_change_the_head(trained_laso):
     part, query = block_part(6, "s"), block_part(9, "q").images
-    bare = method(**TRAINED, augment="none")
+    bare = method(augment="none")
     with_unions = trained_laso.adapt(support_of(part, range(6)))(query)
     without = bare.adapt(support_of(part, range(6)))(query)
     assert (with_unions - without).abs().max() > 0.1

@@ -74,19 +74,127 @@ def broken(change):
         ("[" * 200_000, "RecursionError"),
         (broken(lambda d: d["annotations"][0].update(category_id=12)), "unknown category 12"),
         (broken(lambda d: d["annotations"][0].update(image_id=7)), "missing image 7"),
-        (broken(lambda d: d["annotations"][0].update(image_id=[7])), "TypeError"),
-        (broken(lambda d: d["annotations"][0].update(bbox=[1])), "ValueError"),
-        (broken(lambda d: d["annotations"][0].update(bbox=[1, 1, float("nan"), 2])), "finite"),
+        (broken(lambda d: d["annotations"][0].update(image_id=[7])), "image_id is [7]"),
+        (broken(lambda d: d["annotations"][0].update(bbox=[1])), "annotation 0: its bbox"),
+        (broken(lambda d: d["annotations"][0].update(bbox=[1, 1, float("nan"), 2])), "NaN"),
         (broken(lambda d: d["categories"].pop()), "79 categories"),
         (broken(lambda d: d["categories"][0].update(name="human")), "human"),
         (broken(lambda d: d["images"].append(d["images"][0])), "twice"),
         (broken(lambda d: d["images"][0].update(file_name="../x.jpg")), "file name"),
-        (broken(lambda d: d["images"][0].pop("file_name")), "KeyError"),
+        (broken(lambda d: d["images"][0].pop("file_name")), "no file_name"),
     ],
 )
 def test_hostile_annotations_are_one_error(tmp_path, text, found):
     write_coco(tmp_path)
     (tmp_path / "coco/annotations/instances_train2014.json").write_text(text)
+    with pytest.raises(BenchError, match="instances_train2014") as caught:
+        open_dataset("coco", tmp_path).annotations()
+    assert found in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ('"categories": [', '"annotations": [], "categories": [', "'annotations' stands twice"),
+        ('"iscrowd": 0', '"iscrowd": 0, "iscrowd": 1', "'iscrowd' stands twice"),
+        ('"segmentation": [[1', '"segmentation": [], "segmentation": [[1', "'segmentation' stands"),
+        ('"area": 84.0', '"area": NaN', "NaN is not a JSON number"),
+        ('"area": 84.0', '"area": Infinity', "Infinity is not a JSON number"),
+    ],
+)
+def test_a6_json_is_strict(tmp_path, old, new, found):
+    write_coco(tmp_path)
+    path = tmp_path / "coco/annotations/instances_train2014.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BenchError, match="instances_train2014") as caught:
+        open_dataset("coco", tmp_path).annotations()
+    assert found in caught.value.found
+
+
+def with_first(root, **fields):
+    """A COCO whose first train annotation (a car's, with a box) has other fields; its labels."""
+    write_coco(root)
+    path = root / "coco/annotations/instances_train2014.json"
+    data = instances("train", TRAIN)
+    data["annotations"][0] |= {"id": 4711} | fields
+    path.write_text(json.dumps(data))
+    dataset = open_dataset("coco", root)
+    return labels_of(dataset, dataset.annotations().present, image_id("train", 9))
+
+
+@pytest.mark.parametrize(("crowd", "counts"), [(0, True), (False, True), (1, False), (True, False)])
+def test_a7_iscrowd_is_a_number_or_a_bool(tmp_path, crowd, counts):
+    assert with_first(tmp_path, iscrowd=crowd) == ({"car", "truck"} if counts else {"truck"})
+
+
+@pytest.mark.parametrize("crowd", ["0", "1", "false", "0.0", [0], [], -1, 2, 0.0, 1.0, None])
+def test_a7_any_other_iscrowd_is_refused_by_annotation_id(tmp_path, crowd):
+    with pytest.raises(BenchError) as caught:
+        with_first(tmp_path, iscrowd=crowd)
+    assert caught.value.found.startswith("annotation 4711: its iscrowd is ")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *[{"category_id": x} for x in (True, 3.0, "3", [3], None)],
+        *[{"image_id": x} for x in (True, 9.0, "9", {}, None)],
+        *[{"bbox": x} for x in ("1234", ["a", "b", 3, 4], [1, 2, "1_0", 4], [True, True, 3, 4])],
+        *[
+            {"bbox": x}
+            for x in ([1, 2, 3], [1, 2, 3, None], {"x": 1}, 0, False, [1, 2, 3, 10**400])
+        ],
+        *[{"area": x} for x in ("12", True, [12], 10**400)],
+        *[{"bbox": None, "area": x} for x in ("12", True, "1e3")],
+        *[{"segmentation": x} for x in ("1 2 3", [True, 5], 7, [["1", 2, 3, 4, 5, 6]])],
+    ],
+    ids=str,
+)
+def test_a8_a_field_of_a_wrong_type_is_refused_by_annotation_id(tmp_path, fields):
+    with pytest.raises(BenchError) as caught:
+        with_first(tmp_path, **fields)
+    assert caught.value.found.startswith(f"annotation 4711: its {list(fields)[-1]} is ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [
+        ({"bbox": [], "area": 12.5}, True),
+        ({"bbox": [], "area": 0}, False),
+        ({"bbox": [], "area": None}, True),  # says nothing of its extent
+        ({"bbox": None, "area": 0.0}, False),
+        ({"bbox": [1, 2, 3, 4], "area": 0}, True),
+        ({"bbox": [1, 2, 0, 4], "area": 9}, False),
+    ],
+)
+def test_a8_without_a_box_the_area_decides(tmp_path, fields, counts):
+    assert ("car" in with_first(tmp_path, **fields)) == counts
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda d: d["images"][0].update(id=True), "image number 1 of the file: its id is True"),
+        (lambda d: d["images"][0].update(id=9.0), "image number 1 of the file: its id is 9.0"),
+        (lambda d: d["images"][1].update(width="640"), "image number 2 of the file: its height"),
+        (lambda d: d["images"][1].update(width=True), "image number 2 of the file: its height"),
+        (lambda d: d["images"][1].pop("width"), "image number 2 of the file: it has no width"),
+        (lambda d: d["images"].append([]), "image number 8 of the file: it has no id"),
+        (lambda d: d["images"][0].update(file_name=["x.jpg"]), "the file name ['x.jpg']"),
+        (lambda d: d["categories"][0].update(id=True), "(True, 'person')"),
+        (lambda d: d["categories"][0].update(id=1.0), "(1.0, 'person')"),
+        (lambda d: d["categories"].append("person"), "81 categories"),
+        (lambda d: d["annotations"][0].update(id="0"), "annotation number 1 of the file: its id"),
+        (lambda d: d["annotations"][0].update(id=True), "annotation number 1 of the file: its id"),
+        (lambda d: d["annotations"][1].update(id=0), "annotation 0: its id stands twice"),
+        (lambda d: d["annotations"].append(7), "annotation number 14 of the file: it has no image"),
+    ],
+)
+def test_a8_ids_sizes_and_names_are_strict_everywhere(tmp_path, change, found):
+    write_coco(tmp_path)
+    (tmp_path / "coco/annotations/instances_train2014.json").write_text(broken(change))
     with pytest.raises(BenchError, match="instances_train2014") as caught:
         open_dataset("coco", tmp_path).annotations()
     assert found in caught.value.found

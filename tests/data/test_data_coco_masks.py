@@ -128,6 +128,20 @@ def test_a_label_without_a_known_object_is_absent(tmp_path, entry):
     assert masks_of(tmp_path, [entry]) == {}
 
 
+def test_a8_an_outline_serves_beside_an_empty_list_for_a_box(tmp_path):
+    assert (masks_of(tmp_path, [{"segmentation": [SQUARE], "bbox": []}])["car"] == square()).all()
+
+
+def test_a6_a_double_key_or_nan_in_run_lengths_is_refused_by_annotation_id(tmp_path):
+    image = write_outlines(tmp_path, [{"id": 4711, "segmentation": {"counts": [192]}}])
+    path = tmp_path / "coco" / "annotations" / "instances_train2014.json"
+    whole = path.read_text()
+    for counts in ('"counts": [192], "size": [12, 16], "size": [12, 16]', '"counts": [NaN]'):
+        path.write_text(whole.replace('"counts": [192]', counts))
+        with pytest.raises(BenchError, match=r"broken outline of 'car'.*annotation 4711"):
+            Coco(tmp_path).masks(image)
+
+
 def test_a_box_stands_in_for_a_polygon_that_encloses_nothing(tmp_path):
     mask = masks_of(tmp_path, [{"segmentation": [[1, 2, 3, 4]], "bbox": [2, 3, 8, 6]}])["car"]
     assert (mask == square()).all()

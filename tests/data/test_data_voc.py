@@ -65,7 +65,20 @@ def test_half_a_data_set_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "000005 2\n", "000005\n", "../x 1\n", "000005 1\n000005 1\n", "000005 1\n", "\xff\n"],
+    [
+        "",
+        "000005 2\n",
+        "000005\n",
+        "../x 1\n",
+        "000005 1\n000005 1\n",
+        "000005 1\n",
+        "\xff\n",
+        "000005 +1\n",
+        "000005 1.0\n",
+        "000005 true\n",
+        "000005 01\n",
+        "000005 \u00b9\n",
+    ],
 )
 def test_bad_class_lists_are_one_error(tmp_path, text):
     write_voc(tmp_path)
@@ -85,6 +98,10 @@ BOMB = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "
 <annotation><object><name>&b;</name></object></annotation>"""
 
 
+def an_object(fields):
+    return f"<annotation><object><name>dog</name>{fields}</object></annotation>"
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -93,6 +110,16 @@ BOMB = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "
         ("<annotation><object>", "ExpatError"),
         ("<annotation><object><difficult>0</difficult></object></annotation>", "name ''"),
         ("<annotation><object><name>dog</name><difficult>x</difficult></object></annotation>", "x"),
+        (an_object("<difficult/>"), "difficult ''"),
+        (an_object("<difficult>true</difficult>"), "difficult 'true'"),
+        (an_object("<difficult>0</difficult><difficult>1</difficult>"), "object/difficult twice"),
+        (an_object("<name>dog</name>"), "object/name twice"),
+        (an_object("<bndbox/><bndbox/>"), "object/bndbox twice"),
+        (an_object("<bndbox><xmin>1</xmin><xmin>2</xmin></bndbox>"), "bndbox/xmin twice"),
+        (
+            "<annotation><size><width>1</width></size><size><width>2</width></size></annotation>",
+            "size/width twice",
+        ),
         ("<html/>", "html"),
         ("<annotation>" + "<a>" * 100 + "</a>" * 100 + "</annotation>", "element"),
         ("<annotation><object><name>dgo</name></object></annotation>", "'dgo'"),

@@ -25,7 +25,9 @@ def box(xmin, ymin, xmax, ymax):
 def masks_of(root, body, picture=(16, 12)):
     write_voc(root)
     folder = root / "VOCdevkit" / "VOC2007"
-    (folder / "Annotations" / "000005.xml").write_text(f"<annotation>{body}</annotation>")
+    (folder / "Annotations" / "000005.xml").write_text(
+        f"<annotation>{body}</annotation>", encoding="utf-8"
+    )
     (folder / "JPEGImages" / "000005.jpg").write_bytes(jpeg(1, picture))
     return Voc(root).masks(IMAGE)
 
@@ -86,6 +88,10 @@ def test_a_label_without_a_box_is_absent(tmp_path):
         box(1, 2, "x", 4),
         box(1, 2, "nan", 4),
         box(1, 2, "1e999", 4),
+        box(1, 2, "1_0", 4),
+        box(1, 2, "\uff13", 4),  # a digit of another script
+        box(1, 2, "0x3", 4),
+        box(1, 2, "", 4),
     ],
 )
 def test_a_broken_box_is_one_error(tmp_path, broken):
@@ -95,7 +101,9 @@ def test_a_broken_box_is_one_error(tmp_path, broken):
 
 
 @pytest.mark.parametrize("size", ["<width>x</width><height>3</height>", "<width>3</width>",
-                                  "<width>3</width><height>-3</height>"])  # fmt: skip
+                                  "<width>3</width><height>-3</height>",
+                                  "<width>1_0</width><height>3</height>",
+                                  "<width/><height/>"])  # fmt: skip
 def test_a_broken_size_is_one_error(tmp_path, size):
     with pytest.raises(BenchError, match="broken box"):
         masks_of(tmp_path, f"<size>{size}</size>" + an_object("cat", box(1, 1, 2, 2)))

@@ -79,10 +79,10 @@ def test_the_lines_below_figures_tell_each_row_apart(tmp_path: Path) -> None:
     file.write_text(ATTENTION)
     text = reproduce(file, "--seeds", "1").stdout
     profile, rows = (next(s for s in text.splitlines() if w in s) for w in ("by the p", "Rows w"))
-    assert "select_every=1" in profile
+    assert r"select\_every=1" in profile
     assert "epochs=12" not in profile  # the row sets another number
     assert "- Rows with settings of their own: Model (" in rows
-    for told in ("epochs=1,", "n_a=2", "d_j=16"):
+    for told in ("epochs=1,", r"n\_a=2", r"d\_j=16"):
         assert told in rows
 
 
@@ -149,20 +149,3 @@ def test_a_curve_without_runs_archives_nothing(
     assert "of an earlier call" in result.stdout
     assert "nothing was archived" in result.stderr
     assert not (tmp_path / "again").exists()
-
-
-@pytest.mark.parametrize(("text", "name"), [(ATTENTION, "Model"), (CURVE, "Linear")])
-def test_runs_of_other_code_are_named_below_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str
-) -> None:
-    from mlfsic_bench.experiments import status
-    from mlfsic_bench.harness import plan
-
-    file = tmp_path / "figure.yaml"
-    file.write_text(text)
-    with monkeypatch.context() as earlier:
-        earlier.setattr(plan, "package_code", lambda: "0" * 64)
-        earlier.setattr(status, "package_code", lambda: "0" * 64)
-        assert "another state" not in reproduce(file, "--seeds", "1").stdout
-    told = reproduce(file, "--seeds", "1", "--accept-other-code").stdout
-    assert f"- Rows made by another state of the code: {name} (" in told

@@ -55,8 +55,8 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("method: random", "methode: random", "nearest known: 'method'"),
-        ("title: Mine", "titel: Mine", "nearest known: 'title'"),
+        ("method: random", "methode: random", "did you mean 'method'"),
+        ("title: Mine", "titel: Mine", "did you mean 'title'"),
         ("kind: table", "kind: tabel", "kind"),
         ("schema_version: 1", "schema_version: 2", "schema_version"),
         ("reference: A", "reference: C", "'C' is no row"),
@@ -104,7 +104,7 @@ def test_an_unknown_key_of_a_profile_names_the_nearest() -> None:
     value = load_yaml(
         b"schema_version: 1\nprofiles: {x: {about: a, split: s, backbone: {a: b}}}", "x"
     )
-    with pytest.raises(BenchError, match="nearest known: 'backbones'"):
+    with pytest.raises(BenchError, match="did you mean 'backbones'"):
         checked(
             {**value, "profiles": {"x": {**value["profiles"]["x"], "seeds": {"trained": 1}}}}
             | {

@@ -127,10 +127,10 @@ def test_a_rows_settings_come_after_the_profiles(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "schema_version: 1\nkind: table\ntitle: t\nrows:\n"
-        "  - {name: A, method: pla, settings: {epochs: 3, freeze_words: true}}\n"
+        "  - {name: A, method: pla, settings: {epochs: 3, alignment: mla}}\n"
     )
     plan = planned(str(path), Options("scenes"))["A"].runs[0].plan
-    assert plan.settings == {"epochs": "3", "freeze_words": "true"}
+    assert plan.settings == {"epochs": "3", "alignment": "mla"}
     path.write_text(path.read_text().replace("epochs", "epoch"))
     with pytest.raises(BenchError, match="epochs"):
         planned(str(path), Options("scenes"))

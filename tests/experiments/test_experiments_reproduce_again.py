@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.arrays import write_arrays
+from mlfsic_bench.harness.identity import run_key
+from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.methods.discovery import find_method
 from tests.experiments.reproduced import WITHOUT_LINEAR, reproduce, result_of, runs_of, small
 
 pytestmark = pytest.mark.slow
@@ -69,53 +74,47 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
-def test_runs_of_other_code_are_not_called_done(
-    table: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+def test_runs_of_another_version_are_neither_used_nor_overwritten(
+    table: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlfsic_bench.experiments import status
-
-    monkeypatch.setattr(status, "package_code", lambda: "0" * 64)
-    text = reproduce(table[0], "--seeds", "2", "--dry-run").stdout
-    assert "4 other code" in text
+    shutil.copytree(table[0].parent, tmp_path / "copy")  # other tests read the table that is there
+    file = tmp_path / "copy" / table[0].name
+    monkeypatch.setattr(find_method("protonet"), "version", 2)
+    text = reproduce(file, "--seeds", "2", "--dry-run").stdout
+    assert "1 other version" in text
     assert "use another --out" in text
+    before = runs_of(file)
+    refused = reproduce(file, "--seeds", "2", "--only", "ProtoNet", code=1)
+    assert "method.version: 1 -> 2" in refused.output
+    assert runs_of(file) == before
 
 
-def test_runs_of_other_code_are_refused_or_accepted_and_named(tmp_path: Path) -> None:
+def test_runs_of_an_earlier_identity_count_as_done(tmp_path: Path) -> None:
     file = small(tmp_path, WITHOUT_LINEAR)
     reproduce(file, "--only", "ProtoNet")
     folder = next((tmp_path / "out" / "scenes" / "runs").glob("protonet*"))
     record = json.loads((folder / "record.json").read_text())
-    record["identity"]["package"]["code"] = "0" * 64
-    record["key"] = record["key"][::-1]
-    (folder / "record.json").write_text(json.dumps(record))
-    refused = reproduce(file, "--only", "ProtoNet", code=1)
-    assert "package.code" in refused.output
+    was = record["identity"]
+    record["identity"] = {
+        **{name: value for name, value in was.items() if name != "scores_version"},
+        "identity_version": 1,
+        "package": {"version": "0.1.0", "code": "0" * 64},
+        "method": {
+            "name": "protonet",
+            "source": f"mlfsic-bench 0.1.0 sha256:{'0' * 64}",
+            "parameters": was["method"]["parameters"],
+        },
+    }
+    old = run_key(record["identity"])
+    arrays = dict(np.load(folder / "scores.npz"))
+    meta = json.loads(str(arrays["meta"]))
+    arrays["meta"] = np.array(json.dumps(meta | {"run": old}))
+    write_arrays(folder / "scores.npz", arrays)
+    record["outputs"]["scores.npz"] = hash_file(folder / "scores.npz")
+    (folder / "record.json").write_text(json.dumps(record | {"key": old}))
     before = runs_of(file)
-    with pytest.raises(BenchError, match="do not belong together"):  # a key made up by hand
-        reproduce(file, "--only", "ProtoNet", "--accept-other-code")
+    assert "ProtoNet" in reproduce(file, "--only", "ProtoNet").stdout
     assert runs_of(file) == before
-
-
-def test_accepted_runs_of_other_code_are_named_in_the_caption(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mlfsic_bench.experiments import status
-    from mlfsic_bench.harness import plan
-
-    file = small(tmp_path, WITHOUT_LINEAR)
-    with monkeypatch.context() as earlier:
-        earlier.setattr(plan, "package_code", lambda: "0" * 64)
-        earlier.setattr(status, "package_code", lambda: "0" * 64)
-        assert "another state" not in reproduce(file, "--only", "ProtoNet").stdout
-    assert "FAILED" in reproduce(file, "--only", "ProtoNet", code=1).output
-    text = reproduce(file, "--only", "ProtoNet", "--accept-other-code").stdout
-    assert "Rows made by another state of the code: ProtoNet (" in " ".join(text.split())
-    # a row that is left out counts likewise
-    text = reproduce(file, "--only", "Random").stdout
-    assert "ProtoNet: not run: left out by --only" in text
-    text = reproduce(file, "--only", "Random", "--accept-other-code").stdout
-    assert "ProtoNet: not run" not in text
-    assert "Rows made by another state of the code: ProtoNet (" in " ".join(text.split())
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(

@@ -51,11 +51,12 @@ class Broken(Method):
 
 def test_a_failing_run_does_not_stop_the_other_rows(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
-    row = f"  - {{name: Broken, method: '{tmp_path}/broken.py:Broken', episodes: 4}}\nrows_end"
+    row = "  - {name: Broken, method: mine, episodes: 4}\nrows_end"
     text = FILE.replace("rows:\n", "rows:\n" + row).replace("rows_end", "")
     file = small(tmp_path, text)
     keep = tmp_path / "kept"
-    result = reproduce(file, "--seeds", "1", "--archive", str(keep), code=1)
+    given = ("--method", f"mine={tmp_path}/broken.py:Broken")
+    result = reproduce(file, "--seeds", "1", "--archive", str(keep), *given, code=1)
     assert "this one breaks" in result.stderr
     assert "nothing was archived" in result.stderr
     assert not keep.exists()
@@ -65,6 +66,28 @@ def test_a_failing_run_does_not_stop_the_other_rows(tmp_path: Path) -> None:
     assert rows["Broken"]["cells"]["macro_ap"]["ours"] is None
     assert rows["Linear"]["cells"]["macro_ap"]["ours"] is not None
     assert "failed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ((), "unknown method in a file 'mine'(.|\n)*--method NAME=path/to/file.py:Class"),
+        (("mine=broken.py:Broken", "other=broken.py:Broken"), "unknown method of a row"),
+        (("mine=protonet",), "'protonet'"),
+        (("mine=broken.py:Broken", "random=broken.py:Broken"), "'random' is registered"),
+        (("mine=a.py:A", "mine=b.py:B"), "'mine' twice"),
+        (("broken.py:Broken",), "NAME=path/to/file.py:Class, each name once"),
+        (("mine=none.py:Broken",), "no readable file none.py"),
+    ],
+)
+def test_what_a_name_stands_for_is_said_once(
+    given: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    row = "  - {name: Broken, method: mine, episodes: 4}\n  - {name: Random, method: random}\n"
+    file = small(tmp_path, FILE[: FILE.index("reference")] + "rows:\n" + row)
+    options = [word for one in given for word in ("--method", one)]
+    with pytest.raises(BenchError, match=says):
+        reproduce(file, "--dry-run", *options)
 
 
 def test_backbone_and_weights_change_what_is_run(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.report.entry import Entry
 from mlfsic_bench.report.entry_files import parse_entry
-from mlfsic_bench.report.leaderboard import COLUMNS
+from mlfsic_bench.report.leaderboard import ordered_metrics
+from mlfsic_bench.schema import REFUSED
 
+ALWAYS = [metric.name for metric in ordered_metrics() if metric.column == "always"]
 LABELS = ("hen", "ibis", "jay", "kite", "lark", "merle")
 
 
@@ -36,7 +39,7 @@ def fake_value(entry_id: str = "mine", /, **changes: Any) -> dict[str, Any]:
         "metrics_version": "metrics-v1",
         "figures": {
             metric: fake_figure(macro_ap + 3 * i if metric != "macro_ap" else macro_ap)
-            for i, (metric, _) in enumerate(COLUMNS)
+            for i, metric in enumerate(ALWAYS)
         },
         "per_label": [
             {
@@ -103,7 +106,7 @@ def reported_value(entry_id: str = "printed", /, **changes: Any) -> dict[str, An
         "kind": "reported", "work": "A Work. Venue 2020", "year": 2020, "table": 3, "page": 7,
         "section": "Results", "row": entry_id,
     }  # fmt: skip
-    plain = {metric: {"value": 33.0} for metric, _ in COLUMNS}
+    plain = {metric: {"value": 33.0} for metric in ALWAYS}
     value = fake_value(entry_id, state="reported", proof=proof, figures=plain, per_label=[])
     value["split"] = {"id": "fake-4-3-3-v1", "hash": None, "dataset": "fake"}
     value["protocol"] = {**value["protocol"], "episodes": None}
@@ -129,15 +132,19 @@ HOSTILE = (
 
 
 def hostile_values() -> list[dict[str, Any]]:
-    """Entries whose every text is an attack, and one whose texts are as long as they may be."""
+    """Entries whose every text is an attack, and one whose texts are as long as they may be.
+
+    Names are without the characters that no name may have.
+    """
     values = []
     for i, text in enumerate(HOSTILE):
-        value = fake_value(f"hostile-{i}", name=text[:120], backbone=text, citation=text)
-        value |= {"authors": [text], "contact": text, "notes": [text]}
-        value["links"] = [{"title": text, "url": "https://example.org/?q=%22%3E"}]
-        value["card"] = {"method": text, "preset": text, "parameters": {text: text}, "trains": None}
-        value["per_label"] = [{"label": text, "ap": 50.0}]
-        value["split"] = {**value["split"], "dataset": text}
+        name = "".join(char for char in text if unicodedata.category(char) not in REFUSED).strip()
+        value = fake_value(f"hostile-{i}", name=name[:120], backbone=name, citation=text)
+        value |= {"authors": [name], "contact": name, "notes": [text]}
+        value["links"] = [{"title": name, "url": "https://example.org/?q=%22%3E"}]
+        value["card"] = {"method": name, "preset": name, "parameters": {name: text}, "trains": None}
+        value["per_label"] = [{"label": name, "ap": 50.0}]
+        value["split"] = {**value["split"], "dataset": name}
         values.append(value)
     long = fake_value("long", name="W" * 120, backbone="m" * 300, citation="n" * 4000)
     return [*values, long]

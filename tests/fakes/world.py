@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mlfsic_bench.episodes.files import sample_episode_set
+from mlfsic_bench.features.limited import LimitedFeatures
 from mlfsic_bench.harness.inputs import Inputs
 from mlfsic_bench.harness.parts import select_parts
 from mlfsic_bench.harness.record import FeaturesCard
@@ -50,7 +51,18 @@ def fake_part(name: str, images_per_label: int = 20) -> Part:
 
 
 def fake_split(subset: dict[str, object] | None = None, **pools: int) -> Split:
-    """A split of 4/3/3 labels; `base=3` gives that part 3 images a label."""
+    """A split of 4/3/3 labels; `base=3` gives that part 3 images a label.
+
+    `subset` may leave out keys that say nothing is missing.
+    """
+    if subset is not None:
+        nothing: dict[str, object] = {
+            "available_only": False,
+            "min_pool": None,
+            "images_missing": dict.fromkeys(LABELS, 0),
+            "labels_left": {name: {} for name in LABELS},
+        }
+        subset = {**nothing, **subset}
     parts = {name: fake_part(name, pools.get(name, 20)) for name in LABELS}
     content = {n: [list(p.image_ids), p.targets.astype(int).tolist()] for n, p in parts.items()}
     digest = hash_json({"content": content, "subset": subset})
@@ -215,7 +227,7 @@ def fake_inputs(
             grid=(1, 1),
         ),
         device=torch.device("cpu"),
-        open_source=lambda wanted, others, log: FakeFeatures(split, asked),
+        open_source=lambda wanted, others, log: LimitedFeatures(FakeFeatures(split, asked)),
     )
 
 

@@ -1,5 +1,6 @@
 import sys
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,3 +253,13 @@ def test_the_hash_of_weights_covers_names_shapes_and_values():
     assert hash_weights({**base, "bn.num_batches_tracked": torch.tensor(3)}) == hash_weights(base)
     turned = {"a": torch.zeros(3, 2).T, "b": torch.tensor(1.5)}
     assert hash_weights(turned) == hash_weights(base)
+
+
+def test_d6_the_weight_files_that_the_docs_name_are_the_defaults():
+    import torchvision.models as models
+
+    page = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
+    text = page.read_text("utf-8")
+    for name in torchvision_models.WEIGHTS.values():
+        url = getattr(models, name).IMAGENET1K_V1.url
+        assert url.rpartition("/")[2] in text

@@ -78,6 +78,7 @@ def test_both_trained_networks_are_saved_and_reopened(plan: RunPlan, tmp_path: P
         settings={"epochs": "1", "batch": "40", "lr": "0.01", "tune_epochs": "2"},
     )
     folder = run_method(trained)
+    assert read_record(folder).audit_status == "passed"
     saved = load_checkpoint(folder / "method.pt")["source"]
     for name in PAIR.split("+"):
         own = {key.split("/")[1]: v for key, v in saved.items() if key.startswith(f"{name}/")}

@@ -259,6 +259,9 @@ def test_missing_data_is_damage(tmp_path, name):
         "{",
         '{"id": "z"}',
         '{"id": "z", "sha256": "d", "extra": 1}',
+        '{"id": "z", "sha256": "d", "sha256": "e"}',
+        '{"id": 7, "sha256": "d"}',
+        '{"id": "z", "sha256": true}',
         '{"id": "i0", "sha256": "d"}',
     ],
 )

@@ -1,7 +1,12 @@
-"""CPU and GPU agree: features, every method's scores, one training step. Needs a CUDA device."""
+"""CPU and GPU agree: features, every method's scores, one training step. Needs a CUDA device.
+
+MLFSIC_GPU_TESTS_ON=cpu runs the same tests without one, as a rehearsal (tools/gpu_check.py).
+"""
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +21,7 @@ from mlfsic_bench.features.manifest import manifest_of
 from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
 from mlfsic_bench.features.store import FeatureStore
+from mlfsic_bench.harness.base_images import first_base_images
 from mlfsic_bench.harness.parts import PartView, endless_episodes
 from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.run import run_method
@@ -25,22 +31,28 @@ from mlfsic_bench.methods.discovery import find_method, make_method, method_name
 from mlfsic_bench.splits.resolve import resolve_split
 from mlfsic_bench.words.load import load_words
 
-GPU = "cuda"
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+GPU = os.environ.get("MLFSIC_GPU_TESTS_ON", "cuda")
+pytestmark = pytest.mark.skipif(
+    GPU == "cuda" and not torch.cuda.is_available(), reason="no CUDA device"
+)
 SPLIT = "scenes-12-6-6-v1"
+BASE_IMAGES = 150
 
 
 @pytest.fixture(scope="module")
 def split():
-    return resolve_split(SPLIT, data_root=None)
+    """The scenes with few base images: some methods ask for the features of all of them."""
+    whole = resolve_split(SPLIT, data_root=None)
+    base, _ = first_base_images(whole, BASE_IMAGES)
+    return replace(whole, parts={**whole.parts, "base": base})
 
 
 @pytest.fixture(scope="module")
 def store(split, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    """Features of the first training episode and the first two novel ones, made on the CPU."""
-    episodes = [endless_episodes(split.base, split.hash, 0)(0)]
-    episodes += [endless_episodes(split.novel, split.hash, 0)(i) for i in range(2)]
-    ids = sorted({i for e in episodes for i in (*e.support, *e.query)})
+    """Features of the base images and of the first two novel episodes, made on the CPU."""
+    episodes = [endless_episodes(split.novel, split.hash, 0)(i) for i in range(2)]
+    novel = {i for e in episodes for i in (*e.support, *e.query)}
+    ids = sorted({*split.base.image_ids, *novel})
     folder = tmp_path_factory.mktemp("features")
     return extract(Scenes(), ids, build_backbone("scenes-small"), folder, device="cpu")
 
@@ -123,10 +135,10 @@ def test_a_run_on_the_gpu_has_the_key_of_a_run_on_the_cpu(name: str, tmp_path: P
                 episodes=4,
                 device=device,
                 cache=tmp_path / "cache",
-                out=tmp_path / device,
+                out=tmp_path / name_of,
             )
         )
-        for device in ("cpu", GPU)
+        for name_of, device in (("first", "cpu"), ("second", GPU))
     ]
     cpu, gpu = (read_scores(folder / "scores.npz") for folder in folders)
     assert cpu.meta == gpu.meta

@@ -15,9 +15,10 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness.base_images import base_order, first_base_images
 from mlfsic_bench.harness.cards import BaseImages
+from mlfsic_bench.harness.identity import identity, run_key
 from mlfsic_bench.harness.inputs import Inputs, open_inputs
 from mlfsic_bench.harness.parts import endless_episodes, select_parts
-from mlfsic_bench.harness.plan import RunPlan, identity, run_key
+from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import execute, run_method
 from mlfsic_bench.harness.scores import read_answers

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from mlfsic_bench.harness.code import method_source, package_code
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.identity import differences, identity, meaning, method_source, run_key
 from mlfsic_bench.harness.inputs import Inputs
-from mlfsic_bench.harness.plan import RunPlan, default_folder, differences, identity, run_key
+from mlfsic_bench.harness.plan import RunPlan, default_folder
+from mlfsic_bench.harness.run import run_method
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
 
 
@@ -34,9 +38,9 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
     # A new option must be put in the identity, or here because results may not depend on it.
     outside = {"data_root", "device", "cache", "batch_size", "workers", "out"}
     inside = {
-        "method", "split", "backbone", "weights", "words", "available_only", "min_pool", "preset",
-        "settings", "seed", "episodes", "episodes_file", "features", "precision", "base_images",
-        "protocol", "shots",
+        "method", "split", "backbone", "weights", "words", "words_format", "available_only",
+        "min_pool", "preset", "settings", "seed", "episodes", "episodes_file", "features",
+        "precision", "base_images", "protocol", "shots",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside
 
@@ -100,38 +104,77 @@ def test_source_of_a_method_in_a_file_follows_its_imports(tmp_path: Path) -> Non
         (tmp_path / "other.py", "c = 1"),
     ):  # fmt: skip
         file.write_text(text + "\n")
-    seen = {method_source(f"{path}:A", Mean)}
+    seen = {method_source(f"{path}:A")}
     for file in (path, helper, deep):
         file.write_text(file.read_text() + "x = 1\n")
-        seen.add(method_source(f"{path}:A", Mean))
+        seen.add(method_source(f"{path}:A"))
     assert len(seen) == 4
     (tmp_path / "other.py").write_text("c = 2\n")
-    assert method_source(f"{path}:A", Mean) in seen
+    assert method_source(f"{path}:A") in seen
 
 
-def test_source_of_an_installed_method() -> None:
-    from mlfsic_bench.methods.discovery import find_method
+def test_a_registered_method_has_a_version_in_place_of_a_source() -> None:
+    assert method_source("random") == ""
+    of_file = identity(dataclasses.replace(BASE, method_source="sha256:1"))["method"]
+    registered = identity(dataclasses.replace(BASE, method_source=""))["method"]
+    assert isinstance(of_file, dict)
+    assert isinstance(registered, dict)
+    assert of_file["source"] == "sha256:1"
+    assert registered["version"] == 1
 
-    random, model = find_method("random"), find_method("word-guided-attention")
-    assert "sha256:" in method_source("random", random)
-    assert method_source("random", random).startswith("mlfsic-bench ")
-    assert "sha256:" not in method_source("word-guided-attention", model)  # package_code covers it
+
+def test_an_edited_comment_keeps_the_key_and_a_new_version_changes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A registered method as a package of somebody's would bring it: a module and its entry point.
+    module, info = tmp_path / "edited_method.py", tmp_path / "edited_method-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: edited-method\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[mlfsic_bench.methods]\nedited-method = edited_method:Edited\n"
+    )
+    text = (
+        "import torch\nfrom mlfsic_bench.methods.contract import Method\n"
+        "class Edited(Method):\n    name = 'edited-method'\n"
+        "    def adapt(self, support):\n"
+        "        return lambda query: torch.zeros(len(query), len(support.labels))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def again(source: str) -> list[str]:
+        module.write_text(source)
+        sys.modules.pop("edited_method", None)
+        importlib.invalidate_caches()
+        lines: list[str] = []
+        plan = RunPlan(
+            "edited-method", "scenes-12-6-6-v1", "scenes-small", episodes=2, out=tmp_path / "run"
+        )
+        run_method(plan, lines.append)
+        return lines
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert not any("done already" in line for line in again(text))
+    assert any("done already" in line for line in again(text + "# a comment\n"))
+    newer = text.replace("    name", "    version = 2\n    name")
+    with pytest.raises(BenchError, match="holds another run") as refused:
+        again(newer)
+    assert "method.version: 1 -> 2" in refused.value.found
 
 
-def test_code_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
-    import mlfsic_bench
-
-    package_code.cache_clear()
-    before = package_code()
-    copy = tmp_path / "mlfsic_bench"
-    shutil.copytree(Path(mlfsic_bench.__file__).parent, copy)
-    monkeypatch.setattr(mlfsic_bench, "__file__", str(copy / "__init__.py"))
-    package_code.cache_clear()
-    assert package_code() == before
-    for name, counts in (("metrics/episode.py", False), ("training/loop.py", True)):
-        (copy / name).write_text((copy / name).read_text() + "\n")
-        package_code.cache_clear()
-        assert (package_code() != before) is counts
-    package_code.cache_clear()
+def test_identities_of_version_1_say_the_same_as_those_of_version_2() -> None:
+    now = identity(dataclasses.replace(BASE, method_source=""))
+    method = now["method"]
+    assert isinstance(method, dict)
+    old = {
+        **{name: value for name, value in now.items() if name != "scores_version"},
+        "identity_version": 1,
+        "package": {"version": "0.1.0", "code": "0" * 64},
+        "method": {
+            "name": method["name"],
+            "parameters": method["parameters"],
+            "source": "mlfsic-bench 0.1.0 sha256:00",
+        },
+    }
+    assert meaning(old) == now == meaning(now)
+    stranger = old | {"method": {**old["method"], "source": "other 1.0 sha256:00"}}  # type: ignore[dict-item]
+    assert meaning(stranger) != now

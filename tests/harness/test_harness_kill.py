@@ -75,7 +75,7 @@ def test_interrupt_is_recorded(tmp_path: Path) -> None:
     record = read_record(folder)
     assert record.status == "success"
     assert record.failure is None
-    assert [stage.name for stage in record.stages] == ["fit", "fit", "evaluate", "write"]
+    assert [stage.name for stage in record.stages] == ["fit", "fit", "evaluate", "write", "audit"]
 
 
 def test_two_writers(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_backbone_of_an_end_to_end_run_is_saved_with_the_method(
     tuned = dataclasses.replace(
         plan,
         method="linear",
-        settings={"epochs": "0", "tune_epochs": "1"},
+        settings={"epochs": "0", "tune_epochs": "1", "tune": "all"},
         features="end-to-end",
         episodes=1,
         out=tmp_path / "tuned",
@@ -79,3 +79,4 @@ def test_the_backbone_of_an_end_to_end_run_is_saved_with_the_method(
     from mlfsic_bench.training.checkpoints import load_checkpoint
 
     assert load_checkpoint(folder / "method.pt")["source"]
+    assert read_record(folder).audit_status == "passed"  # trained in the fresh process too

@@ -230,13 +230,13 @@ def test_a_long_list_of_members_is_not_read(tmp_path: Path) -> None:
     [
         ('{"a": NaN}', "NaN is not a JSON number"),
         ('{"a": 1, "a": 2}', "stands twice"),
-        ('{"a": 1e999}', "ValueError"),
-        ('{"a": "\\ud800"}', "UnicodeEncodeError"),
+        ('{"a": 1e999}', "a finite number"),
+        ('{"a": "\\ud800"}', "Unicode text"),
         ("[" * 100_000, "RecursionError"),
-        ("[" * 400 + "]" * 400, "key"),
+        ("[" * 400 + "]" * 400, "nested in a few levels"),
         ('{"a": ' + "1" * 5000 + "}", "ValueError"),
         ('"' + "a" * (1 << 20) + '"', "characters, more than"),
-        ("[]", "meta"),
+        ("[]", "should be an object"),
     ],
 )
 def test_descriptions_that_are_no_sound_json(tmp_path: Path, text: str, reason: str) -> None:

@@ -53,7 +53,7 @@ _entry(
 )
 _entry(
     "a figure beyond float64",
-    "Out of range",
+    "a finite number",
     text=json.dumps(reported_value()).replace("33.0", "1e999", 1),
 )
 _entry(
@@ -75,7 +75,7 @@ _entry(
 _entry(
     "a name of 10,000 letters", "name is not valid", change=lambda v: v.update(name="x" * 10_000)
 )
-_entry("a lone surrogate", "not Unicode", change=lambda v: v.update(name="\ud800"))
+_entry("a lone surrogate", "Unicode text", change=lambda v: v.update(name="\ud800"))
 _entry(
     "a doubled key", "'id' stands twice", text=json.dumps(reported_value())[:-1] + ', "id": "x"}'
 )

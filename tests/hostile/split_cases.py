@@ -101,7 +101,7 @@ _episodes("another part", "part 'val' or 'novel'", change=lambda v: v.update(par
 _episodes(
     "a split id that is a path", "episodes.json", change=lambda v: v.update(split_id="/etc/passwd")
 )
-_episodes("a lone surrogate", "UTF-8", change=lambda v: v.update(split_id="\ud800"))
+_episodes("a lone surrogate", "split_id", change=lambda v: v.update(split_id="\ud800"))
 _episodes("brackets", "RecursionError", text="[" * DEEP)
 _episodes(
     "20 million empty lists",

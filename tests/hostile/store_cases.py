@@ -23,12 +23,10 @@ def _record(name: str, *says: str, change: Change) -> None:
 
 _record("a status it can't have", "status", change=lambda v: v.update(status="SUCCESS"))
 _record(
-    "outputs that climb", "SHA-256", change=lambda v: v.update(outputs={"../../etc/passwd": "x"})
+    "outputs that climb", "outputs", change=lambda v: v.update(outputs={"../../etc/passwd": "x"})
 )
 _record("a grid of text", "features.grid", change=lambda v: v["features"].update(grid=["a", "b"]))
-_record(
-    "null for everything", "is not a valid run record", change=lambda v: v.update(dict.fromkeys(v))
-)
+_record("null for everything", "is not valid", change=lambda v: v.update(dict.fromkeys(v)))
 _record("another key", "do not belong together", change=lambda v: v.update(key="0" * 64))
 
 
@@ -72,6 +70,7 @@ _manifest(
     seal=True,
 )
 _manifest("another schema", "schema 2", change=lambda v: v.update(schema=2))
+_manifest("true for a schema", "schema True", change=lambda v: v.update(schema=True))
 
 
 def _index(name: str, *says: str, data: bytes) -> None:
@@ -93,10 +92,12 @@ _index("an image twice", "'a' twice", data=b'{"id": "a", "sha256": "b"}\n' * 2)
 _index(
     "the last of 100,000 images twice",
     "twice",
-    data=b"".join(b'{"id": "%d", "sha256": ""}\n' % i for i in [*range(100_000), 99_999]),
+    data=b"".join(b'{"id": "%d", "sha256": "a"}\n' % i for i in [*range(100_000), 99_999]),
 )
 _index("a list in a line", "line 1", data=b"[]\n")
 _index("a key too many", "unknown key 'x'", data=b'{"id": "a", "sha256": "b", "x": 1}\n')
+_index("a number for an id", "line 1", data=b'{"id": 1, "sha256": "b"}\n')
+_index("a doubled key", "line 1", data=b'{"id": "a", "id": "b", "sha256": "b"}\n')
 _index("zero bytes", "line 1", data=bytes(100) + b"\n")
 
 
@@ -128,6 +129,8 @@ def _history(name: str, *says: str, data: bytes) -> None:
 _ROW = b'{"step": 1, "loss": %s, "lr": 0.1, "value": null}\n'
 _history("text for a loss", "history.jsonl", data=_ROW % b'"high"')
 _history("a list for a loss", "history.jsonl", data=_ROW % b"[]")
+_history("true for a loss", "loss", data=_ROW % b"true")
+_history("a doubled key", "stands twice", data=_ROW % b'1, "loss": 2')
 _history("a row too short", "history.jsonl", data=b'{"step": 1}\n')
 _history("a list for a row", "history.jsonl", data=b"[]\n")
 _history("brackets", "history.jsonl", data=b"[" * DEEP)

@@ -79,13 +79,13 @@ _experiment(
 )
 _experiment(
     "a setting of 5,000 hexadecimal digits",
-    "'scale'",
+    "settings.scale",
     old="method: protonet",
     new="method: protonet\n  settings: {scale: 0x" + "f" * 5000 + "}",
 )
 _experiment(
     "a setting that is infinite",
-    "'scale'",
+    "settings.scale",
     old="method: protonet",
     new="method: protonet\n  settings: {scale: .inf}",
 )

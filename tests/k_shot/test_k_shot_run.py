@@ -16,9 +16,10 @@ from mlfsic_bench.episodes.laso import sample_runs
 from mlfsic_bench.episodes.run_files import sampled_file, write_runs
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.harness import evaluate as evaluate_module
+from mlfsic_bench.harness.identity import identity, method_source, run_key
 from mlfsic_bench.harness.inputs import Inputs, open_inputs
 from mlfsic_bench.harness.parts import select_parts
-from mlfsic_bench.harness.plan import RunPlan, identity, run_key
+from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import execute
 from mlfsic_bench.harness.scores import read_answers, read_scores, write_answers
@@ -72,6 +73,8 @@ def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) ->
         words=fake_words(split),
         method=method,
         make_method=make,
+        method_source=method_source(name) if name else plain.method_source,
+        plan=RunPlan(name, "laso", "fake", settings=settings) if name else None,
         features=plain.features.model_copy(update={"grid": (2, 2)}),
         open_source=lambda wanted, others, log: LasoFeatures(split),
     )
@@ -88,6 +91,7 @@ def test_every_method_runs_on_supports_of_any_size(
     folder = execute(inputs, tmp_path / "run")
     record, scores = read_record(folder), read_scores(folder / "scores.npz")
     assert record.status == "success"
+    assert record.audit_status == "passed"
     assert scores.scores.shape == (3, 80, 16)
     assert (record.episodes.protocol, record.episodes.shots) == ("laso_k_shot-v1", 2)
     if inputs.method.trains:

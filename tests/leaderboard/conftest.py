@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import Trained, fake_run, fake_split
-from tests.leaderboard.submitted import edit
+from tests.leaderboard.submitted import as_audited, edit
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     top = tmp_path_factory.mktemp("runs")
     made = {}
     for name, seed in (("a0", 0), ("a1", 1), ("b0", 0), ("b1", 1)):
-        made[name] = fake_run(top / name, Trained, episodes=4, seed=seed)
+        made[name] = as_audited(fake_run(top / name, Trained, episodes=4, seed=seed))
         if name.startswith("b"):
             edit(made[name] / "record.json", lambda r: r.update(started="2020-01-01T00:00:00Z"))
     return made

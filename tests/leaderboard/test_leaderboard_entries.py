@@ -92,8 +92,25 @@ def test_an_entry_survives_its_file(tmp_path: Path) -> None:
         ("links", [{"title": "x", "url": "https://a@example.org"}], "begins with https://"),
         ("links", [{"title": "x", "url": "https://exa\u202emple.org"}], "begins with https://"),
         ("links", [{"title": "x", "url": "https:///path"}], "begins with https://"),
-        ("dates.made", "23 Nov", "should match pattern"),
+        ("dates.made", "23 Nov", "a year, month or day"),
         ("schema_version", 2, "schema_version"),
+        ("schema_version", True, "a whole number"),
+        ("schema_version", 1.0, "a whole number"),
+        ("dates.made", "2026-13-45", "of the calendar"),
+        ("dates.made", "2026-02-30", "of the calendar"),
+        ("dates.submitted", "2026-11-22", "made on 2026-11-23, after it was submitted"),
+        ("dates.submitted", "2025", "made on 2026-11-23, after it was submitted"),
+        ("name", "  ", "not blank"),
+        ("name", "a\u200bb", "U+200B is one"),
+        ("authors", [" "], "not blank"),
+        ("citation", " \n", "not blank"),
+        ("links", [{"title": "x", "url": "https://example.org:99999999"}], "links.0.url"),
+        ("links", [{"title": "x", "url": "https://example.org:0"}], "links.0.url"),
+        ("figures.macro_ap.value", 50.0, "50.0 lies outside its interval over episodes"),
+        ("per_label.0.ap", 50.0, "50.0 lies outside its interval over episodes"),
+        ("chance.macro_ap", {"low": 2.0, "high": 1.0}, "low 2.0 is above high 1.0"),
+        ("per_label.0.label", "he\u0301n", "composed form"),
+        ("proof.files", [fake_file("x"), fake_file("x")], "a training seed stands twice"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(path: str, new: object, says: str) -> None:
@@ -121,7 +138,7 @@ def test_deep_parameters_are_refused_and_nothing_crashes(depth: int, tmp_path: P
 
 
 def test_text_that_is_not_unicode_is_refused() -> None:
-    with pytest.raises(BenchError, match="not Unicode"):
+    with pytest.raises(BenchError, match=r"name is not valid(.|\n)*Unicode text"):
         parse_entry(fake_value(name="\ud800"), "an entry")
 
 

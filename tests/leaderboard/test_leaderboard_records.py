@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.harness.plan import run_key
+from mlfsic_bench.harness.identity import run_key
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.run import execute
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.report.entry_evidence import contradictions, pretraining_of
 from mlfsic_bench.report.entry_files import read_entry
 from mlfsic_bench.report.entry_kinds import Pretraining
-from tests.fakes.world import Trained, fake_inputs
+from tests.fakes.world import Trained, fake_inputs, fake_split
 from tests.leaderboard.submitted import edit, ok, packed, wrong
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -35,7 +35,9 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
         (lambda v: v["proof"]["files"][0].update(record_sha256="0" * 64), "not the file the entry"),
         (lambda v: v["proof"]["files"][0].update(record_sha256=None), "given together"),
         (
-            lambda v: v["proof"]["files"][0].update(record=None, record_sha256=None, run=None),
+            lambda v: v["proof"]["files"][0].update(
+                record=None, record_sha256=None, run=None, audit=None
+            ),
             "whose record is not there",
         ),
     ],
@@ -143,3 +145,28 @@ def test_only_the_large_split_holds_the_images_of_the_lesson() -> None:
     large = resolve_split("scenes-12-6-6-20k-v1", data_root=None).base.image_ids
     assert len(lesson & set(small)) == 3000
     assert lesson <= set(large)
+
+
+# Records that an entry can't be made of
+
+
+@pytest.mark.parametrize(
+    "started",
+    ["99999-01-01T00:00:00+00:00", "2026-13-45T00:00:00+00:00", "2026-11-23", "yesterday", ""],
+)
+def test_b6_a_record_whose_start_is_no_time(started, runs, tmp_path: Path) -> None:
+    run = shutil.copytree(runs["a0"], tmp_path / "run")
+    edit(run / "record.json", lambda record: record.update(started=started))
+    said = wrong("pack", run, "--stored-answers", "--out", tmp_path / "out")
+    assert "started is not valid" in said
+    assert "ISO 8601" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("split_id", ["../../x", "a b", "/x"])
+def test_b6_a_split_id_that_is_no_part_of_a_path(split_id: str, tmp_path: Path) -> None:
+    split = replace(fake_split(), id=split_id)
+    run = execute(fake_inputs(Trained, split=split, episodes=4), tmp_path / "run")
+    said = wrong("pack", run, "--stored-answers", "--out", tmp_path / "out")
+    assert "the evidence of an entry: scores is not valid" in said
+    assert not (tmp_path / "out").exists()

@@ -63,7 +63,8 @@ def test_a_forged_rerun_is_found(forged, runs, split_file, tmp_path) -> None:
 
     def forge(value: Any) -> None:
         files = value["proof"]["files"]
-        bare = [{**f, "record": None, "record_sha256": None, "run": None} for f in files]
+        empty = dict.fromkeys(("record", "record_sha256", "run", "audit"))
+        bare = [{**f, **empty} for f in files]
         reruns = {"no record": bare, "same files": files, "one of two": files[:1]}[forged]
         value["state"] = "rerun verified"
         value["proof"] = {"kind": "rerun verified", "files": files, "reruns": reruns}

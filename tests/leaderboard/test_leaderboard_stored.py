@@ -17,7 +17,7 @@ from mlfsic_bench.report.leaderboard import build_boards
 from mlfsic_bench.report.leaderboard_text import STORED_NOTE, board_markdown
 from tests.fakes.entries import entry, fake_file, fake_value
 from tests.fakes.world import fake_run
-from tests.leaderboard.submitted import edit, ok, packed, wrong
+from tests.leaderboard.submitted import as_audited, edit, ok, packed, wrong
 
 
 def test_stored_targets_are_a_state_of_their_own_and_never_ranked(
@@ -36,7 +36,8 @@ def test_stored_targets_are_a_state_of_their_own_and_never_ranked(
     assert forged.figures["macro_ap"].value == pytest.approx(100.0)
     assert "targets STORED, not rebuilt" in ok("check", out)
 
-    honest = read_entry(packed(tmp_path / "h", split_file, fake_run(tmp_path / "m", episodes=4)))
+    sound = as_audited(fake_run(tmp_path / "m", episodes=4))
+    honest = read_entry(packed(tmp_path / "h", split_file, sound))
     (board,) = build_boards([forged, honest])
     assert [(row.entry.id, row.rank) for row in board.rows] == [(honest.id, 1), (forged.id, None)]
     assert board.interval is IntervalKind.IMAGES

@@ -14,6 +14,8 @@ from tests.fakes.plugins.faulty_state import GlobalRng
 from tests.fakes.plugins.faulty_training import Trained
 from tests.fakes.plugins.minimal import Minimal
 from tests.fakes.plugins.never_scoring import Hangs, Raises
+from tests.plugins_corpus.answers import SEEN
+from tests.plugins_corpus.changes import TESTS
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +62,7 @@ def test_a_fault_fails_its_test_and_no_other(method):
 
 def test_every_contract_test_has_a_fault_that_it_sees():
     seen = set().union(*(failing for failing, _ in FAULTS.values()))
+    seen |= {name for name, _ in SEEN.values()} | set(TESTS.values())
     assert seen == {check.name for check in ALL_CHECKS}
 
 

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.cli.methods import methods
-from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.checked import note_on_checks
 from mlfsic_bench.methods.check import ALL_CHECKS
-from mlfsic_bench.methods.discovery import method_names
+from mlfsic_bench.methods.check_state import FRESH
+from mlfsic_bench.methods.discovery import find_method, method_names
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +45,20 @@ def test_show():
     assert "no parameters" in call("show", f"{PLUGINS / 'minimal.py'}:Minimal").output
 
 
-def test_check_passes_with_0():
-    result = call("check", f"{PLUGINS / 'minimal.py'}:Minimal")
-    assert result.exit_code == 0
-    assert all(f"pass  {check.name} " in result.output for check in ALL_CHECKS)
-    assert f"{len(ALL_CHECKS)} passed, 0 failed" in result.output
+def test_check_passes_with_0_and_takes_settings_and_leaves_a_mark(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFSIC_CACHE", str(tmp_path / "cache"))
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    path = tmp_path / "my_method.py"
+    path.write_text(text.partition("```python\n")[2].partition("```")[0])
+    result = call("check", f"{path}:MyMethod", "--set", "scale=3")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("my-method with scale=3\n")
+    assert all(f"pass  {check.name} " in result.output for check in (*ALL_CHECKS, FRESH))
+    assert f"{len(ALL_CHECKS) + 1} passed, 0 failed" in result.output
+    method = find_method(f"{path}:MyMethod")
+    assert "has passed" in note_on_checks(f"{path}:MyMethod", method)
+    path.write_text(path.read_text() + "\n# another version\n")
+    assert "has not passed" in note_on_checks(f"{path}:MyMethod", method)
 
 
 def test_check_fails_with_1_and_explains():
@@ -58,13 +68,6 @@ def test_check_fails_with_1_and_explains():
     for heading in ("done:", "expected:", "came:", "likely cause:", "remedy:"):
         assert heading in result.output
     assert "1 failed" in result.output
-
-
-def test_check_takes_settings():
-    output = call("check", "protonet", "--set", "score=cosine", "--preset", "centred").output
-    assert "0 failed" in output
-    result = call("check", "protonet", "--set", "scores=cosine")
-    assert isinstance(result.exception, BenchError)
 
 
 @pytest.mark.parametrize("spec", ["protonett", "none.py:A"])
@@ -86,17 +89,9 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
-def test_the_example_in_the_docs_passes(tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
-    path = tmp_path / "my_method.py"
-    path.write_text(text.partition("```python\n")[2].partition("```")[0])
-    result = call("check", f"{path}:MyMethod", "--set", "scale=3")
-    assert result.exit_code == 0, result.output
-
-
 def test_every_contract_test_is_in_the_docs():
     text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
-    assert all(f"| `{check.name}` |" in text for check in ALL_CHECKS)
+    assert all(f"| `{check.name}` |" in text for check in (*ALL_CHECKS, FRESH))
 
 
 def test_check_gives_a_test_the_seconds_of_timeout():

@@ -12,7 +12,8 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods import discovery
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.discovery import find_method, list_methods, make_method, method_names
-from mlfsic_bench.methods.params import build_params, describe_parameter, parse_settings
+from mlfsic_bench.methods.params import build_params, describe_parameter, small_settings
+from mlfsic_bench.methods.settings import parse_settings
 
 MINIMAL = Path(__file__).parents[1] / "fakes" / "plugins" / "minimal.py"
 HEAD = "from mlfsic_bench.methods.contract import Method, MethodParams\n"
@@ -284,3 +285,28 @@ def test_a_class_that_can_not_be_made(tmp_path):
     with pytest.raises(BenchError, match="can't be made") as caught:
         make_method(f"{path}:A", {}, None)
     assert "plugin.py:5" in caught.value.found
+
+
+def test_short_settings_give_way_to_what_does_not_go_with_them():
+    class Params(MethodParams):
+        form: Literal["whole", "plain"] = "whole"
+        size: int = 100
+        epochs: int = 100
+
+        @model_validator(mode="after")
+        def _consistent(self):
+            if self.form == "plain":
+                self.without_effect("form=plain", "size")
+            return self
+
+    Short = type("Short", (find_method("constant"),), {"Params": Params, "name": "short"})
+    Short.check_settings = {"size": "3", "epochs": "1"}
+    assert small_settings(Short, {}, None) == {"size": "3", "epochs": "1"}
+    assert small_settings(Short, {"epochs": "7"}, None) == {"epochs": "7", "size": "3"}
+    assert small_settings(Short, {"epochs": "7"}, None, first=True)["epochs"] == "1"
+    assert small_settings(Short, {"form": "plain"}, None) == {"form": "plain", "epochs": "1"}
+    with pytest.raises(BenchError, match="epochs"):
+        small_settings(Short, {"epochs": "many"}, None)
+    Short.check_settings = {"epochs": "many"}
+    with pytest.raises(BenchError, match="epochs"):
+        small_settings(Short, {}, None)

@@ -122,7 +122,7 @@ def test_select_every_sets_how_often_val_is_looked_at(tmp_path):
 
 
 def test_training_learns_what_words_and_images_share():
-    settings = {"d_j": 32, "d_mlp": 32, "n_a": 4, "epochs": 8, "steps_per_epoch": 50}
+    settings = {"d_j": 32, "epochs": 8, "steps_per_epoch": 50}
     method = trained(**settings, prototype="simple_local")
     from mlfsic_bench.training.selection import val_macro_ap
 

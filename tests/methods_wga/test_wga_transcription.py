@@ -11,6 +11,7 @@ from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
 from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
 from tests.fakes.naive_word_guided import naive_loss, naive_prototypes
 from tests.fakes.source import FakeSource, fake_episode, fake_support
+from tests.methods_wga.tiny_methods import params
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,6 @@ VARIANTS = {
     "per image bias": {"aggregation": "per_image", "bias": True},
     "global": {"prototype": "attention_global"},
     "global per image": {"prototype": "attention_global", "aggregation": "per_image"},
-    "global separate": {"prototype": "attention_global", "projections": "separate"},
     "simple": {"prototype": "simple"},
     "simple bias": {"prototype": "simple", "bias": True},
     "simple local": {"prototype": "simple_local"},
@@ -46,9 +46,8 @@ SIZES = {"few labels": 3, "many labels": 13}
 
 
 def make(settings: dict[str, object], absorb: bool = True) -> WordGuidedAttention:
-    params = WordGuidedParams(**{**SMALL, **settings})
     generator = torch.Generator().manual_seed(1)
-    model = WordGuidedAttention(params, 6, 4, generator).double()
+    model = WordGuidedAttention(params(SMALL, settings), 6, 4, generator).double()
     with torch.no_grad():  # biases and norms start near trivial values, which would hide them
         for name, tensor in model.named_parameters():
             if tensor.ndim == 1 or name.startswith("b_"):

@@ -7,7 +7,7 @@ import torch
 from mlfsic_bench.methods.contract import FitContext
 from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod
 from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
-from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
+from mlfsic_bench.methods.word_guided_params import HEADS_AND_MLP, PRESETS, WordGuidedParams
 from tests.fakes.source import learnable_part
 
 TINY = {
@@ -31,8 +31,15 @@ FORMS = {
 }
 
 
+def params(sizes: dict[str, object], settings: dict[str, object]) -> WordGuidedParams:
+    """Both together; sizes of what the simple prototypes have none of are left out for these."""
+    simple = str(settings.get("prototype", "")).startswith("simple")
+    kept = {k: v for k, v in sizes.items() if not (simple and k in HEADS_AND_MLP)}
+    return WordGuidedParams(**{**kept, **settings})
+
+
 def tiny(**settings: object) -> WordGuidedAttentionMethod:
-    return WordGuidedAttentionMethod(WordGuidedParams(**{**TINY, **settings}))
+    return WordGuidedAttentionMethod(params(TINY, settings))
 
 
 def untrained(**settings: object) -> WordGuidedAttentionMethod:

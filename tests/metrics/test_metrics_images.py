@@ -16,11 +16,9 @@ from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.metrics.average_precision import label_ap
-from mlfsic_bench.metrics.cluster_bootstrap import bootstrap_means
-from mlfsic_bench.metrics.episode import episode_metrics
+from mlfsic_bench.metrics.average_precision import ap_without, label_ap
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.metrics.image_interval import SMALL_POOL, episode_images, image_interval
-from mlfsic_bench.metrics.influence import ap_without, query_influence
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.metrics.weighted import Ranking, weighted_label_ap
@@ -213,53 +211,6 @@ def test_undefined_episodes_are_left_out() -> None:
     assert (few.mean, np.isnan(few.half_width)) == (h[0], True)
     with pytest.raises(BenchError, match="images of every episode"):
         episode_images(query, support[:2])
-
-
-def test_the_bootstrap_is_deterministic_and_weighs_images() -> None:
-    rng = np.random.default_rng(0)
-    s, y = rng.normal(size=(5, 12, 3)), rng.random((5, 12, 3)) < 0.4
-    query = rng.permuted(np.tile(np.arange(20).astype(str), (5, 1)), axis=1)[:, :12]
-    first = bootstrap_means(s, y, query, replicates=30, key="a")
-    again = bootstrap_means(s, y, query, replicates=30, key="a")
-    for name, means in first.items():
-        np.testing.assert_allclose(means, again[name])
-        assert means.std() > 0
-        # only the images matter, not how they are called
-        renamed = bootstrap_means(s, y, np.char.add("x", query), replicates=30, key="a")[name]
-        np.testing.assert_allclose(means, renamed)
-    other = bootstrap_means(s, y, query, replicates=30, key="b")
-    assert not np.allclose(first["macro_ap"], other["macro_ap"])
-    # one image in all places: every replicate is the whole
-    same = np.full((5, 12), "one")
-    means = bootstrap_means(s, y, same, replicates=3)
-    values = episode_metrics(s, y)
-    for name in ("macro_ap", "micro_ap"):
-        np.testing.assert_allclose(means[name], values[name].mean(), rtol=0, atol=1e-12)
-    with pytest.raises(BenchError, match="unknown metric of the cluster bootstrap"):
-        bootstrap_means(s, y, query, names=["macro_f1"])
-    with pytest.raises(BenchError, match="image of every query"):
-        bootstrap_means(s, y, query[:2])
-
-
-@pytest.mark.parametrize("ties", [True, False])
-def test_a_replicate_is_the_weighted_mean(ties: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    s, y, _ = case(3, ties)
-    query = np.random.default_rng(1).integers(0, 15, (4, 12))
-    query[0] = np.arange(12)
-    weights = np.random.default_rng(2).integers(0, 3, 15).astype(float)
-    monkeypatch.setattr(
-        "mlfsic_bench.metrics.cluster_bootstrap._multiplicities",
-        lambda seed, replicate, n: weights[np.unique(query)],
-    )
-    found = bootstrap_means(s, y, query, replicates=2)
-    w = weights[query]
-    macro = np.nanmean(weighted_label_ap(s, y, w), axis=1)
-    assert found["macro_ap"] == pytest.approx(macro.mean(), abs=1e-12)
-    micro = [
-        average_precision_score(b.ravel(), a.ravel(), sample_weight=np.repeat(c, 3))
-        for a, b, c in zip(s, y, w, strict=True)
-    ]
-    assert found["micro_ap"] == pytest.approx(np.mean(micro), abs=1e-12)
 
 
 @pytest.fixture(scope="module")

@@ -42,4 +42,6 @@ def test_printed_method_scores_by_cosine_to_the_mean():
     )
     scores = method.adapt(support)(Images(("0", "1", "2"), OneHot()))
     half = 0.5**0.5
-    assert torch.allclose(scores, torch.tensor([[1.0, half], [0.0, half], [0.0, 0.0]]))
+    cosines = torch.tensor([[1.0, half], [0.0, half], [0.0, 0.0]])
+    assert torch.allclose(scores, cosines - (1 + 2 * half) / 4)
+    assert (scores > 0).tolist() == [[True, True], [False, True], [False, False]]  # D5

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mlfsic_bench.report.table import COLUMNS
+from mlfsic_bench.metrics.registry import METRICS
 
 
 def record_of(run: Path) -> dict[str, Any]:
@@ -27,11 +27,13 @@ def episodes_of(run: Path) -> dict[str, np.ndarray]:
     """Each metric in every episode, fractions."""
     with (run / "episodes.csv").open(encoding="utf-8", newline="") as stream:
         head, *rows = csv.reader(stream)
-    assert head == ["episode", *COLUMNS], run
+    always = {name for name, metric in METRICS.items() if metric.column == "always"}
+    assert head[0] == "episode", run
+    assert always <= set(head[1:]) <= set(METRICS), run
     assert [row[0] for row in rows] == [str(i) for i in range(len(rows))], run
     assert len(rows) == record_of(run)["episodes"]["count"], run
     values = np.array([[float(cell) for cell in row[1:]] for row in rows])
-    return dict(zip(COLUMNS, values.T, strict=True))
+    return dict(zip(head[1:], values.T, strict=True))
 
 
 def interval(values: np.ndarray) -> tuple[float | None, float | None]:

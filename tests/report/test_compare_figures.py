@@ -14,8 +14,8 @@ import pytest
 import scipy.stats
 
 from mlfsic_bench.harness.scores import read_scores
+from mlfsic_bench.metrics.episode import query_influence
 from mlfsic_bench.metrics.image_interval import episode_images, image_interval
-from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.paired import holm
 from mlfsic_bench.report.compare import compare
 from mlfsic_bench.report.compare_render import RENDERERS

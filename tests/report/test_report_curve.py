@@ -299,7 +299,7 @@ def test_names_are_data(tmp_path: Path) -> None:
     line = Line("_odd $x^2$ | <b>", log_line(10, 8).points)
     draw(made(line), tmp_path / "odd.svg")
     assert "_odd $x^2$ | &lt;b&gt;" in (tmp_path / "odd.svg").read_text()
-    assert "_odd $x^2$ \\| <b>" in render_markdown(made(line))
+    assert r"\_odd \$x^2\$ \| &lt;b&gt;" in render_markdown(made(line))
 
 
 def test_the_verb(folders: list[Path], tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_stored_answers_are_said_to_be_stored(tmp_path: Path) -> None:
     assert report.files[0].metrics["macro_ap"].images is not None
     with pytest.raises(BenchError, match="--by pair needs the support images"):
         score_files([folder], by="pair")
-    with pytest.raises(BenchError, match="no split called 'fake-4-3-3-v1'"):
+    with pytest.raises(BenchError, match="unknown split in a file 'fake-4-3-3-v1'"):
         score_files([folder / "scores.npz"])
     other = fake_run(tmp_path / "other", episodes=4, seed=1)
     assert len(score_files([folder, other]).files) == 2

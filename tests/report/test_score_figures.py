@@ -15,8 +15,8 @@ from sklearn import metrics as sk
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.harness.record import read_record
 from mlfsic_bench.harness.scores import read_scores
+from mlfsic_bench.metrics.episode import query_influence
 from mlfsic_bench.metrics.image_interval import episode_images, image_interval
-from mlfsic_bench.metrics.influence import query_influence
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.report.score import score_files
 from mlfsic_bench.report.score_report import ScoreReport

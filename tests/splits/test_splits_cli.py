@@ -68,7 +68,9 @@ def test_verify_against_a_rebuild_says_where(tmp_path):
     mine = tmp_path / "mine.json"
     mine.write_text(json.dumps(definition))
     call("build", mine, "--data-root", root, "--out", path)
-    assert call("verify", path, "--data-root", root).exit_code == 0
+    result = call("verify", path, "--data-root", root)
+    assert result.exit_code == 0
+    assert "no split called mine-v1 is shipped" in result.stdout
     result = call("verify", path, "--data-root", tmp_path / "other")
     assert result.exit_code == 1
     assert "images.val: 1 images not in" in result.stdout
@@ -87,6 +89,32 @@ def test_subset_is_named_and_verifies(tmp_path, monkeypatch):
     path = tmp_path / "coco-52-12-16-open-v1.subset.json"
     assert json.loads(path.read_text())["subset"]["images_missing"]["base"] == 1
     assert call("verify", path, "--data-root", root).exit_code == 0
+
+
+def test_d1_verify_says_that_nothing_official_was_compared(tmp_path):
+    """Labels are incomplete below this root; the file agrees with them, and that is all."""
+    root, path = write_coco(tmp_path / "data"), tmp_path / "s.json"
+    call("build", "coco-52-12-16-open-v1", "--data-root", root, "--out", path)
+    counts = json.loads(path.read_text())["counts"]
+    sizes = ", ".join(f"{part} {counts[part]['images']}" for part in ("base", "val", "novel"))
+    for options in (["--data-root", root], []):
+        result = call("verify", path, *options)
+        assert result.exit_code == 0
+        assert "no differences" not in result.stdout
+        assert "the shipped split coco-52-12-16-open-v1 has no images" in result.stdout
+        assert "that its images are the official ones is not known" in result.stdout
+        rebuilt = f"checked against images of the split built from {root} ({sizes})"
+        assert (rebuilt in result.stdout) == bool(options)
+    definition = call("verify", "coco-52-12-16-open-v1")
+    assert "the file is a definition without images" in definition.stdout
+    assert "no differences" not in definition.stdout
+
+
+@pytest.mark.parametrize("split", ["voc-8-6-6-v1", "scenes-12-6-6-v1"])
+def test_d1_no_differences_where_the_shipped_images_were_compared(split):
+    result = call("verify", split)
+    assert "checked against images of the shipped split" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"{split}: no differences"
 
 
 def test_nothing_is_written_when_the_data_is_bad(tmp_path):
@@ -111,13 +139,15 @@ def test_audit_with_data_finds_what_was_planted(tmp_path):
     root = write_voc(tmp_path / "data")
     jpegs = root / "VOCdevkit/VOC2007/JPEGImages", root / "VOCdevkit/VOC2012/JPEGImages"
     (jpegs[1] / "2008_000002.jpg").write_bytes((jpegs[0] / "000005.jpg").read_bytes())
-    (jpegs[0] / "000007.jpg").write_bytes(b"broken")
+    (jpegs[0] / "000007.jpg").write_bytes(b"\xff\xd8\xff broken \xff\xd9")
+    (jpegs[0] / "000012.jpg").write_bytes(b"broken")
     path = tmp_path / "s.json"
     call("build", "voc-8-6-6-v1", "--data-root", root, "--out", path)
     found = audit(path, "--data-root", root)
     assert found["duplicates"]["groups"] == [["VOC2007/000005", "VOC2012/2008_000002"]]
     assert found["duplicates"]["across_parts"] == found["duplicates"]["across_folders"] == 1
     assert found["duplicates"]["unreadable"] == ["VOC2007/000007"]
+    assert found["damaged"] == [["VOC2007/000012", "not a JPEG or PNG"]]
     assert found["foreign_labels"]["val"]["base"] == {"car": 1, "person": 1}
     assert found["foreign_labels"]["novel"]["val"] == {"cow": 1}
     assert found["small_pools"]["novel"]["sheep"] == 0

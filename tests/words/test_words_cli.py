@@ -74,6 +74,35 @@ def test_show_without_labels_describes_the_file(table):
     assert (result.exit_code, result.output) == (0, f"{table}: text, 6 entries, 3 numbers\n")
 
 
+def test_show_takes_the_format_and_says_what_the_header_promises(tmp_path):
+    path = tmp_path / "v.vec"
+    path.write_text("3 2\ncat 1 2\ndog 3 4\n")
+    output = run("show", path, "--words-format", "text").output
+    assert "text with header, 2 entries" in output
+    assert "the header says 3 entries, one more than there are" in output
+    assert json.loads(run("show", path, "--json").output)["promised"] == 3
+    path.write_bytes(b"1 1\ncat 12.5")
+    assert "binary, 1 entries" in run("show", path, "--words-format", "binary").output
+
+
+def test_run_takes_the_format_of_the_words(tmp_path, capsys, monkeypatch):
+    from mlfsic_bench.harness import inputs, run
+    from tests.fakes.world import Trained, fake_split
+
+    path = tmp_path / "v.bin"
+    path.write_bytes(b"1 3\nhen ABCDEFGHIJKL")  # reads as a damaged line of text
+    # All that a run does with its words, without the rest of it.
+    monkeypatch.setattr(
+        run, "run_method", lambda plan, log: inputs._words(plan, fake_split(), Trained)
+    )
+    command = ["run", "random", "--split", "s", "--backbone", "b", "--words", str(path)]
+    for options, says in (([], "line 2 is not"), (["--words-format", "binary"], "no vector for")):
+        with pytest.raises(SystemExit) as end:
+            main([*command, *options])
+        assert end.value.code == 2
+        assert says in capsys.readouterr().err
+
+
 def test_show_counts_entries_that_are_not_utf8(tmp_path):
     path = tmp_path / "v.txt"
     path.write_bytes(b"cat 1 2\n\xff 3 4\n")

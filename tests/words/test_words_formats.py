@@ -86,11 +86,10 @@ def test_binary_vectors_survive_exactly(tmp_path_factory, vectors, newline, bloc
     before = binary_vectors.BLOCK
     binary_vectors.BLOCK = block
     try:
-        entries = read_entries(path, set(vectors))
+        entries = read_entries(path, set(vectors), "binary")
     finally:
         binary_vectors.BLOCK = before
-    if entries.layout == "word2vec binary":  # a vector whose bytes are all printable is text
-        assert {w: v.tolist() for w, v in entries.vectors.items()} == vectors
+    assert {w: v.tolist() for w, v in entries.vectors.items()} == vectors
 
 
 @pytest.mark.slow
@@ -160,7 +159,8 @@ GOOD = binary(VECTORS)
         (b"1 3\n" + b"x" * 5000, ["line 2 is not a line of vectors"]),
         (binary({"cat": [1.0], "x" * 5000: [2.0]}), ["entry 2", "no space within 4096 bytes"]),
         (b"1 3\na\0b " + struct.pack("<3f", 1, 2, 3), ["entry 1", "zero bytes"]),
-        (b"3 3\ncat 1 2 3\ndog 4 5 6\n", ["3 entries", "2"]),
+        (b"4 3\ncat 1 2 3\ndog 4 5 6\n", ["4 entries", "2"]),
+        (b"3 3\ncat 1 2 3\ndog 4 5 6", ["3 entries", "2, the last line without an end"]),
         (b"1 3\ncat 1 2 3\ndog 4 5 6\n", ["1 entries", "2"]),
         (b"9999999999 3\ncat 1 2 3\n", ["9999999999 entries"]),
         (b"2 3\ncat 1 x 3\ndog 4 5 6\n", ["line 2", "'x'"]),
@@ -177,6 +177,136 @@ def test_damage_is_one_error_that_names_it(tmp_path, data, says):
         load_words(put(tmp_path, data), ["cat"])
     for words in says:
         assert words in str(error.value)
+
+
+BIRDS = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+HEN = [
+    ("text", b"hen 1 2 3\njay 4 5 6\nowl 7 8 9\n"),
+    ("text with header", b"3 3\nhen 1 2 3\njay 4 5 6\nowl 7 8 9\n"),
+    ("word2vec binary", binary(dict(zip(("hen", "jay", "owl"), BIRDS, strict=True)))),
+]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("layout", "data"), HEN)
+def test_a9_a_byte_order_mark_is_skipped(tmp_path, layout, data, packed):
+    data = b"\xef\xbb\xbf" + data
+    path = put(tmp_path, pack(data) if packed else data)
+    assert load_words(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+    entries = look_up(path, ["hen"]).entries
+    assert (entries.layout, entries.count) == (layout + ", gzip" * packed, 3)
+
+
+@pytest.mark.parametrize("number", ["1_0", "nan", "inf", "0x1", "1e", "١", "1,5", "--1", "1d5"])
+@pytest.mark.parametrize("header", ["", "3 3\n"])
+def test_a9_numbers_have_a_strict_grammar(tmp_path, number, header):
+    data = f"{header}hen 1 2 3\njay 4 {number} 6\nowl 7 8 9\n".encode()
+    with pytest.raises(BenchError, match=f"line {2 + bool(header)} is") as caught:
+        load_words(put(tmp_path, data), ["jay"])
+    assert repr(number) in caught.value.found
+
+
+def test_a9_the_same_number_on_line_1(tmp_path):
+    with pytest.raises(BenchError, match="line 1 is") as caught:
+        load_words(put(tmp_path, b"hen 1_0 2 3\njay 4 5 6\n"), ["hen"])
+    assert "'1_0'" in caught.value.found
+
+
+@pytest.mark.parametrize("number", ["+1.5", "1.50", "15e-1", ".15E+1", "0001.5"])
+def test_a9_the_ways_to_write_a_number(tmp_path, number):
+    data = f"hen {number} 2.\n".encode()
+    assert load_words(put(tmp_path, data), ["hen"]).vectors.tolist() == [[1.5, 2]]
+
+
+@pytest.mark.parametrize("data", [b"hen\t1 2 3\njay\t4 5 6\nowl\t7 8 9\n",
+                                  b"3\t3\nhen\t1\t2\t3\njay\t4\t5\t6\nowl 7 8\t9\r\n"])  # fmt: skip
+def test_a9_a_tab_separates_as_a_space_does(tmp_path, data):
+    assert load_words(put(tmp_path, data), ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+
+
+def test_a9_two_separators_in_a_row_are_named(tmp_path):
+    path = put(tmp_path, b"hen 1 2 3\njay\t 4 5 6\n")
+    with pytest.raises(BenchError, match="line 2 is") as caught:
+        load_words(path, ["jay"])
+    assert "two in a row" in caught.value.found
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a9_crlf_between_binary_entries(tmp_path, packed):
+    data = HEN[2][1].replace(b"\njay", b"\r\njay").replace(b"\nowl", b"\r\nowl")
+    data = data.replace(b"3 3\n", b"3 3\r\n")[:-1] + b"\r\n"
+    path = put(tmp_path, pack(data) if packed else data)
+    assert load_words(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+
+
+@pytest.mark.parametrize("block", [1, 7, 16, 33])
+def test_a9_crlf_across_the_border_of_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(binary_vectors, "BLOCK", block)
+    monkeypatch.setattr(binary_vectors, "LONGEST_ENTRY", 4)
+    words = [f"w{i}" for i in range(9)]
+    data = binary({word: [i, 1.0] for i, word in enumerate(words)}, newline=False)
+    for word in words[1:]:
+        data = data.replace(word.encode(), b"\r\n" + word.encode())
+    entries = read_entries(put(tmp_path, data), set(words))
+    assert [entries.vectors[word].tolist() for word in words] == [[i, 1.0] for i in range(9)]
+
+
+def test_a9_a_token_with_spaces_on_line_1_is_an_entry(tmp_path):
+    path = put(tmp_path, b". . . 1 2 3\nhen 1 2 3\njay 4 5 6\n")
+    assert load_words(path, ["hen", "jay"]).vectors.tolist() == BIRDS[:2]
+    assert look_up(path, []).entries.dimension == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"hen 1 x 3\njay 4 5 6\n", 1),
+        (b"hen 1 2\njay 4 5 6\n", 2),
+        (b"some words about it\nhen 1 2 3\n", 1),
+        (b"one two\nthree four\n", 1),
+        (b"hen\njay 4 5 6\n", 1),
+        (b"hen 1 2 3\njay 4 5\n", 2),
+    ],
+)
+def test_a9_the_line_that_is_wrong_is_named(tmp_path, data, line):
+    with pytest.raises(BenchError, match=f"line {line} is not a line of vectors"):
+        load_words(put(tmp_path, data), ["hen", "jay"])
+
+
+def test_a9_a_header_one_too_high_as_in_files_of_fasttext(tmp_path):
+    path = put(tmp_path, b"4" + HEN[1][1][1:])
+    assert load_words(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+    entries = look_up(path, ["hen"]).entries
+    assert (entries.count, entries.promised) == (3, 4)
+
+
+PRINTABLE = b"hen " + b"ABCD  ab...5" + b"\n"
+
+
+def test_binary_that_reads_as_text_is_text_unless_the_user_says_otherwise(tmp_path):
+    path = put(tmp_path, b"1 3\n" + PRINTABLE)
+    with pytest.raises(BenchError, match="line 2") as caught:
+        load_words(path, ["hen"])
+    assert "--words-format binary" in caught.value.remedy
+    expected = struct.unpack("<3f", PRINTABLE[4:16])
+    assert load_words(path, ["hen"], "binary").vectors.tolist() == [list(expected)]
+    # One more entry of the usual kind is enough to tell.
+    path = put(tmp_path, b"2 3\n" + PRINTABLE + b"jay " + struct.pack("<3f", 1, 2, 3))
+    assert load_words(path, ["hen", "jay"]).vectors.tolist() == [list(expected), [1, 2, 3]]
+
+
+def test_the_user_may_say_what_a_file_is(tmp_path):
+    path = put(tmp_path, b"1 1\nhen 12.5\n")  # also four bytes of a float32
+    assert load_words(path, ["hen"]).vectors.tolist() == [[12.5]]
+    assert load_words(path, ["hen"], "text").vectors.tolist() == [[12.5]]
+    assert load_words(path, ["hen"], "binary").vectors[0, 0] == struct.unpack("<f", b"12.5")[0]
+    path = put(tmp_path, b"2 2\nhen \x01 2.5\njay 1 2.5\n")
+    assert look_up(path, ["jay"], "text").entries.count == 2
+    with pytest.raises(BenchError, match="can't be read as word2vec's binary") as caught:
+        look_up(path, ["jay"])
+    assert "--words-format text" in caught.value.remedy
+    with pytest.raises(BenchError, match="not in word2vec's binary format"):
+        load_words(put(tmp_path, b"hen 1 2\n"), ["hen"], "binary")
 
 
 def test_a_hostile_header_costs_no_memory(tmp_path):

@@ -97,3 +97,10 @@ def test_a_corpus_that_is_not_text(tmp_path):
     path.write_bytes(path.read_bytes()[:-6])
     with pytest.raises(BenchError, match="not a whole gzip"):
         collect_mentions(path, ["dog"], 1)
+
+
+def test_a9_a_byte_order_mark_is_no_part_of_a_sentence(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_bytes(b"\xef\xbb\xbfdog runs\ndog runs\n")
+    mentions = collect_mentions(path, ["dog"], 9)
+    assert [mention.sentence for mention in mentions.taken["dog"]] == ["dog runs"]

@@ -38,7 +38,9 @@ from tests.fakes.plugins.faulty_training import (
 _FORM = {"label-permutation", "small-cases"}
 _ALL_SCORED = {
     "global-rng",
+    "global-state",
     "determinism",
+    "float32",
     "query-order",
     "query-independence",
     "without-words",

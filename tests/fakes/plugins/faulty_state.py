@@ -88,6 +88,7 @@ class MutatesWords(Method):
     """Normalises the base words in place."""
 
     name = "mutates-words"
+    uses_words = True
 
     def fit(self, base, val, context):
         if base.words is not None:

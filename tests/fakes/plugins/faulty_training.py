@@ -65,9 +65,10 @@ class NeedsVal(Trained):
 
 
 class NeedsWordsUnsaid(Method):
-    """Uses words, but does not say that it needs them."""
+    """Can't do without words, but says that it can."""
 
     name = "needs-words-unsaid"
+    uses_words = True
 
     def adapt(self, support):
         p = prototypes(support) + support.words.mean(1)[:, None]

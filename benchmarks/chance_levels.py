@@ -1,0 +1,54 @@
+"""The level of a random scorer on the episodes of each shipped split, computed from their queries.
+
+    MLFSIC_DATA=... python benchmarks/chance_levels.py
+
+Writes results/simulations/chance.json. A query's images show several labels, so the level lies
+above that of four positives a label (`expected_random_ap(4, n)`). Splits of COCO need the
+annotations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlfsic_bench.episodes.files import sample_episode_set, shipped_episode_set
+from mlfsic_bench.files import write_json
+from mlfsic_bench.metrics.chance import chance_levels
+from mlfsic_bench.splits.resolve import resolve_split
+
+RESULT = Path(__file__).resolve().parents[1] / "results" / "simulations" / "chance.json"
+SPLITS = (
+    *("coco-52-12-16-v1", "coco-52-12-16-open-v1"),
+    *("voc-8-6-6-v1", "voc-8-6-6-strict-v1", "scenes-12-6-6-v1"),
+)
+EPISODES = 200
+
+
+def level(split_id: str) -> dict[str, Any]:
+    """Expected macro- and micro-AP, in per cent, on the novel episodes of a split, and hashes."""
+    split = resolve_split(split_id, data_root=None)
+    episodes = shipped_episode_set(split, "novel") or sample_episode_set(split, "novel", EPISODES)
+    targets = np.stack([split.novel.targets_of(one.query) for one in episodes.episodes])
+    micro, macro = chance_levels(targets)
+    return {
+        "split_hash": split.hash,
+        "episodes": len(episodes.episodes),
+        "episodes_hash": episodes.hash,
+        "macro_ap": round(100 * macro, 4),
+        "micro_ap": round(100 * micro, 4),
+    }
+
+
+def main() -> None:
+    """Compute all rows and write them; a split whose data is not there is an error."""
+    rows = {split_id: level(split_id) for split_id in SPLITS}
+    write_json(RESULT, rows)
+    for split_id, row in rows.items():
+        print(f"{split_id:<24} macro-AP {row['macro_ap']:.2f}, micro-AP {row['micro_ap']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The state of the process around a call into a method: kept, compared, and put back.
+
+A method shares the process with the benchmark and with the methods that run after it. Whatever it
+changes outside of itself (a default dtype, the working folder, a random state) would change what
+they compute. Not covered: modules it loads or patches, `sys.path`, threads it leaves running.
+"""
+
+from __future__ import annotations
+
+import locale
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+RANDOM = ("random", "numpy.random", "torch.random")  # what a draw changes, too
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGPIPE")
+    if hasattr(signal, name)
+]
+_watchers: list[set[str]] = []
+_ENTERED: list[Any] = []  # inference modes entered to put one back; a lost one would end
+
+
+class ExitCalledError(BaseException):
+    """A method called `os._exit`; no Exception, so that no `except Exception` takes it away."""
+
+
+class Surroundings:
+    """The state of the process as it was when this was made."""
+
+    def __init__(self) -> None:
+        self._kept = {name: read() for name, (read, _) in _PARTS.items()}
+
+    def restore(self) -> None:
+        """Put back what is different now."""
+        for name, (read, write) in _PARTS.items():
+            if read() != self._kept[name]:
+                for names in _watchers:
+                    names.add(name)
+                with suppress(OSError, ValueError):  # a folder that is gone can't be gone back to
+                    write(self._kept[name])
+
+
+@contextmanager
+def watching() -> Iterator[set[str]]:
+    """A set that fills with the names of what is put back in the block."""
+    names: set[str] = set()
+    _watchers.append(names)
+    try:
+        yield names
+    finally:
+        _watchers[:] = [one for one in _watchers if one is not names]
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Run the block, then put everything back; meanwhile `os._exit` raises an ExitCalledError."""
+    kept = Surroundings()
+    first = _refuse_exits()
+    try:
+        yield
+    finally:
+        if first:
+            for module in _EXITS:
+                module._exit = _EXIT
+        kept.restore()
+
+
+_EXIT = os._exit
+_EXITS: list[Any] = [os, *([sys.modules["posix"]] if "posix" in sys.modules else [])]
+_owner = 0
+
+
+def _refuse_exits() -> bool:
+    """Whether this call did it; inside another block it is done already."""
+    global _owner
+    if os._exit is not _EXIT:
+        return False
+    _owner = os.getpid()
+    for module in _EXITS:
+        module._exit = _exit
+    return True
+
+
+def _exit(status: int = 0) -> NoReturn:
+    if os.getpid() != _owner:  # a process that was forked, such as a data loader's, may end
+        _EXIT(status)
+    raise ExitCalledError(f"os._exit({status!r}) was called, which would end the program")
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    state: Any = np.random.get_state()  # noqa: NPY002 - the legacy generator is global
+    name, key, *rest = state
+    return (name, key.tobytes(), *rest)
+
+
+def _set_numpy_state(state: tuple[Any, ...]) -> None:
+    name, key, *rest = state
+    np.random.set_state((name, np.frombuffer(key, np.uint32), *rest))  # noqa: NPY002
+
+
+def _set_torch_state(state: bytes) -> None:
+    torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+
+
+def _set_default_device(device: torch.device) -> None:
+    # None, not the CPU: with a device named, torch looks at every call
+    torch.set_default_device(None if device == torch.device("cpu") else device)
+
+
+def _set_inference_mode(enabled: bool) -> None:
+    mode = torch.inference_mode(enabled)
+    grad = torch.is_grad_enabled()
+    mode.__enter__()
+    torch.set_grad_enabled(grad)
+    _ENTERED.append(mode)
+
+
+def _cudnn() -> tuple[bool, bool]:
+    return torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+
+
+def _set_cudnn(value: tuple[bool, bool]) -> None:
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = value
+
+
+def _autocast() -> tuple[bool, ...]:
+    return tuple(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda"))
+
+
+def _set_autocast(value: tuple[bool, ...]) -> None:
+    for kind, enabled in zip(("cpu", "cuda"), value, strict=True):
+        torch.set_autocast_enabled(kind, enabled)
+
+
+def _keeps_denormals() -> bool:
+    return bool(np.float64(5e-324) * np.float64(1) != 0)
+
+
+def _set_filters(kept: list[Any]) -> None:
+    warnings.resetwarnings()  # also forgets which warnings were shown under the others
+    warnings.filters[:] = kept  # type: ignore[index]
+
+
+def _folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
+
+
+def _set_folder(kept: str | None) -> None:
+    if kept is not None:
+        os.chdir(kept)
+
+
+def _set_environment(kept: dict[str, str]) -> None:
+    for name in [name for name in os.environ if name not in kept]:
+        del os.environ[name]
+    os.environ.update(kept)
+
+
+def _handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in _SIGNALS]
+
+
+def _set_handlers(kept: list[Any]) -> None:
+    if threading.current_thread() is threading.main_thread():  # no other may
+        for number, handler in zip(_SIGNALS, kept, strict=True):
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _set_streams(kept: tuple[Any, Any]) -> None:
+    sys.stdout, sys.stderr = kept
+
+
+# name -> (read, write); what read gives is compared by ==. Defaults of torch come first, because
+# putting other things back makes tensors.
+_PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "torch's default device": (torch.get_default_device, _set_default_device),
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "inference mode": (torch.is_inference_mode_enabled, _set_inference_mode),
+    "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "autocast": (_autocast, _set_autocast),
+    "deterministic algorithms": (
+        torch.get_deterministic_debug_mode,
+        torch.set_deterministic_debug_mode,
+    ),
+    "cudnn's flags": (_cudnn, _set_cudnn),
+    "precision of matrix products": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "denormal numbers": (_keeps_denormals, lambda kept: torch.set_flush_denormal(not kept)),
+    "numpy's error handling": (np.geterr, lambda kept: np.seterr(**kept)),
+    "warning filters": (lambda: list(warnings.filters), _set_filters),
+    "the working folder": (_folder, _set_folder),
+    "environment variables": (lambda: dict(os.environ), _set_environment),
+    "the locale": (
+        lambda: locale.setlocale(locale.LC_ALL),
+        lambda kept: locale.setlocale(locale.LC_ALL, kept),
+    ),
+    "signal handlers": (_handlers, _set_handlers),
+    "sys.stdout and sys.stderr": (lambda: (sys.stdout, sys.stderr), _set_streams),
+    "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
+    "random": (random.getstate, random.setstate),
+    "numpy.random": (_numpy_state, _set_numpy_state),
+    "torch.random": (lambda: torch.get_rng_state().numpy().tobytes(), _set_torch_state),
+}

@@ -1,0 +1,153 @@
+"""Kinds of files: a sound value of each with every field, how it is written, who reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlfsic_bench.experiments.files import find_profile, read_experiment
+from mlfsic_bench.experiments.plan import Options, plan_rows
+from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.harness.cards import AnswersMeta, ScoresMeta
+from mlfsic_bench.harness.record import Record, read_record
+from mlfsic_bench.harness.scores import read_answers, read_scores
+from mlfsic_bench.report.entry import Entry
+from mlfsic_bench.report.entry_files import read_placed
+from mlfsic_bench.report.submission_card import SubmissionCard, read_card
+from mlfsic_bench.schema import FileSchema
+from mlfsic_bench.splits.files import read_split_file
+from mlfsic_bench.splits.schema import SplitFile
+from tests.fakes.entries import fake_file, fake_value, reported_value
+from tests.hostile.npz import archive, members, npy
+from tests.hostile.sound import SPLIT
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind; the files lie in the current folder, sound ones in `sound`."""
+
+    model: type[FileSchema]
+    value: Callable[[], dict[str, Any]]
+    write: Callable[[dict[str, Any]], object]
+    read: Callable[[], object]
+
+
+def _written(name: str) -> Callable[[dict[str, Any]], object]:
+    def write(value: dict[str, Any]) -> None:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(json.dumps(value))  # what is JSON is YAML too
+
+    return write
+
+
+def _read_json(name: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(Path("sound", name).read_text())
+    return value
+
+
+def _meta(name: str) -> dict[str, Any]:
+    with np.load(Path("sound", name)) as file:
+        value: dict[str, Any] = json.loads(str(file["meta"]))
+    return value
+
+
+def _write_meta(name: str) -> Callable[[dict[str, Any]], object]:
+    def write(value: dict[str, Any]) -> None:
+        meta = npy(np.array(json.dumps(value)))
+        archive(Path(name), {**members(Path("sound", name)), "meta.npy": meta})
+
+    return write
+
+
+def _record() -> dict[str, Any]:
+    value = _read_json("run/record.json")
+    left: dict[str, dict[str, int]] = {"base": {"ant": 1}, "val": {}, "novel": {}}
+    missing = {"base": 0, "val": 0, "novel": 0}
+    subset = {"available_only": True, "min_pool": None, "images_missing": missing}
+    value |= {"subset": {**subset, "labels_left": left}, "sitting_out": {"base": ["ant"]}}
+    value |= {"words": {"name": "glove.txt", "hash": "0" * 64, "dimensions": 3}, "notes": ["x"]}
+    value |= {"failure": {"stage": "fit", "message": "x"}}
+    value["audit"] = {"status": "not made", "reason": "x"}
+    value["method"] |= {"preset": "x", "changed": ["x"], "parameters": {"x": "y"}}
+    value["provenance"]["commit"] = "0" * 40
+    return value
+
+
+def _experiment() -> dict[str, Any]:
+    row = {
+        "name": "a", "published": "8", "method": "word-guided-attention", "preset": "paper",
+        "settings": {"prototype": "attention"}, "backbone": "resnet50", "words": "glove-300",
+    }  # fmt: skip
+    return {
+        "schema_version": 1, "kind": "curve", "title": "x", "published": "yan-2022-table5",
+        "reference": "a", "splits": {"scenes": SPLIT},
+        "backbones": {"scenes": {"resnet50": "scenes-deep"}}, "not_on": {"voc": "too small"},
+        "base_images": {"scenes": [10]}, "columns": ["macro_ap"], "rows": [row],
+    }  # fmt: skip
+
+
+def _entry() -> dict[str, Any]:
+    file = {**fake_file("x"), "record": "scores/x/record.json", "record_sha256": "e" * 64}
+    proof = {"kind": "scores verified", "files": [{**file, "run": "f" * 64}]}
+    value = fake_value("printed", proof=proof, authors=["x"], contact="x", notes=["x"])
+    value["links"] = [{"title": "x", "url": "https://example.org"}]
+    value["card"]["preset"] = "x"
+    value["dates"]["submitted"] = "2026-11-24"
+    return value
+
+
+def _reported() -> dict[str, Any]:
+    value = reported_value()
+    value["proof"]["copy_in"] = "published/x.json"
+    return value
+
+
+def _card() -> dict[str, Any]:
+    return {
+        "id": "x", "name": "x", "authors": ["x"], "contact": "x", "citation": "x", "backbone": "x",
+        "made": "2026-11-23", "submitted": "2026-11-24", "notes": ["x"],
+        "links": [{"title": "x", "url": "https://example.org"}],
+    }  # fmt: skip
+
+
+def _plan() -> object:
+    _, experiment = read_experiment("own.yaml")
+    return plan_rows(experiment, find_profile("scenes"), Options("scenes"))
+
+
+def _split() -> dict[str, Any]:
+    value = _read_json("split.json")
+    value["images"] = {part: rows[:2] for part, rows in value["images"].items()}
+    value["hash"] = "0" * 64
+    return value
+
+
+ENTRY = f"leaderboard/{fake_value()['split']['id']}/printed.json"
+KINDS = {
+    "record": Kind(
+        Record, _record, _written("run/record.json"), lambda: read_record(Path("run"))
+    ),
+    "scores": Kind(
+        ScoresMeta, lambda: {**_meta("scores.npz"), "run": "0" * 64}, _write_meta("scores.npz"),
+        lambda: read_scores(Path("scores.npz")),
+    ),
+    "answers": Kind(
+        AnswersMeta, lambda: _meta("answers.npz"), _write_meta("answers.npz"),
+        lambda: read_answers(Path("answers.npz")),
+    ),
+    "entry": Kind(Entry, _entry, _written(ENTRY), lambda: read_placed(Path(ENTRY))),
+    "reported entry": Kind(Entry, _reported, _written(ENTRY), lambda: read_placed(Path(ENTRY))),
+    "experiment": Kind(Experiment, _experiment, _written("own.yaml"), _plan),
+    "card": Kind(
+        SubmissionCard, _card, _written("card.yaml"), lambda: read_card(Path("card.yaml"))
+    ),
+    "split": Kind(
+        SplitFile, _split, _written("split.json"),
+        lambda: read_split_file(Path("split.json"), check=False),
+    ),
+}  # fmt: skip

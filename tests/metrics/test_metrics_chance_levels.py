@@ -1,0 +1,30 @@
+"""The levels of a random scorer that the pages name are those of the episodes that ship."""
+
+import json
+
+import pytest
+
+from benchmarks.chance_levels import RESULT, level
+from mlfsic_bench.metrics.average_precision import expected_random_ap
+from mlfsic_bench.splits.shipped import shipped_file
+
+README = RESULT.parents[2] / "README.md"
+KEPT = json.loads(RESULT.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("split_id", ["voc-8-6-6-v1", "voc-8-6-6-strict-v1", "scenes-12-6-6-v1"])
+def test_d7_the_level_is_computed_from_the_queries(split_id):
+    found, kept = level(split_id), KEPT[split_id]
+    assert found["macro_ap"] == pytest.approx(kept["macro_ap"], abs=1e-3)
+    assert found["micro_ap"] == pytest.approx(kept["micro_ap"], abs=1e-3)
+    named = ("split_hash", "episodes", "episodes_hash")
+    assert [found[key] for key in named] == [kept[key] for key in named]
+    labels = len(shipped_file(split_id).labels.novel)
+    assert found["macro_ap"] > 100 * expected_random_ap(4, 4 * labels)
+
+
+def test_d7_the_readme_names_the_level_and_not_the_floor():
+    text = README.read_text("utf-8")
+    for split_id in ("coco-52-12-16-v1", "coco-52-12-16-open-v1", "voc-8-6-6-v1"):
+        assert f"{KEPT[split_id]['macro_ap']:.1f}" in text
+    assert "11.8 on COCO" not in text

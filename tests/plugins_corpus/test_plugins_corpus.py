@@ -1,0 +1,161 @@
+"""Faulty plug-ins, each with what catches it: the class is refused, a test fails, the audit."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mlfsic_bench.cli.main import cli
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.harness.check_process import Checked, CheckJob, check_in_process
+from mlfsic_bench.harness.checked import refuse_faulty
+from mlfsic_bench.harness.identity import method_source
+from mlfsic_bench.harness.plan import RunPlan
+from mlfsic_bench.harness.record import read_record
+from mlfsic_bench.harness.run import execute
+from mlfsic_bench.methods.check import ALL_CHECKS, BEFORE_A_RUN, run_check
+from mlfsic_bench.methods.check_core import Bench
+from mlfsic_bench.methods.discovery import find_method, make_method
+from mlfsic_bench.methods.surroundings import Surroundings, watching
+from tests.fakes.plugins.minimal import Minimal
+from tests.fakes.world import fake_inputs
+from tests.plugins_corpus.answers import AUDITED, SEEN
+from tests.plugins_corpus.changes import CHANGING, KEPT, TESTS
+from tests.plugins_corpus.says import REFUSED
+
+HERE = Path(__file__).parent
+CHECKS = {check.name: check for check in ALL_CHECKS}
+
+
+def name_of(value):
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def result_of(method, name):
+    return run_check(CHECKS[name], Bench(method))
+
+
+def text_of(result):
+    return "\n".join(text for _, text in result.explanation)
+
+
+def test_there_are_enough_of_them():
+    assert len(REFUSED) + len(CHANGING) + len(SEEN) + len(AUDITED) >= 40
+
+
+@pytest.mark.parametrize("method", REFUSED, ids=name_of)
+def test_c4_the_class_is_refused(method, monkeypatch):
+    monkeypatch.setattr("mlfsic_bench.methods.discovery.class_in_file", lambda spec: method)
+    with pytest.raises(BenchError) as caught:
+        make_method("mine.py:Mine", {}, None)
+    assert REFUSED[method] in str(caught.value)
+    assert "mine.py:Mine" in caught.value.what or "'minimal'" in caught.value.what
+
+
+@pytest.mark.parametrize("what", CHANGING)
+def test_c5_a_change_is_seen_and_put_back(what):
+    before = Surroundings()
+    try:
+        result = result_of(CHANGING[what], TESTS[what])
+    finally:
+        while KEPT:
+            KEPT.pop().__exit__(None, None, None)
+    with watching() as changed:
+        before.restore()
+    assert changed == set()
+    assert result.status == "fail"
+    assert what in text_of(result)
+
+
+@pytest.mark.parametrize("method", SEEN, ids=name_of)
+def test_a_contract_test_sees_it(method):
+    name, word = SEEN[method]
+    result = result_of(method, name)
+    assert result.status == "fail", result
+    assert word in text_of(result)
+    assert len(text_of(result)) < 4000
+    assert text_of(result).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("method", [m for m in SEEN if not m.trains], ids=name_of)
+def test_a_run_refuses_it_before_it_starts(method, monkeypatch):
+    assert SEEN[method][0] in BEFORE_A_RUN
+    monkeypatch.setattr("mlfsic_bench.methods.discovery.class_in_file", lambda spec: method)
+    with pytest.raises(BenchError, match="so it is not run"):
+        refuse_faulty(RunPlan("mine.py:Mine", "split", "backbone"))
+
+
+def audit_of(spec, folder, **options):
+    made = fake_inputs(find_method(spec), **options)
+    plan = RunPlan(method=spec, split="fake", backbone="fake")
+    execute(replace(made, plan=plan, method_source=method_source(spec)), folder)
+    return read_record(folder).audit
+
+
+@pytest.mark.parametrize("method", AUDITED, ids=name_of)
+def test_the_audit_sees_what_the_contract_tests_do_not(method, tmp_path):
+    spec = f"{HERE / 'answers.py'}:{method.__name__}"
+    refuse_faulty(RunPlan(method=spec, split="fake", backbone="fake"))
+    audit = audit_of(spec, tmp_path / "run", episodes=22)
+    assert (audit.status, audit.kind) == ("failed", AUDITED[method])
+
+
+def test_an_audit_gives_no_label_vectors_that_the_run_did_not_give(tmp_path):
+    spec = f"{HERE / 'answers.py'}:UsesWordsWhereThere"
+    assert audit_of(spec, tmp_path / "run", episodes=3, words=True).status == "passed"
+
+
+def test_c7_probabilities_are_a_warning():
+    class Probabilities(Minimal):
+        def adapt(self, support):
+            good = super().adapt(support)
+            return lambda query: good(query).sigmoid()
+
+    result = result_of(Probabilities, "float32")
+    assert result.status == "warn"
+    assert "probabilities" in text_of(result)
+    assert result_of(Minimal, "float32").status == "pass"
+
+
+def test_c2_a_file_can_not_take_a_registered_name(tmp_path):
+    path = tmp_path / "linear.py"
+    path.write_text(
+        "from mlfsic_bench.methods.contract import Method\n"
+        "class M(Method):\n    name = 'linear'\n    def adapt(self, support): return None\n"
+    )
+    with pytest.raises(BenchError, match="name of a registered method") as caught:
+        find_method(f"{path}:M")
+    assert "'my-linear'" in caught.value.remedy
+
+
+def test_c6_a_process_that_ends_early_is_a_failed_check():
+    result = CliRunner().invoke(cli, ["methods", "check", f"{HERE / 'ends.py'}:Killed"])
+    assert result.exit_code == 1
+    assert f"ended with signal {int(signal.SIGKILL)}" in result.output
+    assert "1 failed" in result.output
+
+
+def test_c1_what_is_kept_in_the_class_is_missed_in_a_fresh_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFSIC_CACHE", str(tmp_path))
+    spec = f"{HERE / 'ends.py'}:LearnsInTheClass"
+    results = {
+        result.name: result.status
+        for result in check_in_process(CheckJob(spec, {}, None, 300.0))
+        if not isinstance(result, Checked)
+    }
+    assert results["save-load"] == "pass"
+    assert results["fresh-process"] == "fail"
+    assert list(tmp_path.iterdir()) == []  # no mark of a passed check
+
+
+def test_c8_one_expanded_value_is_saved_as_one(tmp_path):
+    from mlfsic_bench.methods.saved_state import ready_to_save, wrong_in_state
+
+    state = {"w": torch.ones(1).expand(3 << 30), "view": torch.zeros(1 << 20)[:2]}
+    assert wrong_in_state(state) == ""
+    torch.save(ready_to_save(state), tmp_path / "state.pt")
+    assert (tmp_path / "state.pt").stat().st_size < 10_000
+    assert torch.load(tmp_path / "state.pt")["w"].shape == (3 << 30,)

@@ -1,0 +1,190 @@
+"""Case A4: a nasty name through every verb and every format that shows names from files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from mlfsic_bench.cli.leaderboard import _files
+from mlfsic_bench.cli.main import VERBS, cli
+from mlfsic_bench.experiments import render as reproduced
+from mlfsic_bench.experiments.plan import PlannedRow
+from mlfsic_bench.experiments.results import Cell as OurCell
+from mlfsic_bench.experiments.results import Result, ResultRow
+from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.metrics.registry import columns
+from mlfsic_bench.report import (
+    attention_picture,
+    compare_render,
+    curve_picture,
+    curve_text,
+    pointing_render,
+    render,
+    score_render,
+)
+from mlfsic_bench.report.compare import compare
+from mlfsic_bench.report.curve_points import Curve, Level, Line, Point
+from mlfsic_bench.report.leaderboard import build_boards
+from mlfsic_bench.report.plot_difference import difference
+from mlfsic_bench.report.plot_frame import data, picture
+from mlfsic_bench.report.pointing import Estimate, Pointing
+from mlfsic_bench.report.pointing import Line as PointingLine
+from mlfsic_bench.report.score import score_files
+from mlfsic_bench.report.table import Cell, Row, Table
+from mlfsic_bench.report.truth import SplitPlace
+from tests.fakes.entries import entry, fake_value, reported_value
+from tests.report.foreign_scores import E, L, Q, foreign
+from tests.text.nasty import NASTY, PLAIN, check, poisoned
+
+Writers = dict[tuple[str, str], Callable[[str], str]]
+
+
+@pytest.fixture(scope="module")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> Writers:
+    """(verb, format) -> a function from a name to what is printed of things of that name."""
+    folder = tmp_path_factory.mktemp("names")
+    other = np.random.default_rng(3).normal(size=(E, Q, L))
+    files = [
+        foreign(folder / "a.npz", method={"name": PLAIN}),
+        foreign(folder / "b.npz", method={"name": PLAIN, "seed": 1}),
+        foreign(folder / "c.npz", other, method={"name": f"other {PLAIN}"}),
+    ]
+    scored = score_files(files[:2], SplitPlace(), by="label", conventions=True)
+    label = scored.labels[0]
+    compared = compare(files, SplitPlace())
+    cells = (Cell(-1.5, 0.5),) * 8
+    table = Table((f"About {PLAIN}.",), (Row(PLAIN, (PLAIN,), cells, False),), columns())
+    made: Writers = {}
+    for verb, module, report in (
+        ("table", render, table),
+        ("score", score_render, scored),
+        ("compare", compare_render, compared),
+        ("pointing", pointing_render, _pointing()),
+    ):
+        for form, write in module.RENDERERS.items():
+            made[verb, form] = lambda name, w=write, r=report: w(
+                poisoned(poisoned(r, name), name, label)
+            )
+    made["curve", "markdown"] = lambda name: curve_text.render_markdown(_curve(name))
+    made["curve", "csv"] = lambda name: curve_text.render_csv(_curve(name))
+    result = _result()
+    for form in ("terminal", "markdown", "csv", "json"):
+        write = getattr(reproduced, f"render_{form}")
+        made["reproduce", form] = lambda name, w=write: w(poisoned(result, name), [name])
+    values = [fake_value(PLAIN), reported_value("printed", name=f"printed {PLAIN}")]
+    entries = [entry(value) for value in values]
+    for form, file in (("html", "index.html"), ("markdown", "leaderboard.md"),
+                       ("latex", "leaderboard.tex"), ("csv", "leaderboard.csv")):  # fmt: skip
+        made["leaderboard build", form] = lambda name, f=file: _files(
+            build_boards(poisoned(entries, name))
+        )[f]
+    made["plot", "csv"] = lambda name: data(difference(poisoned(compared, name)))
+    return made
+
+
+def _pointing() -> Pointing:
+    one = Estimate(0.5, 0.1, 0.3, 0.2, 0.0, 0.1)
+    line = PointingLine(PLAIN, 12, 10, 0.2, 7.0, one, one, one, one)
+    return Pointing(
+        PLAIN, PLAIN, PLAIN, PLAIN, 0, True, 3, 10, 12, 1, (7, 7), line, (line, line), (line,),
+        (line,), (line,), line,
+    )  # fmt: skip
+
+
+def _curve(name: str) -> Curve:
+    point = Point(200, (0, 1), dict.fromkeys(("macro_ap", "micro_ap"), (1.0, 2.0)),
+                  dict.fromkeys(("macro_ap", "micro_ap"), 0.5))  # fmt: skip
+    return Curve(name, "0" * 64, True, 3, 4, 2, name, name, 400, {"macro_ap": 1.0, "micro_ap": 2.0},
+                 (Line(name, (point,)),), (Level(name, point),), notes=(name,))  # fmt: skip
+
+
+def _result() -> Result:
+    row = {"name": PLAIN, "method": "random"}
+    experiment = Experiment.model_validate(
+        {"schema_version": 1, "kind": "table", "title": PLAIN, "columns": ["macro_ap"],
+         "rows": [row]}
+    )  # fmt: skip
+    planned = PlannedRow(experiment.rows[0], None, ())  # type: ignore[arg-type]
+    rows = (
+        ResultRow(planned, "", (PLAIN,), (), (OurCell(ours=-1.5),)),
+        ResultRow(planned, f"not run: {PLAIN}", (), (), (OurCell(),)),
+    )
+    return Result(experiment, None, rows)
+
+
+def formats() -> set[tuple[str, str]]:
+    """(verb, format) of every command that has the option --format."""
+    found = set()
+
+    def visit(command: click.Command, words: list[str]) -> None:
+        if isinstance(command, click.Group):
+            for name in command.list_commands(click.Context(command)):
+                inner = command.get_command(click.Context(command), name)
+                assert inner is not None
+                visit(inner, [*words, name])
+        for option in command.params:
+            if "--format" in option.opts:
+                assert isinstance(option.type, click.Choice)
+                found.update((" ".join(words), form) for form in option.type.choices)
+
+    for verb in VERBS:
+        command = cli.get_command(click.Context(cli), verb)
+        assert command is not None
+        visit(command, [verb])
+    return found
+
+
+def test_a4_every_format_of_every_verb_is_tried(writers: Writers) -> None:
+    assert formats() <= set(writers)
+
+
+def test_a4_no_format_lets_a_name_act(writers: Writers) -> None:
+    for (verb, form), write in writers.items():
+        try:
+            check(form, write(NASTY))
+        except Exception as error:
+            raise AssertionError(f"{verb} --format {form}") from error
+
+
+@pytest.mark.parametrize("name", ["[1ex]", "*", "*[2ex] a"])
+def test_a4_a_latex_row_begins_with_braces(name: str, writers: Writers) -> None:
+    for (_, form), write in writers.items():
+        if form == "latex":
+            check(form, write(name))
+
+
+def test_d8_every_table_keeps_its_names_in_40_columns(
+    writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    for (verb, form), write in writers.items():
+        if form == "terminal":
+            lines = [line.split() for line in write("ibis").splitlines()]
+            assert ["ibis"] in [line[:1] for line in lines] or verb == "compare", verb
+            assert any("ibis" in line for line in lines), verb
+    text = pointing_render.render_terminal(_pointing())
+    assert text.count("50.0 ± 10.0") == 3 * 7 + 1  # no figure is cut; the caption has one more
+    assert len(re.findall(rf"(?m)^{PLAIN} ", text)) == 7
+
+
+def test_a4_pictures_show_names_as_text(tmp_path: Path, writers: Writers) -> None:
+    files = [foreign(tmp_path / f"{i}.npz", method={"name": f"{PLAIN}{i}"}) for i in range(2)]
+    plot = difference(poisoned(compare(files, SplitPlace())))
+    strip = attention_picture.Strip(
+        NASTY[:17], np.zeros((8, 8, 3), np.uint8),
+        (attention_picture.Panel(NASTY, np.eye(2), None),),
+    )  # fmt: skip
+    for svg in (
+        picture(plot, "svg"),
+        curve_picture.picture(_curve(NASTY), "macro_ap", "svg"),
+        attention_picture.draw([strip], f"{NASTY}\nsecond line", "svg"),
+    ):
+        text = svg.decode()
+        assert "<img" not in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
