@@ -59,7 +59,7 @@ class KGGR(Method):
         "d_hidden": "10",
         "d_out": "8",
         "epochs": "2",
-        "tune_epochs": "5",
+        "tune_epochs": "2",
     }
     needs_words = True
     trains = True

@@ -63,7 +63,7 @@ class LaSO(Method):
     name = "laso"
     Params = LaSOParams
     presets = {"paper-generators": {"networks": "paper"}}  # noqa: RUF012
-    check_settings = {"classifier_epochs": "2", "epochs": "2", "tune_epochs": "4"}  # noqa: RUF012
+    check_settings = {"classifier_epochs": "2", "epochs": "2", "tune_epochs": "2"}  # noqa: RUF012
     trains = True
     adapts_by_gradient = True
     citation = (

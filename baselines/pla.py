@@ -62,7 +62,7 @@ class PLA(Method):
         "attention": "16",
         "embedding": "8",
         "epochs": "2",
-        "tune_epochs": "10",
+        "tune_epochs": "2",
     }
     trains = True
     adapts_by_gradient = True

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mlfsic_bench.harness.plan import RunPlan
     from mlfsic_bench.methods.contract import Method
 
-OWN = ("mlfsic_bench", "mlfsic_baselines")
 FOLDER = "checked"
 KIND = "mark of passed contract tests"
 SHIPPED = ("mlfsic_bench", "mlfsic_baselines")
