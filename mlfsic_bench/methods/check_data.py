@@ -1,8 +1,9 @@
 """A small made-up world for the contract tests: features in which each label has a direction.
 
-Nothing here is a measurement. Every image has one to three labels; each label adds its direction
-to some cells of the image's map, and label vectors are a linear image of the directions, so that
-a method that learns has something to learn, in milliseconds.
+Nothing here is a measurement, but the golden gate (tests/golden) stores scores made in it. Every
+image has one to three labels; each label adds its direction to some cells of the image's map, and
+label vectors are a linear image of the directions, so that a method that learns has something to
+learn, in milliseconds.
 """
 
 from __future__ import annotations
