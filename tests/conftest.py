@@ -15,6 +15,8 @@ register_profiles()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests compute on the CPU, also where there is a GPU, but for `pytest tests/gpu` alone."""
+    if not os.environ.get("MLFSIC_DATA"):  # an empty one names no data root
+        os.environ.pop("MLFSIC_DATA", None)
     if not all("tests/gpu" in Path(arg).as_posix() for arg in config.args):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -19,6 +19,8 @@ from mlfsic_bench.features.manifest import default_cache
 from mlfsic_bench.paths import exists, files_below, folders_with, list_folder, look
 from tests.fakes.voc import write_voc
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("many_calls.py")
 PACKAGE = Path(mlfsic_bench.__file__).parent
 PACKAGES_OWN = re.compile(r"__file__|_folder\(\)|entry\.read_bytes|file\.read_bytes|\.git")

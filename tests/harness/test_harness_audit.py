@@ -25,7 +25,7 @@ from mlfsic_bench.report.table import build_table
 from tests.fakes.world import fake_inputs, fake_run
 
 # The contract tests that come before a run would refuse most of the methods here.
-pytestmark = pytest.mark.usefixtures("no_contract_tests", "own_process")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_contract_tests", "own_process")]
 CHEATS = Path(__file__).parents[1] / "fakes" / "plugins" / "cheats.py"
 
 

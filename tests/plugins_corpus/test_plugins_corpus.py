@@ -26,6 +26,8 @@ from tests.plugins_corpus.answers import AUDITED, SEEN
 from tests.plugins_corpus.changes import CHANGING, KEPT, TESTS
 from tests.plugins_corpus.says import REFUSED
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 CHECKS = {check.name: check for check in ALL_CHECKS}
 

@@ -14,6 +14,8 @@ from mlfsic_bench.training.schedule import WarmupCosine
 from tests.fakes.processes import KILLED, run_apart
 from tests.training.killed_training import train
 
+pytestmark = pytest.mark.slow
+
 
 class Problem:
     """A parameter pulled to a target that depends on the episode."""
