@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Images
 
 
+def not_given(foreign: Sequence[str]) -> BenchError:
+    """The error of a method that asks for the features of these images, which it was not given."""
+    return BenchError(
+        f"a method asked for features of {len(foreign)} images that it was not given",
+        expected="images of the support or query at hand (in fit: of base and val)",
+        found=", ".join(foreign[:3]),
+        remedy="correct the method: ask only for images that were handed over",
+    )
+
+
 class LimitedFeatures:
     """A FeatureSource that refuses images other than those at hand (`limited_to`).
 
@@ -65,12 +75,7 @@ class LimitedFeatures:
             raise TypeError("features are asked for with a list or tuple of image ids")
         foreign = [] if self.allowed is None else [i for i in ids if i not in self.allowed]
         if foreign:
-            raise BenchError(
-                f"a method asked for features of {len(foreign)} images that it was not given",
-                expected="images of the support or query at hand (in fit: of base and val)",
-                found=", ".join(foreign[:3]),
-                remedy="correct the method: ask only for images that were handed over",
-            )
+            raise not_given(foreign)
         # Features are made outside of the caller's inference mode: what a source keeps is used in
         # training too, where tensors made in that mode can't be.
         grad = torch.is_grad_enabled()

@@ -167,18 +167,13 @@ class Fresh:
         import torch
 
         from mlfsic_bench.features.joined import JoinedFeatures
-        from mlfsic_bench.features.limited import LimitedFeatures
+        from mlfsic_bench.features.limited import LimitedFeatures, not_given
 
         ids = request["ids"]
         foreign = [image_id for image_id in ids if image_id not in allowed]
         if foreign:
-            refused = {
-                "what": f"the method asked for features of {len(foreign)} images that are not of "
-                "the episode",
-                "expected": "images of the support and of the query it was given",
-                "found": ", ".join(foreign[:3]),
-                "remedy": "ask only for images that were handed over",
-            }
+            error = not_given(foreign)
+            refused = {k: getattr(error, k) for k in ("what", "expected", "found", "remedy")}
             return {"refused": refused}, {}
         # The limit to the images at hand has been looked at above, in the other process's name.
         limited = self.source

@@ -186,6 +186,13 @@ def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
     labels = [label for part in split.parts.values() for label in part.labels]
     if plan.words is not None:
         return load_words(plan.words, labels, plan.words_format)
+    if plan.words_format != "auto":
+        raise BenchError(
+            f"--words-format {plan.words_format} says how a file is written, and there is none",
+            expected="--words FILE beside it",
+            found="no --words",
+            remedy="name the file of label vectors, or leave --words-format out",
+        )
     if is_drawn(split.dataset):
         return load_words(BUILTIN, labels)
     if method.needs_words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.limited import not_given
 
 if TYPE_CHECKING:
     import torch
@@ -76,12 +76,7 @@ class DeferredFeatures:
     def _opened(self, ids: Sequence[str]) -> FeatureSource:
         foreign = [i for i in ids if i not in self._wanted and i not in self._others]
         if foreign:
-            raise BenchError(
-                f"a method asked for features of {len(foreign)} images that it was not given",
-                expected="images of the part or the episodes it was given",
-                found=", ".join(foreign[:3]),
-                remedy="correct the method: ask only for images that were handed over",
-            )
+            raise not_given(foreign)
         if self.source is None or not self._wanted.issuperset(ids):
             if not self._wanted.issuperset(ids):
                 self._wanted |= self._others

@@ -107,8 +107,9 @@ def notes_of(inputs: Inputs) -> list[str]:
             f"the label vectors {inputs.words.name} are not given to the method, which does not "
             "declare that it uses them"
         )
-    if inputs.plan is not None and not is_shipped(type(inputs.method)):
-        notes.append(note_on_checks(inputs.plan.method, type(inputs.method)))
+    plan, method = inputs.plan, type(inputs.method)
+    if plan is not None and not is_shipped(plan.method, method):
+        notes.append(note_on_checks(plan.method, method))
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:

@@ -35,6 +35,7 @@ def error_of(*args: str) -> str:
         ((*PLAIN, "--set", "lr"), "name=value"),
         ((*PLAIN, "--set", "a=1", "--set", "a=2"), "each name once"),
         ((*PLAIN, "--preset", "papr"), "papr"),
+        ((*PLAIN, "--words-format", "text"), "there is none"),
         ((*PLAIN, "--episodes", "0"), "from 1 to 200"),
         ((*PLAIN, "--episodes", "201"), "from 1 to 200"),
         ((*PLAIN, "--episodes-file", "none.json"), "none.json"),

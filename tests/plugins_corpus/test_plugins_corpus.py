@@ -161,3 +161,15 @@ def test_c8_one_expanded_value_is_saved_as_one(tmp_path):
     torch.save(ready_to_save(state), tmp_path / "state.pt")
     assert (tmp_path / "state.pt").stat().st_size < 10_000
     assert torch.load(tmp_path / "state.pt")["w"].shape == (3 << 30,)
+
+
+def test_a_class_in_a_file_does_not_pass_for_a_shipped_one(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import torch\nfrom mlfsic_bench.methods.contract import Method\n"
+        "class M(Method):\n    name = 'mine'\n    __module__ = 'mlfsic_bench.methods'\n"
+        "    def adapt(self, support):\n"
+        "        return lambda query: torch.full((len(query), len(support.labels)), torch.nan)\n"
+    )
+    with pytest.raises(BenchError, match="so it is not run"):
+        refuse_faulty(RunPlan(f"{path}:M", "split", "backbone"))
