@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from mlfsic_bench.features.compute import Runner, kept_memory
-from mlfsic_bench.features.index import LOCAL
-from mlfsic_bench.features.manifest import Manifest
-from mlfsic_bench.features.store import FeatureStore
-from mlfsic_bench.features.writer import StoreWriter
+from mlfsic_bench.features.store.index import LOCAL
+from mlfsic_bench.features.store.manifest import Manifest
+from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.writer import StoreWriter
 
 ROWS, MAPS, C, SIDE = 2000, 260, 2048, 7
 Reader = Callable[[list[int]], torch.Tensor]
@@ -103,7 +103,7 @@ def cold(folder: Path, rounds: int, count: int) -> None:
 
 
 def extraction(rounds: int) -> None:
-    from mlfsic_bench.features.backbones import build_backbone
+    from mlfsic_bench.features.backbones.registry import build_backbone
 
     backbone = build_backbone("resnet50", "none")
     images = list(torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0)))

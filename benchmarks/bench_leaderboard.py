@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.leaderboard_page import board_html
+from mlfsic_bench.leaderboard.board import build_boards
+from mlfsic_bench.leaderboard.page import board_html
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the made-up entries
 

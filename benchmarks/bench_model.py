@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode
-from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod
-from mlfsic_bench.methods.word_guided_loss import episode_loss
-from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
-from mlfsic_bench.methods.word_guided_params import WordGuidedParams
+from mlfsic_bench.methods.word_guided.loss import episode_loss
+from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
+from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
+from mlfsic_bench.methods.word_guided.params import WordGuidedParams
 
 CHANNELS, GRID, D_W, IMAGES = 2048, (7, 7), 300, 1127
 

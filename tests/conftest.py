@@ -49,5 +49,5 @@ def scenes_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def short_audits() -> Iterator[None]:
     """Runs of tests are audited as others are, in as few episodes and queries as may be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlfsic_bench.harness.audit.LEAST", 0.0)
+        patch.setattr("mlfsic_bench.evaluation.audit.audit.LEAST", 0.0)
         yield

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.inputs import resolve_device
+from mlfsic_bench.evaluation.provenance import provenance
 from mlfsic_bench.files import write_json, write_text
-from mlfsic_bench.harness.inputs import resolve_device
-from mlfsic_bench.harness.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 REHEARSAL = "MLFSIC_GPU_TESTS_ON"  # names another device for tests/gpu

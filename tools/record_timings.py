@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mlfsic_bench.evaluation.provenance import Provenance, provenance
 from mlfsic_bench.files import write_text
-from mlfsic_bench.harness.provenance import Provenance, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -46,8 +46,8 @@ def attention(
     Every panel shows the scores before the softmax, summed over heads (Figure 4 of the paper), from
     dark (the panel's lowest) to bright (its highest), with the object's outline where known.
     """
-    from mlfsic_bench.report.attention_run import draw_attention
-    from mlfsic_bench.report.reopen import Whereabouts
+    from mlfsic_bench.analysis.attention.draw import draw_attention
+    from mlfsic_bench.results.reopen import Whereabouts
 
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
     line = draw_attention(

@@ -11,7 +11,7 @@ from mlfsic_bench.cli.echo import echo, echo_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlfsic_bench.report.claims import Claim
+    from mlfsic_bench.analysis.claims import Claim
 
 METRICS = ("micro_f1", "macro_f1", "micro_ap", "macro_ap")
 
@@ -26,8 +26,8 @@ def claims(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from mlfsic_bench.report.claims import table_claims
-    from mlfsic_bench.report.published import published_names, read_published
+    from mlfsic_bench.analysis.claims import table_claims
+    from mlfsic_bench.results.published import published_names, read_published
 
     tables = {name: read_published(name) for name in published_names()}
     found = {name: table_claims(name, table) for name, table in tables.items()}
@@ -49,7 +49,7 @@ def claims(as_json: bool) -> None:
 
 def _grid(claims: Sequence[Claim]) -> str:
     """One line a row of the table, a cell of figure and verdict for each metric that it has."""
-    from mlfsic_bench.report.columns import aligned
+    from mlfsic_bench.results.columns import aligned
 
     metrics = [metric for metric in METRICS if any(claim.metric == metric for claim in claims)]
     heads = ["row", *(metric.replace("_f1", "-F1").replace("_ap", "-AP") for metric in metrics)]

@@ -36,10 +36,10 @@ def compare(
     Runs of one method that differ in the training seed only are averaged in each episode. Anything
     that can't be compared is refused. docs/compare.md says how to read the figures.
     """
+    from mlfsic_bench.analysis.compare import compare as compare_runs
+    from mlfsic_bench.analysis.compare_render import RENDERERS
     from mlfsic_bench.files import write_bytes
-    from mlfsic_bench.report.compare import compare as compare_runs
-    from mlfsic_bench.report.compare_render import RENDERERS
-    from mlfsic_bench.report.truth import SplitPlace
+    from mlfsic_bench.results.targets import SplitPlace
 
     report = compare_runs(
         sources,
@@ -49,8 +49,8 @@ def compare(
         seeds_apart=seeds_apart,
     )
     if pictures:
-        from mlfsic_bench.report.plot_difference import difference
-        from mlfsic_bench.report.plot_frame import form_of, picture
+        from mlfsic_bench.analysis.plots.difference import difference
+        from mlfsic_bench.analysis.plots.frame import form_of, picture
 
         forms = [form_of(path) for path in pictures]
         plot = difference(report)

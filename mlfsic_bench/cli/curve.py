@@ -39,10 +39,10 @@ def curve(
     Runs of methods that do not train become level lines. All runs need the same split, episodes
     and backbone.
     """
-    from mlfsic_bench.report.curve import curve as curve_of
-    from mlfsic_bench.report.curve_picture import draw
-    from mlfsic_bench.report.curve_text import render_csv, render_markdown
-    from mlfsic_bench.report.runs import read_run
+    from mlfsic_bench.analysis.curve import curve as curve_of
+    from mlfsic_bench.analysis.curve_text import render_csv, render_markdown
+    from mlfsic_bench.analysis.plots.curve import draw
+    from mlfsic_bench.results.runs import read_run
 
     made = curve_of([read_run(folder) for folder in runs], metric=metric)
     text = render_markdown(made, metric, at)

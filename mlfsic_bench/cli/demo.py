@@ -24,11 +24,11 @@ def demo(out: Path) -> None:
     Takes some minutes on two CPU cores. Run again, it goes on where it stopped, or says that all is
     done.
     """
-    from mlfsic_bench.harness.audit import failure_of
-    from mlfsic_bench.harness.demo import run_demo
-    from mlfsic_bench.harness.record import read_record
-    from mlfsic_bench.report.render import render_terminal
-    from mlfsic_bench.report.table import build_table
+    from mlfsic_bench.evaluation.audit.audit import failure_of
+    from mlfsic_bench.evaluation.record import read_record
+    from mlfsic_bench.experiments.demo import run_demo
+    from mlfsic_bench.results.table import build_table
+    from mlfsic_bench.results.table_text import render_terminal
 
     try:
         result = run_demo(out, log=say)

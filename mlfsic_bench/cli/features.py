@@ -10,7 +10,7 @@ import click
 from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.names import backbone_names
+from mlfsic_bench.features.backbones.names import backbone_names
 from mlfsic_bench.paths import exists, folders_with, list_folder, size_of
 from mlfsic_bench.text import for_terminal
 
@@ -99,9 +99,9 @@ def extract(
 
     from mlfsic_bench.data.image_files import require_images
     from mlfsic_bench.data.registry import open_dataset
-    from mlfsic_bench.features.backbones import build_backbones
+    from mlfsic_bench.features.backbones.registry import build_backbones
     from mlfsic_bench.features.extract import extract as run
-    from mlfsic_bench.features.manifest import Precision, default_cache, store_folder
+    from mlfsic_bench.features.store.manifest import Precision, default_cache, store_folder
     from mlfsic_bench.splits.resolve import resolve_split
 
     split = resolve_split(
@@ -134,8 +134,8 @@ def info(store: Path | None) -> None:
 
     Without STORE, the stores in the default cache (MLFSIC_CACHE, else ~/.cache/mlfsic-bench).
     """
-    from mlfsic_bench.features.manifest import MANIFEST, default_cache
-    from mlfsic_bench.features.store import FeatureStore
+    from mlfsic_bench.features.store.manifest import MANIFEST, default_cache
+    from mlfsic_bench.features.store.store import FeatureStore
 
     named, store = store, store or default_cache()
     stores = folders_with(store, MANIFEST)
@@ -170,8 +170,8 @@ def verify(
 ) -> None:
     """Compute rows of STORE anew and compare values and images; exit 1 when they differ."""
     from mlfsic_bench.data.registry import open_dataset
-    from mlfsic_bench.features.backbones import build_backbone
-    from mlfsic_bench.features.store import FeatureStore
+    from mlfsic_bench.features.backbones.registry import build_backbone
+    from mlfsic_bench.features.store.store import FeatureStore
     from mlfsic_bench.features.verify import verify_store
 
     opened = FeatureStore.open(store)
@@ -191,7 +191,7 @@ def verify(
 
 def _list_stores(cache: Path, stores: list[Path]) -> None:
     """A line for each store in a cache folder: name, images, megabytes; what is wrong with it."""
-    from mlfsic_bench.features.store import FeatureStore
+    from mlfsic_bench.features.store.store import FeatureStore
 
     echo(f"{cache}: {len(stores)} feature stores")
     wide = max((len(path.name) for path in stores), default=0)

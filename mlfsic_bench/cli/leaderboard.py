@@ -11,7 +11,7 @@ import click
 from mlfsic_bench.cli.echo import echo
 
 if TYPE_CHECKING:
-    from mlfsic_bench.report.leaderboard import Board
+    from mlfsic_bench.leaderboard.board import Board
 
 BOARD = "board"
 RESULTS = click.option(
@@ -42,8 +42,8 @@ def build(results: Path, out: Path | None) -> None:
     The same entries give the same bytes. Entries of different versions never share a table.
     """
     from mlfsic_bench.files import write_text
-    from mlfsic_bench.report.entry_files import read_entries
-    from mlfsic_bench.report.leaderboard import build_boards
+    from mlfsic_bench.leaderboard.board import build_boards
+    from mlfsic_bench.leaderboard.files import read_entries
 
     entries = read_entries(results)
     boards = build_boards(entries)
@@ -70,9 +70,9 @@ def check(results: Path, board: Path | None) -> None:
     A board built from other entries, or by another version, is refused. `mlfsic-bench submit check`
     also computes every figure again.
     """
+    from mlfsic_bench.leaderboard.board import build_boards
+    from mlfsic_bench.leaderboard.files import check_evidence, read_entries
     from mlfsic_bench.paths import exists
-    from mlfsic_bench.report.entry_files import check_evidence, read_entries
-    from mlfsic_bench.report.leaderboard import build_boards
 
     entries = read_entries(results)
     boards = build_boards(entries)
@@ -92,15 +92,15 @@ def check(results: Path, board: Path | None) -> None:
 @leaderboard.command("schema")
 def schema() -> None:
     """Print the JSON Schema of an entry."""
-    from mlfsic_bench.report.entry_files import schema_text
+    from mlfsic_bench.leaderboard.files import schema_text
 
     echo(schema_text(), nl=False)
 
 
 def _files(boards: Sequence[Board]) -> dict[str, str]:
     """The name and text of each file of a built board."""
-    from mlfsic_bench.report.leaderboard_page import board_html
-    from mlfsic_bench.report.leaderboard_text import board_csv, board_latex, board_markdown
+    from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
+    from mlfsic_bench.leaderboard.page import board_html
 
     return {
         "index.html": board_html(boards),

@@ -12,8 +12,8 @@ from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal, lines_for_terminal, said
 
 if TYPE_CHECKING:
-    from mlfsic_bench.methods.check_result import CheckResult
     from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.testing.result import CheckResult
 
 
 @click.group("methods")
@@ -25,7 +25,7 @@ def methods() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool) -> None:
     """List the registered methods; one that can't be loaded says why."""
-    from mlfsic_bench.methods.discovery import list_methods
+    from mlfsic_bench.methods.registry import list_methods
 
     rows = list_methods()
     if as_json:
@@ -64,8 +64,8 @@ def show_command(spec: str) -> None:
     """
     import inspect
 
-    from mlfsic_bench.methods.discovery import find_method
     from mlfsic_bench.methods.params import describe_parameter
+    from mlfsic_bench.methods.registry import find_method
 
     method = find_method(spec)
     echo(for_terminal(f"{method.name} ({method.__module__}.{method.__qualname__})") + "\n")
@@ -105,7 +105,7 @@ def check_command(spec: str, settings: tuple[str, ...], preset: str | None, time
     these tests (`check_settings`); --set goes before them. Exits with 0 when all tests pass, 1
     when one fails, 2 when METHOD can't be loaded.
     """
-    from mlfsic_bench.harness.check_process import Checked, CheckJob, check_in_process
+    from mlfsic_bench.evaluation.check_process import Checked, CheckJob, check_in_process
     from mlfsic_bench.methods.settings import parse_settings
 
     name = spec

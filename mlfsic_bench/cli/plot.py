@@ -13,7 +13,7 @@ from mlfsic_bench.cli.options import PAIRS, PLACE, sources, with_options
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
-    from mlfsic_bench.report.plot_frame import Plot
+    from mlfsic_bench.analysis.plots.frame import Plot
 
 SHARED = (
     sources("RUN|FILE...", "runs"),
@@ -51,7 +51,7 @@ def pr(
     **place: Any,
 ) -> None:
     """Precision against recall, the mean over labels and each label."""
-    from mlfsic_bench.report.plot_pr import precision_recall
+    from mlfsic_bench.analysis.plots.precision_recall import precision_recall
 
     _write(lambda: precision_recall(_apart(runs, place), pooling, only), pictures, table)
 
@@ -66,7 +66,7 @@ def labels(
     **place: Any,
 ) -> None:
     """Each label's AP with its intervals and chance, sorted, runs side by side."""
-    from mlfsic_bench.report.plot_labels import labels as labels_of
+    from mlfsic_bench.analysis.plots.labels import labels as labels_of
 
     _write(lambda: labels_of(_apart(runs, place), only), pictures, table)
 
@@ -83,9 +83,9 @@ def difference(
     **place: Any,
 ) -> None:
     """Paired differences with their intervals, sorted; the numbers are those of `compare`."""
-    from mlfsic_bench.report.compare import compare
-    from mlfsic_bench.report.plot_difference import difference as difference_of
-    from mlfsic_bench.report.truth import SplitPlace
+    from mlfsic_bench.analysis.compare import compare
+    from mlfsic_bench.analysis.plots.difference import difference as difference_of
+    from mlfsic_bench.results.targets import SplitPlace
 
     _write(
         lambda: difference_of(
@@ -115,7 +115,7 @@ def calibration(
     **place: Any,
 ) -> None:
     """Reliability of sigmoid(score), and what the 0.5 threshold measures."""
-    from mlfsic_bench.report.plot_calibration import calibration as calibration_of
+    from mlfsic_bench.analysis.plots.calibration import calibration as calibration_of
 
     _write(lambda: calibration_of(_apart(runs, place), bins), pictures, table)
 
@@ -124,22 +124,22 @@ def calibration(
 @with_options(*SHARED)
 def training(runs: tuple[Path, ...], pictures: tuple[Path, ...], table: Path | None) -> None:
     """Loss and val macro-AP over the steps of a training, the kept step marked."""
-    from mlfsic_bench.report.plot_training import training as training_of
+    from mlfsic_bench.analysis.plots.training import training as training_of
 
     _write(lambda: training_of(_apart(runs, {})), pictures, table)
 
 
 def _apart(runs: tuple[Path, ...], place: dict[str, Any]) -> Any:
     """The runs, each by itself: a picture of scores is of one file's scores."""
-    from mlfsic_bench.report.lineup import line_up
-    from mlfsic_bench.report.truth import SplitPlace
+    from mlfsic_bench.results.lineup import line_up
+    from mlfsic_bench.results.targets import SplitPlace
 
     return line_up(runs, SplitPlace(**place), seeds_apart=True)
 
 
 def _write(make: Callable[[], Plot], pictures: tuple[Path, ...], table: Path | None) -> None:
+    from mlfsic_bench.analysis.plots.frame import data, form_of, picture
     from mlfsic_bench.files import write_bytes, write_text
-    from mlfsic_bench.report.plot_frame import data, form_of, picture
 
     forms = [form_of(path) for path in pictures]
     made = make()

@@ -31,9 +31,9 @@ def pointing(
     and each alone, by label, size of the object and number of labels. Needs a dataset that knows
     where its objects are: scenes, or COCO and VOC with their official annotations.
     """
-    from mlfsic_bench.report.pointing import measure
-    from mlfsic_bench.report.pointing_render import RENDERERS
-    from mlfsic_bench.report.reopen import Whereabouts
+    from mlfsic_bench.analysis.attention.pointing import measure
+    from mlfsic_bench.analysis.attention.pointing_text import RENDERERS
+    from mlfsic_bench.results.reopen import Whereabouts
 
     result = measure(folder, Whereabouts(**where), episodes=episodes)  # type: ignore[arg-type]
     put_out(RENDERERS[form](result), out)

@@ -10,7 +10,7 @@ from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.options import WORDS_FORMAT
 from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.names import backbone_names
+from mlfsic_bench.features.backbones.names import backbone_names
 
 
 @click.command("run")
@@ -87,10 +87,10 @@ def run(method: str, settings: tuple[str, ...], **options: object) -> None:
     Running the same command again resumes, or says that the run is done. Exit code 1: a fresh
     process did not give the scores of some episodes again (docs/running.md, Audit).
     """
-    from mlfsic_bench.harness.audit import failure_of
-    from mlfsic_bench.harness.plan import RunPlan
-    from mlfsic_bench.harness.record import read_record
-    from mlfsic_bench.harness.run import run_method
+    from mlfsic_bench.evaluation.audit.audit import failure_of
+    from mlfsic_bench.evaluation.plan import RunPlan
+    from mlfsic_bench.evaluation.record import read_record
+    from mlfsic_bench.evaluation.runner import run_method
 
     plan = RunPlan(method=method, settings=_settings(settings), **options)  # type: ignore[arg-type]
     try:

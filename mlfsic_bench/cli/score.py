@@ -31,9 +31,9 @@ def score(
 
     The answers are computed from split and episodes; docs/scores-format.md says when not.
     """
-    from mlfsic_bench.report.score import score_files
-    from mlfsic_bench.report.score_render import RENDERERS
-    from mlfsic_bench.report.truth import SplitPlace
+    from mlfsic_bench.analysis.score import score_files
+    from mlfsic_bench.analysis.score_render import RENDERERS
+    from mlfsic_bench.results.targets import SplitPlace
 
     report = score_files(
         sources,

@@ -58,8 +58,8 @@ def list_splits(as_json: bool) -> None:
 @json_option
 def show(split: str, as_json: bool) -> None:
     """Show labels, rule, provenance and counts of SPLIT (an id or a split file)."""
+    from mlfsic_bench.data.dataset import PART_NAMES
     from mlfsic_bench.splits.shipped import split_file
-    from mlfsic_bench.splits.split import PART_NAMES
 
     content = split_file(split)
     if as_json:
@@ -110,11 +110,11 @@ def build(
     split: str, data_root: Path | None, out: Path | None, available_only: bool, min_pool: int | None
 ) -> None:
     """Build SPLIT (an id or a definition file) from the annotations below the data root."""
+    from mlfsic_bench.data.dataset import PART_NAMES
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.splits.build import build_file
     from mlfsic_bench.splits.files import render, write_split
     from mlfsic_bench.splits.shipped import shipped_bytes, shipped_file, shipped_ids, split_file
-    from mlfsic_bench.splits.split import PART_NAMES
 
     definition = split_file(split).definition()
     dataset = open_dataset(definition.dataset, data_root)
@@ -209,7 +209,7 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
 
 
 def _summary(content: SplitFile) -> dict[str, Any]:
-    from mlfsic_bench.splits.split import PART_NAMES
+    from mlfsic_bench.data.dataset import PART_NAMES
 
     return {
         "id": content.id,

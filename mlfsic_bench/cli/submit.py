@@ -73,11 +73,11 @@ def pack(
 
     Runs of one method that differ in the training seed alone become one entry.
     """
-    from mlfsic_bench.report.entry_files import write_entry
-    from mlfsic_bench.report.published_entries import published_entries
-    from mlfsic_bench.report.submission import pack as pack_sources
-    from mlfsic_bench.report.submission_card import read_card
-    from mlfsic_bench.report.truth import SplitPlace
+    from mlfsic_bench.leaderboard.files import write_entry
+    from mlfsic_bench.leaderboard.published_entries import published_entries
+    from mlfsic_bench.leaderboard.submission import pack as pack_sources
+    from mlfsic_bench.leaderboard.submission_card import read_card
+    from mlfsic_bench.results.targets import SplitPlace
 
     paths: list[Path] = []
     if sources or not published:
@@ -104,8 +104,8 @@ def check(target: Path, stored_answers: bool, **place: Any) -> None:
     Targets are rebuilt from split and episodes, but for entries that are `scores stored`. Exits
     with 2 at the first figure that differs.
     """
-    from mlfsic_bench.report.submission_check import check_all
-    from mlfsic_bench.report.truth import SplitPlace
+    from mlfsic_bench.leaderboard.submission_check import check_all
+    from mlfsic_bench.results.targets import SplitPlace
 
     count = left = 0
     for one in check_all(target, SplitPlace(**place), stored_answers=stored_answers):

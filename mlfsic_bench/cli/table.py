@@ -19,7 +19,7 @@ def table(
     runs: tuple[Path, ...], form: str, published: bool, out: Path | None, intervals: bool
 ) -> None:
     """Print the paper's table (Micro and Macro P R F1 AP) of the runs in these folders."""
-    from mlfsic_bench.report.render import RENDERERS
-    from mlfsic_bench.report.table import build_table
+    from mlfsic_bench.results.table import build_table
+    from mlfsic_bench.results.table_text import RENDERERS
 
     put_out(RENDERERS[form](build_table(runs, published=published, intervals=intervals)), out)

@@ -13,8 +13,8 @@ from mlfsic_bench.cli.options import WORDS_FORMAT
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
-    from mlfsic_bench.words.lookup import Lookup
-    from mlfsic_bench.words.vector_file import Form
+    from mlfsic_bench.embeddings.lookup import Lookup
+    from mlfsic_bench.embeddings.vector_file import Form
 
 NEIGHBOURS = 3
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,8 +53,8 @@ def show(
     """
     import numpy as np
 
-    from mlfsic_bench.words.lookup import look_up
-    from mlfsic_bench.words.neighbours import nearest_labels
+    from mlfsic_bench.embeddings.lookup import look_up
+    from mlfsic_bench.embeddings.neighbours import nearest_labels
 
     names = _labels(split, labels, required=False)
     if str(file) == "scenes":
@@ -154,10 +154,10 @@ def average(
     Needs the extra `bert`. Nothing is downloaded, and nothing in the model's folder is executed.
     """
     from mlfsic_bench.cli.options import refuse_input
+    from mlfsic_bench.embeddings.average import AveragePlan, side_file
+    from mlfsic_bench.embeddings.average import average as make
     from mlfsic_bench.errors import BenchError
-    from mlfsic_bench.harness.inputs import resolve_device
-    from mlfsic_bench.words.average import AveragePlan, side_file
-    from mlfsic_bench.words.average import average as make
+    from mlfsic_bench.evaluation.inputs import resolve_device
 
     refuse_input(out)
     names = _labels(split, labels, required=True)
@@ -180,9 +180,9 @@ def average(
 
 def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[str, ...]:
     """The labels that the options name; BenchError for both, and for none where `required`."""
+    from mlfsic_bench.data.dataset import PART_NAMES
     from mlfsic_bench.errors import BenchError
     from mlfsic_bench.splits.shipped import split_file
-    from mlfsic_bench.splits.split import PART_NAMES
 
     if (split is not None and labels is not None) or (required and split is None and not labels):
         raise BenchError(
@@ -246,9 +246,9 @@ def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
     """The embedded vectors: every label of `scenes` is there, or BenchError."""
     import numpy as np
 
-    from mlfsic_bench.data.scenes import Scenes
-    from mlfsic_bench.words.load import BUILTIN, load_words
-    from mlfsic_bench.words.neighbours import nearest_labels
+    from mlfsic_bench.data.scenes.dataset import Scenes
+    from mlfsic_bench.embeddings.load import BUILTIN, load_words
+    from mlfsic_bench.embeddings.neighbours import nearest_labels
 
     labels = names or tuple(Scenes().annotations().labels)
     vectors = load_words(BUILTIN, labels)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+# The three parts of a split, each with label names and images of its own.
+PartName = Literal["base", "val", "novel"]
+PART_NAMES: tuple[PartName, ...] = ("base", "val", "novel")
 
 
 @dataclass(frozen=True, eq=False)

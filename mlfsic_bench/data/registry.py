@@ -35,10 +35,10 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
         return _drawn(name)
     folder = data_root(name, root).absolute()  # images are opened later, wherever one works then
     if name == "coco":
-        from mlfsic_bench.data.coco import Coco
+        from mlfsic_bench.data.coco.dataset import Coco
 
         return Coco(folder)
-    from mlfsic_bench.data.voc import Voc
+    from mlfsic_bench.data.voc.dataset import Voc
 
     return Voc(folder)
 
@@ -46,7 +46,7 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
 @cache
 def _drawn(name: str) -> Dataset:
     # Kept, because laying out 22,400 scenes takes longer than reading a split.
-    from mlfsic_bench.data.scenes import Scenes, Scenes20k
+    from mlfsic_bench.data.scenes.dataset import Scenes, Scenes20k
 
     dataset: Dataset = Scenes() if name == "scenes" else Scenes20k()
     return dataset

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlfsic_bench.evaluation.record import RECORD
+from mlfsic_bench.evaluation.resume import ANSWERS, CHECKPOINTS, SCORES
 from mlfsic_bench.files import copy_file, write_text
-from mlfsic_bench.harness.record import RECORD
-from mlfsic_bench.harness.resume import ANSWERS, CHECKPOINTS, SCORES
 from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.paths import is_file
-from mlfsic_bench.report.runs import FinishedRun, read_run
+from mlfsic_bench.results.runs import FinishedRun, read_run
 from mlfsic_bench.text import csv_text
 from mlfsic_bench.training.history import HISTORY_FILE
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.results import Result
 from mlfsic_bench.experiments.schema import Profile, text_of
-from mlfsic_bench.report.runs import FinishedRun
-from mlfsic_bench.report.table import chance_level, labels_of
+from mlfsic_bench.results.runs import FinishedRun
+from mlfsic_bench.results.table import chance_level, labels_of
 
 
 def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.record import RECORD, Record, read_record
 from mlfsic_bench.experiments.plan import PlannedRun
 from mlfsic_bench.experiments.schema import Rate, Rates
-from mlfsic_bench.harness.record import RECORD, Record, read_record
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.paths import folders_with
 

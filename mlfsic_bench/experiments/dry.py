@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlfsic_bench.evaluation.resources import Opened
 from mlfsic_bench.experiments.cost import NO_RATE, Costs, Estimate, total
 from mlfsic_bench.experiments.engine import open_splits
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile
 from mlfsic_bench.experiments.status import EXPLAINED, Status, status_of
-from mlfsic_bench.harness.opened import Opened
 from mlfsic_bench.progress import in_words
 from mlfsic_bench.text import for_terminal
 
@@ -20,7 +20,7 @@ def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options
 
     Raises BenchError when a split can't be opened, as the runs would.
     """
-    from mlfsic_bench.harness.inputs import resolve_device
+    from mlfsic_bench.evaluation.inputs import resolve_device
 
     device = resolve_device(options.device).type
     opened = Opened()

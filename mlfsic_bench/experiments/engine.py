@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.resources import Opened
 from mlfsic_bench.experiments.plan import PlannedRow, PlannedRun
 from mlfsic_bench.experiments.status import status_of
-from mlfsic_bench.harness.opened import Opened
 from mlfsic_bench.text import exception_text
 
 Log = Callable[[str], None]
@@ -58,10 +58,10 @@ def open_splits(rows: Sequence[PlannedRow], opened: Opened) -> list[PlannedRun]:
 
 
 def _run(run: PlannedRun, done: Done, log: Log) -> None:
-    from mlfsic_bench.harness.audit import failure_of
-    from mlfsic_bench.harness.inputs import open_inputs
-    from mlfsic_bench.harness.record import read_record
-    from mlfsic_bench.harness.run import execute
+    from mlfsic_bench.evaluation.audit.audit import failure_of
+    from mlfsic_bench.evaluation.inputs import open_inputs
+    from mlfsic_bench.evaluation.record import read_record
+    from mlfsic_bench.evaluation.runner import execute
 
     try:
         execute(open_inputs(run.plan, done.opened), run.folder, log)

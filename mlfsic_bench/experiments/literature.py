@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.report.published import Published, published_names, read_published
+from mlfsic_bench.results.published import Published, published_names, read_published
 
 
 def published_of(experiment: Experiment) -> Published | None:

@@ -27,8 +27,8 @@ from mlfsic_bench.paths import exists
 from mlfsic_bench.text import for_json, for_markdown
 
 if TYPE_CHECKING:
-    from mlfsic_bench.report.pointing import Pointing
-    from mlfsic_bench.report.reopen import Whereabouts
+    from mlfsic_bench.analysis.attention.pointing import Pointing
+    from mlfsic_bench.results.reopen import Whereabouts
 
 
 def write_outputs(
@@ -71,9 +71,10 @@ def _table(
 def _curve(
     stem: Path, experiment: Experiment, profile: Profile, rows: list[PlannedRow], done: Done
 ) -> tuple[str, list[Path]]:
-    from mlfsic_bench.report import curve_picture, curve_text
-    from mlfsic_bench.report.curve import curve
-    from mlfsic_bench.report.runs import read_run
+    from mlfsic_bench.analysis import curve_text
+    from mlfsic_bench.analysis.curve import curve
+    from mlfsic_bench.analysis.plots import curve as curve_picture
+    from mlfsic_bench.results.runs import read_run
 
     finished = {run.folder: run for row in rows for run in row.runs if run.folder in done.finished}
     if not finished:
@@ -104,8 +105,8 @@ def _attention(
     options: Options,
     log: Log,
 ) -> tuple[str, list[Path]]:
-    from mlfsic_bench.report.pointing_render import RENDERERS
-    from mlfsic_bench.report.runs import read_run
+    from mlfsic_bench.analysis.attention.pointing_text import RENDERERS
+    from mlfsic_bench.results.runs import read_run
 
     finished = [
         (row.spec.name, run) for row in rows for run in row.runs if run.folder in done.finished
@@ -141,7 +142,7 @@ def _pictures(
     stem: Path, experiment: Experiment, finished: list[tuple[str, PlannedRun]], log: Log
 ) -> tuple[list[str], list[Path]]:
     """Draw the attention of the experiment's first row; the lines that show it, and the files."""
-    from mlfsic_bench.report.attention_run import draw_attention
+    from mlfsic_bench.analysis.attention.draw import draw_attention
 
     row = experiment.rows[0].name
     run = next((run for name, run in finished if name == row), None)
@@ -181,14 +182,14 @@ def _summary(measured: list[tuple[str, PlannedRun, Pointing]]) -> list[str]:
 
 
 def _measure(run: PlannedRun, log: Log) -> Pointing:
-    from mlfsic_bench.report.pointing import measure
+    from mlfsic_bench.analysis.attention.pointing import measure
 
     log(f"measuring where the attention of {run.folder.name} looks")
     return measure(run.folder, _where(run))
 
 
 def _where(run: PlannedRun) -> Whereabouts:
-    from mlfsic_bench.report.reopen import Whereabouts
+    from mlfsic_bench.results.reopen import Whereabouts
 
     plan = run.plan
     return Whereabouts(

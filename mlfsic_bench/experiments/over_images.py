@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.opened import Opened
-from mlfsic_bench.harness.plan import RunPlan
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.resources import Opened
 from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
-from mlfsic_bench.report.runs import FinishedRun
-from mlfsic_bench.report.truth import Truth, truth_on
+from mlfsic_bench.results.runs import FinishedRun
+from mlfsic_bench.results.targets import Truth, truth_on
 
 Float64 = npt.NDArray[np.float64]
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, is_drawn
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.evaluation.known_names import known_backbone, known_method, known_split
+from mlfsic_bench.evaluation.plan import FeatureMode, RunPlan
 from mlfsic_bench.experiments.files import read_profiles, words_names
 from mlfsic_bench.experiments.literature import published_of
 from mlfsic_bench.experiments.schema import (
@@ -19,8 +21,6 @@ from mlfsic_bench.experiments.schema import (
     text_of,
 )
 from mlfsic_bench.experiments.slug import slug_of
-from mlfsic_bench.harness.names import known_backbone, known_method, known_split
-from mlfsic_bench.harness.plan import FeatureMode, RunPlan
 from mlfsic_bench.paths import is_file
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
 
 def _check_names(experiment: Experiment, options: Options) -> None:
     """BenchError for a name that is not known, on whichever profile the experiment uses it."""
-    from mlfsic_bench.methods.discovery import method_names, names_a_file
+    from mlfsic_bench.methods.registry import method_names, names_a_file
 
     profiles = read_profiles().profiles
     by_profile = (
@@ -165,7 +165,7 @@ def check_data_root(experiment: Experiment, profile: Profile, options: Options) 
 
 
 def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Options) -> PlannedRow:
-    from mlfsic_bench.methods.discovery import make_method
+    from mlfsic_bench.methods.registry import make_method
 
     settings = settings_of(spec, profile, options)
     named = _method_of(spec.method, options)
@@ -214,7 +214,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
 
 def settings_of(spec: RowSpec, profile: Profile, options: Options) -> dict[str, str]:
     """The row's settings: the profile's for the method, overridden by the row's own."""
-    from mlfsic_bench.methods.discovery import find_method
+    from mlfsic_bench.methods.registry import find_method
 
     name = find_method(_method_of(spec.method, options)).name
     values = dict(profile.settings.get(name, {}))

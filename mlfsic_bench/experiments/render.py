@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from mlfsic_bench.experiments.results import Cell, Result, ResultRow
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.report.columns import grid
+from mlfsic_bench.results.columns import grid
 from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
 
 

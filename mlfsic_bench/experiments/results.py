@@ -13,8 +13,8 @@ from mlfsic_bench.experiments.literature import published_of
 from mlfsic_bench.experiments.over_images import Float64, Influence, TableImages
 from mlfsic_bench.experiments.plan import PlannedRow
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.report.published import Published
-from mlfsic_bench.report.runs import FinishedRun, read_run
+from mlfsic_bench.results.published import Published
+from mlfsic_bench.results.runs import FinishedRun, read_run
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from mlfsic_bench.harness.plan import FeatureMode, Protocol
-from mlfsic_bench.report.entry_fields import MetricName
+from mlfsic_bench.evaluation.plan import FeatureMode, Protocol
+from mlfsic_bench.results.fields import MetricName
 from mlfsic_bench.schema import FileSchema, InnerPath, Line, Name, Version, Word, plain
 
 Kind = Literal["table", "attention", "curve"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
-    from mlfsic_bench.harness.plan import RunPlan
+    from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.methods.contract import Method
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.identity import method_source, method_version
+from mlfsic_bench.evaluation.record import RECORD, read_record
+from mlfsic_bench.evaluation.resume import is_done
 from mlfsic_bench.experiments.plan import PlannedRun
-from mlfsic_bench.harness.identity import method_source, method_version
-from mlfsic_bench.harness.record import RECORD, read_record
-from mlfsic_bench.harness.resume import is_done
 from mlfsic_bench.paths import exists
 
 Status = Literal["missing", "part", "done", "other version", "unreadable"]
@@ -39,6 +39,6 @@ def status_of(run: PlannedRun) -> Status:
 
 
 def _version(method: str) -> str:
-    from mlfsic_bench.methods.discovery import find_method
+    from mlfsic_bench.methods.registry import find_method
 
     return method_source(method) or str(find_method(method).version)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.folding import folded
+from mlfsic_bench.features.backbones.folding import folded
 
 if TYPE_CHECKING:
-    from mlfsic_bench.features.backbone import Backbone
-    from mlfsic_bench.features.manifest import Precision
+    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.store.manifest import Precision
 
 Maps = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 

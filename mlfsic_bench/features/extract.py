@@ -17,17 +17,17 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import Runner, drift, kept_memory, parse_device
-from mlfsic_bench.features.index import INDEX
-from mlfsic_bench.features.manifest import MANIFEST, Manifest, Precision, manifest_of
-from mlfsic_bench.features.store import FeatureStore
-from mlfsic_bench.features.writer import StoreBusyError, StoreWriter
+from mlfsic_bench.features.store.index import INDEX
+from mlfsic_bench.features.store.manifest import MANIFEST, Manifest, Precision, manifest_of
+from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
 from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
-    from mlfsic_bench.features.backbone import Backbone
+    from mlfsic_bench.features.backbones.base import Backbone
 
 DRIFT_IMAGES = 16
 SPOT_CHECKS = 32

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.names import JOIN
+from mlfsic_bench.features.backbones.names import JOIN
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
-    from mlfsic_bench.features.backbone import Backbone
+    from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.features.source import FeatureSource
 
 Grid = tuple[int, int]

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.backbones.weights import load_strictly
 from mlfsic_bench.features.compute import parse_device
-from mlfsic_bench.features.weights import load_strictly
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
-    from mlfsic_bench.features.backbone import Backbone
-    from mlfsic_bench.features.store import FeatureStore
+    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.store.store import FeatureStore
 
 DECODERS = 4
 CHECKED = 16  # images whose maps are looked at together

@@ -12,14 +12,14 @@ import torch
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import Runner, parse_device
 from mlfsic_bench.features.extract import decode
-from mlfsic_bench.features.manifest import manifest_of
+from mlfsic_bench.features.store.manifest import manifest_of
 from mlfsic_bench.progress import Lines
 from mlfsic_bench.randomness import stream_seed
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
-    from mlfsic_bench.features.backbone import Backbone
-    from mlfsic_bench.features.store import FeatureStore
+    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.store.store import FeatureStore
 
 # Of an image's largest magnitude: float16 rounds to 5e-4 of a value; other devices and batch sizes
 # add float32 rounding. bf16 keeps 8 bits and its sums differ between devices.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.limited import limited_to
+from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.methods.surroundings import preserved
 from mlfsic_bench.text import exception_text, for_terminal
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.data.dataset import Dataset
+from mlfsic_bench.data.dataset import PART_NAMES, Dataset
 from mlfsic_bench.splits.content import count_images, problems
 from mlfsic_bench.splits.duplicates import compare_contents
 from mlfsic_bench.splits.schema import SplitFile
-from mlfsic_bench.splits.split import PART_NAMES
 
 NEED = 5  # one support and four query images per label
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mlfsic_bench.data.dataset import Dataset
+from mlfsic_bench.data.dataset import PART_NAMES, Dataset, PartName
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.splits.files import compose, parts_of, to_split
 from mlfsic_bench.splits.rules import apply_rule
 from mlfsic_bench.splits.schema import SplitFile
-from mlfsic_bench.splits.split import PART_NAMES, Part, PartName, Split
+from mlfsic_bench.splits.split import Part, Split
 from mlfsic_bench.splits.subset import limit
 
 

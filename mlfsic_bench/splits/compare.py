@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from mlfsic_bench.data.dataset import PART_NAMES
 from mlfsic_bench.splits.schema import SplitFile
-from mlfsic_bench.splits.split import PART_NAMES
 
 EXAMPLES = 3
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from mlfsic_bench.data.dataset import PART_NAMES, PartName
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.splits.schema import EXCLUDED_BY, PartCounts, PerPart, SplitFile, per_part
-from mlfsic_bench.splits.split import PART_NAMES, PartName
 
 
 def content_hash(content: SplitFile) -> str:

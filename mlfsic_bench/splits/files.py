@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from mlfsic_bench.data.dataset import PART_NAMES, PartName
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_text
 from mlfsic_bench.schema import load
 from mlfsic_bench.splits.content import content_hash, count_images, problems
 from mlfsic_bench.splits.schema import SplitFile, Subset, per_part
-from mlfsic_bench.splits.split import PART_NAMES, Part, PartName, Split
+from mlfsic_bench.splits.split import Part, Split
 
 MAX_BYTES = 64 << 20  # the split of all of COCO has 8 MB
 

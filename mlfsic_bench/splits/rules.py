@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.data.dataset import Annotations
+from mlfsic_bench.data.dataset import PART_NAMES, Annotations, PartName
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.splits.schema import SplitFile
-from mlfsic_bench.splits.split import PART_NAMES, Part, PartName
+from mlfsic_bench.splits.split import Part
 
 
 def apply_rule(definition: SplitFile, annotations: Annotations) -> dict[PartName, Part]:

@@ -14,8 +14,8 @@ from pydantic import (
     model_serializer,
 )
 
+from mlfsic_bench.data.dataset import PartName
 from mlfsic_bench.schema import FileSchema, Label, Sha256, Text
-from mlfsic_bench.splits.split import PartName
 
 FORMAT = "mlfsic-split/1"
 MAX_IMAGES = 2_000_000

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-PartName = Literal["base", "val", "novel"]
-PART_NAMES: tuple[PartName, ...] = ("base", "val", "novel")
+from mlfsic_bench.data.dataset import PartName
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.data.dataset import Dataset
+from mlfsic_bench.data.dataset import PART_NAMES, Dataset, PartName
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.splits.schema import Subset, per_part
-from mlfsic_bench.splits.split import PART_NAMES, Part, PartName
+from mlfsic_bench.splits.split import Part
 
 
 def limit(

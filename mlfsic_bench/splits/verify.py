@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlfsic_bench.data.dataset import PART_NAMES
 from mlfsic_bench.data.registry import is_drawn, open_dataset
 from mlfsic_bench.splits.build import build_file
 from mlfsic_bench.splits.compare import definition_differences, image_differences
 from mlfsic_bench.splits.content import problems
 from mlfsic_bench.splits.shipped import shipped_file, shipped_ids, split_file
-from mlfsic_bench.splits.split import PART_NAMES
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mlfsic_bench.harness.plan import RunPlan
-from mlfsic_bench.harness.run import run_method
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.runner import run_method
 
 TINY = {
     "epochs": "2",

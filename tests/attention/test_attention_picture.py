@@ -3,10 +3,10 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
+from mlfsic_bench.analysis.attention.picture import Panel, Strip, draw, heat_of, hits, strips_of
 from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Images, Method, Support
-from mlfsic_bench.report.attention_picture import Panel, Strip, draw, heat_of, hits, strips_of
 
 LABELS = ("left", "right")
 TARGETS = [[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]

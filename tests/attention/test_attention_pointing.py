@@ -9,11 +9,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from mlfsic_bench.data.dataset import Annotations, Dataset
-from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.contract import Images, Method, Support
-from mlfsic_bench.report.pointing import line, summarise
-from mlfsic_bench.report.pointing_cells import (
+from mlfsic_bench.analysis.attention.cells import (
     at_the_top,
     centres,
     coverage,
@@ -22,7 +18,11 @@ from mlfsic_bench.report.pointing_cells import (
     near,
     softmax,
 )
-from mlfsic_bench.report.pointing_pairs import FIGURES, measure_pair, measure_pairs
+from mlfsic_bench.analysis.attention.pairs import FIGURES, measure_pair, measure_pairs
+from mlfsic_bench.analysis.attention.pointing import line, summarise
+from mlfsic_bench.data.dataset import Annotations, Dataset
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.methods.contract import Images, Method, Support
 
 LABELS = ("left", "right", "nowhere")
 TARGETS = {"a": (1, 0, 0), "b": (1, 1, 0), "c": (0, 1, 1)}

@@ -3,14 +3,14 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from mlfsic_bench.analysis.attention import pointing
+from mlfsic_bench.analysis.attention.pointing import measure
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.scenes import Scenes
+from mlfsic_bench.data.scenes.dataset import Scenes
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.plan import RunPlan
-from mlfsic_bench.harness.run import run_method
-from mlfsic_bench.report import pointing
-from mlfsic_bench.report.pointing import measure
-from mlfsic_bench.report.reopen import Whereabouts
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.runner import run_method
+from mlfsic_bench.results.reopen import Whereabouts
 from tests.attention.conftest import TINY
 from tests.fakes.values import assert_same
 

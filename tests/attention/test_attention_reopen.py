@@ -6,13 +6,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as PILImage
 
+from mlfsic_bench.analysis.attention import draw as attention_run
+from mlfsic_bench.analysis.attention.draw import draw_attention
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.plan import RunPlan
-from mlfsic_bench.harness.run import run_method
-from mlfsic_bench.report import attention_run
-from mlfsic_bench.report.attention_run import draw_attention
-from mlfsic_bench.report.reopen import Whereabouts, reopen
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.runner import run_method
+from mlfsic_bench.results.reopen import Whereabouts, reopen
 from tests.attention.conftest import TINY
 
 pytestmark = pytest.mark.slow
@@ -129,7 +129,7 @@ def test_supports_are_those_of_the_episodes(folder):
 def test_a_method_in_a_file_is_named_with_method(folder, tmp_path, drawn):
     file = tmp_path / "own.py"
     file.write_text(
-        "from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod\n"
+        "from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod\n"
         "class Own(WordGuidedAttentionMethod):\n"
         "    name = 'own'\n"
     )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from mlfsic_bench.features.index import INDEX, LOCAL, POOLED
+from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED
 from tests.bad_input.cases import RUN_LEAVES, SCENES, STORE_LEAVES, as_file, case, main_ok
 from tests.fakes.voc import write_voc
 
@@ -38,7 +38,7 @@ def full_disk(room: int) -> Iterator[None]:
 
 
 def _weights(change):
-    from mlfsic_bench.features.scenes_backbone import shipped_weights
+    from mlfsic_bench.features.backbones.scenes import shipped_weights
 
     weights = OrderedDict(shipped_weights())
     change(weights)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlfsic_bench.features.manifest import read_manifest
-from mlfsic_bench.features.writer import StoreWriter
-from mlfsic_bench.harness.lock import only_writer
+from mlfsic_bench.evaluation.lock import only_writer
+from mlfsic_bench.features.store.manifest import read_manifest
+from mlfsic_bench.features.store.writer import StoreWriter
 from tests.bad_input.cases import RUN_LEAVES, SCENES, as_file, case, main_ok
 
 RANDOM = ["run", "random", *SCENES, "--out", "out"]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mlfsic_bench.cli.main import main
-from mlfsic_bench.features.store import FeatureStore
-from mlfsic_bench.harness.scores import read_scores
+from mlfsic_bench.evaluation.scores import read_scores
+from mlfsic_bench.features.store.store import FeatureStore
 from tests.bad_input.cases import CASES, SCENES, main_ok, tree
 
 pytestmark = pytest.mark.slow

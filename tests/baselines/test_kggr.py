@@ -8,8 +8,8 @@ from mlfsic_baselines.kggr import KGGR
 from mlfsic_baselines.kggr_params import KGGRParams
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.check import check_method
 from mlfsic_bench.methods.contract import FitContext, Images
+from mlfsic_bench.testing.check import check_method
 from mlfsic_bench.training import loop
 from mlfsic_bench.training.selection import val_macro_ap
 from tests.baselines.killed import KilledError

@@ -8,8 +8,8 @@ import torch
 from mlfsic_baselines import epochs
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.check import check_method
 from mlfsic_bench.methods.contract import FitContext, Images
+from mlfsic_bench.testing.check import check_method
 from tests.baselines.killed import KilledError
 from tests.baselines.small_pla import fitted, method, naive_read_out
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support, learnable_part

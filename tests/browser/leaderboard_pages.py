@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlfsic_bench.report.entry import Entry
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.leaderboard_page import board_html
+from mlfsic_bench.leaderboard.board import build_boards
+from mlfsic_bench.leaderboard.entry import Entry
+from mlfsic_bench.leaderboard.page import board_html
 from tests.fakes.entries import entry, fake_tracks, fake_value, reported_value
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.report.entry_files import read_entries
+from mlfsic_bench.leaderboard.files import read_entries
 from tests.browser.leaderboard_pages import (
     FULL,
     REPORTED,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from mlfsic_bench.data import coco as coco_module
-from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.data.coco import dataset as coco_module
+from mlfsic_bench.data.coco.dataset import Coco
 from mlfsic_bench.data.outlines import polygon_mask, run_length_mask
 from mlfsic_bench.errors import BenchError
 from tests.fakes.coco import ID_OF, TRAIN, image_id, write_coco, write_outlines

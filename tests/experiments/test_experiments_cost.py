@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mlfsic_bench.evaluation.plan import FeatureMode, RunPlan
 from mlfsic_bench.experiments.cost import Costs, Estimate, total
 from mlfsic_bench.experiments.plan import PlannedRun
 from mlfsic_bench.experiments.schema import Rate, Rates
-from mlfsic_bench.harness.plan import FeatureMode, RunPlan
-from mlfsic_bench.methods.discovery import make_method
+from mlfsic_bench.methods.registry import make_method
 
 RATES = Rates(
     basis="made up",

@@ -44,8 +44,8 @@ def reproduce(file: Path, *args: str, code: int = 0) -> Result:
 
 
 def test_attention_is_drawn_and_measured(tmp_path: Path) -> None:
-    from mlfsic_bench.report.pointing import measure
-    from mlfsic_bench.report.reopen import Whereabouts
+    from mlfsic_bench.analysis.attention.pointing import measure
+    from mlfsic_bench.results.reopen import Whereabouts
 
     file = tmp_path / "looks.yaml"
     file.write_text(ATTENTION)
@@ -87,7 +87,7 @@ def test_the_lines_below_figures_tell_each_row_apart(tmp_path: Path) -> None:
 
 
 def test_a_curve_is_drawn_from_runs_on_more_and_more_images(tmp_path: Path) -> None:
-    from mlfsic_bench.report.runs import read_run
+    from mlfsic_bench.results.runs import read_run
 
     file = tmp_path / "more.yaml"
     file.write_text(CURVE)
@@ -110,8 +110,8 @@ def test_a_curve_is_drawn_from_runs_on_more_and_more_images(tmp_path: Path) -> N
 def test_what_is_not_measured_is_named_and_the_rest_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlfsic_bench.analysis.attention import pointing
     from mlfsic_bench.errors import BenchError
-    from mlfsic_bench.report import pointing
 
     whole = pointing.measure
 

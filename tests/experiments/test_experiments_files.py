@@ -17,9 +17,9 @@ from mlfsic_bench.experiments.files import (
 )
 from mlfsic_bench.experiments.plan import Options, plan_rows
 from mlfsic_bench.experiments.schema import Profiles
-from mlfsic_bench.features.names import TABLE, split_name
-from mlfsic_bench.methods.discovery import find_method
-from mlfsic_bench.report.published import read_published
+from mlfsic_bench.features.backbones.names import TABLE, split_name
+from mlfsic_bench.methods.registry import find_method
+from mlfsic_bench.results.published import read_published
 from mlfsic_bench.splits.shipped import shipped_ids
 
 GOOD = """

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlfsic_bench.arrays import write_arrays
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.arrays import write_arrays
-from mlfsic_bench.harness.identity import run_key
+from mlfsic_bench.evaluation.identity import run_key
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.methods.discovery import find_method
+from mlfsic_bench.methods.registry import find_method
 from tests.experiments.reproduced import WITHOUT_LINEAR, reproduce, result_of, runs_of, small
 
 pytestmark = pytest.mark.slow
@@ -120,7 +120,7 @@ def test_runs_of_an_earlier_identity_count_as_done(tmp_path: Path) -> None:
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlfsic_bench.harness import run
+    from mlfsic_bench.evaluation import runner as run
 
     file = small(tmp_path)
     whole = run.write_answers

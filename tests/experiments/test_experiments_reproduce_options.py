@@ -146,7 +146,7 @@ def test_a_data_root_is_asked_for_before_the_first_run(
 def test_runs_of_one_command_share_split_and_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlfsic_bench.features import backbones
+    from mlfsic_bench.features.backbones import registry as backbones
     from mlfsic_bench.splits import resolve
 
     counts = {"split": 0, "network": 0}

@@ -60,8 +60,8 @@ def test_the_printed_table_and_its_files_say_the_same(table: tuple[Path, str]) -
 
 
 def test_intervals_are_over_images_and_those_of_score_and_compare(table: tuple[Path, str]) -> None:
-    from mlfsic_bench.report.compare import compare
-    from mlfsic_bench.report.score import score_files
+    from mlfsic_bench.analysis.compare import compare
+    from mlfsic_bench.analysis.score import score_files
 
     file, _ = table
     rows = result_of(file)

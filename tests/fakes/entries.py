@@ -7,10 +7,10 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from mlfsic_bench.leaderboard.board import ordered_metrics
+from mlfsic_bench.leaderboard.entry import Entry
+from mlfsic_bench.leaderboard.files import parse_entry
 from mlfsic_bench.randomness import splitmix64, stream_seed
-from mlfsic_bench.report.entry import Entry
-from mlfsic_bench.report.entry_files import parse_entry
-from mlfsic_bench.report.leaderboard import ordered_metrics
 from mlfsic_bench.schema import REFUSED
 
 ALWAYS = [metric.name for metric in ordered_metrics() if metric.column == "always"]

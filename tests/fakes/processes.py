@@ -14,9 +14,9 @@ from typing import Any
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
-        "mlfsic_bench.harness.run",
+        "mlfsic_bench.evaluation.runner",
         "mlfsic_bench.features.extract",
-        "mlfsic_bench.methods.word_guided_attention",
+        "mlfsic_bench.methods.word_guided.method",
         "mlfsic_bench.training.loop",
     ]
 )

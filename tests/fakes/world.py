@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mlfsic_bench.embeddings.vectors import LabelVectors, make_label_vectors
 from mlfsic_bench.episodes.files import sample_episode_set
-from mlfsic_bench.features.limited import LimitedFeatures
-from mlfsic_bench.harness.inputs import Inputs
-from mlfsic_bench.harness.parts import select_parts
-from mlfsic_bench.harness.record import FeaturesCard
+from mlfsic_bench.evaluation.inputs import Inputs
+from mlfsic_bench.evaluation.parts import select_parts
+from mlfsic_bench.evaluation.record import FeaturesCard
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.methods.contract import (
     FitContext,
@@ -25,10 +25,10 @@ from mlfsic_bench.methods.contract import (
     Support,
     TrainingPart,
 )
+from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.splits.split import Part, Split
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
-from mlfsic_bench.words.vectors import LabelVectors, make_label_vectors
 
 CHANNELS = 12
 LABELS = {
@@ -233,6 +233,6 @@ def fake_inputs(
 
 def fake_run(folder: Path, method: type[Method] = Mean, **options: object) -> Path:
     """A finished run of a fake method in `folder`."""
-    from mlfsic_bench.harness.run import execute
+    from mlfsic_bench.evaluation.runner import execute
 
     return execute(fake_inputs(method, **options), folder)  # type: ignore[arg-type]

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from mlfsic_bench.features.extract import extract
-from mlfsic_bench.features.manifest import read_manifest
-from mlfsic_bench.features.writer import StoreBusyError, StoreWriter
+from mlfsic_bench.features.store.manifest import read_manifest
+from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
 from tests.fakes.processes import die_at
 from tests.features.feature_fakes import FolderDataset, picked_backbone
 

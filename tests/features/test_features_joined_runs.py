@@ -13,16 +13,16 @@ from click.testing import CliRunner
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.registry import open_dataset
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones import build_backbone, build_backbones
+from mlfsic_bench.evaluation.method_calls import score
+from mlfsic_bench.evaluation.parts import PartView
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.runner import run_method
+from mlfsic_bench.evaluation.scores import read_scores
+from mlfsic_bench.features.backbones.registry import build_backbone, build_backbones
 from mlfsic_bench.features.joined import describe
-from mlfsic_bench.features.store import FeatureStore
-from mlfsic_bench.harness.parts import PartView
-from mlfsic_bench.harness.plan import RunPlan
-from mlfsic_bench.harness.plugins import score
-from mlfsic_bench.harness.record import read_record
-from mlfsic_bench.harness.run import run_method
-from mlfsic_bench.harness.scores import read_scores
-from mlfsic_bench.report.reopen import Whereabouts, reopen
+from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.results.reopen import Whereabouts, reopen
 from mlfsic_bench.training.checkpoints import load_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.buffers import BufferPool
-from mlfsic_bench.features.index import INDEX, LOCAL, POOLED
-from mlfsic_bench.features.manifest import Manifest, read_manifest
 from mlfsic_bench.features.sources import StoredFeatures
-from mlfsic_bench.features.store import FeatureStore
-from mlfsic_bench.features.writer import StoreWriter
+from mlfsic_bench.features.store.buffers import BufferPool
+from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED
+from mlfsic_bench.features.store.manifest import Manifest, read_manifest
+from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.writer import StoreWriter
 from tests.fakes.processes import run_apart
 from tests.features.killed_extraction import BUSY, write_to
 from tests.searches import examples

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from mlfsic_bench.cli.main import main
-from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.data.coco.dataset import Coco
 from mlfsic_bench.data.image_files import require_images
-from mlfsic_bench.data.voc import Voc
+from mlfsic_bench.data.voc.dataset import Voc
 from mlfsic_bench.errors import BenchError
 from tests.fakes.coco import image_id, write_coco
 from tests.fakes.jpeg import jpeg
@@ -154,7 +154,7 @@ def test_a11_kinds_are_counted(tmp_path):
 def test_a11_a_run_on_a_subset_says_what_it_left_out(tmp_path):
     from dataclasses import replace
 
-    from mlfsic_bench.harness.start import notes_of
+    from mlfsic_bench.evaluation.start import notes_of
     from tests.fakes.world import fake_inputs
 
     inputs = replace(fake_inputs(episodes=3), damaged={"a/1": "a GIF", "a/2": "a GIF"})

@@ -15,7 +15,7 @@ import pytest
 import mlfsic_bench
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.manifest import default_cache
+from mlfsic_bench.features.store.manifest import default_cache
 from mlfsic_bench.paths import exists, files_below, folders_with, list_folder, look
 from tests.fakes.voc import write_voc
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.cli.main import main
-from mlfsic_bench.harness import run as run_module
-from mlfsic_bench.harness.record import read_record
+from mlfsic_bench.evaluation import runner as run_module
+from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.signals import Stopped, stoppable, undisturbed
 from tests.fakes.world import Trained, fake_inputs
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.harness.plugins import adapt_all, score
-from mlfsic_bench.methods.check_core import same_global_state
-from mlfsic_bench.methods.check_data import check_world
+from mlfsic_bench.evaluation.method_calls import adapt_all, score
 from mlfsic_bench.methods.contract import FitContext, Method
-from mlfsic_bench.methods.discovery import find_method, method_names
 from mlfsic_bench.methods.params import build_params
+from mlfsic_bench.methods.registry import find_method, method_names
+from mlfsic_bench.testing.core import same_global_state
+from mlfsic_bench.testing.world import check_world
 
 Array = npt.NDArray[np.float32]
 

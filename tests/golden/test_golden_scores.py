@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import Field
 
-from mlfsic_bench.methods.discovery import find_method
+from mlfsic_bench.methods.registry import find_method
 from tests.golden.gate import Case, cases, facts_of, moved, read_stored
 
 ARRAYS, FACTS = read_stored()

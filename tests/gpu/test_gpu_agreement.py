@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 import torch
 
-from mlfsic_bench.data.scenes import Scenes
-from mlfsic_bench.features.backbones import build_backbone, build_backbones
+from mlfsic_bench.data.scenes.dataset import Scenes
+from mlfsic_bench.embeddings.load import load_words
+from mlfsic_bench.evaluation.base_images import first_base_images
+from mlfsic_bench.evaluation.parts import PartView, endless_episodes
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.runner import run_method
+from mlfsic_bench.evaluation.scores import read_scores
+from mlfsic_bench.features.backbones.registry import build_backbone, build_backbones
 from mlfsic_bench.features.extract import extract
 from mlfsic_bench.features.joined import join
-from mlfsic_bench.features.manifest import manifest_of
 from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
-from mlfsic_bench.features.store import FeatureStore
-from mlfsic_bench.harness.base_images import first_base_images
-from mlfsic_bench.harness.parts import PartView, endless_episodes
-from mlfsic_bench.harness.plan import RunPlan
-from mlfsic_bench.harness.run import run_method
-from mlfsic_bench.harness.scores import read_scores
+from mlfsic_bench.features.store.manifest import manifest_of
+from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.methods.contract import FitContext
-from mlfsic_bench.methods.discovery import find_method, make_method, method_names
+from mlfsic_bench.methods.registry import find_method, make_method, method_names
 from mlfsic_bench.splits.resolve import resolve_split
-from mlfsic_bench.words.load import load_words
 
 GPU = os.environ.get("MLFSIC_GPU_TESTS_ON", "cuda")
 pytestmark = pytest.mark.skipif(

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from mlfsic_bench.evaluation.cards import AnswersMeta, ScoresMeta
+from mlfsic_bench.evaluation.record import Record, read_record
+from mlfsic_bench.evaluation.scores import read_answers, read_scores
 from mlfsic_bench.experiments.files import find_profile, read_experiment
 from mlfsic_bench.experiments.plan import Options, plan_rows
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.harness.cards import AnswersMeta, ScoresMeta
-from mlfsic_bench.harness.record import Record, read_record
-from mlfsic_bench.harness.scores import read_answers, read_scores
-from mlfsic_bench.report.entry import Entry
-from mlfsic_bench.report.entry_files import read_placed
-from mlfsic_bench.report.submission_card import SubmissionCard, read_card
+from mlfsic_bench.leaderboard.entry import Entry
+from mlfsic_bench.leaderboard.files import read_placed
+from mlfsic_bench.leaderboard.submission_card import SubmissionCard, read_card
 from mlfsic_bench.schema import FileSchema
 from mlfsic_bench.splits.files import read_split_file
 from mlfsic_bench.splits.schema import SplitFile

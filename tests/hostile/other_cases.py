@@ -179,7 +179,7 @@ def _bombed(path: Path) -> bytes:
 
 @hostile("a run whose method is a pickle", "nothing of it was loaded")
 def _method(sound: Path) -> Command:
-    from mlfsic_bench.harness.fit import METHOD, fitted_method  # noqa: F401
+    from mlfsic_bench.evaluation.fit import METHOD, fitted_method  # noqa: F401
 
     shutil.copytree(sound / "run", "run")
     Path("run", METHOD).write_bytes(pickle.dumps(Payload()))

@@ -59,7 +59,7 @@ def _pack(sound: Path) -> Command:
 
 @hostile("answers of a hundred million ids", "query ids")
 def _answers(sound: Path) -> Command:
-    from mlfsic_bench.harness.scores import read_answers
+    from mlfsic_bench.evaluation.scores import read_answers
 
     rest = {k: v for k, v in members(sound / "answers.npz").items() if k != "query.npy"}
     size = 100_000_000
@@ -69,7 +69,7 @@ def _answers(sound: Path) -> Command:
 
 @hostile("as many ids as answers may have", "query ids of shape")
 def _short_ids(sound: Path) -> Command:
-    from mlfsic_bench.harness.scores import QUERY_LIMIT, read_answers
+    from mlfsic_bench.evaluation.scores import QUERY_LIMIT, read_answers
 
     rest = {k: v for k, v in members(sound / "answers.npz").items() if k != "query.npy"}
     data = raw_npy(header("|S2", (1, QUERY_LIMIT // 2)), b"\xc3\xa4" * (QUERY_LIMIT // 2))

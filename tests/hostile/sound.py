@@ -54,8 +54,8 @@ def binary_words() -> bytes:
 
 def _scores(path: Path, answers_path: Path) -> None:
     from mlfsic_bench.episodes.files import shipped_episode_set
-    from mlfsic_bench.harness.cards import AnswersMeta
-    from mlfsic_bench.harness.scores import (
+    from mlfsic_bench.evaluation.cards import AnswersMeta
+    from mlfsic_bench.evaluation.scores import (
         Answers,
         Scores,
         ScoresMeta,
@@ -93,8 +93,8 @@ def _scores(path: Path, answers_path: Path) -> None:
 
 
 def _store(folder: Path) -> None:
-    from mlfsic_bench.features.index import INDEX, LOCAL, POOLED, index_lines
-    from mlfsic_bench.features.manifest import Manifest
+    from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED, index_lines
+    from mlfsic_bench.features.store.manifest import Manifest
 
     folder.mkdir()
     Manifest("scenes", "scenes-small", "0" * 64, "none", 4, (2, 2)).write(folder)

@@ -33,7 +33,7 @@ _record("another key", "do not belong together", change=lambda v: v.update(key="
 def _manifest(name: str, *says: str, change: Change, seal: bool = False) -> None:
     @hostile(f"a store with {name}", *says)
     def _case(sound: Path) -> Command:
-        from mlfsic_bench.features.manifest import SCHEMA_VERSION
+        from mlfsic_bench.features.store.manifest import SCHEMA_VERSION
         from mlfsic_bench.hashing import hash_json
 
         shutil.copytree(sound / "store", "store")

@@ -69,7 +69,7 @@ def fuzz(data: st.DataObject, path: Path, strategy: Any, read: Callable[[], Any]
 @FUZZ
 @given(data=st.data())
 def test_scores(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
-    from mlfsic_bench.harness.scores import Scores, read_scores
+    from mlfsic_bench.evaluation.scores import Scores, read_scores
 
     path = tmp_path_factory.getbasetemp() / "fuzz.npz"
     result = fuzz(
@@ -85,7 +85,7 @@ def test_scores(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> 
 @FUZZ
 @given(data=st.data())
 def test_headers(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
-    from mlfsic_bench.harness.scores import read_scores
+    from mlfsic_bench.evaluation.scores import read_scores
 
     path = tmp_path_factory.getbasetemp() / "fuzz.npz"
     side = st.sampled_from(
@@ -120,7 +120,7 @@ def test_headers(data: st.DataObject, sound: Path, tmp_path_factory: Folders) ->
 @FUZZ
 @given(data=st.data())
 def test_descriptions(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
-    from mlfsic_bench.harness.scores import read_scores
+    from mlfsic_bench.evaluation.scores import read_scores
 
     path = tmp_path_factory.getbasetemp() / "fuzz.npz"
     with np.load(sound / "scores.npz") as file:
@@ -139,7 +139,7 @@ def test_descriptions(data: st.DataObject, sound: Path, tmp_path_factory: Folder
 @FUZZ
 @given(data=st.data())
 def test_answers(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
-    from mlfsic_bench.harness.scores import read_answers
+    from mlfsic_bench.evaluation.scores import read_answers
 
     path = tmp_path_factory.getbasetemp() / "fuzz.npz"
     result = fuzz(
@@ -153,9 +153,9 @@ def _json_reader(name: str) -> tuple[Path, Callable[[Path], Any], Callable[[Any]
     """(the sound file, its reader, what the reader's value is as a JSON value, or part of it)."""
     from mlfsic_bench.episodes.files import read_episode_set
     from mlfsic_bench.episodes.run_files import read_runs
-    from mlfsic_bench.features.manifest import read_manifest
-    from mlfsic_bench.harness.record import read_record
-    from mlfsic_bench.report.entry_files import read_entry
+    from mlfsic_bench.evaluation.record import read_record
+    from mlfsic_bench.features.store.manifest import read_manifest
+    from mlfsic_bench.leaderboard.files import read_entry
     from mlfsic_bench.splits.files import read_split_file
 
     readers: dict[str, tuple[str, Callable[[Path], Any], Callable[[Any], Any]]] = {
@@ -219,7 +219,7 @@ def _small(path: Path) -> str:
 @given(data=st.data())
 def test_yaml(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
     from mlfsic_bench.experiments.files import read_experiment
-    from mlfsic_bench.report.submission_card import read_card
+    from mlfsic_bench.leaderboard.submission_card import read_card
 
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     text = (sound / name).read_bytes()
@@ -261,7 +261,7 @@ def test_yaml(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Fol
 def test_words(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
     import gzip
 
-    from mlfsic_bench.words.load import load_words
+    from mlfsic_bench.embeddings.load import load_words
 
     path = tmp_path_factory.getbasetemp() / "fuzz.words"
     text = (sound / name).read_bytes()
@@ -308,7 +308,7 @@ def test_histories(data: st.DataObject, sound: Path, tmp_path_factory: Folders) 
 def test_indices(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
     import shutil
 
-    from mlfsic_bench.features.store import FeatureStore
+    from mlfsic_bench.features.store.store import FeatureStore
 
     folder = tmp_path_factory.getbasetemp() / "fuzz-store"
     if not folder.exists():

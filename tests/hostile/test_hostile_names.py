@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.reopen import Whereabouts, reopen
-from mlfsic_bench.report.score import score_files
+from mlfsic_bench.results.reopen import Whereabouts, reopen
 from tests.hostile.fields import listed, places, put, text_fields
 from tests.hostile.kinds import KINDS
 from tests.hostile.sound import SPLIT

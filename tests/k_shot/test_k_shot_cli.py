@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.data.coco.dataset import Coco
 from mlfsic_bench.episodes.laso import sample_runs
 from mlfsic_bench.episodes.published_runs import FORMAT
 from mlfsic_bench.episodes.run_files import read_runs, sampled_file, write_runs
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.record import read_record
-from mlfsic_bench.report.reopen import Whereabouts, reopen
+from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.results.reopen import Whereabouts, reopen
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import SPLIT
 

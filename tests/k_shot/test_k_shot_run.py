@@ -11,22 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.data.coco.dataset import Coco
 from mlfsic_bench.episodes.laso import sample_runs
 from mlfsic_bench.episodes.run_files import sampled_file, write_runs
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness import evaluate as evaluate_module
-from mlfsic_bench.harness.identity import identity, method_source, run_key
-from mlfsic_bench.harness.inputs import Inputs, open_inputs
-from mlfsic_bench.harness.parts import select_parts
-from mlfsic_bench.harness.plan import RunPlan
-from mlfsic_bench.harness.record import read_record
-from mlfsic_bench.harness.run import execute
-from mlfsic_bench.harness.scores import read_answers, read_scores, write_answers
+from mlfsic_bench.evaluation import predict as evaluate_module
+from mlfsic_bench.evaluation.identity import identity, method_source, run_key
+from mlfsic_bench.evaluation.inputs import Inputs, open_inputs
+from mlfsic_bench.evaluation.parts import select_parts
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.evaluation.scores import read_answers, read_scores, write_answers
 from mlfsic_bench.methods.contract import Method
-from mlfsic_bench.methods.discovery import find_method, make_method, method_names
-from mlfsic_bench.report.render import render_markdown
-from mlfsic_bench.report.table import build_table
+from mlfsic_bench.methods.registry import find_method, make_method, method_names
+from mlfsic_bench.results.table import build_table
+from mlfsic_bench.results.table_text import render_markdown
 from mlfsic_bench.splits.build import build_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import DEFINITION, SPLIT, laso_root

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.parts import select_parts
-from mlfsic_bench.harness.run import execute
-from mlfsic_bench.harness.scores import Scores
+from mlfsic_bench.evaluation.parts import select_parts
+from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.evaluation.scores import Scores
 from tests.fakes.world import Trained, fake_inputs
 
 

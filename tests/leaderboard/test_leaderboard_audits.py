@@ -11,12 +11,12 @@ import pytest
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.entry_files import parse_entry, read_entry
-from mlfsic_bench.report.entry_kinds import Audited
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.leaderboard_card import card_of
-from mlfsic_bench.report.leaderboard_page import board_html
-from mlfsic_bench.report.leaderboard_text import board_csv, board_latex, board_markdown
+from mlfsic_bench.leaderboard.board import build_boards
+from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
+from mlfsic_bench.leaderboard.card import card_of
+from mlfsic_bench.leaderboard.files import parse_entry, read_entry
+from mlfsic_bench.leaderboard.kinds import Audited
+from mlfsic_bench.leaderboard.page import board_html
 from tests.fakes.entries import entry, fake_file, fake_value, reported_value
 from tests.leaderboard.submitted import as_audited, edit, ok, packed, wrong
 

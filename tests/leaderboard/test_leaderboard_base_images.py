@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.record import read_record
-from mlfsic_bench.harness.scores import read_scores, write_scores
+from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.scores import read_scores, write_scores
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.lineup import line_up
+from mlfsic_bench.results.lineup import line_up
 from tests.fakes.world import Trained, fake_run
 from tests.leaderboard.submitted import bare, cut_run, edit, packed, wrong
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.leaderboard_page import board_html
-from mlfsic_bench.report.leaderboard_text import board_markdown
-from mlfsic_bench.report.leaderboard_titles import titles
+from mlfsic_bench.leaderboard.board import build_boards
+from mlfsic_bench.leaderboard.board_text import board_markdown
+from mlfsic_bench.leaderboard.page import board_html
+from mlfsic_bench.leaderboard.titles import titles
 from tests.fakes.entries import entry, fake_tracks, fake_value, reported_value
 
 

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.entry_files import read_entries
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.leaderboard_page import board_html
-from mlfsic_bench.report.leaderboard_text import board_csv, board_latex, board_markdown
+from mlfsic_bench.leaderboard.board import build_boards
+from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
+from mlfsic_bench.leaderboard.files import read_entries
+from mlfsic_bench.leaderboard.page import board_html
 from tests.fakes.entries import entry, many_values, reported_value, write_values
 
 ROOT = Path(__file__).resolve().parents[2]

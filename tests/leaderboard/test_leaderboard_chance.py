@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mlfsic_bench.report.entry_figures import Chance, Figure
-from mlfsic_bench.report.entry_kinds import IntervalKind
-from mlfsic_bench.report.leaderboard import against_chance, build_boards
-from mlfsic_bench.report.leaderboard_card import card_of
-from mlfsic_bench.report.leaderboard_page import board_html
-from mlfsic_bench.report.leaderboard_text import board_markdown
+from mlfsic_bench.leaderboard.board import against_chance, build_boards
+from mlfsic_bench.leaderboard.board_text import board_markdown
+from mlfsic_bench.leaderboard.card import card_of
+from mlfsic_bench.leaderboard.entry_figures import Chance, Figure
+from mlfsic_bench.leaderboard.kinds import IntervalKind
+from mlfsic_bench.leaderboard.page import board_html
 from tests.fakes.entries import entry, fake_figure, fake_value, reported_value
 
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.report.entries import entry_from_published
-from mlfsic_bench.report.entry_files import (
+from mlfsic_bench.leaderboard.entries import entry_from_published
+from mlfsic_bench.leaderboard.files import (
     check_evidence,
     parse_entry,
     read_entries,
@@ -21,9 +21,9 @@ from mlfsic_bench.report.entry_files import (
     shipped_schema,
     write_entry,
 )
-from mlfsic_bench.report.entry_kinds import Adaptation, State, WordTrack
-from mlfsic_bench.report.published import read_published
-from mlfsic_bench.report.published_entries import published_entries
+from mlfsic_bench.leaderboard.kinds import Adaptation, State, WordTrack
+from mlfsic_bench.leaderboard.published_entries import published_entries
+from mlfsic_bench.results.published import read_published
 from tests.fakes.entries import entry, fake_file, fake_value, reported_value, write_values
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -122,8 +122,8 @@ def test_what_does_not_fit_is_named(path: str, new: object, says: str) -> None:
 
 @pytest.mark.parametrize("depth", [10, 11, 300, 900, 5_000, 100_000])
 def test_deep_parameters_are_refused_and_nothing_crashes(depth: int, tmp_path: Path) -> None:
-    from mlfsic_bench.report.leaderboard import build_boards
-    from mlfsic_bench.report.leaderboard_page import board_html
+    from mlfsic_bench.leaderboard.board import build_boards
+    from mlfsic_bench.leaderboard.page import board_html
 
     value = json.dumps(fake_value(card="DEEP"))
     deep = '{"x": ' + "[" * (depth - 1) + "]" * (depth - 1) + "}"

@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.leaderboard_page import board_html, policy, script_json
-from mlfsic_bench.report.leaderboard_text import board_csv, board_latex, board_markdown
+from mlfsic_bench.leaderboard.board import build_boards
+from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
+from mlfsic_bench.leaderboard.page import board_html, policy, script_json
 from tests.fakes.entries import (
     HOSTILE,
     entry,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.harness.identity import run_key
-from mlfsic_bench.harness.record import read_record
-from mlfsic_bench.harness.run import execute
+from mlfsic_bench.evaluation.identity import run_key
+from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.entry_evidence import contradictions, pretraining_of
-from mlfsic_bench.report.entry_files import read_entry
-from mlfsic_bench.report.entry_kinds import Pretraining
+from mlfsic_bench.leaderboard.evidence import contradictions, pretraining_of
+from mlfsic_bench.leaderboard.files import read_entry
+from mlfsic_bench.leaderboard.kinds import Pretraining
 from tests.fakes.world import Trained, fake_inputs, fake_split
 from tests.leaderboard.submitted import edit, ok, packed, wrong
 
@@ -137,7 +137,7 @@ def test_what_networks_of_scenes_have_seen(dataset, subset, backbone, weights, t
 
 def test_only_the_large_split_holds_the_images_of_the_lesson() -> None:
     """The premise of the tracks: 6,000 base images, of which the small split has 3,000."""
-    from mlfsic_bench.data.scenes import Scenes
+    from mlfsic_bench.data.scenes.dataset import Scenes
     from mlfsic_bench.splits.resolve import resolve_split
 
     lesson = set(Scenes(base_images=6000, val_images=0, novel_images=0).annotations().image_ids)

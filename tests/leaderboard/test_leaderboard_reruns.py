@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mlfsic_bench.harness.scores import read_scores, write_scores
+from mlfsic_bench.evaluation.scores import read_scores, write_scores
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.entry_files import read_entry
-from mlfsic_bench.report.entry_kinds import State
+from mlfsic_bench.leaderboard.files import read_entry
+from mlfsic_bench.leaderboard.kinds import State
 from tests.fakes.world import Trained, fake_run
 from tests.leaderboard.submitted import edit, ok, packed, wrong
 

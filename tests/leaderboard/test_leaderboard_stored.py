@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.scores import Answers, read_answers, read_scores, write_answers
+from mlfsic_bench.evaluation.scores import Answers, read_answers, read_scores, write_answers
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.report.entry_files import parse_entry, read_entry
-from mlfsic_bench.report.entry_kinds import IntervalKind, State
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.leaderboard_text import STORED_NOTE, board_markdown
+from mlfsic_bench.leaderboard.board import build_boards
+from mlfsic_bench.leaderboard.board_text import STORED_NOTE, board_markdown
+from mlfsic_bench.leaderboard.files import parse_entry, read_entry
+from mlfsic_bench.leaderboard.kinds import IntervalKind, State
 from tests.fakes.entries import entry, fake_file, fake_value
 from tests.fakes.world import fake_run
 from tests.leaderboard.submitted import as_audited, edit, ok, packed, wrong

@@ -13,11 +13,11 @@ from sklearn.metrics import average_precision_score
 
 from mlfsic_bench.episodes.files import shipped_episode_set
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.scores import Scores, ScoresMeta, read_scores, write_scores
-from mlfsic_bench.report.entries import entry_from_run
-from mlfsic_bench.report.entry_files import read_entry
-from mlfsic_bench.report.entry_kinds import IntervalKind, State
-from mlfsic_bench.report.submission_card import read_card
+from mlfsic_bench.evaluation.scores import Scores, ScoresMeta, read_scores, write_scores
+from mlfsic_bench.leaderboard.entries import entry_from_run
+from mlfsic_bench.leaderboard.files import read_entry
+from mlfsic_bench.leaderboard.kinds import IntervalKind, State
+from mlfsic_bench.leaderboard.submission_card import read_card
 from mlfsic_bench.splits.resolve import resolve_split
 from tests.fakes.entries import reported_value, write_values
 from tests.fakes.world import Trained, fake_run
@@ -157,7 +157,7 @@ def test_a_metric_may_be_absent_if_the_table_does_not_show_it(scenes, tmp_path: 
 
 
 def test_answers_that_are_not_the_splits_are_found(scenes, tmp_path: Path) -> None:
-    from mlfsic_bench.harness.scores import Answers, read_answers, write_answers
+    from mlfsic_bench.evaluation.scores import Answers, read_answers, write_answers
     from mlfsic_bench.hashing import hash_file
 
     file = packed(scenes, tmp_path)
@@ -244,8 +244,8 @@ def test_options_say_where_split_and_episodes_are(scenes, tmp_path: Path) -> Non
 
 
 def test_options_reach_the_split(scenes, tmp_path: Path, monkeypatch) -> None:
-    from mlfsic_bench.report import submission
-    from mlfsic_bench.report.truth import SplitPlace, rebuild_truth
+    from mlfsic_bench.leaderboard import submission
+    from mlfsic_bench.results.targets import SplitPlace, rebuild_truth
 
     places = []
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlfsic_bench.methods.check import ALL_CHECKS, check_method
-from mlfsic_bench.methods.discovery import find_method, make_method, method_names
+from mlfsic_bench.methods.registry import find_method, make_method, method_names
+from mlfsic_bench.testing.check import ALL_CHECKS, check_method
 from tests.fakes.plugins.faulty import FAULTS
 from tests.fakes.plugins.faulty_state import GlobalRng
 from tests.fakes.plugins.faulty_training import Trained

@@ -9,10 +9,10 @@ import pytest
 from pydantic import Field, model_validator
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods import discovery
+from mlfsic_bench.methods import registry as discovery
 from mlfsic_bench.methods.contract import Method, MethodParams
-from mlfsic_bench.methods.discovery import find_method, list_methods, make_method, method_names
 from mlfsic_bench.methods.params import build_params, describe_parameter, small_settings
+from mlfsic_bench.methods.registry import find_method, list_methods, make_method, method_names
 from mlfsic_bench.methods.settings import parse_settings
 
 MINIMAL = Path(__file__).parents[1] / "fakes" / "plugins" / "minimal.py"

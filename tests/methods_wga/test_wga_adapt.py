@@ -89,7 +89,7 @@ def test_adapting_changes_nothing_in_the_method_even_when_it_fine_tunes():
 
 
 def test_fine_tuning_lowers_the_cmw_loss_of_the_support():
-    from mlfsic_bench.methods.word_guided_loss import cmw_loss
+    from mlfsic_bench.methods.word_guided.loss import cmw_loss
 
     method, support = untrained(fine_tune_epochs=40, fine_tune_lr=1e-3), fake_support(FakeSource())
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext, Support
-from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod
-from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
+from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
+from mlfsic_bench.methods.word_guided.params import PRESETS, WordGuidedParams
 from mlfsic_bench.training.history import read_history
 from tests.fakes.source import FakeSource, fake_support, learnable_part
 from tests.methods_wga.tiny_methods import FORMS, TINY, tiny, untrained

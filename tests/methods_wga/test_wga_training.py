@@ -86,7 +86,7 @@ def test_dropout_draws_differ_between_steps_and_touch_no_global_generator():
     before = torch.random.get_rng_state()
     trained()
     assert torch.equal(torch.random.get_rng_state(), before)
-    from mlfsic_bench.methods.word_guided_loss import episode_loss
+    from mlfsic_bench.methods.word_guided.loss import episode_loss
     from mlfsic_bench.randomness import torch_generator
 
     model, episode = untrained().model, fake_episode(FakeSource())

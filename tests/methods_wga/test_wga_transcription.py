@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlfsic_bench.methods import attention_pool
-from mlfsic_bench.methods.word_guided_loss import episode_loss, sorted_support
-from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
-from mlfsic_bench.methods.word_guided_params import PRESETS, WordGuidedParams
+from mlfsic_bench.methods.word_guided import attention_pool
+from mlfsic_bench.methods.word_guided.loss import episode_loss, sorted_support
+from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
+from mlfsic_bench.methods.word_guided.params import PRESETS, WordGuidedParams
 from tests.fakes.naive_word_guided import naive_loss, naive_prototypes
 from tests.fakes.source import FakeSource, fake_episode, fake_support
 from tests.methods_wga.tiny_methods import params

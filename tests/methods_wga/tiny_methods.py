@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from mlfsic_bench.methods.contract import FitContext
-from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod
-from mlfsic_bench.methods.word_guided_model import WordGuidedAttention
-from mlfsic_bench.methods.word_guided_params import HEADS_AND_MLP, PRESETS, WordGuidedParams
+from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
+from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
+from mlfsic_bench.methods.word_guided.params import HEADS_AND_MLP, PRESETS, WordGuidedParams
 from tests.fakes.source import learnable_part
 
 TINY = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.provenance import provenance
+from mlfsic_bench.evaluation.provenance import provenance
 from tools import record_timings, refresh_docs
 from tools.views import view
 

@@ -108,7 +108,7 @@ def test_every_option_has_a_help_text(verb):
 def test_listing_methods_imports_nothing_heavier_than_torch():
     code = (
         "import json, sys\n"
-        "from mlfsic_bench.methods.discovery import list_methods\n"
+        "from mlfsic_bench.methods.registry import list_methods\n"
         "assert all(row.method for row in list_methods())\n"
         "print(json.dumps(sorted(sys.modules)))"
     )

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from mlfsic_bench.methods.check_data import CHANNELS
 from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.testing.world import CHANNELS
 from tests.fakes.plugins.faulty_scores import prototypes
 from tests.fakes.plugins.faulty_training import Trained
 from tests.fakes.plugins.minimal import Minimal

@@ -10,16 +10,16 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.harness.check_process import Checked, CheckJob, check_in_process
-from mlfsic_bench.harness.checked import refuse_faulty
-from mlfsic_bench.harness.identity import method_source
-from mlfsic_bench.harness.plan import RunPlan
-from mlfsic_bench.harness.record import read_record
-from mlfsic_bench.harness.run import execute
-from mlfsic_bench.methods.check import ALL_CHECKS, BEFORE_A_RUN, run_check
-from mlfsic_bench.methods.check_core import Bench
-from mlfsic_bench.methods.discovery import find_method, make_method
+from mlfsic_bench.evaluation.check_process import Checked, CheckJob, check_in_process
+from mlfsic_bench.evaluation.checked import refuse_faulty
+from mlfsic_bench.evaluation.identity import method_source
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.methods.registry import find_method, make_method
 from mlfsic_bench.methods.surroundings import Surroundings, watching
+from mlfsic_bench.testing.check import ALL_CHECKS, BEFORE_A_RUN, run_check
+from mlfsic_bench.testing.core import Bench
 from tests.fakes.plugins.minimal import Minimal
 from tests.fakes.world import fake_inputs
 from tests.plugins_corpus.answers import AUDITED, SEEN
@@ -50,7 +50,7 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize("method", REFUSED, ids=name_of)
 def test_c4_the_class_is_refused(method, monkeypatch):
-    monkeypatch.setattr("mlfsic_bench.methods.discovery.class_in_file", lambda spec: method)
+    monkeypatch.setattr("mlfsic_bench.methods.registry.class_in_file", lambda spec: method)
     with pytest.raises(BenchError) as caught:
         make_method("mine.py:Mine", {}, None)
     assert REFUSED[method] in str(caught.value)
@@ -85,7 +85,7 @@ def test_a_contract_test_sees_it(method):
 @pytest.mark.parametrize("method", [m for m in SEEN if not m.trains], ids=name_of)
 def test_a_run_refuses_it_before_it_starts(method, monkeypatch):
     assert SEEN[method][0] in BEFORE_A_RUN
-    monkeypatch.setattr("mlfsic_bench.methods.discovery.class_in_file", lambda spec: method)
+    monkeypatch.setattr("mlfsic_bench.methods.registry.class_in_file", lambda spec: method)
     with pytest.raises(BenchError, match="so it is not run"):
         refuse_faulty(RunPlan("mine.py:Mine", "split", "backbone"))
 

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.registry import dataset_names, is_drawn, open_dataset
-from mlfsic_bench.data.scenes import Scenes, Scenes20k
+from mlfsic_bench.data.scenes.dataset import Scenes, Scenes20k
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones import build_backbone
+from mlfsic_bench.evaluation.inputs import open_inputs
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.features.backbones.registry import build_backbone
 from mlfsic_bench.features.extract import extract
-from mlfsic_bench.harness.inputs import open_inputs
-from mlfsic_bench.harness.plan import RunPlan
 from mlfsic_bench.splits.resolve import resolve_split
 
 pytestmark = pytest.mark.slow

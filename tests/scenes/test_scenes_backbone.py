@@ -3,10 +3,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mlfsic_bench.data.scenes import Scenes
+from mlfsic_bench.data.scenes.dataset import Scenes
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features import scenes_backbone, scenes_networks, train_scenes_backbone
-from mlfsic_bench.features.backbones import build_backbone
+from mlfsic_bench.features.backbones import scenes as scenes_backbone
+from mlfsic_bench.features.backbones import scenes_networks
+from mlfsic_bench.features.backbones import train_scenes as train_scenes_backbone
+from mlfsic_bench.features.backbones.registry import build_backbone
 from mlfsic_bench.features.compute import Runner
 
 pytestmark = pytest.mark.slow
@@ -35,7 +37,7 @@ def test_the_shipped_weights_are_small_finite_and_fit(name):
     assert (backbone.grid, backbone.input_size) == ((7, 7), 112)
     assert all(torch.isfinite(p).all() for p in backbone.parameters())
     file = scenes_backbone.VARIANTS[name].weights_file
-    path = scenes_backbone.files("mlfsic_bench.features").joinpath(file)
+    path = scenes_backbone.files("mlfsic_bench.features.backbones").joinpath(file)
     assert len(path.read_bytes()) <= 700_000
     with torch.inference_mode():
         maps = backbone(torch.zeros(2, 3, 112, 112))

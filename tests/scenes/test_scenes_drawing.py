@@ -4,9 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mlfsic_bench.data import scenes_labels
-from mlfsic_bench.data.scenes import FIRST, Scenes
-from mlfsic_bench.data.scenes_layout import SIZE, labels_in, lay_out
+from mlfsic_bench.data.scenes import labels as scenes_labels
+from mlfsic_bench.data.scenes.dataset import FIRST, Scenes
+from mlfsic_bench.data.scenes.layout import SIZE, labels_in, lay_out
 from mlfsic_bench.errors import BenchError
 
 

@@ -5,14 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlfsic_bench.data.dataset import Annotations, Dataset
+from mlfsic_bench.data.dataset import PART_NAMES, Annotations, Dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.splits.build import build_file, build_split
 from mlfsic_bench.splits.content import problems
 from mlfsic_bench.splits.files import parse_split, parts_of, to_split
 from mlfsic_bench.splits.rules import apply_rule
 from mlfsic_bench.splits.schema import EXCLUDED_BY
-from mlfsic_bench.splits.split import PART_NAMES
 from mlfsic_bench.splits.subset import limit
 
 LABELS = {"base": ["a", "b", "c"], "val": ["d", "e"], "novel": ["g", "f"]}

@@ -13,9 +13,9 @@ import pytest
 from mlfsic_bench.cli.main import VERBS, cli, main
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.registry import columns
-from mlfsic_bench.report.columns import grid
-from mlfsic_bench.report.render import render_terminal
-from mlfsic_bench.report.table import Cell, Row, Table
+from mlfsic_bench.results.columns import grid
+from mlfsic_bench.results.table import Cell, Row, Table
+from mlfsic_bench.results.table_text import render_terminal
 from mlfsic_bench.text import (
     HIDDEN,
     csv_text,
@@ -134,7 +134,7 @@ def test_b5_a_table_is_plain_where_the_encoding_lacks_signs(
     table = Table(
         ("Caption – ≤ 中.",), (Row("né\x1b", (), (Cell(1.0, 0.5),) * 8, False),), columns()
     )
-    monkeypatch.setattr("mlfsic_bench.report.table.build_table", lambda *args, **options: table)
+    monkeypatch.setattr("mlfsic_bench.results.table.build_table", lambda *args, **options: table)
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
     with pytest.raises(SystemExit) as end:

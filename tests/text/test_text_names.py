@@ -10,6 +10,17 @@ import click
 import numpy as np
 import pytest
 
+from mlfsic_bench.analysis import compare_render, curve_text, score_render
+from mlfsic_bench.analysis.attention import picture as attention_picture
+from mlfsic_bench.analysis.attention import pointing_text as pointing_render
+from mlfsic_bench.analysis.attention.pointing import Estimate, Pointing
+from mlfsic_bench.analysis.attention.pointing import Line as PointingLine
+from mlfsic_bench.analysis.compare import compare
+from mlfsic_bench.analysis.curve_points import Curve, Level, Line, Point
+from mlfsic_bench.analysis.plots import curve as curve_picture
+from mlfsic_bench.analysis.plots.difference import difference
+from mlfsic_bench.analysis.plots.frame import data, picture
+from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.cli.leaderboard import _files
 from mlfsic_bench.cli.main import VERBS, cli
 from mlfsic_bench.experiments import render as reproduced
@@ -17,28 +28,13 @@ from mlfsic_bench.experiments.plan import PlannedRow
 from mlfsic_bench.experiments.results import Cell as OurCell
 from mlfsic_bench.experiments.results import Result, ResultRow
 from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.leaderboard.board import build_boards
 from mlfsic_bench.metrics.registry import columns
-from mlfsic_bench.report import (
-    attention_picture,
-    compare_render,
-    curve_picture,
-    curve_text,
-    pointing_render,
-    render,
-    score_render,
-)
-from mlfsic_bench.report.compare import compare
-from mlfsic_bench.report.curve_points import Curve, Level, Line, Point
-from mlfsic_bench.report.leaderboard import build_boards
-from mlfsic_bench.report.plot_difference import difference
-from mlfsic_bench.report.plot_frame import data, picture
-from mlfsic_bench.report.pointing import Estimate, Pointing
-from mlfsic_bench.report.pointing import Line as PointingLine
-from mlfsic_bench.report.score import score_files
-from mlfsic_bench.report.table import Cell, Row, Table
-from mlfsic_bench.report.truth import SplitPlace
+from mlfsic_bench.results import table_text as render
+from mlfsic_bench.results.table import Cell, Row, Table
+from mlfsic_bench.results.targets import SplitPlace
+from tests.analysis.foreign_scores import E, L, Q, foreign
 from tests.fakes.entries import entry, fake_value, reported_value
-from tests.report.foreign_scores import E, L, Q, foreign
 from tests.text.nasty import NASTY, PLAIN, check, poisoned
 
 Writers = dict[tuple[str, str], Callable[[str], str]]

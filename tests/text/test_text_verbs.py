@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.cli.main import main
-from mlfsic_bench.methods.discovery import Listed
+from mlfsic_bench.methods.registry import Listed
+from tests.analysis.foreign_scores import ROOT, foreign
 from tests.fakes.entries import fake_value, reported_value
 from tests.hostile.sound import SPLIT, binary_words
-from tests.report.foreign_scores import ROOT, foreign
 from tests.text.nasty import NASTY, UNSEEN
 
 TEXT = NASTY.replace("\ud800", "")  # which neither a YAML nor a JSON file of ours may hold
@@ -220,7 +220,7 @@ def write_entry(folder: Path, value: dict[str, object], name: str = "mine") -> N
 
 @case
 def store_manifest(folder: Path) -> list[str]:
-    from mlfsic_bench.features.manifest import Manifest
+    from mlfsic_bench.features.store.manifest import Manifest
 
     (folder / "cache" / "store").mkdir(parents=True)
     Manifest(TEXT, TEXT, "0" * 64, TEXT, 4, (2, 2)).write(folder / "cache" / "store")
@@ -277,7 +277,7 @@ def test_a3_a_broken_method_is_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = Listed(NASTY, NASTY, None, NASTY * 10_000)
-    monkeypatch.setattr("mlfsic_bench.methods.discovery.list_methods", lambda: [row])
+    monkeypatch.setattr("mlfsic_bench.methods.registry.list_methods", lambda: [row])
     _, printed = called(["methods", "list"], capsys)
     assert not UNSEEN.search(printed)
     assert len(printed) < 20_000

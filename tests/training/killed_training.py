@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlfsic_bench.methods.contract import FitContext
-from mlfsic_bench.methods.word_guided_attention import WordGuidedAttentionMethod
-from mlfsic_bench.methods.word_guided_params import WordGuidedParams
+from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
+from mlfsic_bench.methods.word_guided.params import WordGuidedParams
 from mlfsic_bench.training import loop
 from mlfsic_bench.training.checkpoints import save_checkpoint
 from tests.fakes.processes import die_at

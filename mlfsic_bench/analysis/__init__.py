@@ -1,0 +1,1 @@
+"""Analysis: scores, comparisons, learning curves and claims, all computed from results."""

@@ -1,0 +1,1 @@
+"""What the attention of a method looks at: pictures and the pointing game."""

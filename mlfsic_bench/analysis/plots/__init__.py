@@ -1,0 +1,1 @@
+"""Plots of results; matplotlib is imported here and nowhere else, attention apart."""

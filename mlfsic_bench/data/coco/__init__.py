@@ -1,0 +1,1 @@
+"""COCO 2014: annotations, labels and object masks."""

@@ -1,0 +1,1 @@
+"""The synthetic data set scenes: drawn when asked for, nothing to download."""

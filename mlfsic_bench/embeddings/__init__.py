@@ -1,0 +1,1 @@
+"""Label embeddings: a vector for every label."""

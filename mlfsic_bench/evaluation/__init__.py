@@ -1,0 +1,1 @@
+"""Evaluation: plan, run, resume, record, audit; from a plan to scores on disk."""

@@ -1,0 +1,279 @@
+"""A run's side of a fresh process: start it, ask it for scores, hand it features, end it.
+
+One process of this kind serves all audits of a program; it has imported torch and no method, and
+forks for every session (`audit_child`). Whatever goes wrong in it is a FreshFailedError here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, send
+from mlfsic_bench.evaluation.record import AuditKind
+from mlfsic_bench.paths import exists
+
+if TYPE_CHECKING:
+    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.methods.contract import Support
+
+# The program's own search path comes first: what it imports is what the fresh process imports.
+START = (
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "from mlfsic_bench.evaluation.audit.child import main; main()"
+)
+DIED: AuditKind = "the fresh process died"
+HUNG: AuditKind = "the fresh process hung"
+FAILED: AuditKind = "the method failed in a fresh process"
+LINES = 5  # of what a process that died had printed
+Chunk = tuple[npt.NDArray[np.float32], "npt.NDArray[np.bool_] | None"]
+
+
+class FreshFailedError(Exception):
+    """The fresh process gave no scores."""
+
+    def __init__(self, kind: AuditKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a session scores: one of `supports` is adapted to, and asked for blocks of images.
+
+    Attributes
+    ----------
+    first: the number of the first support's episode.
+    supports: of one episode, or of several.
+    which: the place in `supports` of the episode whose queries are scored.
+    blocks: ids of the query images, those of a block scored together.
+    together: whether `adapt_all` gets all supports at once; else `adapt` gets each in its turn.
+    seconds: after which the blocks that are left are not scored; None for all blocks.
+    """
+
+    first: int
+    supports: Sequence[Support]
+    which: int
+    blocks: Sequence[Sequence[str]]
+    together: bool = False
+    seconds: float | None = None
+
+
+class Fresh:
+    """A session: a method as its saved state says, in a process that has run nothing else of it.
+
+    Use it in a `with`. Raises FreshFailedError.
+
+    Parameters
+    ----------
+    job: what `audit_child` needs to make the method.
+    words: float32 [L, d_w] or None.
+    source: where the run's features come from.
+    limit_s: seconds that one answer may take.
+    """
+
+    def __init__(
+        self,
+        job: Mapping[str, Any],
+        words: npt.NDArray[np.float32] | None,
+        source: FeatureSource,
+        limit_s: float,
+    ) -> None:
+        self.job = {**job, "limit_s": limit_s}
+        self.words = words
+        self.source = source
+        self.limit_s = limit_s
+        self.server: _Server | None = None
+
+    def __enter__(self) -> Fresh:
+        self.server = _running()
+        try:
+            self._command(self.job, {} if self.words is None else {"words": self.words}, ())
+        except BaseException:
+            stop()
+            raise
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self.server is None:
+            return
+        server, self.server = self.server, None
+        if failure[0] is not None:
+            stop()
+            return
+        try:
+            server.tell({"end": True}, {})
+            server.hear(self.limit_s)  # how the session ended
+        except FreshFailedError:
+            stop()
+
+    def score(self, task: Task) -> Chunk:
+        """(float32 [n, L] scores, bool [n, L] decisions or None) of the task's blocks, in order.
+
+        Fewer than all n images when the task's seconds did not suffice.
+        """
+        supports = [list(support.images.ids) for support in task.supports]
+        head = {
+            "first": task.first,
+            "supports": supports,
+            "seeds": [support.seed for support in task.supports],
+            "which": task.which,
+            "blocks": [list(block) for block in task.blocks],
+            "together": task.together,
+            "seconds": task.seconds,
+        }
+        targets = {
+            f"targets{i}": support.targets.cpu().numpy() for i, support in enumerate(task.supports)
+        }
+        arrays = self._command(head, targets, [i for ids in (*supports, *task.blocks) for i in ids])
+        return arrays["scores"], arrays.get("decisions")
+
+    def _command(
+        self, head: Mapping[str, Any], arrays: Arrays, allowed: Iterable[str]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Send a command, serve what the method asks for meanwhile, return the answer's arrays."""
+        assert self.server is not None
+        end, ids = time.monotonic() + self.limit_s, frozenset(allowed)
+        self.server.tell(head, arrays)
+        while True:
+            answer, given = self.server.hear(end - time.monotonic())
+            if "get" in answer:
+                self.server.tell(*self._features(answer, ids))
+            elif "error" in answer:
+                raise FreshFailedError(FAILED, f"{answer['error']} ({answer['found']})")
+            elif "ended" in answer:
+                raise FreshFailedError(DIED, self.server.ended(answer["ended"]))
+            else:
+                return given
+
+    def _features(
+        self, request: Mapping[str, Any], allowed: frozenset[str]
+    ) -> tuple[dict[str, Any], Arrays]:
+        import torch
+
+        from mlfsic_bench.features.joined import JoinedFeatures
+        from mlfsic_bench.methods.limited import LimitedFeatures, not_given
+
+        ids = request["ids"]
+        foreign = [image_id for image_id in ids if image_id not in allowed]
+        if foreign:
+            error = not_given(foreign)
+            refused = {k: getattr(error, k) for k in ("what", "expected", "found", "remedy")}
+            return {"refused": refused}, {}
+        # The limit to the images at hand has been looked at above, in the other process's name.
+        limited = self.source
+        source: Any = limited.source if isinstance(limited, LimitedFeatures) else limited
+        if request["get"] == "inputs" and isinstance(source, JoinedFeatures):
+            source = source.sources[request["network"]]
+        with torch.no_grad():
+            found = getattr(source, request["get"])(ids)
+        return {}, {"features": found.detach().to("cpu", torch.float32).numpy()}
+
+
+def search_path() -> list[str]:
+    """Where this program finds its modules, places as absolute paths; some names are no places."""
+    return [str(Path(p).absolute()) if exists(Path(p)) else p for p in sys.path]
+
+
+class _Server:
+    """The process that forks for every session, and a thread that listens to it."""
+
+    def __init__(self) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, *search_path()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for the run, which then ends this process
+        )
+        self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.listener = threading.Thread(target=self._listen, name="audit", daemon=True)
+        self.listener.start()
+
+    def tell(self, head: Mapping[str, Any], arrays: Arrays) -> None:
+        assert self.process.stdin is not None
+        try:
+            send(self.process.stdin, head, arrays)
+        except OSError as error:
+            raise FreshFailedError(DIED, self.ended(self.process.poll())) from error
+
+    def hear(self, seconds: float) -> Message:
+        try:
+            message = self.messages.get(timeout=max(0.0, seconds))
+        except queue.Empty as error:
+            raise FreshFailedError(HUNG, "no answer came in time") from error
+        if message is None:
+            raise FreshFailedError(DIED, self.ended(self.process.poll()))
+        return message
+
+    def stop(self) -> None:
+        """End the process with all that it started."""
+        _kill(self.process)
+        self.process.wait()
+        self.listener.join()
+        for stream in (self.process.stdin, self.process.stdout, self.log):
+            if stream is not None:
+                stream.close()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        try:
+            while True:
+                self.messages.put(receive(self.process.stdout))
+        except (EOFError, OSError, ValueError, KeyError, TypeError):
+            self.messages.put(None)
+
+    def ended(self, code: int | None) -> str:
+        """How it ended, with the last lines that it printed."""
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").strip().splitlines()[-LINES:]
+        return "\n".join([f"it ended with exit code {code}", *lines])
+
+
+_server: _Server | None = None
+
+
+def _running() -> _Server:
+    global _server
+    if _server is None or _server.process.poll() is not None:
+        stop()
+        _server = _Server()
+    return _server
+
+
+def stop() -> None:
+    """End the process, if there is one; the next session starts another."""
+    global _server
+    server, _server = _server, None
+    if server is not None:
+        server.stop()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if hasattr(os, "killpg"):
+        try:
+            os.killpg(process.pid, signal.SIGKILL)  # a forked session is of the same group
+        except ProcessLookupError:
+            return
+    else:
+        process.kill()
+
+
+atexit.register(stop)

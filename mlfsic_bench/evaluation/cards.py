@@ -1,0 +1,142 @@
+"""What a scores file says of itself: the keys of its `meta`, which of them a foreign file needs.
+
+docs/scores-format.md describes every key; `meta_schema` is the JSON Schema of it, which ships as
+`scores-meta-v1.schema.json` beside this file. `python -m mlfsic_bench.evaluation.cards` prints it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from mlfsic_bench.schema import FileSchema, Label, Name, Sha256, Text, Values, Version
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = "scores-meta-v1.schema.json"
+STATED = ("schema_version", "kind")  # have a default in code, but a file must state them
+
+Labels = Annotated[list[Label], Field(min_length=1, max_length=10_000)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+ImageCount = Annotated[int, Field(ge=1, le=100_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class SplitCard(FileSchema):
+    """Which split: id, hash, the dataset and rule, and whether only part of its images was used."""
+
+    id: Name
+    hash: Sha256
+    dataset: Name
+    rule: Name
+    subset: bool
+
+
+class EpisodesCard(FileSchema):
+    """Which episodes: protocol, part, the set's hash and size, how many of it (the first) ran.
+
+    `shots` is K of the protocol `laso_k_shot`; other protocols are written without the key.
+    """
+
+    protocol: Name
+    part: Annotated[str, Field(pattern=r"^novel$")]
+    hash: Sha256
+    total: Count
+    count: Count
+    shots: Count | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EpisodesCard:
+        if self.count > self.total:
+            raise ValueError(f"at most the {self.total} episodes of the set, not {self.count}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        if self.shots is None:
+            del content["shots"]
+        return content
+
+
+class MethodCard(FileSchema):
+    """Which method: name, preset, parameters, training seed and the tracks it belongs to.
+
+    `changed` names the parameters that are not at the method's defaults.
+    """
+
+    name: Name
+    preset: Name | None = None
+    parameters: Values = Field(default_factory=dict)
+    changed: Annotated[list[Name], Field(max_length=1000)] = Field(default_factory=list)
+    seed: Seed
+    trains: bool
+    uses_words: bool
+    adapts_by_gradient: bool
+    citation: Text = ""
+
+
+class BaseImages(FileSchema):
+    """On how many base images a method was trained, of how many the split has."""
+
+    used: ImageCount
+    of: ImageCount
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BaseImages:
+        if self.used > self.of:
+            raise ValueError(f"at most the {self.of} base images of the split, not {self.used}")
+        return self
+
+
+class ScoresMeta(FileSchema):
+    """The `meta` of a scores file; `run` is the key of the run that wrote it, null for others.
+
+    `base_images` is given where the method was trained on part of the base images; scores of a
+    method that saw all of them are written without the key.
+    """
+
+    schema_version: Version = 1
+    kind: Literal["mlfsic-bench scores"] = "mlfsic-bench scores"
+    run: Sha256 | None = None
+    split: SplitCard
+    episodes: EpisodesCard
+    labels: Labels
+    method: MethodCard
+    base_images: BaseImages | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        if self.base_images is None:
+            del content["base_images"]
+        return content
+
+
+class AnswersMeta(FileSchema):
+    """The `meta` of an answers file."""
+
+    schema_version: Version = 1
+    kind: Literal["mlfsic-bench answers"] = "mlfsic-bench answers"
+    split: SplitCard
+    episodes: EpisodesCard
+    labels: Labels
+
+
+def meta_schema() -> str:
+    """The JSON Schema of a scores file's `meta`, as text; what ships must equal it."""
+    schema = ScoresMeta.model_json_schema()
+    schema["required"] = sorted({*schema["required"], *STATED})
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "meta of a scores file of mlfsic-bench, version 1"
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(meta_schema(), end="")

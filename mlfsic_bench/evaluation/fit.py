@@ -1,0 +1,101 @@
+"""Fit a method on base and val, save what it learnt, and load it afresh for the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.inputs import Inputs, Log
+from mlfsic_bench.evaluation.method_calls import plugin_call
+from mlfsic_bench.evaluation.parts import endless_episodes, fixed_episodes
+from mlfsic_bench.evaluation.resume import CHECKPOINTS, METHOD
+from mlfsic_bench.files import make_folder
+from mlfsic_bench.methods.calls import ours
+from mlfsic_bench.methods.contract import FitContext, TrainingPart
+from mlfsic_bench.methods.limited import limited_to
+from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
+from mlfsic_bench.paths import exists
+from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from mlfsic_bench.evaluation.parts import Selection
+    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.methods.contract import Method
+
+
+def fitted_method(
+    inputs: Inputs, novel: Sequence[str], folder: Path, key: str, log: Log
+) -> tuple[Method, FeatureSource]:
+    """(method, source of the `novel` images), both as `method.pt` in the run's folder says.
+
+    Without a `method.pt` the method is fitted first. What is evaluated is always a fresh method
+    with the saved state loaded, so a run that was interrupted can't differ from one that was not.
+    """
+    path = folder.absolute() / METHOD
+    if not exists(path):
+        content = _fit(inputs, folder / CHECKPOINTS, log)
+        save_checkpoint(path, {"key": key, **content})
+    content = load_checkpoint(path)
+    if content.get("key") != key or not {"method", "source"} <= set(content):
+        raise BenchError(
+            f"{path} belongs to another run",
+            expected=f"the state of the run with key {key[:12]}",
+            found=str(content.get("key"))[:12],
+            remedy="delete that file to fit again",
+        )
+    method = inputs.make_method()
+    source = inputs.open_source(novel, (), log)
+    source.load_state(content["source"])
+    source.train(False)
+    with plugin_call(method.name, "while loading its state"):
+        method.load_state(content["method"])
+    return method, source
+
+
+def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
+    method, selection = inputs.method, inputs.selection
+    if selection is None:
+        # A method that does not train is not fitted: it would ask for features of the base part.
+        return {"method": _state(method), "source": {}}
+    source = inputs.open_source(selection.base.image_ids, selection.base.image_ids, log)
+    view = inputs.view(selection.base, f"train/{inputs.seed}", source)
+    base = view.training_part(
+        endless_episodes(selection.base, inputs.split.hash, inputs.seed), None
+    )
+    val = _val_part(inputs, selection, log)
+    context = FitContext(
+        seed=stream_seed("fit", inputs.split.hash, inputs.seed),
+        folder=checkpoints.absolute(),
+        log=ours(log),
+    )
+    make_folder(checkpoints)
+    images = [part.images for part in (base, val) if part is not None]
+    with plugin_call(method.name, "while fitting"), limited_to(*images):
+        method.fit(base, val, context)
+    return {"method": _state(method), "source": ready_to_save(source.state())}
+
+
+def _val_part(inputs: Inputs, selection: Selection, log: Log) -> TrainingPart | None:
+    if selection.val is None:
+        return None
+    wanted = sorted({i for e in selection.episodes for i in (*e.support, *e.query)})
+    source = inputs.open_source(wanted, selection.val.image_ids, log)
+    view = inputs.view(selection.val, "val", source)
+    return view.training_part(fixed_episodes(selection.episodes), len(selection.episodes))
+
+
+def _state(method: Method) -> dict[str, Any]:
+    with plugin_call(method.name, "while giving its state"):
+        state = method.state()
+        found = wrong_in_state(state)
+        if found:
+            raise BenchError(
+                f"the method {method.name!r} gave a state that can't be saved",
+                expected=EXPECTED,
+                found=found,
+                remedy="turn what it learnt into tensors; mlfsic-bench methods check explains",
+            )
+        return ready_to_save(state)

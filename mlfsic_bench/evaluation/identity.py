@@ -1,0 +1,154 @@
+"""What a run is (identity) and the hash that names it (key): the meaning of its scores.
+
+In it is what the scores depend on: hashes of the split, the episodes, the label embeddings and the
+backbone's weights; the method's name, version and parameters; the training seed. Not in it are
+device, threads, workers, batch size of extraction, paths and the state of the code: the `version`
+of a method says when its scores change, and the golden gate of the tests (tests/golden) guards it.
+Nobody guards the version of a method in a file of its own: its identity has the file's hash.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlfsic_bench.files import read_regular
+from mlfsic_bench.hashing import hash_bytes, hash_json
+from mlfsic_bench.paths import cannot_use, is_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlfsic_bench.evaluation.inputs import Inputs
+
+IDENTITY_VERSION = 2
+SCORES_VERSION = 1
+"""Raised when scores come to mean something else for every method."""
+_OWN = "mlfsic-bench "  # how identities of version 1 name the code of this project's methods
+
+
+def identity(inputs: Inputs) -> dict[str, object]:
+    """Everything the scores of a run depend on, as a JSON object of names, numbers and hashes."""
+    features, selection = inputs.features, inputs.selection
+    # A key of its own rather than null: what was run before there was such a cut keeps its name.
+    cut = {"base_images": selection.base_images.used} if selection and selection.base_images else {}
+    source = inputs.method_source
+    return {
+        "identity_version": IDENTITY_VERSION,
+        "scores_version": SCORES_VERSION,
+        "split": inputs.split.hash,
+        "episodes": {"hash": inputs.episodes.hash, "count": inputs.count},
+        "selection": selection.hash if selection else None,
+        **cut,
+        "method": {
+            "name": inputs.method.name,
+            **({"source": source} if source else {"version": inputs.method.version}),
+            "parameters": inputs.method.params.model_dump(mode="json"),
+        },
+        "features": {
+            "mode": features.mode,
+            "backbone": features.backbone,
+            "weights": features.weights_hash,
+            "transform": features.transform,
+            "precision": features.precision,
+        },
+        "words": inputs.words.hash if inputs.words else None,
+        "seed": inputs.seed,
+    }
+
+
+def run_key(run_identity: Mapping[str, object]) -> str:
+    """The key of a run: SHA-256 of its identity."""
+    return hash_json(run_identity)
+
+
+def meaning(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored identity as this version writes it, so that old and new runs can be compared.
+
+    Version 1 had hashes of source files. All scores that this project's methods made under it are
+    those of version 1 of the method.
+    """
+    if stored.get("identity_version") != 1:
+        return dict(stored)
+    result = {name: value for name, value in stored.items() if name != "package"}
+    method = result.get("method")
+    if isinstance(method, dict) and str(method.get("source", "")).startswith(_OWN):
+        kept = {name: value for name, value in method.items() if name != "source"}
+        result["method"] = kept | {"version": 1}
+    return result | {"identity_version": IDENTITY_VERSION, "scores_version": 1}
+
+
+def method_version(stored: Mapping[str, Any]) -> str:
+    """The method's version in a stored identity, or the hash of its file.
+
+    >>> method_version({"identity_version": 2, "method": {"version": 3}})
+    '3'
+    """
+    method = meaning(stored).get("method")
+    if not isinstance(method, dict):
+        return ""
+    return str(method.get("version", method.get("source", "")))
+
+
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """`name: old -> new` for every entry in which two identities differ, nested names dotted."""
+    lines: list[str] = []
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += [f"{name}.{line}" for line in differences(a, b)]
+        elif a != b:
+            lines.append(f"{name}: {_short(a)} -> {_short(b)}")
+    return lines
+
+
+def method_source(spec: str) -> str:
+    """`sha256:...` of a method in a file of its own, empty for a registered one.
+
+    The hash is over the file and every file of its folder that it imports, directly or not.
+    """
+    if ":" not in spec:
+        return ""
+    file = Path(spec.rpartition(":")[0])
+    entries = {
+        path.relative_to(file.parent).as_posix(): hash_bytes(_source(path))
+        for path in _local_imports(file)
+    }
+    return f"sha256:{hash_json(entries)}"
+
+
+def _source(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise cannot_use(path, error) from error
+
+
+def _local_imports(file: Path) -> list[Path]:
+    """The file, and the files beside it that it imports, directly or not."""
+    found: list[Path] = []
+    waiting = [file]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.append(path)
+        for node in ast.walk(ast.parse(_source(path))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            for name in names:
+                parts = file.parent.joinpath(*name.split("."))
+                options = (parts.with_suffix(".py"), parts / "__init__.py")
+                waiting += [option for option in options if is_file(option)]
+    return found
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text

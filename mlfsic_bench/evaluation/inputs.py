@@ -1,0 +1,269 @@
+"""Everything a plan names, opened and checked before anything is computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlfsic_bench.data.image_files import require_images
+from mlfsic_bench.episodes.episode import Episode, EpisodeSet
+from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.evaluation.identity import method_source
+from mlfsic_bench.evaluation.novel_episodes import is_own, novel_episodes
+from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
+from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
+from mlfsic_bench.evaluation.record import FeaturesCard
+from mlfsic_bench.evaluation.resources import Opened
+from mlfsic_bench.evaluation.sources import DeferredFeatures
+from mlfsic_bench.methods.limited import LimitedFeatures
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlfsic_bench.data.dataset import Dataset
+    from mlfsic_bench.embeddings.vectors import LabelVectors
+    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.splits.split import Part, Split
+
+Log = Callable[[str], None]
+SourceOpener = Callable[[Sequence[str], Sequence[str], Log], "FeatureSource"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A run's inputs, opened.
+
+    Attributes
+    ----------
+    split, episodes: the split and its novel episodes; the first `count` of them are run.
+    selection: base and val parts; None for a method that does not train.
+    words: vectors of all labels of the split, or None; see `view` for who gets them.
+    method: a fresh method. `make_method()` gives another, equal one.
+    method_source: hash of the file it is in; empty for a registered method.
+    preset, seed: as in the plan.
+    features: which features, for the record and the key.
+    device: where tensors lie.
+    open_source: `open_source(wanted, others, log)` gives the features of the images `wanted`, and,
+        should a method ask for them, of `others`. A live backbone is the same for all images.
+    own_episodes: whether the episodes are those the protocol draws from the split.
+    damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
+    plan: what the inputs were opened from; None where they were made of Python objects, with which
+        no other process can begin.
+    """
+
+    split: Split
+    episodes: EpisodeSet
+    count: int
+    selection: Selection | None
+    words: LabelVectors | None
+    method: Method
+    make_method: Callable[[], Method]
+    method_source: str
+    preset: str | None
+    seed: int
+    features: FeaturesCard
+    device: torch.device
+    open_source: SourceOpener
+    own_episodes: bool = True
+    damaged: dict[str, str] = field(default_factory=dict)
+    plan: RunPlan | None = None
+
+    @property
+    def words_given(self) -> LabelVectors | None:
+        """The label vectors that the method is given: none where it does not declare their use."""
+        declared = self.method.needs_words or self.method.uses_words
+        return self.words if declared else None
+
+    def view(self, part: Part, purpose: str, source: FeatureSource) -> PartView:
+        """A part as the method sees it; `purpose` as in `PartView`."""
+        return PartView(part, purpose, self.split.hash, self.seed, source, self.words_given)
+
+
+def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
+    """Open and check everything `plan` names; BenchError for the first thing that is wrong.
+
+    What `opened` holds already is not opened again.
+    """
+    from mlfsic_bench.features.joined import describe
+    from mlfsic_bench.methods.registry import make_method
+
+    opened = opened or Opened()
+    if plan.features not in FEATURE_MODES:
+        raise unknown_name("feature mode", plan.features, FEATURE_MODES)
+    device = resolve_device(plan.device)
+
+    def fresh_method() -> Method:
+        return make_method(plan.method, plan.settings, plan.preset)
+
+    method = fresh_method()
+    if plan.precision not in PRECISIONS:
+        raise unknown_name("precision", plan.precision, PRECISIONS)
+    if plan.precision != "fp32" and plan.features != "stored":
+        raise BenchError(
+            f"--precision {plan.precision} is for stored features",
+            expected="--features stored, or --precision fp32",
+            found=f"--features {plan.features}",
+            remedy="leave --precision out: live features are always computed in fp32",
+        )
+    if plan.features == "end-to-end" and not method.trains:
+        raise BenchError(
+            f"the method {method.name!r} trains nothing, so it can't train the backbone",
+            expected="--features stored or live for this method",
+            found="--features end-to-end",
+            remedy="leave --features out",
+        )
+    if plan.base_images is not None and not method.trains:
+        raise BenchError(
+            f"the method {method.name!r} trains nothing, so --base-images does nothing",
+            expected="a method that trains, for --base-images",
+            found=f"--base-images {plan.base_images}",
+            remedy="leave --base-images out; a learning curve draws this method as a level line",
+        )
+    split = opened.split(plan)
+    episodes = novel_episodes(plan, split)
+    words = _words(plan, split, method)
+    selection = select_parts(split, plan.base_images) if method.trains else None
+    dataset = opened.dataset(split.dataset, plan.data_root)
+    count = len(episodes.episodes) if plan.episodes is None else plan.episodes
+    _check_images(dataset, split, episodes.episodes[:count], selection)
+    damaged = dataset.damaged() if plan.available_only else {}
+    backbones = opened.backbones(plan)
+    made_by = describe(backbones)
+    return Inputs(
+        split=split,
+        episodes=episodes,
+        count=count,
+        selection=selection,
+        words=words,
+        method=method,
+        make_method=fresh_method,
+        method_source=method_source(plan.method),
+        preset=plan.preset,
+        seed=plan.seed,
+        features=FeaturesCard(
+            mode=plan.features,
+            backbone=made_by.name,
+            weights=_weights_name(plan.weights, len(backbones)),
+            weights_hash=made_by.weights_hash,
+            transform=made_by.transform,
+            precision=plan.precision,
+            channels=made_by.channels,
+            grid=made_by.grid,
+        ),
+        device=device,
+        open_source=_source_opener(plan, dataset, backbones, device),
+        own_episodes=plan.episodes_file is None or is_own(split, episodes),
+        damaged=damaged,
+        plan=plan,
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for `auto`, `cpu` or `cuda`; BenchError when there is no such GPU."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise unknown_name("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BenchError(
+            "there is no GPU that torch can use",
+            expected="a CUDA device for --device cuda",
+            found=f"torch {torch.__version__} without an available CUDA device",
+            remedy="use --device cpu, or install a torch build that matches the GPU's driver",
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
+    from mlfsic_bench.data.registry import is_drawn
+    from mlfsic_bench.embeddings.load import BUILTIN, load_words
+
+    labels = [label for part in split.parts.values() for label in part.labels]
+    if plan.words is not None:
+        return load_words(plan.words, labels, plan.words_format)
+    if plan.words_format != "auto":
+        raise BenchError(
+            f"--words-format {plan.words_format} says how a file is written, and there is none",
+            expected="--words FILE beside it",
+            found="no --words",
+            remedy="name the file of label vectors, or leave --words-format out",
+        )
+    if is_drawn(split.dataset):
+        return load_words(BUILTIN, labels)
+    if method.needs_words:
+        raise BenchError(
+            f"the method {method.name!r} needs label vectors",
+            expected="--words FILE with a vector for every label, such as glove.6B.300d.txt",
+            found="no --words",
+            remedy="name a file of label vectors",
+        )
+    return None
+
+
+def _check_images(
+    dataset: Dataset, split: Split, episodes: Sequence[Episode], selection: Selection | None
+) -> None:
+    """BenchError now rather than after hours of training when an image is not there."""
+    needed = {i for episode in episodes for i in (*episode.support, *episode.query)}
+    if selection is not None:
+        needed.update(selection.base.image_ids)
+        needed.update(i for e in selection.episodes for i in (*e.support, *e.query))
+    require_images(dataset, sorted(needed), f"split {split.id!r}")
+
+
+def _weights_name(weights: str, networks: int) -> str:
+    each = weights.split("+") if networks > 1 else [weights]
+    return "+".join(Path(one).name if os.sep in one else one for one in each)
+
+
+def _source_opener(
+    plan: RunPlan, dataset: Dataset, backbones: Sequence[Backbone], device: torch.device
+) -> SourceOpener:
+    from mlfsic_bench.features.joined import describe, join
+    from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+    from mlfsic_bench.features.store.manifest import default_cache, store_folder
+
+    if plan.features != "stored":
+        # One source for all parts: what is trained on base images scores the novel ones.
+        trainable = plan.features == "end-to-end"
+        live = LimitedFeatures(
+            join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        )
+        return lambda wanted, others, log: live
+    made_by = describe(backbones)
+    # absolute: features are made when a method asks, and a method may change the working folder
+    cache = (plan.cache or default_cache()).absolute()
+
+    def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
+        def stored(backbone: Backbone, ids: Sequence[str]) -> FeatureSource:
+            from mlfsic_bench.features.extract import extract
+
+            folder = store_folder(cache, dataset, backbone, plan.precision)
+            log(f"features of {len(ids)} images by {backbone.name}, kept in {folder}")
+            store = extract(
+                dataset,
+                ids,
+                backbone,
+                folder,
+                device=device,
+                batch_size=plan.batch_size,
+                workers=plan.workers,
+                precision=plan.precision,
+                wait=True,
+                log=log,
+            )
+            return StoredFeatures(store, device)
+
+        def opened(ids: Sequence[str]) -> FeatureSource:
+            return join(backbones, [stored(backbone, ids) for backbone in backbones])
+
+        return LimitedFeatures(
+            DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        )
+
+    return deferred

@@ -1,0 +1,57 @@
+"""What a name out of a file means: one of those that are known here, and nothing else.
+
+Records, scores, entries and experiment files name methods, splits, backbones and weights. Such a
+name never becomes a path, a module or an address, whatever it looks like: a file is opened only
+where the user names it on the command line or in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mlfsic_bench.errors import unknown_name
+
+
+def known_method(name: str, option: str) -> str:
+    """`name`, when a method is registered under it; BenchError naming the `option` otherwise."""
+    from mlfsic_bench.methods.registry import method_names, names_a_file
+
+    registered = [one for one in method_names() if not names_a_file(one)]
+    return _known("method", name, registered, option)
+
+
+def known_split(split_id: str, option: str = "") -> str:
+    """`split_id`, when a split ships under it; BenchError naming the `option` otherwise."""
+    from mlfsic_bench.splits.shipped import shipped_ids
+
+    return _known("split", split_id, shipped_ids(), option)
+
+
+def known_backbone(name: str) -> str:
+    """`name`, when it is a network or several joined by +; BenchError otherwise."""
+    from mlfsic_bench.features.backbones.names import backbone_names, split_name
+
+    for one in split_name(name):
+        _known("backbone", one, backbone_names())
+    return name
+
+
+def known_weights(name: str, option: str) -> str:
+    """`name`, when it is one of the weights' names, or several joined by +.
+
+    BenchError naming the `option` otherwise, also for the name of a file.
+    """
+    from mlfsic_bench.features.backbones.names import JOIN, KEYWORDS
+
+    for one in name.split(JOIN):
+        _known("weights", one, KEYWORDS, option)
+    return name
+
+
+def _known(kind: str, name: str, known: Collection[str], option: str = "") -> str:
+    if name not in known:
+        error = unknown_name(f"{kind} in a file", name, known)
+        if option:
+            error.remedy += f"; a file of your own is named by the option {option}"
+        raise error
+    return name

@@ -1,0 +1,186 @@
+"""The record of a run: what it is, what made it, how it went."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from mlfsic_bench.evaluation.cards import BaseImages
+from mlfsic_bench.evaluation.plan import FeatureMode, Precision
+from mlfsic_bench.evaluation.provenance import Provenance
+from mlfsic_bench.evaluation.scores import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.files import read_json, write_json
+from mlfsic_bench.schema import (
+    FileSchema,
+    Label,
+    Line,
+    Name,
+    Sha256,
+    Time,
+    Values,
+    Version,
+    Word,
+    load,
+)
+from mlfsic_bench.splits.schema import Subset
+
+RECORD = "record.json"
+Status = Literal["started", "success", "error", "cancelled"]
+AuditStatus = Literal["passed", "failed", "not made"]
+AuditKind = Literal[
+    "memory between episodes",
+    "pooled supports",
+    "batch statistics over the query",
+    "order of the query",
+    "state that was not saved",
+    "unkeyed randomness",
+    "the fresh process died",
+    "the fresh process hung",
+    "the method failed in a fresh process",
+]
+
+
+LONGEST_MESSAGE = 20_000  # characters of a failure that are kept
+
+
+def _kept(message: Any) -> Any:
+    # It may hold what an exception of a method says: any length, and text that is not Unicode.
+    if not isinstance(message, str):
+        return message
+    return message[:LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
+
+
+def _subset(value: dict[str, Any]) -> dict[str, Any]:
+    Subset.model_validate(value)
+    return value
+
+
+Note = Annotated[str, Field(max_length=1 << 20)]  # may name all labels of a part
+LabelLists = dict[Word, Annotated[list[Label], Field(max_length=10_000)]]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0)]
+
+
+class Stage(FileSchema):
+    """One stage of the run and the seconds this process spent in it."""
+
+    name: Name
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class Failure(FileSchema):
+    """Why a run ended with `error`."""
+
+    stage: Name
+    message: Annotated[str, BeforeValidator(_kept)]
+
+
+class Summary(FileSchema):
+    """Mean over episodes and half width of its 95 % Student-t interval, as fractions."""
+
+    mean: float | None
+    half_width: Share | None
+
+
+class Audit(FileSchema):
+    """What came of scoring a few episodes again in a fresh process (docs/running.md).
+
+    `largest_difference` and `tolerance` are relative to the range of a label's stored scores in an
+    episode; `kind` is what a failed audit looks like, `reason` the evidence, or why none was made.
+    """
+
+    model_config = ConfigDict(frozen=False)  # filled in as the audit goes
+
+    status: AuditStatus
+    kind: AuditKind | None = None
+    reason: Annotated[str, BeforeValidator(_kept)] | None = None
+    largest_difference: Share | None = None
+    tolerance: Share | None = None
+    episodes: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1000)] = Field(
+        default_factory=list
+    )
+    queries: Annotated[int, Field(ge=0)] = 0
+    seconds: Share = 0.0
+
+
+class FeaturesCard(FileSchema):
+    """Where features came from."""
+
+    mode: FeatureMode
+    backbone: Name
+    weights: Line
+    weights_hash: Name
+    transform: Line
+    precision: Precision
+    channels: Count
+    grid: tuple[Count, Count]
+
+
+class WordsCard(FileSchema):
+    """Which label vectors the run had."""
+
+    name: Line
+    hash: Sha256
+    dimensions: Count
+
+
+class Record(FileSchema):
+    """Schema version 1 of `record.json`; docs/results-format.md describes every key."""
+
+    model_config = ConfigDict(frozen=False)  # a run fills it in as it goes
+
+    schema_version: Version = 1
+    kind: Literal["mlfsic-bench record"] = "mlfsic-bench record"
+    key: Sha256
+    status: Status
+    identity: Values
+    split: SplitCard
+    subset: Annotated[dict[str, Any], AfterValidator(_subset)] | None
+    episodes: EpisodesCard
+    selection_episodes: Annotated[int, Field(ge=0)]
+    labels: LabelLists
+    sitting_out: LabelLists = Field(default_factory=dict)
+    base_images: BaseImages | None = None
+    method: MethodCard
+    features: FeaturesCard | None
+    words: WordsCard | None
+    provenance: Provenance
+    started: Time
+    ended: Time | None = None
+    stages: Annotated[list[Stage], Field(max_length=100_000)] = Field(default_factory=list)
+    notes: Annotated[list[Note], Field(max_length=1000)] = Field(default_factory=list)
+    failure: Failure | None = None
+    outputs: dict[Word, Sha256] = Field(default_factory=dict)
+    metrics: dict[Word, Summary] = Field(default_factory=dict)
+    undefined: dict[Word, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    audit: Audit | None = None
+
+    @property
+    def audit_status(self) -> AuditStatus | None:
+        """What came of the run's audit; None in records that know of none."""
+        return self.audit.status if self.audit else None
+
+
+def now() -> str:
+    """The present time in UTC, ISO 8601 with seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write `record.json` in a run's folder, atomically."""
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+
+
+def read_record(folder: Path) -> Record:
+    """The record in a run's folder; BenchError naming the first key that is wrong."""
+    path = folder / RECORD
+    return load(
+        Record,
+        read_json(path, kind="run record"),
+        str(path),
+        page="docs/results-format.md",
+        remedy="name a folder that mlfsic-bench run wrote with this version",
+    )

@@ -1,0 +1,180 @@
+"""One run, from plan to record: open, fit, save, score, write, audit; or on where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlfsic_bench.episodes.episode import Episode
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation import resume
+from mlfsic_bench.evaluation.audit.audit import audit_run
+from mlfsic_bench.evaluation.audit.compare import Stored
+from mlfsic_bench.evaluation.checked import refuse_faulty
+from mlfsic_bench.evaluation.finish import answers_of, scores_of, summary
+from mlfsic_bench.evaluation.fit import fitted_method
+from mlfsic_bench.evaluation.identity import identity, run_key
+from mlfsic_bench.evaluation.inputs import Inputs, Log, open_inputs
+from mlfsic_bench.evaluation.lock import only_writer
+from mlfsic_bench.evaluation.looks import notes_on_scores
+from mlfsic_bench.evaluation.plan import RunPlan, default_folder
+from mlfsic_bench.evaluation.predict import discard, evaluate
+from mlfsic_bench.evaluation.provenance import provenance
+from mlfsic_bench.evaluation.record import Failure, Record, Stage, Status, now, write_record
+from mlfsic_bench.evaluation.scores import read_scores, write_answers, write_scores
+from mlfsic_bench.evaluation.start import new_record
+from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.paths import exists, is_folder
+from mlfsic_bench.signals import undisturbed
+from mlfsic_bench.text import exception_text
+
+if TYPE_CHECKING:
+    from mlfsic_bench.features.source import FeatureSource
+
+
+def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:
+    """Do what `plan` asks, or go on where an earlier process stopped; the run's folder.
+
+    A run that is done already is left as it is. `log` gets lines of progress text. Raises
+    BenchError for bad input, for a folder that holds another run, and for a method that fails;
+    the record then says `error`. Ctrl-C leaves `cancelled`; so do, within `signals.stoppable`,
+    SIGTERM and SIGHUP.
+    """
+    return execute(open_inputs(plan), plan.out, log)
+
+
+def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> Path:
+    """`run_method` with inputs that are open already; `out` None for the default folder."""
+    run_identity = identity(inputs)
+    key = run_key(run_identity)
+    split = inputs.split
+    folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
+    if is_folder(folder):  # looked at first: not even a lock in a folder of others
+        earlier = resume.earlier_record(folder, key, run_identity)
+        if _done(folder, earlier, key, log):  # perhaps in a read-only folder
+            return folder
+    if inputs.plan is not None and not exists(folder / resume.METHOD):
+        refuse_faulty(inputs.plan)
+    with only_writer(folder, (resume.PARTS, resume.CHECKPOINTS), log):
+        earlier = resume.earlier_record(folder, key, run_identity)
+        if _done(folder, earlier, key, log):  # by whoever held the lock
+            return folder
+        record = new_record(inputs, key, run_identity, provenance(str(inputs.device)), earlier)
+        if (
+            earlier is not None
+            and resume.is_scored(folder, earlier)
+            and exists(folder / resume.METHOD)
+        ):
+            log(f"{folder} has its scores; they are audited")
+            record.outputs, record.metrics = earlier.outputs, earlier.metrics
+            record.undefined, record.provenance = earlier.undefined, earlier.provenance
+        _Runner(inputs, folder, record, log).run()
+    return folder
+
+
+def _done(folder: Path, earlier: Record | None, key: str, log: Log) -> bool:
+    """Whether nothing is left to do; a run of this key that nobody has audited is audited now."""
+    if earlier is None or not resume.is_done(folder, earlier):
+        return False
+    if resume.lacks_audit(folder, earlier, key):
+        return False
+    log(f"{folder} is done already: key {earlier.key[:12]}, ended {earlier.ended}")
+    return True
+
+
+class _Runner:
+    """The stages of one run, each noted in the record as soon as it ends."""
+
+    def __init__(self, inputs: Inputs, folder: Path, record: Record, log: Log) -> None:
+        self.inputs = inputs
+        self.folder = folder.absolute()  # a method may change the working folder
+        self.record = record
+        self.log = log
+        self.stage_name = "start"
+        self.ended = False
+
+    def run(self) -> None:
+        """All stages; whatever happens, the record says so."""
+        try:
+            write_record(self.folder, self.record)
+            for note in self.record.notes:
+                self.log(f"note: {note}")
+            self._stages()
+        except BenchError as error:
+            self._end("error", Failure(stage=self.stage_name, message=str(error)))
+            raise
+        except KeyboardInterrupt:
+            self._end("cancelled", None)
+            raise
+        except Exception as error:
+            failure = Failure(stage=self.stage_name, message=exception_text(error))
+            self._end("error", failure)
+            raise
+        finally:
+            self._end("cancelled", None)  # a second Ctrl-C came before the record said so
+
+    def _stages(self) -> None:
+        inputs, key = self.inputs, self.record.key
+        episodes = inputs.episodes.episodes[: inputs.count]
+        novel = sorted({i for e in episodes for i in (*e.support, *e.query)})
+        if self.record.outputs:
+            self._audit(inputs.open_source(novel, (), self.log), episodes)
+            return
+        with self._stage("fit"):
+            method, source = fitted_method(inputs, novel, self.folder, key, self.log)
+        with self._stage("evaluate"):
+            view = inputs.view(inputs.split.novel, "novel", source)
+            parts = self.folder / resume.PARTS
+            raw, decisions = evaluate(method, view, episodes, parts, key, self.log)
+        with self._stage("write"):
+            for note in notes_on_scores(raw, decisions):
+                self.record.notes.append(note)
+                self.log(f"note: {note}")
+            scores = scores_of(inputs, self.record, raw, decisions)
+            answers = answers_of(inputs, self.record, episodes)
+            write_scores(self.folder / resume.SCORES, scores)
+            write_answers(self.folder / resume.ANSWERS, answers)
+            self.record.metrics, self.record.undefined = summary(scores, answers)
+            self.record.outputs = {
+                name: hash_file(self.folder / name) for name in (resume.SCORES, resume.ANSWERS)
+            }
+        self._audit(source, episodes)
+
+    def _audit(self, source: FeatureSource, episodes: tuple[Episode, ...]) -> None:
+        """Score some episodes again and end the run; a failed audit is no error of the run."""
+        with self._stage("audit"):
+            scores = read_scores(self.folder / resume.SCORES)
+            stored = Stored(episodes, scores.scores, scores.decisions)
+            self.record.audit = audit_run(
+                self.inputs, source, self.record, self.folder / resume.METHOD, stored
+            )
+        self._end("success", None)
+        audit = self.record.audit
+        kind = f": {audit.kind}" if audit.kind else ""
+        self.log(f"audit {audit.status}{kind} ({audit.seconds:.1f} s)")
+        discard(self.folder / resume.PARTS)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self.stage_name = name
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = round(time.monotonic() - start, 3)
+            self.record.stages.append(Stage(name=name, seconds=seconds))
+        write_record(self.folder, self.record)
+
+    def _end(self, status: Status, failure: Failure | None) -> None:
+        """Write down how the run ended; only the first call does."""
+        with undisturbed():
+            if self.ended:
+                return
+            self.ended = True
+            self.record.status = status
+            self.record.failure = failure
+            self.record.ended = now()
+            write_record(self.folder, self.record)

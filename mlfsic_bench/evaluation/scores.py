@@ -1,0 +1,213 @@
+"""The Scores noun: raw float32 scores of every episode in one file that names what made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mlfsic_bench.arrays import read_arrays, write_arrays
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.cards import (
+    STATED,
+    AnswersMeta,
+    EpisodesCard,
+    MethodCard,
+    ScoresMeta,
+    SplitCard,
+)
+from mlfsic_bench.files import parse_json
+from mlfsic_bench.hashing import canonical_json
+from mlfsic_bench.schema import FileSchema, load
+
+__all__ = [
+    "Answers",
+    "AnswersMeta",
+    "EpisodesCard",
+    "MethodCard",
+    "Scores",
+    "ScoresMeta",
+    "SplitCard",
+    "read_answers",
+    "read_scores",
+    "write_answers",
+    "write_scores",
+]
+
+PAGE = "docs/scores-format.md"
+REMEDY = "write it with mlfsic-bench run"
+META_LIMIT = 1 << 20  # characters of the description; those of runs have about 1,000
+QUERY_LIMIT = 1 << 25  # bytes of query ids; in memory they take four times as much
+LIMIT = 1 << 28  # bytes of all arrays together; 200 episodes of 64 queries, 16 labels: 0.8 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Raw scores of one run.
+
+    Attributes
+    ----------
+    scores: float32 [E, Q, L], finite; higher means more likely. Never after a sigmoid.
+    decisions: bool [E, Q, L], the method's own decisions, or None (then: score > 0).
+    meta: what made them.
+    """
+
+    scores: npt.NDArray[np.float32]
+    decisions: npt.NDArray[np.bool_] | None
+    meta: ScoresMeta
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The far side of Scores, which no method ever sees.
+
+    Attributes
+    ----------
+    targets: uint8 [E, Q, L] of 0 and 1, the targets of the query images.
+    query: text [E, Q], the ids of the query images.
+    meta: the split and the episodes they belong to.
+    """
+
+    targets: npt.NDArray[np.uint8]
+    query: npt.NDArray[np.str_]
+    meta: AnswersMeta
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write a scores file atomically; equal scores give equal bytes."""
+    _check_scores(path, scores)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "scores": scores.scores.astype("<f4", copy=False),
+        "meta": _text(scores.meta),
+    }
+    if scores.decisions is not None:
+        arrays["decisions"] = scores.decisions
+    write_arrays(path, arrays)
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores in `path`, checked: types, shapes, no NaN, members, schema; else BenchError."""
+    arrays = read_arrays(
+        path,
+        kind="scores file",
+        required=("scores", "meta"),
+        optional=("decisions",),
+        limit=LIMIT,
+    )
+    meta = _meta(path, arrays["meta"], ScoresMeta)
+    scores = Scores(arrays["scores"], arrays.get("decisions"), meta)
+    _check_scores(path, scores)
+    return scores
+
+
+def write_answers(path: Path, answers: Answers) -> None:
+    """Write an answers file atomically; equal answers give equal bytes."""
+    _check_answers(path, answers)
+    targets, text = answers.targets, answers.query
+    if len(text) > 1 and (text == text[:1]).all() and (targets == targets[:1]).all():
+        targets, text = targets[:1], text[:1]  # one query for all: 1 / E of the size
+    query = np.char.encode(text, "utf-8")  # a quarter of the size of NumPy's own text
+    write_arrays(path, {"targets": targets, "query": query, "meta": _text(answers.meta)})
+
+
+def read_answers(path: Path) -> Answers:
+    """The answers in `path`, checked like `read_scores`."""
+    required = ("targets", "query", "meta")
+    arrays = read_arrays(path, kind="answers file", required=required, limit=LIMIT)
+    meta = _meta(path, arrays["meta"], AnswersMeta)
+    query = arrays["query"]
+    if query.dtype.kind != "S" or query.nbytes > QUERY_LIMIT:
+        raise _bad(path, "query ids as UTF-8 bytes [E, Q]", f"{query.dtype} {query.shape}")
+    try:
+        ids = np.char.decode(query, "utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad(path, "query ids as UTF-8 bytes [E, Q]", str(error)) from error
+    targets = arrays["targets"]
+    if targets.ndim == 3 and ids.ndim == 2 and len(targets) == len(ids) == 1:
+        if meta.episodes.count * targets.size > LIMIT:
+            raise _bad(path, f"at most {LIMIT} targets", f"{meta.episodes.count} x {targets.size}")
+        # what stands once in the file is that of every episode
+        targets = np.broadcast_to(targets, (meta.episodes.count, *targets.shape[1:]))
+        ids = np.broadcast_to(ids, (meta.episodes.count, *ids.shape[1:]))
+    answers = Answers(targets, ids, meta)
+    _check_answers(path, answers)
+    return answers
+
+
+def _text(meta: FileSchema) -> npt.NDArray[np.str_]:
+    text = canonical_json(meta.model_dump(mode="json")).decode()
+    return np.array(text, dtype=f"<U{len(text)}")
+
+
+M = TypeVar("M", bound=FileSchema)
+
+
+def _meta(path: Path, text: npt.NDArray[Any], model: type[M]) -> M:
+    if text.dtype.kind != "U" or text.shape != ():
+        raise _bad(path, "one text called `meta`", f"{text.dtype} of shape {text.shape}")
+    try:
+        if text.dtype.itemsize > 4 * META_LIMIT:
+            raise ValueError(f"{text.dtype.itemsize // 4} characters, more than {META_LIMIT}")
+        value = parse_json(str(text[()]))
+    except (ValueError, RecursionError) as error:
+        found = _short(f"{type(error).__name__}: {error}")
+        raise _bad(path, "a description in JSON", found) from error
+    meta = load(model, value, f"the description in {path}", page=PAGE, remedy=REMEDY)
+    for key in STATED:
+        if key not in value:
+            raise _bad(path, f"the key {key!r} in the description", "no such key")
+    return meta
+
+
+def _check_scores(path: Path, scores: Scores) -> None:
+    array, decisions, meta = scores.scores, scores.decisions, scores.meta
+    if array.dtype != np.dtype("<f4") or array.ndim != 3:
+        raise _bad(path, "float32 scores [E, Q, L]", f"{array.dtype} of shape {array.shape}")
+    if not np.isfinite(array).all():
+        bad = int(np.size(array) - np.isfinite(array).sum())
+        raise _bad(path, "finite scores", f"{bad} scores that are NaN or infinite")
+    _check_size(path, array.shape, meta)
+    if decisions is not None and (decisions.dtype != np.bool_ or decisions.shape != array.shape):
+        found = f"{decisions.dtype} of shape {decisions.shape}"
+        raise _bad(path, f"bool decisions of shape {array.shape}", found)
+
+
+def _check_answers(path: Path, answers: Answers) -> None:
+    targets, query = answers.targets, answers.query
+    if targets.dtype != np.uint8 or targets.ndim != 3 or (targets > 1).any():
+        raise _bad(path, "uint8 targets [E, Q, L] of 0 and 1", f"{targets.dtype} {targets.shape}")
+    if query.dtype.kind != "U" or query.shape != targets.shape[:2]:
+        raise _bad(path, f"query ids of shape {targets.shape[:2]}", f"{query.dtype} {query.shape}")
+    _check_size(path, targets.shape, answers.meta)
+
+
+def _check_size(path: Path, shape: tuple[int, ...], meta: ScoresMeta | AnswersMeta) -> None:
+    episodes, labels = meta.episodes, meta.labels
+    if shape[0] != episodes.count or shape[2] != len(labels) or 0 in shape:
+        raise _bad(
+            path,
+            f"{episodes.count} episodes and {len(labels)} labels, as its description says",
+            f"an array of shape {shape}",
+        )
+    if not 0 < episodes.count <= episodes.total or len(set(labels)) != len(labels):
+        raise _bad(
+            path,
+            "distinct labels, and at most as many episodes as the set has",
+            f"{episodes.count} of {episodes.total} episodes, {len(set(labels))} distinct labels",
+        )
+
+
+def _bad(path: Path, expected: str, found: str) -> BenchError:
+    return BenchError(
+        f"{path} is not a valid file of scores or answers",
+        expected=expected,
+        found=found,
+        remedy=f"{REMEDY}, or correct what made it ({PAGE})",
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,147 @@
+"""The record of a run as it starts: everything that is known before anything is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlfsic_bench.data.dataset import PART_NAMES
+from mlfsic_bench.data.image_files import in_kinds
+from mlfsic_bench.embeddings.load import BUILTIN
+from mlfsic_bench.evaluation.checked import is_shipped, note_on_checks
+from mlfsic_bench.evaluation.inputs import Inputs
+from mlfsic_bench.evaluation.provenance import Provenance
+from mlfsic_bench.evaluation.record import Record, WordsCard, now
+from mlfsic_bench.evaluation.scores import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.schema import one_error
+from mlfsic_bench.splits.split import Split
+
+if TYPE_CHECKING:
+    from mlfsic_bench.methods.contract import Method
+
+
+@one_error(
+    "the record of this run",
+    page="docs/results-format.md",
+    remedy="rename the file that the value comes from",
+)
+def new_record(
+    inputs: Inputs,
+    key: str,
+    run_identity: dict[str, object],
+    made_by: Provenance,
+    earlier: Record | None,
+) -> Record:
+    """A record with status `started`; start and stages of an `earlier` process are kept.
+
+    Raises BenchError for what a record can't hold, such as a file's name with a line end in it.
+    """
+    split, episodes, method, words = inputs.split, inputs.episodes, inputs.method, inputs.words
+    selection = inputs.selection
+    return Record(
+        key=key,
+        status="started",
+        identity=run_identity,
+        split=SplitCard(
+            id=split.id,
+            hash=split.hash,
+            dataset=split.dataset,
+            rule=split.rule,
+            subset=split.subset is not None,
+        ),
+        subset=split.subset,
+        episodes=EpisodesCard(
+            protocol=episodes.protocol,
+            part=episodes.part,
+            hash=episodes.hash,
+            total=len(episodes.episodes),
+            count=inputs.count,
+            shots=episodes.shots,
+        ),
+        selection_episodes=len(selection.episodes) if selection else 0,
+        labels={name: list(part.labels) for name, part in split.parts.items()},
+        sitting_out=selection.sitting_out if selection else {},
+        base_images=selection.base_images if selection else None,
+        method=MethodCard(
+            name=method.name,
+            preset=inputs.preset,
+            parameters=method.params.model_dump(mode="json"),
+            changed=_changed(method),
+            seed=inputs.seed,
+            trains=method.trains,
+            uses_words=method.needs_words or inputs.words_given is not None,
+            adapts_by_gradient=method.adapts_by_gradient,
+            citation=method.citation,
+        ),
+        features=inputs.features,
+        words=WordsCard(name=words.name, hash=words.hash, dimensions=words.dimension)
+        if words
+        else None,
+        provenance=made_by,
+        started=earlier.started if earlier else now(),
+        stages=earlier.stages if earlier else [],
+        notes=notes_of(inputs),
+    )
+
+
+def _changed(method: Method) -> list[str]:
+    now = method.params.model_dump(mode="json")
+    default = type(method.params)().model_dump(mode="json")
+    return sorted(name for name, value in now.items() if value != default[name])
+
+
+def notes_of(inputs: Inputs) -> list[str]:
+    """One sentence for everything that sets this run apart from a whole one."""
+    notes = []
+    split, total = inputs.split, len(inputs.episodes.episodes)
+    if split.subset is not None:
+        notes.append("the split is limited to a subset of its images; not comparable to full runs")
+        notes += _labels_left(split)
+    if inputs.damaged:
+        notes.append(
+            f"files under an image's name that hold no image, left out: {len(inputs.damaged):,} "
+            f"({in_kinds(list(inputs.damaged.values()))}), such as {next(iter(inputs.damaged))}"
+        )
+    if not inputs.own_episodes:
+        notes.append("the episodes are not the split's own, but those of --episodes-file")
+    if inputs.words is not None and inputs.words_given is None and inputs.words.name != BUILTIN:
+        notes.append(
+            f"the label vectors {inputs.words.name} are not given to the method, which does not "
+            "declare that it uses them"
+        )
+    plan, method = inputs.plan, type(inputs.method)
+    if plan is not None and not is_shipped(plan.method, method):
+        notes.append(note_on_checks(plan.method, method))
+    if inputs.count < total:
+        notes.append(f"only the first {inputs.count} of {total} episodes are run")
+    if inputs.selection is not None:
+        cut = inputs.selection.base_images
+        if cut is not None:
+            notes.append(
+                f"trained on the first {cut.used:,} of {cut.of:,} base images, a point of a "
+                "learning curve; not comparable to full runs"
+            )
+        for part, labels in inputs.selection.sitting_out.items():
+            notes.append(f"{part} labels without images enough sit out: {', '.join(labels)}")
+        if inputs.selection.val is None:
+            left = len(split.val.labels) - len(inputs.selection.sitting_out.get("val", ()))
+            why = (
+                "the split has no val label"
+                if not split.val.labels
+                else "no val label has images enough"
+                if left == 0
+                else "only one val label has images enough, whose macro-AP is always 100 %"
+            )
+            notes.append(f"{why}, so nothing is selected on val: the last weights are kept")
+    return notes
+
+
+def _labels_left(split: Split) -> list[str]:
+    """For each part that labels have left: which are still in it, and which are not."""
+    subset: dict[str, Any] = split.subset or {}
+    return [
+        f"{name}: {len(split.parts[name].labels)} of {len(split.parts[name].labels) + len(left)} "
+        f"labels stay: {', '.join(split.parts[name].labels)}; with fewer than "
+        f"{subset['min_pool']} images left: {', '.join(f'{k} {n}' for k, n in left.items())}"
+        for name in PART_NAMES
+        if (left := subset.get("labels_left", {}).get(name))
+    ]

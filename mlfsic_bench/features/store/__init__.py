@@ -1,0 +1,1 @@
+"""The feature store: features of every image once, on disk."""

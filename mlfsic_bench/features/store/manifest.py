@@ -1,0 +1,145 @@
+"""What a feature store holds, and its key: everything its values depend on and nothing else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.files import read_json, write_json
+from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.paths import home
+from mlfsic_bench.schema import is_plain
+
+if TYPE_CHECKING:
+    from mlfsic_bench.data.dataset import Dataset
+    from mlfsic_bench.features.backbones.base import Backbone
+
+SCHEMA_VERSION = 1
+LARGEST = 1 << 16  # channels, or the side of a grid
+LONGEST = 300  # characters of a name
+MANIFEST = "manifest.json"
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The identity of a store. Device, workers and batch size are not part of it.
+
+    Attributes
+    ----------
+    dataset: name of the dataset the images belong to.
+    backbone, weights_hash, transform: what made the features.
+    channels, grid: c and (h, w) of a local map.
+    precision: arithmetic of the backbone, `fp32` or `bf16`; what is stored is always float16
+        local maps and float32 pooled features.
+    """
+
+    dataset: str
+    backbone: str
+    weights_hash: str
+    transform: str
+    channels: int
+    grid: tuple[int, int]
+    precision: Precision = "fp32"
+
+    @property
+    def locations(self) -> int:
+        """h w."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def key(self) -> str:
+        """64 hex digits; equal keys mean equal features up to float16 rounding."""
+        return hash_json({"schema": SCHEMA_VERSION, **self.as_json()})
+
+    def as_json(self) -> dict[str, Any]:
+        """The attributes as a JSON object."""
+        return {**asdict(self), "grid": list(self.grid)}
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into the folder, atomically."""
+        layout = {"local": "float16 little endian [row, h*w, c]", "pooled": "float32 [row, c]"}
+        value = {"schema": SCHEMA_VERSION, "key": self.key, "layout": layout, **self.as_json()}
+        write_json(folder / MANIFEST, value)
+
+
+def manifest_of(dataset: Dataset | str, backbone: Backbone, precision: Precision) -> Manifest:
+    """The manifest of this dataset's features by this backbone."""
+    return Manifest(
+        dataset=dataset if isinstance(dataset, str) else dataset.name,
+        backbone=backbone.name,
+        weights_hash=backbone.weights_hash,
+        transform=backbone.transform_id,
+        channels=backbone.channels,
+        grid=(backbone.grid[0], backbone.grid[1]),
+        precision=precision,
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in a store's folder; BenchError when it is missing, foreign or altered."""
+    path = Path(folder) / MANIFEST
+    value = read_json(path, kind="manifest of a feature store")
+    if not isinstance(value, dict):
+        raise _bad(path, "a JSON object", type(value).__name__)
+    if type(value.get("schema")) is not int or value["schema"] != SCHEMA_VERSION:
+        raise _bad(path, f"schema {SCHEMA_VERSION}", f"schema {value.get('schema')!r}")
+    own = [field.name for field in fields(Manifest)]
+    known = [*own, "schema", "key", "layout"]
+    for name in value:
+        if name not in known:
+            raise unknown_name(f"key in {path}:", name, known)
+    missing = [name for name in known if name not in value]
+    if missing:
+        raise _bad(path, f"the keys {', '.join(known)}", f"no {', '.join(missing)}")
+    grid = value["grid"]
+    sizes = [value["channels"], *(grid if isinstance(grid, list) else [None])]
+    if len(sizes) != 3 or any(type(n) is not int or not 1 <= n <= LARGEST for n in sizes):
+        expected = f"positive whole numbers up to {LARGEST}: channels and grid [h, w]"
+        raise _bad(path, expected, repr(sizes)[:80])
+    names = {name: value[name] for name in own if name not in ("channels", "grid")}
+    for name, text in names.items():
+        if not is_plain(text) or len(text) > LONGEST:
+            raise _bad(path, f"plain text for {name!r}", repr(text)[:80])
+    manifest = Manifest(**{name: value[name] for name in own if name != "grid"}, grid=tuple(grid))
+    if manifest.key != value["key"]:
+        raise _bad(path, f"the key {manifest.key[:16]}... of its content", str(value["key"])[:19])
+    return manifest
+
+
+def store_folder(
+    cache: Path, dataset: Dataset | str, backbone: Backbone, precision: str = "fp32"
+) -> Path:
+    """The folder below `cache` for this dataset's features by this backbone (not created)."""
+    manifest = manifest_of(dataset, backbone, cast(Precision, precision))
+    return Path(cache) / f"{manifest.dataset}-{manifest.backbone}-{manifest.key[:16]}"
+
+
+def default_cache() -> Path:
+    """Where stores go unless a place is named: MLFSIC_CACHE, else ~/.cache/mlfsic-bench.
+
+    BenchError where there is neither.
+    """
+    named, user = os.environ.get("MLFSIC_CACHE"), home()
+    if named:
+        return Path(named)
+    if user is None:
+        raise BenchError(
+            "there is no folder for features: nothing says where this user's home is",
+            expected="the environment variable MLFSIC_CACHE or HOME, or --cache DIR",
+            found="none of them",
+            remedy="set MLFSIC_CACHE to a folder with room for features",
+        )
+    return user / ".cache" / "mlfsic-bench"
+
+
+def _bad(path: Path, expected: str, found: str) -> BenchError:
+    return BenchError(
+        f"{path} is not the manifest of a feature store this version can read",
+        expected=expected,
+        found=found,
+        remedy="extract into another folder, or remove this one",
+    )

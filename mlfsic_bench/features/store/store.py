@@ -1,0 +1,144 @@
+"""Reading a feature store: ids in, maps out, by memory map."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.store.buffers import BufferPool
+from mlfsic_bench.features.store.index import LOCAL, POOLED, check_sizes, read_index
+from mlfsic_bench.features.store.manifest import Manifest, read_manifest
+from mlfsic_bench.files import open_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHUNK_BYTES = 1 << 21  # rows taken at once by a thread: few calls, yet still in its cache
+THREADS = min(4, os.cpu_count() or 1)
+
+
+class FeatureStore:
+    """The rows that were complete when the store was opened; a writer may go on appending.
+
+    Attributes
+    ----------
+    folder: where it lies.
+    manifest: what it holds.
+    ids: image ids, row by row.
+    digests: SHA-256 of the bytes of each row's image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_manifest(self.folder)
+        index = read_index(self.folder)
+        self.ids, self.digests = index.ids, index.digests
+        self._row = {name: row for row, name in enumerate(self.ids)}
+        m = self.manifest
+        width = m.locations * m.channels
+        check_sizes(self.folder, len(self.ids), {LOCAL: 2 * width, POOLED: 4 * m.channels})
+        self._map, self._local = _mapped(self.folder / LOCAL, "<f2", (len(self.ids), width))
+        _, self._pooled = _mapped(self.folder / POOLED, "<f4", (len(self.ids), m.channels))
+        self._buffers = BufferPool()
+
+    @classmethod
+    def open(cls, folder: Path) -> FeatureStore:
+        """The store in `folder`; BenchError when there is none or its files do not agree."""
+        return cls(folder)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._row
+
+    def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """int64 [n]: the rows of these images; BenchError naming images the store lacks."""
+        try:
+            return np.fromiter((self._row[i] for i in ids), dtype=np.int64, count=len(ids))
+        except KeyError:
+            missing = [i for i in dict.fromkeys(ids) if i not in self._row]
+        raise BenchError(
+            f"{len(missing)} of the images asked for have no features in {self.folder}",
+            expected="features of every image of the split",
+            found="none for " + ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else ""),
+            remedy="run `mlfsic-bench features extract` for this split and backbone",
+        )
+
+    def gather_local(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c, h, w]: local maps in this order, a channels-last view of [n, h, w, c].
+
+        The tensor is the caller's own: no later call writes into it while it is referred to.
+        """
+        return self.gather_local_rows(self.rows(ids))
+
+    def gather_local_rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """float32 [n, c, h, w]: the local maps of these rows, as in `gather_local`."""
+        m = self.manifest
+        out = self._buffers.tensor((len(rows), m.locations * m.channels))
+        if len(rows):
+            self._will_need(rows)
+            parts = np.array_split(np.arange(len(rows)), min(THREADS, len(rows)))
+            with ThreadPoolExecutor(len(parts)) as threads:
+                jobs = [threads.submit(self._copy, rows, int(p[0]), len(p), out) for p in parts]
+                for job in jobs:
+                    job.result()
+        return out.view(len(rows), *m.grid, m.channels).permute(0, 3, 1, 2)
+
+    def gather_pooled(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c]: pooled features in this order."""
+        return self.gather_pooled_rows(self.rows(ids))
+
+    def gather_pooled_rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """float32 [n, c]: the pooled features of these rows."""
+        import torch
+
+        return torch.from_numpy(self._pooled[rows].astype(np.float32, copy=False))
+
+    def _copy(self, rows: npt.NDArray[np.int64], start: int, count: int, out: Tensor) -> None:
+        """Convert rows[start:start+count] into the same places of `out`, a chunk at a time."""
+        import torch
+
+        width = out.shape[1]
+        step = max(1, CHUNK_BYTES // (2 * width))
+        half = np.empty((min(step, count), width), dtype=np.float16)
+        for i in range(start, start + count, step):
+            n = min(step, start + count - i)
+            # mode="clip" lets numpy write straight into `out`; the rows are known to be inside
+            np.take(self._local, rows[i : i + n], axis=0, out=half[:n], mode="clip")
+            out[i : i + n].copy_(torch.from_numpy(half[:n]))
+
+    def _will_need(self, rows: npt.NDArray[np.int64]) -> None:
+        """Ask the system for all rows at once, before the first is touched.
+
+        A page fault in a cold map reads ahead megabytes around one row, or a page at a time;
+        asking first makes a cold gather many times faster and costs next to nothing when warm.
+        """
+        if self._map is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        size = self._local.shape[1] * 2
+        ordered = np.unique(rows)
+        breaks = np.flatnonzero(np.diff(ordered) != 1) + 1
+        for run in np.split(ordered, breaks):
+            start = int(run[0]) * size // mmap.PAGESIZE * mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_WILLNEED, start, (int(run[-1]) + 1) * size - start)
+
+
+def _mapped(
+    path: Path, dtype: str, shape: tuple[int, int]
+) -> tuple[mmap.mmap | None, npt.NDArray[Any]]:
+    """The first rows of a raw file as a read-only array over a memory map."""
+    if shape[0] == 0:
+        return None, np.empty(shape, dtype=dtype)
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    with open_regular(path) as stream:
+        mapped = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
+    return mapped, np.frombuffer(mapped, dtype=dtype).reshape(shape)

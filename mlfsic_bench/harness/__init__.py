@@ -1,1 +1,0 @@
-"""The harness: run, resume, record, provenance, scores."""

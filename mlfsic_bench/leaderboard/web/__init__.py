@@ -1,0 +1,1 @@
+"""The template, style and script of the leaderboard's page."""

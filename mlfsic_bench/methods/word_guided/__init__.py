@@ -1,0 +1,1 @@
+"""Word-guided attention, the model of Yan et al. (2022)."""

@@ -1,1 +1,0 @@
-"""Reports: every figure recomputed from scores."""

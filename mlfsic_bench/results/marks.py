@@ -1,0 +1,111 @@
+"""What sets figures apart from whole ones: sentences below them, and short marks on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlfsic_bench.evaluation.cards import BaseImages, EpisodesCard, MethodCard, SplitCard
+
+if TYPE_CHECKING:
+    from mlfsic_bench.evaluation.record import Record
+
+SUBSET = "SUBSET: made on part of the split's images; not comparable to full runs."
+OFF_DEFAULTS = "not at its defaults"
+
+
+def changed(card: MethodCard) -> dict[str, Any]:
+    """The parameters that are not at the method's defaults, with their values."""
+    return {name: card.parameters.get(name) for name in card.changed}
+
+
+def off_defaults(methods: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A sentence for each pair of a method's name and its `changed` parameters, if there are any.
+
+    >>> off_defaults([("protonet", {"scale": 9.0}), ("linear", {}), ("protonet", {"scale": 9.0})])
+    ['protonet not at its defaults: scale=9.0.']
+    """
+    told = [
+        f"{method} {OFF_DEFAULTS}: {', '.join(f'{k}={v}' for k, v in settings.items())}."
+        for method, settings in methods
+        if settings
+    ]
+    return list(dict.fromkeys(told))
+
+
+def count_labels(
+    split_id: str,
+    labels: Sequence[str],
+    *,
+    subset: bool,
+    of_record: Mapping[str, Any] | None = None,
+    noun: str = "labels",
+) -> str:
+    """How many novel labels there are, and which, where some have left the part.
+
+    Parameters
+    ----------
+    labels: those that are left.
+    subset: whether the split was limited at all.
+    of_record: what a record says of that; without it the shipped split of this id tells the rest.
+
+    >>> count_labels("scenes-12-6-6-v1", ["disc", "cross"], subset=False)
+    '2 labels'
+    """
+    gone = _gone(split_id, labels, of_record) if subset else []
+    if not gone:
+        return f"{len(labels)} {noun}"
+    of = f"{len(labels)} of {len(labels) + len(gone)} {noun}"
+    few = len(gone) < len(labels)
+    return f"{of} ({'without ' * few}{', '.join(gone if few else labels)})"
+
+
+def _gone(
+    split_id: str, labels: Sequence[str], of_record: Mapping[str, Any] | None
+) -> Sequence[str]:
+    from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
+
+    left = (of_record or {}).get("labels_left")
+    if isinstance(left, Mapping) and isinstance(left.get("novel"), Mapping):
+        return [str(label) for label in left["novel"]]
+    if split_id not in shipped_ids():
+        return []
+    return [label for label in shipped_file(split_id).labels.novel if label not in labels]
+
+
+def failed_audits(runs: Iterable[tuple[str, Record]]) -> list[str]:
+    """A sentence for each run, by its name in the report, whose audit failed."""
+    return [
+        f"AUDIT FAILED: {name}. In a fresh process its scores did not come again; it looks like: "
+        f"{record.audit.kind}. Not comparable."
+        for name, record in runs
+        if record.audit is not None and record.audit.status == "failed"
+    ]
+
+
+def picture_title(
+    what: str,
+    split: SplitCard,
+    labels: Sequence[str],
+    cuts: Iterable[BaseImages | None],
+    episodes: EpisodesCard | None = None,
+) -> str:
+    """What a picture says above itself, with a mark for each thing that is not whole.
+
+    Parameters
+    ----------
+    what: what the picture shows.
+    split, labels: a subset of its images is marked, and which novel labels it is left with.
+    cuts: on how many base images the methods were trained; None are all.
+    episodes: a part of them is marked; left out for pictures that are not of novel episodes.
+    """
+    count = count_labels(split.id, labels, subset=split.subset, noun="novel labels")
+    marks = ["SUBSET of the split's images"] if split.subset else []
+    marks += [count] if " of " in count else []
+    known = [cut.of for cut in cuts if cut is not None]
+    if known:
+        marks.append(f"LEARNING CURVE: base_images=N of {max(known):,}")
+    if episodes is not None and episodes.count < episodes.total:
+        over = "runs" if episodes.shots else "episodes"
+        marks.append(f"first {episodes.count} of {episodes.total} {over}")
+    return f"{what}\n{split.id}" + "".join(f" ({mark})" for mark in marks)

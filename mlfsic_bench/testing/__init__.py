@@ -1,0 +1,1 @@
+"""The contract tests of methods, and the small worlds they run in."""

@@ -1,1 +1,0 @@
-"""Words: a vector for every label."""

@@ -1,0 +1,76 @@
+"""`score`: options that say where split and episodes are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from mlfsic_bench.analysis.score import score_files
+from mlfsic_bench.episodes.files import named_set, sample_episode_set, write_episode_set
+from mlfsic_bench.episodes.run_files import runs_for, sampled_file, write_runs
+from mlfsic_bench.evaluation.scores import read_scores
+from mlfsic_bench.results.targets import SplitPlace
+from mlfsic_bench.splits.resolve import resolve_split
+from tests.analysis.foreign_scores import ROOT, SPLIT, drawn_from, foreign, refused, run
+from tests.fakes.laso_world import SPLIT as LASO
+from tests.fakes.laso_world import laso_root
+
+
+def test_the_options_that_limit_a_split(tmp_path: Path) -> None:
+    for name, options in {
+        "available": {"available_only": True},
+        "pool": {"min_pool": 2},
+    }.items():
+        split = resolve_split(SPLIT["id"], data_root=None, **options)
+        path = drawn_from(split, sample_episode_set(split, "novel", 3), tmp_path / f"{name}.npz")
+        flags = ["--available-only"] if name == "available" else ["--min-pool", "2"]
+        assert "SUBSET" in run(path, *flags)
+        assert "add --available-only or --min-pool" in refused(path)
+        whole = foreign(tmp_path / "whole.npz")
+        assert "leave --available-only and --min-pool out" in refused(whole, *flags)
+
+
+def test_the_options_that_name_split_and_episodes(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.npz")
+    whole = run(path)
+    assert run(path, "--split", ROOT / "splits" / f"{SPLIT['id']}.json") == whole
+    assert "the split found is not the one" in refused(path, "--split", "voc-8-6-6-v1")
+    official = ROOT / f"splits/{SPLIT['id']}.novel-episodes.json"
+    assert run(path, "--episodes-file", official) == whole
+    split = resolve_split(SPLIT["id"], data_root=None)
+    turned = sample_episode_set(split, "novel", 4).episodes[::-1]
+    other = named_set(split.id, split.hash, "novel", turned)
+    write_episode_set(other, tmp_path / "other.json")
+    own = drawn_from(split, other, tmp_path / "own.npz")
+    assert "the episodes found are not the ones" in refused(own)
+    assert "micro_ap" in run(own, "--episodes-file", tmp_path / "other.json")
+
+
+def test_runs_of_laso_and_a_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFSIC_DATA", raising=False)
+    root = laso_root(tmp_path / "root")
+    split = resolve_split(LASO, data_root=root)
+    content = sampled_file(split, 2, 3)
+    write_runs(content, tmp_path / "runs.json")
+    runs = runs_for(content, split, "runs.json")
+    path = drawn_from(split, runs, tmp_path / "a.npz")
+    assert "needs a data root" in refused(path)
+    place = SplitPlace(data_root=root, episodes_file=tmp_path / "runs.json")
+    report = score_files([path], place)
+    assert (report.episodes.shots, report.targets) == (2, "rebuilt")
+    novel = split.novel
+    y = np.stack([novel.targets_of(runs.episodes[0].query)] * 3)
+    s = read_scores(path).scores
+    ap = [
+        np.mean([sk.average_precision_score(b[:, k], a[:, k]) for k in range(16)])
+        for a, b in zip(s, y, strict=True)
+    ]
+    assert report.files[0].metrics["macro_ap"].mean == pytest.approx(np.mean(ap), abs=1e-10)
+    # all runs are tested on the same images, so other images would move all of them together
+    figure = report.files[0].metrics["macro_ap"]
+    assert figure.images > figure.episodes
+    text = run(path, "--data-root", root, "--episodes-file", tmp_path / "runs.json")
+    assert f"{100 * figure.mean:.2f}" in text
