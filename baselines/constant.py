@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
+from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 
 
 class Constant(Method):
@@ -18,11 +18,11 @@ class Constant(Method):
     name = "constant"
     citation = "chance level; no paper"
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """Scores float32 [q, L], all 0."""
         targets = support.targets
 
-        def labeller(query: Images) -> Tensor:
+        def predictor(query: Images) -> Tensor:
             return targets.new_zeros(len(query), targets.shape[1])
 
-        return labeller
+        return predictor

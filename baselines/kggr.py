@@ -17,9 +17,9 @@ from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,
-    Labeller,
     Method,
     MethodParams,
+    Predictor,
     Support,
     TrainingPart,
 )
@@ -152,7 +152,7 @@ class KGGR(Method):
 
     # -- episodes -------------------------------------------------------------------------------
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """Classifiers of the novel labels, tuned on copies; scores float32 [q, L]."""
         p, network = self.params, self._ready(support.images.source)
         novel = label_vectors(self.name, support.words)
@@ -185,12 +185,12 @@ class KGGR(Method):
         features.requires_grad_(False)
 
         @torch.no_grad()
-        def labeller(query: Images) -> Tensor:
+        def predictor(query: Images) -> Tensor:
             f = network.decouple_all(query.local(), words)
             scores: Tensor = score(features(f, A, p.steps)[:, B:], w, bias)
             return scores
 
-        return labeller
+        return predictor
 
     def _ready(self, source: FeatureSource) -> KGGRNetwork:
         """The network on the source's device."""

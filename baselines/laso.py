@@ -26,9 +26,9 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,
-    Labeller,
     Method,
     MethodParams,
+    Predictor,
     Support,
     TrainingPart,
 )
@@ -133,24 +133,24 @@ class LaSO(Method):
 
     # -- episodes -------------------------------------------------------------------------------
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """A head for one episode; scores float32 [q, L]."""
         return self.adapt_all([support])[0]
 
-    def adapt_all(self, supports: Sequence[Support]) -> list[Labeller]:
+    def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
         """Heads for many episodes: those of equal shape are tuned side by side, in chunks."""
         groups: dict[torch.Size, list[int]] = defaultdict(list)
         for i, support in enumerate(supports):
             groups[support.targets.shape].append(i)
-        labellers: dict[int, Labeller] = {}
+        predictors: dict[int, Predictor] = {}
         for members in groups.values():
             c = supports[members[0]].images.source.channels
             size = max(1, CHUNK_WEIGHTS // max(1, c * c * self.params.head_layers))
             for first in range(0, len(members), size):
                 chunk = members[first : first + size]
                 heads = self._tune([supports[i] for i in chunk])
-                labellers.update({i: _labeller(heads.of(e)) for e, i in enumerate(chunk)})
-        return [labellers[i] for i in range(len(supports))]
+                predictors.update({i: _predictor(heads.of(e)) for e, i in enumerate(chunk)})
+        return [predictors[i] for i in range(len(supports))]
 
     def unions(self, f: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
         """The union of every two of s support images, each pair once: [P, c], [P, L].
@@ -225,9 +225,9 @@ def _deal(seed: int, epoch: int, s: int, n: int) -> Index:
     return np.concatenate([np.argsort(words[:s]), s + np.argsort(words[s:])])
 
 
-def _labeller(head: Heads) -> Labeller:
-    def labeller(query: Images) -> Tensor:
+def _predictor(head: Heads) -> Predictor:
+    def predictor(query: Images) -> Tensor:
         scores: Tensor = head.logits(query.pooled()[None])[0]
         return scores
 
-    return labeller
+    return predictor

@@ -19,9 +19,9 @@ from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,
-    Labeller,
     Method,
     MethodParams,
+    Predictor,
     Support,
     TrainingPart,
 )
@@ -119,18 +119,18 @@ class LinearFineTuning(Method):
 
     # -- episodes -------------------------------------------------------------------------------
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """A head for one episode; scores float32 [q, L]."""
         return self.adapt_all([support])[0]
 
-    def adapt_all(self, supports: Sequence[Support]) -> list[Labeller]:
+    def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
         """Heads for many episodes: those of equal shape are tuned together, in chunks."""
         if self.params.tune == "all":
             return [self._whole(support) for support in supports]
         groups: dict[torch.Size, list[int]] = defaultdict(list)
         for i, support in enumerate(supports):
             groups[support.targets.shape].append(i)
-        labellers: dict[int, Labeller] = {}
+        predictors: dict[int, Predictor] = {}
         for members in groups.values():
             for start in range(0, len(members), CHUNK):
                 chunk = members[start : start + CHUNK]
@@ -138,8 +138,8 @@ class LinearFineTuning(Method):
                 Y = torch.stack([supports[i].targets for i in chunk])
                 W = torch.stack([self._start(supports[i], X.shape[2] - 1) for i in chunk])
                 tuned = tune_heads(X, Y, W, self.params.tune_epochs, self.params.head_lr)
-                labellers.update(zip(chunk, map(_head, tuned.unbind()), strict=True))
-        return [labellers[i] for i in range(len(supports))]
+                predictors.update(zip(chunk, map(_head, tuned.unbind()), strict=True))
+        return [predictors[i] for i in range(len(supports))]
 
     def _start(self, support: Support, c: int) -> Tensor:
         """float32 [L, c + 1]: the head an episode starts from."""
@@ -157,8 +157,8 @@ class LinearFineTuning(Method):
             )
         return self._mean.to(support.targets.device).repeat(L, 1)
 
-    def _whole(self, support: Support) -> Labeller:
-        """A labeller that fine-tunes backbone and head when called, and restores the backbone.
+    def _whole(self, support: Support) -> Predictor:
+        """A predictor that fine-tunes backbone and head when called, and restores the backbone.
 
         It tunes when called because the tuned backbones of 200 episodes would not fit in memory.
         """
@@ -166,7 +166,7 @@ class LinearFineTuning(Method):
         self._refuse_frozen(source)
         start = self._start(support, source.channels)
 
-        def labeller(query: Images) -> Tensor:
+        def predictor(query: Images) -> Tensor:
             kept = {key: value.clone() for key, value in source.state().items()}
             try:
                 W = self._tune_all(support, source, start.clone())
@@ -176,7 +176,7 @@ class LinearFineTuning(Method):
             finally:
                 source.load_state(kept)
 
-        return labeller
+        return predictor
 
     def _refuse_frozen(self, source: FeatureSource) -> None:
         if self.params.tune == "all" and not source.trainable_parameters():
@@ -230,11 +230,11 @@ def tune_heads(X: Tensor, Y: Tensor, W: Tensor, epochs: int, lr: float) -> Tenso
     return W.detach()[:, :, :c1]
 
 
-def _head(W: Tensor) -> Labeller:
-    def labeller(query: Images) -> Tensor:
+def _head(W: Tensor) -> Predictor:
+    def predictor(query: Images) -> Tensor:
         return query.pooled() @ W[:, :-1].T + W[:, -1]
 
-    return labeller
+    return predictor
 
 
 def _fresh_rows(labels: Sequence[str], c: int, seed: int) -> Tensor:

@@ -19,9 +19,9 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,
-    Labeller,
     Method,
     MethodParams,
+    Predictor,
     Support,
     TrainingPart,
 )
@@ -106,7 +106,7 @@ class PLA(Method):
 
     # -- episodes -------------------------------------------------------------------------------
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """A fine-tuned decoder for one episode, which also decides."""
         if not self._shared:
             raise BenchError(
@@ -130,7 +130,7 @@ class PLA(Method):
         tune_decoder(decoder, by_name, self.params)
         place = torch.tensor(order, device=support.targets.device).argsort()
         steps = max(self._most, most_labels(support.targets)) + 1
-        return PLALabeller(decoder.requires_grad_(False), place, steps, self.params.decisions)
+        return PLAPredictor(decoder.requires_grad_(False), place, steps, self.params.decisions)
 
     def _words(self, words: Tensor | None) -> Tensor | None:
         """The label vectors to start from; None with words=learned."""
@@ -157,7 +157,7 @@ class PLA(Method):
 
 
 @dataclass(frozen=True)
-class PLALabeller:
+class PLAPredictor:
     """Decodes query images with the fine-tuned decoder of one episode.
 
     Attributes

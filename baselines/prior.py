@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
+from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 
 
 class Prior(Method):
@@ -26,13 +26,13 @@ class Prior(Method):
     name = "prior"
     citation = "chance level; no paper"
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """Scores float32 [q, L], each row the same."""
         k = support.targets.sum(0)
         s = support.targets.shape[0]
         scores = torch.log((k + 0.5) / (s - k + 0.5))
 
-        def labeller(query: Images) -> Tensor:
+        def predictor(query: Images) -> Tensor:
             return scores.expand(len(query), -1).clone()
 
-        return labeller
+        return predictor

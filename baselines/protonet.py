@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mlfsic_bench.methods.contract import Images, Labeller, Method, MethodParams, Support
+from mlfsic_bench.methods.contract import Images, Method, MethodParams, Predictor, Support
 from mlfsic_bench.methods.scoring import score
 
 
@@ -59,7 +59,7 @@ class ProtoNet(Method):
     )
     params: ProtoNetParams
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """Scores float32 [q, L] from pooled features alone."""
         f = support.images.pooled()
         Y = support.targets
@@ -68,7 +68,7 @@ class ProtoNet(Method):
         p = normalize(p, dim=1)
         scale, form = self.params.scale, self.params.score
 
-        def labeller(query: Images) -> Tensor:
+        def predictor(query: Images) -> Tensor:
             return score(query.pooled() - centre, p, scale, form)
 
-        return labeller
+        return predictor

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
+from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
 
@@ -29,19 +29,19 @@ class RandomScores(Method):
     name = "random"
     citation = "chance level; no paper"
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """Scores float32 [q, L] in [-1, 1)."""
         labels = _words("label", support.labels)
         device = support.targets.device
 
-        def labeller(query: Images) -> Tensor:
+        def predictor(query: Images) -> Tensor:
             images = _words(f"image/{support.seed}", query.ids)
             bits = splitmix64_array(images[:, None], labels[None, :])
             # 24 bits are what a float32 in [0, 1) holds exactly
             u = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
             return torch.from_numpy(2 * u - 1).to(device)
 
-        return labeller
+        return predictor
 
 
 def _words(kind: str, names: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

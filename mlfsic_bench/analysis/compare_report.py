@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mlfsic_bench.evaluation.cards import BaseImages, EpisodesCard, SplitCard
+from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
 
 
 class _Schema(BaseModel):
@@ -78,8 +78,8 @@ class CompareReport(_Schema):
     schema_version: Literal[1] = 1
     kind: Literal["mlfsic-bench compare"] = "mlfsic-bench compare"
     metrics_version: str
-    split: SplitCard
-    episodes: EpisodesCard
+    split: SplitMeta
+    episodes: EpisodesMeta
     labels: list[str]
     targets: Literal["rebuilt", "stored"]
     image_intervals: Literal["query and support images", "query images only"]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mlfsic_bench.evaluation.cards import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.evaluation.meta import EpisodesMeta, MethodMeta, SplitMeta
 
 
 class _Schema(BaseModel):
@@ -53,7 +53,7 @@ class FileScore(_Schema):
     file: str
     sha256: str
     run: str | None
-    method: MethodCard
+    method: MethodMeta
     metrics: dict[str, Figure]
     undefined: dict[str, int]
     breakdown: Breakdown | None = None
@@ -79,8 +79,8 @@ class ScoreReport(_Schema):
     schema_version: Literal[1] = 1
     kind: Literal["mlfsic-bench score"] = "mlfsic-bench score"
     metrics_version: str
-    split: SplitCard
-    episodes: EpisodesCard
+    split: SplitMeta
+    episodes: EpisodesMeta
     labels: list[str]
     queries: int
     targets: Literal["rebuilt", "stored"]

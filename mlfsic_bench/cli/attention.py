@@ -47,12 +47,12 @@ def attention(
     dark (the panel's lowest) to bright (its highest), with the object's outline where known.
     """
     from mlfsic_bench.analysis.attention.draw import draw_attention
-    from mlfsic_bench.results.reopen import Whereabouts
+    from mlfsic_bench.results.reopen import RunPaths
 
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
     line = draw_attention(
         folder,
-        Whereabouts(**where),  # type: ignore[arg-type]
+        RunPaths(**where),  # type: ignore[arg-type]
         out,
         episode=episode,
         labels=names,

@@ -88,11 +88,11 @@ def is_run_file(path: Path) -> bool:
 
 def needs_data(split: str, data_root: Path | None) -> bool:
     """Whether a split has no images without a data root, and none is named."""
-    from mlfsic_bench.data.registry import is_drawn
+    from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.splits.shipped import split_file
 
     content = split_file(split)
-    return data_root is None and content.images is None and not is_drawn(content.dataset)
+    return data_root is None and content.images is None and not is_synthetic(content.dataset)
 
 
 def show_run(source: Path, split: Split, index: int) -> None:

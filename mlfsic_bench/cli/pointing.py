@@ -33,7 +33,7 @@ def pointing(
     """
     from mlfsic_bench.analysis.attention.pointing import measure
     from mlfsic_bench.analysis.attention.pointing_text import RENDERERS
-    from mlfsic_bench.results.reopen import Whereabouts
+    from mlfsic_bench.results.reopen import RunPaths
 
-    result = measure(folder, Whereabouts(**where), episodes=episodes)  # type: ignore[arg-type]
+    result = measure(folder, RunPaths(**where), episodes=episodes)  # type: ignore[arg-type]
     put_out(RENDERERS[form](result), out)

@@ -33,7 +33,7 @@ def splits() -> None:
 @json_option
 def list_splits(as_json: bool) -> None:
     """List the shipped splits."""
-    from mlfsic_bench.data.registry import is_drawn
+    from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
 
     rows = [_summary(shipped_file(split_id)) for split_id in shipped_ids()]
@@ -46,7 +46,7 @@ def list_splits(as_json: bool) -> None:
             f"{sizes['base']:,} / {sizes['val']:,} / {sizes['novel']:,} images"
             if sizes
             else "images drawn when the split is built"
-            if is_drawn(row["dataset"])
+            if is_synthetic(row["dataset"])
             else "images built from your data root"
         )
         labels = "/".join(str(n) for n in row["labels"].values())
@@ -185,14 +185,14 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
     Without a data root only what the file itself says can be audited.
     """
     from mlfsic_bench.cli.streams import say
-    from mlfsic_bench.data.registry import is_drawn, open_dataset
+    from mlfsic_bench.data.registry import is_synthetic, open_dataset
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
     from mlfsic_bench.splits.shipped import split_file
 
     content = split_file(split, check=False)
     dataset = None
-    if data_root is not None or content.images is None or is_drawn(content.dataset):
+    if data_root is not None or content.images is None or is_synthetic(content.dataset):
         dataset = open_dataset(content.dataset, data_root)
     if content.images is None and dataset is not None:
         content = build_file(content.definition(), dataset)

@@ -18,7 +18,7 @@ def dataset_names() -> tuple[str, ...]:
     return ("coco", "scenes", "scenes-20k", "voc")
 
 
-def is_drawn(name: str) -> bool:
+def is_synthetic(name: str) -> bool:
     """Whether that dataset is drawn on the spot: no data root, label vectors of its own."""
     return name in ("scenes", "scenes-20k")
 
@@ -31,7 +31,7 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
     """
     if name not in dataset_names():
         raise unknown_name("dataset", name, dataset_names())
-    if is_drawn(name):
+    if is_synthetic(name):
         return _drawn(name)
     folder = data_root(name, root).absolute()  # images are opened later, wherever one works then
     if name == "coco":

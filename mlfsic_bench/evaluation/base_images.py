@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.cards import BaseImages
+from mlfsic_bench.evaluation.meta import BaseImages
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.splits.split import Part, Split
 

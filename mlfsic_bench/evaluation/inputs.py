@@ -15,8 +15,8 @@ from mlfsic_bench.evaluation.identity import method_source
 from mlfsic_bench.evaluation.novel_episodes import is_own, novel_episodes
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
-from mlfsic_bench.evaluation.record import FeaturesCard
-from mlfsic_bench.evaluation.resources import Opened
+from mlfsic_bench.evaluation.record import FeaturesMeta
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.evaluation.sources import DeferredFeatures
 from mlfsic_bench.methods.limited import LimitedFeatures
 
@@ -66,7 +66,7 @@ class Inputs:
     method_source: str
     preset: str | None
     seed: int
-    features: FeaturesCard
+    features: FeaturesMeta
     device: torch.device
     open_source: SourceOpener
     own_episodes: bool = True
@@ -84,7 +84,7 @@ class Inputs:
         return PartView(part, purpose, self.split.hash, self.seed, source, self.words_given)
 
 
-def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
+def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     """Open and check everything `plan` names; BenchError for the first thing that is wrong.
 
     What `opened` holds already is not opened again.
@@ -92,7 +92,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
     from mlfsic_bench.features.joined import describe
     from mlfsic_bench.methods.registry import make_method
 
-    opened = opened or Opened()
+    opened = opened or ResourceCache()
     if plan.features not in FEATURE_MODES:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = resolve_device(plan.device)
@@ -145,7 +145,7 @@ def open_inputs(plan: RunPlan, opened: Opened | None = None) -> Inputs:
         method_source=method_source(plan.method),
         preset=plan.preset,
         seed=plan.seed,
-        features=FeaturesCard(
+        features=FeaturesMeta(
             mode=plan.features,
             backbone=made_by.name,
             weights=_weights_name(plan.weights, len(backbones)),
@@ -180,7 +180,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
-    from mlfsic_bench.data.registry import is_drawn
+    from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.embeddings.load import BUILTIN, load_words
 
     labels = [label for part in split.parts.values() for label in part.labels]
@@ -193,7 +193,7 @@ def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
             found="no --words",
             remedy="name the file of label vectors, or leave --words-format out",
         )
-    if is_drawn(split.dataset):
+    if is_synthetic(split.dataset):
         return load_words(BUILTIN, labels)
     if method.needs_words:
         raise BenchError(

@@ -8,8 +8,8 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.calls import (
     MethodFailedError,
     adapting,
-    labeller_of,
     plugin_call,
+    predictor_of,
 )
 from mlfsic_bench.methods.limited import LimitedFeatures, limited_to
 from mlfsic_bench.text import for_terminal
@@ -21,46 +21,46 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlfsic_bench.features.source import FeatureSource
-    from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
+    from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 
 __all__ = ["MethodFailedError", "adapt", "adapt_all", "plugin_call", "score"]
 
 
-def adapt(method: Method, support: Support, episode: int) -> Labeller:
-    """The method's labeller for one episode; errors name the episode."""
+def adapt(method: Method, support: Support, episode: int) -> Predictor:
+    """The method's predictor for one episode; errors name the episode."""
     with plugin_call(method.name, f"while adapting to episode {episode}"):
         with adapting(method, [support]):
-            labeller = method.adapt(support)
-        return labeller_of(method, labeller)
+            predictor = method.adapt(support)
+        return predictor_of(method, predictor)
 
 
-def adapt_all(method: Method, supports: list[Support], first: int) -> list[Labeller]:
-    """The method's labellers for episodes `first`, `first + 1`, ...; errors name the episode."""
+def adapt_all(method: Method, supports: list[Support], first: int) -> list[Predictor]:
+    """The method's predictors for episodes `first`, `first + 1`, ...; errors name the episode."""
     last = first + len(supports) - 1
     try:
         with (
             plugin_call(method.name, f"while adapting to episodes {first} to {last}"),
             adapting(method, supports),
         ):
-            labellers = method.adapt_all(supports)
+            predictors = method.adapt_all(supports)
     except MethodFailedError:
         # Which of them was it? The contract lets every episode be adapted alone.
         for index, support in enumerate(supports, first):
             adapt(method, support, index)
         raise
-    if not isinstance(labellers, list) or len(labellers) != len(supports):
-        found = f"{len(labellers)}" if isinstance(labellers, list) else type(labellers).__name__
+    if not isinstance(predictors, list) or len(predictors) != len(supports):
+        found = f"{len(predictors)}" if isinstance(predictors, list) else type(predictors).__name__
         raise _wrong(
             method.name,
             f"`adapt_all` of episodes {first} to {last}",
-            f"a list of {len(supports)} labellers",
+            f"a list of {len(supports)} predictors",
             found,
         )
-    return [labeller_of(method, labeller) for labeller in labellers]
+    return [predictor_of(method, predictor) for predictor in predictors]
 
 
 def score(
-    method: str, episode: int, labeller: Labeller, support: Images, query: Images, n_labels: int
+    method: str, episode: int, predictor: Predictor, support: Images, query: Images, n_labels: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
     """(float32 [q, L] scores, bool [q, L] decisions or None) of one episode, checked.
 
@@ -72,7 +72,7 @@ def score(
     shape = (len(query), n_labels)
     calling = f"while scoring episode {episode}"
     with plugin_call(method, calling), torch.no_grad(), limited_to(query, and_ids=support.ids):
-        scores = labeller(query)
+        scores = predictor(query)
     where = f"the scores of episode {episode}"
     with plugin_call(method, f"while its scores of episode {episode} were read"):
         _check(method, where, scores, shape, (torch.float32, torch.float64))
@@ -85,7 +85,7 @@ def score(
         raise _wrong(method, where, "one finite float32 number per query image and label", found)
     calling = f"while deciding episode {episode}"
     with plugin_call(method, calling), torch.no_grad(), limited_to(query, and_ids=support.ids):
-        decide = getattr(labeller, "decide", None)
+        decide = getattr(predictor, "decide", None)
         decisions = decide(query) if decide is not None else None
     if decisions is None:
         return array, None

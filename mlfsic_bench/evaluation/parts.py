@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mlfsic_bench.episodes.episode import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.base_images import first_base_images
-from mlfsic_bench.evaluation.cards import BaseImages
+from mlfsic_bench.evaluation.meta import BaseImages
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode, TrainingPart
 from mlfsic_bench.randomness import stream_seed

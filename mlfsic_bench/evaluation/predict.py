@@ -18,7 +18,7 @@ from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.parts import PartView
-    from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
+    from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 
 CHUNK = 20  # episodes adapted together; fixed, so a resumed run adapts in the same company
 BLOCK = 1024  # query images scored together; local features of all of val2014 would fill a memory
@@ -59,11 +59,11 @@ def discard(folder: Path) -> None:
 
 def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...]) -> Chunk:
     supports = [view.support(first + i, episode) for i, episode in enumerate(batch)]
-    labellers = adapt_all(method, supports, first)
+    predictors = adapt_all(method, supports, first)
     scores, decided = [], []
-    for i, (labeller, episode) in enumerate(zip(labellers, batch, strict=True)):
+    for i, (predictor, episode) in enumerate(zip(predictors, batch, strict=True)):
         query = view.query(episode)
-        given, own = _in_blocks(method.name, first + i, labeller, supports[i], query)
+        given, own = _in_blocks(method.name, first + i, predictor, supports[i], query)
         place = {image_id: row for row, image_id in enumerate(query.ids)}
         back = [place[image_id] for image_id in episode.query]  # into the episode's own order
         scores.append(given[back])
@@ -72,14 +72,14 @@ def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...
 
 
 def _in_blocks(
-    method: str, episode: int, labeller: Labeller, support: Support, query: Images
+    method: str, episode: int, predictor: Predictor, support: Support, query: Images
 ) -> Chunk:
     """(scores [q, L], decisions [q, L] or None); an image's score depends on no other query."""
     blocks = [
         score(
             method,
             episode,
-            labeller,
+            predictor,
             support.images,
             query.subset(range(start, min(start + BLOCK, len(query)))),
             len(support.labels),
@@ -100,9 +100,9 @@ def _joined(
     if len(given) < len(decisions):
         raise BenchError(
             f"the method {method!r} decides in some episodes and not in others",
-            expected="`decide` on every labeller, or on none",
+            expected="`decide` on every predictor, or on none",
             found=f"{len(given)} of {len(decisions)} with decisions",
-            remedy="give every labeller of the method a `decide`",
+            remedy="give every predictor of the method a `decide`",
         )
     return np.concatenate(given)
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from mlfsic_bench.evaluation.cards import BaseImages
+from mlfsic_bench.evaluation.meta import BaseImages
 from mlfsic_bench.evaluation.plan import FeatureMode, Precision
 from mlfsic_bench.evaluation.provenance import Provenance
-from mlfsic_bench.evaluation.scores import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.evaluation.scores import EpisodesMeta, MethodMeta, SplitMeta
 from mlfsic_bench.files import read_json, write_json
 from mlfsic_bench.schema import (
     FileSchema,
@@ -106,7 +106,7 @@ class Audit(FileSchema):
     seconds: Share = 0.0
 
 
-class FeaturesCard(FileSchema):
+class FeaturesMeta(FileSchema):
     """Where features came from."""
 
     mode: FeatureMode
@@ -119,7 +119,7 @@ class FeaturesCard(FileSchema):
     grid: tuple[Count, Count]
 
 
-class WordsCard(FileSchema):
+class EmbeddingsMeta(FileSchema):
     """Which label vectors the run had."""
 
     name: Line
@@ -137,16 +137,16 @@ class Record(FileSchema):
     key: Sha256
     status: Status
     identity: Values
-    split: SplitCard
+    split: SplitMeta
     subset: Annotated[dict[str, Any], AfterValidator(_subset)] | None
-    episodes: EpisodesCard
+    episodes: EpisodesMeta
     selection_episodes: Annotated[int, Field(ge=0)]
     labels: LabelLists
     sitting_out: LabelLists = Field(default_factory=dict)
     base_images: BaseImages | None = None
-    method: MethodCard
-    features: FeaturesCard | None
-    words: WordsCard | None
+    method: MethodMeta
+    features: FeaturesMeta | None
+    words: EmbeddingsMeta | None
     provenance: Provenance
     started: Time
     ended: Time | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
 
 
-class Opened:
+class ResourceCache:
     """What the runs of a process share; a new one is empty."""
 
     def __init__(self) -> None:

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.cards import (
+from mlfsic_bench.evaluation.meta import (
     STATED,
     AnswersMeta,
-    EpisodesCard,
-    MethodCard,
+    EpisodesMeta,
+    MethodMeta,
     ScoresMeta,
-    SplitCard,
+    SplitMeta,
 )
 from mlfsic_bench.files import parse_json
 from mlfsic_bench.hashing import canonical_json
@@ -26,11 +26,11 @@ from mlfsic_bench.schema import FileSchema, load
 __all__ = [
     "Answers",
     "AnswersMeta",
-    "EpisodesCard",
-    "MethodCard",
+    "EpisodesMeta",
+    "MethodMeta",
     "Scores",
     "ScoresMeta",
-    "SplitCard",
+    "SplitMeta",
     "read_answers",
     "read_scores",
     "write_answers",

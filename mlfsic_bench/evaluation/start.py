@@ -10,8 +10,8 @@ from mlfsic_bench.embeddings.load import BUILTIN
 from mlfsic_bench.evaluation.checked import is_shipped, note_on_checks
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.provenance import Provenance
-from mlfsic_bench.evaluation.record import Record, WordsCard, now
-from mlfsic_bench.evaluation.scores import EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.evaluation.record import EmbeddingsMeta, Record, now
+from mlfsic_bench.evaluation.scores import EpisodesMeta, MethodMeta, SplitMeta
 from mlfsic_bench.schema import one_error
 from mlfsic_bench.splits.split import Split
 
@@ -41,7 +41,7 @@ def new_record(
         key=key,
         status="started",
         identity=run_identity,
-        split=SplitCard(
+        split=SplitMeta(
             id=split.id,
             hash=split.hash,
             dataset=split.dataset,
@@ -49,7 +49,7 @@ def new_record(
             subset=split.subset is not None,
         ),
         subset=split.subset,
-        episodes=EpisodesCard(
+        episodes=EpisodesMeta(
             protocol=episodes.protocol,
             part=episodes.part,
             hash=episodes.hash,
@@ -61,7 +61,7 @@ def new_record(
         labels={name: list(part.labels) for name, part in split.parts.items()},
         sitting_out=selection.sitting_out if selection else {},
         base_images=selection.base_images if selection else None,
-        method=MethodCard(
+        method=MethodMeta(
             name=method.name,
             preset=inputs.preset,
             parameters=method.params.model_dump(mode="json"),
@@ -73,7 +73,7 @@ def new_record(
             citation=method.citation,
         ),
         features=inputs.features,
-        words=WordsCard(name=words.name, hash=words.hash, dimensions=words.dimension)
+        words=EmbeddingsMeta(name=words.name, hash=words.hash, dimensions=words.dimension)
         if words
         else None,
         provenance=made_by,

@@ -80,7 +80,7 @@ def run_demo(out: Path, log: Callable[[str], None]) -> DemoResult:
     schedule. Raises BenchError when `out` holds something else under the demo's names.
     """
     from mlfsic_bench.analysis.attention.draw import draw_attention
-    from mlfsic_bench.results.reopen import Whereabouts
+    from mlfsic_bench.results.reopen import RunPaths
     from mlfsic_bench.results.table import build_table
     from mlfsic_bench.results.table_text import render_markdown
 
@@ -94,7 +94,7 @@ def run_demo(out: Path, log: Callable[[str], None]) -> DemoResult:
     text = render_markdown(build_table(runs)) + "\n" + "".join(f"- {line}\n" for line in leads)
     write_text(table, text)
     model = runs[len(PLAIN_METHODS)]
-    line = draw_attention(model, Whereabouts(cache=out), picture)
+    line = draw_attention(model, RunPaths(cache=out), picture)
     return DemoResult(tuple(runs), table, picture, line, leads, time.monotonic() - start)
 
 

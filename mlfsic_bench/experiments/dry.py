@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlfsic_bench.evaluation.resources import Opened
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.experiments.cost import NO_RATE, Costs, Estimate, total
 from mlfsic_bench.experiments.engine import open_splits
 from mlfsic_bench.experiments.plan import Options, PlannedRow
@@ -23,7 +23,7 @@ def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options
     from mlfsic_bench.evaluation.inputs import resolve_device
 
     device = resolve_device(options.device).type
-    opened = Opened()
+    opened = ResourceCache()
     wanted = open_splits(rows, opened)
     base_images = len(opened.split(wanted[0].plan).base.image_ids) if wanted else None
     rates = profile.rates.get("cuda" if device == "cuda" else "cpu")

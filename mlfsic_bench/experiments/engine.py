@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.resources import Opened
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.experiments.plan import PlannedRow, PlannedRun
 from mlfsic_bench.experiments.status import status_of
 from mlfsic_bench.text import exception_text
@@ -28,7 +28,7 @@ class Done:
 
     finished: set[Path] = field(default_factory=set)
     failed: dict[Path, str] = field(default_factory=dict)
-    opened: Opened = field(default_factory=Opened)
+    opened: ResourceCache = field(default_factory=ResourceCache)
 
 
 def run_rows(rows: Sequence[PlannedRow], log: Log) -> Done:
@@ -49,7 +49,7 @@ def run_rows(rows: Sequence[PlannedRow], log: Log) -> Done:
     return done
 
 
-def open_splits(rows: Sequence[PlannedRow], opened: Opened) -> list[PlannedRun]:
+def open_splits(rows: Sequence[PlannedRow], opened: ResourceCache) -> list[PlannedRun]:
     """The runs that are wanted, once their splits are open; BenchError where one can't be."""
     wanted = [run for row in rows if not row.left_out for run in row.runs]
     for plan in {run.plan.split: run.plan for run in wanted}.values():

@@ -28,7 +28,7 @@ from mlfsic_bench.text import for_json, for_markdown
 
 if TYPE_CHECKING:
     from mlfsic_bench.analysis.attention.pointing import Pointing
-    from mlfsic_bench.results.reopen import Whereabouts
+    from mlfsic_bench.results.reopen import RunPaths
 
 
 def write_outputs(
@@ -188,11 +188,11 @@ def _measure(run: PlannedRun, log: Log) -> Pointing:
     return measure(run.folder, _where(run))
 
 
-def _where(run: PlannedRun) -> Whereabouts:
-    from mlfsic_bench.results.reopen import Whereabouts
+def _where(run: PlannedRun) -> RunPaths:
+    from mlfsic_bench.results.reopen import RunPaths
 
     plan = run.plan
-    return Whereabouts(
+    return RunPaths(
         method=plan.method,
         split=plan.split,
         data_root=plan.data_root,

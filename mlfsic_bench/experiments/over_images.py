@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import RunPlan
-from mlfsic_bench.evaluation.resources import Opened
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
 from mlfsic_bench.results.runs import FinishedRun
 from mlfsic_bench.results.targets import Truth, truth_on
@@ -40,7 +40,7 @@ class TableImages:
     opened: the splits that the table's runs were opened with.
     """
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: ResourceCache) -> None:
         self._opened = opened
         self._truths: dict[tuple[str, str], Truth] = {}
         self._images: dict[tuple[int, int], EpisodeImages] = {}

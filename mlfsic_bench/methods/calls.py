@@ -18,7 +18,7 @@ from mlfsic_bench.text import exception_text, for_terminal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
+    from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 
 FRAMES = 3
 LONGEST_TEXT = 500  # characters of a line of foreign code
@@ -94,24 +94,24 @@ def adapting(method: Method, supports: Sequence[Support]) -> Iterator[None]:
         yield
 
 
-def labeller_of(method: Method, labeller: Labeller) -> Labeller:
-    """`labeller`, called as `adapting` says."""
-    return labeller if method.adapts_by_gradient else _Frozen(method.name, labeller)
+def predictor_of(method: Method, predictor: Predictor) -> Predictor:
+    """`predictor`, called as `adapting` says."""
+    return predictor if method.adapts_by_gradient else _Frozen(method.name, predictor)
 
 
 class _Frozen:
-    """A labeller that can't take gradients."""
+    """A predictor that can't take gradients."""
 
-    def __init__(self, method: str, labeller: Labeller) -> None:
-        self._method, self._labeller = method, labeller
+    def __init__(self, method: str, predictor: Predictor) -> None:
+        self._method, self._predictor = method, predictor
 
     def __call__(self, query: Images, /) -> Tensor:
         with _frozen(self._method, True):
-            return self._labeller(query)
+            return self._predictor(query)
 
     @property
     def decide(self) -> Callable[[Images], Tensor] | None:
-        decide: Callable[[Images], Tensor] | None = getattr(self._labeller, "decide", None)
+        decide: Callable[[Images], Tensor] | None = getattr(self._predictor, "decide", None)
         if decide is None:
             return None
         inner = decide

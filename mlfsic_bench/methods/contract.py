@@ -1,4 +1,4 @@
-"""The contract of a method: `fit` once, `adapt` per episode, a labeller that scores queries.
+"""The contract of a method: `fit` once, `adapt` per episode, a predictor that scores queries.
 
     class MyMethod(Method):
         name = "my-method"
@@ -139,7 +139,7 @@ class MethodParams(BaseModel):
             raise ValueError(f"{values} would have no effect with {under}")
 
 
-class Labeller(Protocol):
+class Predictor(Protocol):
     """What `adapt` returns: any callable from query images to scores.
 
     It may also have a method `decide(query) -> bool [q, L]` with decisions of its own; without
@@ -169,7 +169,7 @@ class Method(ABC):
     uses_words: is given label vectors where the run has some (`needs_words` says so by itself).
     trains: whether `fit` learns anything (False: the run skips features of base and val images);
         what it learns is what `state` returns.
-    adapts_by_gradient: whether `adapt` or the labeller takes gradient steps (a leaderboard track).
+    adapts_by_gradient: whether `adapt` or the predictor takes gradient steps (a leaderboard track).
     citation: the work the method comes from.
 
     What is not declared is not given: words are None, and gradients can't be taken in `adapt`.
@@ -194,11 +194,11 @@ class Method(ABC):
         return None
 
     @abstractmethod
-    def adapt(self, support: Support) -> Labeller:
-        """A labeller for the support's labels. Must not change the method itself."""
+    def adapt(self, support: Support) -> Predictor:
+        """A predictor for the support's labels. Must not change the method itself."""
 
-    def adapt_all(self, supports: Sequence[Support]) -> list[Labeller]:
-        """Labellers for many episodes; override only to be faster, never to differ."""
+    def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
+        """Predictors for many episodes; override only to be faster, never to differ."""
         return [self.adapt(support) for support in supports]
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.analysis.score import Source, open_source, truth_of
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.cards import BaseImages, MethodCard
+from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta
 from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.results.comparable import check_comparable
 from mlfsic_bench.results.marks import changed, failed_audits, off_defaults, picture_title
@@ -43,7 +43,7 @@ class Entry:
         return tuple(source.scores.meta.method.seed for source in self.sources)
 
     @property
-    def method(self) -> MethodCard:
+    def method(self) -> MethodMeta:
         """The card of its method; training seeds differ in the seed alone."""
         return self.sources[0].scores.meta.method
 

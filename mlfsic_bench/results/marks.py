@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlfsic_bench.evaluation.cards import BaseImages, EpisodesCard, MethodCard, SplitCard
+from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, MethodMeta, SplitMeta
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.record import Record
@@ -14,7 +14,7 @@ SUBSET = "SUBSET: made on part of the split's images; not comparable to full run
 OFF_DEFAULTS = "not at its defaults"
 
 
-def changed(card: MethodCard) -> dict[str, Any]:
+def changed(card: MethodMeta) -> dict[str, Any]:
     """The parameters that are not at the method's defaults, with their values."""
     return {name: card.parameters.get(name) for name in card.changed}
 
@@ -85,10 +85,10 @@ def failed_audits(runs: Iterable[tuple[str, Record]]) -> list[str]:
 
 def picture_title(
     what: str,
-    split: SplitCard,
+    split: SplitMeta,
     labels: Sequence[str],
     cuts: Iterable[BaseImages | None],
-    episodes: EpisodesCard | None = None,
+    episodes: EpisodesMeta | None = None,
 ) -> str:
     """What a picture says above itself, with a mark for each thing that is not whole.
 

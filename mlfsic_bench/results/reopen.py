@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class RunPaths:
     """What a record does not hold because no score depends on it: where things lie.
 
     Each is as in `RunPlan`; None takes the name in the record, which must be a known one
@@ -107,7 +107,7 @@ class ReopenedRun:
         return method, inputs.view(inputs.split.novel, "novel", source)
 
 
-def reopen(folder: Path, where: Whereabouts) -> ReopenedRun:
+def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
     """The run in `folder`, with the inputs its record names.
 
     Raises BenchError for a name that is not known here, and when what is found under those names is

@@ -19,7 +19,7 @@ from mlfsic_bench.errors import BenchError
 
 if TYPE_CHECKING:
     from mlfsic_bench.episodes.episode import EpisodeSet
-    from mlfsic_bench.evaluation.cards import EpisodesCard, ScoresMeta
+    from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta
     from mlfsic_bench.results.runs import FinishedRun
     from mlfsic_bench.splits.split import Split
 
@@ -69,14 +69,14 @@ class Truth:
 
 def can_rebuild(meta: ScoresMeta) -> bool:
     """Whether the split of these scores needs no data: it ships with its images or is drawn."""
-    from mlfsic_bench.data.registry import is_drawn
+    from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
 
     card = meta.split
     if card.id not in shipped_ids() or card.subset:
         return False
     content = shipped_file(card.id)
-    return content.images is not None or is_drawn(content.dataset)
+    return content.images is not None or is_synthetic(content.dataset)
 
 
 def stored_truth(run: FinishedRun) -> Truth:
@@ -157,7 +157,7 @@ def _split(meta: ScoresMeta, place: SplitPlace) -> Split:
     return split
 
 
-def _episodes(card: EpisodesCard, split: Split, place: SplitPlace) -> EpisodeSet:
+def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet:
     found = _found_episodes(card, split, place)
     total, known = len(found.episodes), (found.protocol, found.part, found.shots)
     if found.hash != card.hash or known != (card.protocol, card.part, card.shots):
@@ -177,7 +177,7 @@ def _episodes(card: EpisodesCard, split: Split, place: SplitPlace) -> EpisodeSet
     return found
 
 
-def _found_episodes(card: EpisodesCard, split: Split, place: SplitPlace) -> EpisodeSet:
+def _found_episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet:
     from mlfsic_bench.episodes.any_file import read_any
     from mlfsic_bench.episodes.files import sample_episode_set, shipped_episode_set
     from mlfsic_bench.episodes.run_files import own_runs

@@ -6,8 +6,8 @@ All of it is in a run's record; a scores file without one says little of it, or 
 from __future__ import annotations
 
 from mlfsic_bench.analysis.score import Source
-from mlfsic_bench.evaluation.cards import BaseImages
 from mlfsic_bench.evaluation.identity import method_version
+from mlfsic_bench.evaluation.meta import BaseImages
 from mlfsic_bench.hashing import hash_json
 
 UNSTATED = "not stated, a run's scores without its record"

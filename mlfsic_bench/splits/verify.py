@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfsic_bench.data.dataset import PART_NAMES
-from mlfsic_bench.data.registry import is_drawn, open_dataset
+from mlfsic_bench.data.registry import is_synthetic, open_dataset
 from mlfsic_bench.splits.build import build_file
 from mlfsic_bench.splits.compare import definition_differences, image_differences
 from mlfsic_bench.splits.content import problems
@@ -41,7 +41,7 @@ def verify_split(name_or_path: str, data_root: Path | None) -> Verdict:
     content = split_file(name_or_path, check=False)
     checked, differences = ["its own hash, order and counts"], problems(content)
     unofficial: list[str] = []
-    drawn = is_drawn(content.dataset)  # needs no data root
+    drawn = is_synthetic(content.dataset)  # needs no data root
     name = "the shipped split"
     if content.id not in shipped_ids():
         unofficial.append(f"no split called {content.id} is shipped")

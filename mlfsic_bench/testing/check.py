@@ -40,7 +40,7 @@ BEFORE_A_RUN = (
     "query-independence",
     "state",
     "save-load",
-    "labellers-independent",
+    "predictors-independent",
     "adapt-order",
     "adapt-all",
 )

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlfsic_bench.methods.calls import adapting, labeller_of
-from mlfsic_bench.methods.contract import FitContext, Images, Labeller, Method, Support
+from mlfsic_bench.methods.calls import adapting, predictor_of
+from mlfsic_bench.methods.contract import FitContext, Images, Method, Predictor, Support
 from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.methods.surroundings import preserved
 from mlfsic_bench.testing.world import CheckWorld, check_world
@@ -78,7 +78,7 @@ class Bench:
         self.world = check_world(self.with_words)
         self.whole_ways: list[tuple[Tensor, list[str]]] = []  # filled by check_random
         self._fitted: Method | None = None
-        self._supports: dict[int, tuple[Labeller, Images]] = {}
+        self._supports: dict[int, tuple[Predictor, Images]] = {}
 
     def fitted(self) -> Method:
         """A fitted method of one's own: fitted once, then copied for each test."""
@@ -111,19 +111,19 @@ class Bench:
         rows = [row for row in range(len(self.world.novel.images)) if row not in support]
         return self.world.novel.images.subset(rows[:count])
 
-    def adapt(self, method: Method, support: Support) -> Labeller:
+    def adapt(self, method: Method, support: Support) -> Predictor:
         """`method.adapt(support)`."""
         return self.adapt_each(method, [support])[0]
 
-    def adapt_each(self, method: Method, supports: Sequence[Support]) -> list[Labeller]:
+    def adapt_each(self, method: Method, supports: Sequence[Support]) -> list[Predictor]:
         """`method.adapt` of one support after the other."""
-        labellers = []
+        predictors = []
         with same_global_state():
             for support in supports:
                 with adapting(method, [support]):
-                    labeller = method.adapt(support)
-                labellers.append(self._known(labeller_of(method, labeller), support))
-        return labellers
+                    predictor = method.adapt(support)
+                predictors.append(self._known(predictor_of(method, predictor), support))
+        return predictors
 
     def adapt_all(self, method: Method, supports: Sequence[Support]) -> Any:
         """`method.adapt_all(supports)`, which need not be the list that it should be."""
@@ -132,41 +132,41 @@ class Bench:
         if not isinstance(found, list) or len(found) != len(supports):
             return found
         return [
-            self._known(labeller_of(method, one), support)
+            self._known(predictor_of(method, one), support)
             for one, support in zip(found, supports, strict=True)
         ]
 
-    def _known(self, labeller: Labeller, support: Support) -> Labeller:
-        self._supports[id(labeller)] = labeller, support.images
-        return labeller
+    def _known(self, predictor: Predictor, support: Support) -> Predictor:
+        self._supports[id(predictor)] = predictor, support.images
+        return predictor
 
     @contextmanager
-    def asking(self, labeller: Labeller, query: Images) -> Iterator[None]:
-        """What surrounds a call of a labeller: these images and its support have features."""
-        known = self._supports.get(id(labeller))
+    def asking(self, predictor: Predictor, query: Images) -> Iterator[None]:
+        """What surrounds a call of a predictor: these images and its support have features."""
+        known = self._supports.get(id(predictor))
         support = known[1].ids if known is not None else ()
         with torch.no_grad(), limited_to(query, and_ids=support):
             yield
 
-    def scores(self, labeller: Labeller, query: Images) -> Tensor:
+    def scores(self, predictor: Predictor, query: Images) -> Tensor:
         """The scores as float64 [q, L]; CheckNotMadeError when they aren't a tensor [q, L]."""
-        return usable(self.raw_scores(labeller, query), len(query))
+        return usable(self.raw_scores(predictor, query), len(query))
 
-    def raw_scores(self, labeller: Labeller, query: Images) -> Any:
-        """Whatever the labeller returns, called as a run calls it."""
-        with same_global_state(), self.asking(labeller, query):
-            return labeller(query)
+    def raw_scores(self, predictor: Predictor, query: Images) -> Any:
+        """Whatever the predictor returns, called as a run calls it."""
+        with same_global_state(), self.asking(predictor, query):
+            return predictor(query)
 
     def answers(self, method: Method, support: Support, query: Images) -> Tensor:
         """Adapt and score in one go."""
         return self.scores(self.adapt(method, support), query)
 
-    def decisions(self, labeller: Labeller, query: Images) -> Tensor | None:
-        """What `decide` returns; None when the labeller has none."""
-        decide: Callable[[Images], Tensor] | None = getattr(labeller, "decide", None)
+    def decisions(self, predictor: Predictor, query: Images) -> Tensor | None:
+        """What `decide` returns; None when the predictor has none."""
+        decide: Callable[[Images], Tensor] | None = getattr(predictor, "decide", None)
         if decide is None:
             return None
-        with same_global_state(), self.asking(labeller, query):
+        with same_global_state(), self.asking(predictor, query):
             return decide(query)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mlfsic_bench.methods.calls import adapting, labeller_of
+from mlfsic_bench.methods.calls import adapting, predictor_of
 from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.methods.surroundings import RANDOM, preserved, watching
 from mlfsic_bench.testing.core import (
@@ -101,10 +101,10 @@ def _whole_way(bench: Bench) -> Tensor:
     method = fitted_on(bench.make(), check_world(bench.with_words))
     support, query = bench.support(), bench.query()
     with adapting(method, [support]):
-        labeller = labeller_of(method, method.adapt(support))
+        predictor = predictor_of(method, method.adapt(support))
     with torch.no_grad(), limited_to(query, and_ids=support.images.ids):
-        scores = usable(labeller(query), len(query))
-        decide = getattr(labeller, "decide", None)
+        scores = usable(predictor(query), len(query))
+        decide = getattr(predictor, "decide", None)
         if decide is not None:
             decide(query)
     method.load_state(method.state())

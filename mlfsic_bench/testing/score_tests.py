@@ -60,27 +60,30 @@ def require_form(scores: Any, rows: int, columns: int, done: str) -> None:
 def scores(bench: Bench) -> None:
     """Scores have one row an image, one column a label, float32 or float64, finite."""
     support, query = bench.support(), bench.query()
-    labeller = bench.adapt(bench.fitted(), support)
-    done = f"The labeller scored {len(query)} query images for {len(support.labels)} labels."
-    require_form(bench.raw_scores(labeller, query), len(query), len(support.labels), done)
+    predictor = bench.adapt(bench.fitted(), support)
+    done = f"The predictor scored {len(query)} query images for {len(support.labels)} labels."
+    require_form(bench.raw_scores(predictor, query), len(query), len(support.labels), done)
 
 
 def decisions(bench: Bench) -> None:
-    """`decide`, where a labeller has it, gives a bool for each image and label."""
+    """`decide`, where a predictor has it, gives a bool for each image and label."""
     support, query = bench.support(), bench.query()
-    labeller = bench.adapt(bench.fitted(), support)
-    given = bench.raw_scores(labeller, query)
+    predictor = bench.adapt(bench.fitted(), support)
+    given = bench.raw_scores(predictor, query)
     before = given.clone() if isinstance(given, Tensor) else None
-    found: Any = bench.decisions(labeller, query)
+    found: Any = bench.decisions(predictor, query)
     if found is None:
         return
     if before is not None:
-        for now, what in ((given, "the tensor"), (bench.raw_scores(labeller, query), "its scores")):
+        for now, what in (
+            (given, "the tensor"),
+            (bench.raw_scores(predictor, query), "its scores"),
+        ):
             require_same(
                 before.double(),
                 now.detach().double(),
-                done=f"The labeller scored, then decided; {what} was compared with before.",
-                cause="`decide` works in place on the scores that the labeller keeps",
+                done=f"The predictor scored, then decided; {what} was compared with before.",
+                cause="`decide` works in place on the scores that the predictor keeps",
                 remedy="write s = s - m in place of s.sub_(m), or clone() first",
                 exact=what == "the tensor",
             )
@@ -88,13 +91,13 @@ def decisions(bench: Bench) -> None:
     if not isinstance(found, Tensor) or found.dtype != torch.bool or tuple(found.shape) != shape:
         came = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else repr(found)
         raise CheckFailedError(
-            "`decide` of the labeller was called.",
+            "`decide` of the predictor was called.",
             expected=f"a tensor of torch.bool {list(shape)}",
             came=came,
             cause="numbers or indices are returned in place of decisions",
             remedy="return a comparison, e.g. scores > threshold",
         )
-    alone = torch.cat([bench.decisions(labeller, query.subset([i])) for i in range(len(query))])  # type: ignore[misc]
+    alone = torch.cat([bench.decisions(predictor, query.subset([i])) for i in range(len(query))])  # type: ignore[misc]
     if not torch.equal(alone, found):
         raise CheckFailedError(
             "Every query image was decided alone and among the others.",
@@ -107,12 +110,12 @@ def decisions(bench: Bench) -> None:
 
 def query_order(bench: Bench) -> None:
     """Query images in another order: the same scores in that order."""
-    labeller = bench.adapt(bench.fitted(), bench.support())
+    predictor = bench.adapt(bench.fitted(), bench.support())
     for query in (bench.query(), bench.many_queries()):
         order = [*range(len(query) - 1, 0, -1), 0]
         require_same(
-            bench.scores(labeller, query)[order],
-            bench.scores(labeller, query.subset(order)),
+            bench.scores(predictor, query)[order],
+            bench.scores(predictor, query.subset(order)),
             done=f"{len(query)} query images were scored in another order.",
             cause="the position of an image in the query is used, or a draw is made for each row",
             remedy="compute each row from that image alone; key draws by the image's id",
@@ -121,15 +124,15 @@ def query_order(bench: Bench) -> None:
 
 def query_independence(bench: Bench) -> None:
     """An image alone gets the scores it gets among others."""
-    labeller = bench.adapt(bench.fitted(), bench.support())
+    predictor = bench.adapt(bench.fitted(), bench.support())
     few, many = bench.query(), bench.many_queries()
     for query, rows in ((few, range(len(few))), (many, range(0, len(many), 10))):
         for i in rows:
             # first in its batch, so that this test sees other images and not the position
             order = [i, *(j for j in range(len(query)) if j != i)]
             require_same(
-                bench.scores(labeller, query.subset(order))[:1],
-                bench.scores(labeller, query.subset([i])),
+                bench.scores(predictor, query.subset(order))[:1],
+                bench.scores(predictor, query.subset([i])),
                 done=f"Query image {query.ids[i]} was scored alone, and first among {len(query)}.",
                 cause="statistics over the query (mean, batch normalisation in training mode, "
                 "softmax over images, standardised scores)",
@@ -139,10 +142,10 @@ def query_independence(bench: Bench) -> None:
 
 
 def float32(bench: Bench) -> None:
-    """What is kept, float32, tells images apart that the labeller does; and 0 is a threshold."""
+    """What is kept, float32, tells images apart that the predictor does; and 0 is a threshold."""
     query = bench.many_queries()
-    labeller = bench.adapt(bench.fitted(), bench.support())
-    found = bench.scores(labeller, query)
+    predictor = bench.adapt(bench.fitted(), bench.support())
+    found = bench.scores(predictor, query)
     kept = found.float().double()
     lost = int(((_differs(found)) & ~_differs(kept)).sum())
     if lost > MOST_LOST * found.numel():
@@ -156,7 +159,7 @@ def float32(bench: Bench) -> None:
             remedy="subtract the offset, and scale the scores",
         )
     low, high = float(found.min()), float(found.max())
-    if bench.decisions(labeller, query) is None and low >= 0 and 0 < high <= 1:
+    if bench.decisions(predictor, query) is None and low >= 0 and 0 < high <= 1:
         raise CheckWarningError(
             f"{len(query)} query images were scored.",
             expected="scores below 0 where a label is not predicted, or a `decide`",
@@ -224,8 +227,8 @@ def small_cases(bench: Bench) -> None:
     ]
     for name, support, query in cases:
         done = f"An episode with {name} was adapted and scored."
-        labeller = bench.adapt(method, support)
-        require_form(bench.raw_scores(labeller, query), len(query), len(support.labels), done)
+        predictor = bench.adapt(method, support)
+        require_form(bench.raw_scores(predictor, query), len(query), len(support.labels), done)
 
 
 def _one_label(support: Support) -> Support:

@@ -135,8 +135,8 @@ def no_mutation(bench: Bench) -> None:
     try:
         method = bench.fit(world)
         params = method.params.model_dump()
-        labeller = bench.adapt(method, support)
-        bench.scores(labeller, bench.query())
+        predictor = bench.adapt(method, support)
+        bench.scores(predictor, bench.query())
         changed = [name for name, was in before.items() if not torch.equal(given[name], was)]
         if any(not torch.equal(now, was) for now, was in source.handed):
             changed.append("features handed out by the source")
@@ -159,19 +159,19 @@ def no_mutation(bench: Bench) -> None:
         )
 
 
-def labellers_independent(bench: Bench) -> None:
-    """A labeller scores the same after the method has adapted to another episode."""
+def predictors_independent(bench: Bench) -> None:
+    """A predictor scores the same after the method has adapted to another episode."""
     method, query = bench.fitted(), bench.query()
-    labeller = bench.adapt(method, bench.support(0))
-    before = bench.scores(labeller, query)
+    predictor = bench.adapt(method, bench.support(0))
+    before = bench.scores(predictor, query)
     bench.adapt(method, bench.support(1))
     require_same(
         before,
-        bench.scores(labeller, query),
-        done="adapt to episode A, score; adapt to episode B; score with A's labeller again.",
-        cause="the labeller reads what adapt stored on the method (self.prototypes), which the "
+        bench.scores(predictor, query),
+        done="adapt to episode A, score; adapt to episode B; score with A's predictor again.",
+        cause="the predictor reads what adapt stored on the method (self.prototypes), which the "
         "next episode overwrites",
-        remedy="keep what was adapted in local variables or on the labeller",
+        remedy="keep what was adapted in local variables or on the predictor",
     )
 
 
@@ -203,7 +203,7 @@ def adapt_order(bench: Bench) -> None:
         done=f"Episode A was adapted first, and (in another copy) after {EPISODES_BEFORE + 2} "
         "episodes, in which every image was a support image.",
         cause="the method, its class or its module keeps what it was shown in episodes",
-        remedy="keep what was adapted in local variables or on the labeller",
+        remedy="keep what was adapted in local variables or on the predictor",
     )
 
 
@@ -222,7 +222,7 @@ def _small_support(bench: Bench, number: int) -> Support:
 
 
 def adapt_all(bench: Bench) -> None:
-    """`adapt_all` gives the labellers that `adapt` gives."""
+    """`adapt_all` gives the predictors that `adapt` gives."""
     supports = [bench.support(i) for i in range(TOGETHER)]
     method = bench.fitted()
     single = bench.adapt_each(method, supports)
@@ -230,10 +230,10 @@ def adapt_all(bench: Bench) -> None:
     if not isinstance(together, list) or len(together) != len(supports):
         raise CheckFailedError(
             f"adapt_all was called with {len(supports)} supports.",
-            expected=f"a list of {len(supports)} labellers, in the same order",
+            expected=f"a list of {len(supports)} predictors, in the same order",
             came=f"{len(together)}" if isinstance(together, list) else type(together).__name__,
             cause="episodes are grouped and not put back, or a generator is returned",
-            remedy="return a list with one labeller for each support",
+            remedy="return a list with one predictor for each support",
         )
     for i, (a, b) in enumerate(zip(single, together, strict=True)):
         require_same(
@@ -267,7 +267,9 @@ CHECKS = (
     Check("trains", "trains = False only where fit learns nothing", trains),
     Check("without-val", "fit works without a val part", without_val),
     Check("no-mutation", "nothing given to the method is changed", no_mutation),
-    Check("labellers-independent", "a labeller outlives the next episode", labellers_independent),
+    Check(
+        "predictors-independent", "a predictor outlives the next episode", predictors_independent
+    ),
     Check("adapt-order", "earlier episodes do not matter", adapt_order),
     Check("adapt-all", "adapt_all gives what adapt gives", adapt_all),
     Check("presets", "every preset is valid", presets),

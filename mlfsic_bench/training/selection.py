@@ -11,11 +11,11 @@ import torch
 from mlfsic_bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from mlfsic_bench.methods.contract import Labeller, Support, TrainingPart
+    from mlfsic_bench.methods.contract import Predictor, Support, TrainingPart
 
 
 def val_macro_ap(
-    adapt_all: Callable[[Sequence[Support]], Sequence[Labeller]], val: TrainingPart
+    adapt_all: Callable[[Sequence[Support]], Sequence[Predictor]], val: TrainingPart
 ) -> float:
     """The mean over val's episodes of macro-AP, in [0, 1], as docs/metrics.md defines it.
 
@@ -33,9 +33,9 @@ def val_macro_ap(
     episodes = [val.episode(i) for i in range(val.n_episodes)]
     shapes: dict[tuple[int, ...], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
     with torch.no_grad():
-        labellers = adapt_all([episode.support for episode in episodes])
-        for episode, labeller in zip(episodes, labellers, strict=True):
-            scores, targets = labeller(episode.query), episode.query_targets
+        predictors = adapt_all([episode.support for episode in episodes])
+        for episode, predictor in zip(episodes, predictors, strict=True):
+            scores, targets = predictor(episode.query), episode.query_targets
             group = shapes.setdefault(tuple(targets.shape), ([], []))
             group[0].append(scores.float().cpu())
             group[1].append(targets.cpu())

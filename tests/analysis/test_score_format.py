@@ -24,7 +24,7 @@ from mlfsic_bench.analysis.score_report import (
     SeedsScore,
 )
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.cards import SCHEMA_FILE, meta_schema
+from mlfsic_bench.evaluation.meta import SCHEMA_FILE, meta_schema
 from tests.analysis.foreign_scores import LABELS, ROOT, SPLIT, E, L, Q, foreign
 
 
@@ -53,15 +53,15 @@ def test_the_schema_that_ships_is_that_of_the_code() -> None:
     for folder in ("mlfsic_bench/evaluation", "docs"):
         text = (ROOT / folder / SCHEMA_FILE).read_text("utf-8")
         assert text == meta_schema(), (
-            f"python -m mlfsic_bench.evaluation.cards > {folder}/{SCHEMA_FILE}"
+            f"python -m mlfsic_bench.evaluation.meta > {folder}/{SCHEMA_FILE}"
         )
     schema = json.loads(meta_schema())
     assert schema["required"] == ["episodes", "kind", "labels", "method", "schema_version", "split"]
-    assert set(schema["$defs"]["MethodCard"]["required"]) == {
+    assert set(schema["$defs"]["MethodMeta"]["required"]) == {
         "name", "seed", "trains", "uses_words", "adapts_by_gradient"
     }  # fmt: skip
     page = (ROOT / "docs" / "scores-format.md").read_text("utf-8")
-    for part in (schema, schema["$defs"]["MethodCard"], schema["$defs"]["EpisodesCard"]):
+    for part in (schema, schema["$defs"]["MethodMeta"], schema["$defs"]["EpisodesMeta"]):
         assert all(f"`{key}`" in page for key in part["properties"])
 
 

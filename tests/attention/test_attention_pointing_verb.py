@@ -10,7 +10,7 @@ from mlfsic_bench.data.scenes.dataset import Scenes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.runner import run_method
-from mlfsic_bench.results.reopen import Whereabouts
+from mlfsic_bench.results.reopen import RunPaths
 from tests.attention.conftest import TINY
 from tests.fakes.values import assert_same
 
@@ -41,7 +41,7 @@ def pointing_of(long_run, *options):
 
 
 def test_json_holds_what_measure_returns(long_run):
-    result = measure(long_run, Whereabouts())
+    result = measure(long_run, RunPaths())
     value = json.loads(pointing_of(long_run, "--format", "json"))
     assert_same(value, result.as_dict())
     assert (value["episodes"], value["grid"], len(value["heads"])) == (3, [7, 7], 2)
@@ -65,7 +65,7 @@ def test_episodes_limit_what_is_measured(long_run):
 
 
 def test_terminal_and_markdown_show_the_same_figures(long_run):
-    result = measure(long_run, Whereabouts())
+    result = measure(long_run, RunPaths())
     figure = result.summed.share
     cell = f"{100 * figure.mean:.1f} ± {100 * figure.half_width:.1f}"
     terminal = pointing_of(long_run)
@@ -91,7 +91,7 @@ def test_out_writes_the_file_and_prints_nothing(long_run, tmp_path):
 def test_a_dataset_without_outlines_is_one_error(long_run, monkeypatch):
     monkeypatch.setattr(Scenes, "masks", lambda self, image_id: {})
     with pytest.raises(BenchError, match="have no boxes or masks") as caught:
-        measure(long_run, Whereabouts(), episodes=1)
+        measure(long_run, RunPaths(), episodes=1)
     assert "scenes" in caught.value.what
 
 
@@ -105,7 +105,7 @@ def test_a_method_without_attention_is_refused_before_anything_is_read(tmp_path)
         out=tmp_path / "run",
     )
     with pytest.raises(BenchError, match="'prior' has no attention"):
-        measure(run_method(plan), Whereabouts())
+        measure(run_method(plan), RunPaths())
 
 
 def test_places_are_handed_to_the_run(monkeypatch, tmp_path):
@@ -128,4 +128,4 @@ def test_places_are_handed_to_the_run(monkeypatch, tmp_path):
     options = [x for k, v in places.items() for x in (f"--{k.replace('_', '-')}", str(v))]
     with pytest.raises(BenchError, match="stop"):
         CliRunner().invoke(cli, ["pointing", "run", *options], catch_exceptions=False)
-    assert asked == [(type(tmp_path)("run"), Whereabouts(**places), None)]
+    assert asked == [(type(tmp_path)("run"), RunPaths(**places), None)]

@@ -12,14 +12,14 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.runner import run_method
-from mlfsic_bench.results.reopen import Whereabouts, reopen
+from mlfsic_bench.results.reopen import RunPaths, reopen
 from tests.attention.conftest import TINY
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_same_method_is_opened_again(folder):
-    run = reopen(folder, Whereabouts())
+    run = reopen(folder, RunPaths())
     method, support = run.episode(0)
     assert method.params.d_j == 16
     assert len(support.images) == 6
@@ -43,10 +43,10 @@ def test_other_inputs_are_refused(folder, tmp_path):
     shutil.copytree(folder, torn)
     text = (torn / "record.json").read_text()
     digest = hashlib.sha256(b"another").hexdigest()
-    key = reopen(folder, Whereabouts()).record.key
+    key = reopen(folder, RunPaths()).record.key
     (torn / "record.json").write_text(text.replace(key, digest))
     with pytest.raises(BenchError, match="is not what is here now"):
-        reopen(torn, Whereabouts())
+        reopen(torn, RunPaths())
 
 
 def test_a_run_without_a_saved_method_is_an_error(folder, tmp_path):
@@ -54,7 +54,7 @@ def test_a_run_without_a_saved_method_is_an_error(folder, tmp_path):
     shutil.copytree(folder, torn)
     (torn / "method.pt").unlink()
     with pytest.raises(BenchError, match="no saved method"):
-        reopen(torn, Whereabouts()).episode(0)
+        reopen(torn, RunPaths()).episode(0)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_run_without_a_saved_method_is_an_error(folder, tmp_path):
 def test_the_ending_says_the_format(folder, tmp_path, ending, start):
     first, second = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
     for out in (first, second):
-        draw_attention(folder, Whereabouts(), out, images=1)
+        draw_attention(folder, RunPaths(), out, images=1)
     assert first.read_bytes().startswith(start)
     assert first.read_bytes() == second.read_bytes()
 
@@ -98,7 +98,7 @@ def test_images_and_labels_limit_the_picture(folder, tmp_path, drawn):
 
 
 def test_heads_draw_each_head_of_the_same_images(folder, tmp_path, drawn):
-    plain = draw_attention(folder, Whereabouts(), tmp_path / "a.png", images=2)
+    plain = draw_attention(folder, RunPaths(), tmp_path / "a.png", images=2)
     command = ["attention", str(folder), "--images", "2", "--heads"]
     done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "a.png")])
     assert done.exit_code == 0, done.output
@@ -113,7 +113,7 @@ def test_heads_draw_each_head_of_the_same_images(folder, tmp_path, drawn):
 
 
 def test_supports_are_those_of_the_episodes(folder):
-    run = reopen(folder, Whereabouts())
+    run = reopen(folder, RunPaths())
     method, supports = run.supports()
     (support,) = supports
     alone, same = run.episode(0)

@@ -65,9 +65,9 @@ def test_episodes_of_different_shapes_keep_their_places():
         for i, labels in enumerate([5, 3, 5, 4, 3] + [5] * 40)
     ]
     together = method().adapt_all(supports)
-    for support, labeller in zip(supports, together, strict=True):
+    for support, predictor in zip(supports, together, strict=True):
         alone = method().adapt(support)(query(source))
-        torch.testing.assert_close(labeller(query(source)), alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(predictor(query(source)), alone, atol=1e-5, rtol=1e-5)
 
 
 def test_no_epochs_leaves_the_fresh_head():
@@ -214,9 +214,9 @@ class Missing(TrainableFakeSource):
 
 def test_the_backbone_is_restored_when_scoring_fails():
     source = Missing()
-    labeller = method(tune="all").adapt(fake_support(source))
+    predictor = method(tune="all").adapt(fake_support(source))
     with pytest.raises(KeyError):
-        labeller(Images(("missing",), source))
+        predictor(Images(("missing",), source))
     assert torch.equal(source.weight, torch.eye(6))
 
 

@@ -78,7 +78,7 @@ def test_episodes_together_are_episodes_alone(trained_laso, layers):
     part, query = block_part(40, "s"), block_part(9, "q").images
     shapes = [range(6), range(6, 12), range(4), range(12, 18)]
     supports = [support_of(part, rows, seed) for seed, rows in enumerate(shapes)]
-    together = [labeller(query) for labeller in laso.adapt_all(supports)]
+    together = [predictor(query) for predictor in laso.adapt_all(supports)]
     for support, scores in zip(supports, together, strict=True):
         torch.testing.assert_close(laso.adapt(support)(query), scores, atol=1e-4, rtol=1e-4)
     assert (together[0] - together[1]).abs().max() > 0.1

@@ -26,12 +26,12 @@ def test_fine_tuning_learns_the_support_and_decides_the_greedy_set():
     pla = fitted(base, hidden=64, attention=32, epochs=10, tune_epochs=120, batch=16, rows_lr=1e-2)
     support = novel.episode(0).support
     with torch.no_grad():
-        labeller = pla.adapt(support)
-        assert torch.equal(labeller.decide(support.images), support.targets > 0)
-        scores = labeller(support.images)
+        predictor = pla.adapt(support)
+        assert torch.equal(predictor.decide(support.images), support.targets > 0)
+        scores = predictor(support.images)
     assert scores[support.targets > 0].min() > scores[support.targets == 0].max()
     names = sorted(range(4), key=lambda i: support.labels[i])
-    logits = labeller.decoder(support.images.local(), [len(scores)] * labeller.steps)
+    logits = predictor.decoder(support.images.local(), [len(scores)] * predictor.steps)
     for i, row in enumerate(scores):
         expected, greedy = naive_read_out(logits[i])
         assert row[names].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
@@ -76,8 +76,8 @@ def test_the_sequence_may_be_as_long_as_the_largest_label_set_and_the_end():
 def test_threshold_decisions_are_scores_above_zero():
     part = learnable_part("novel")
     pla = fitted(learnable_part("base"), decisions="threshold", tune_epochs=2)
-    labeller = pla.adapt(part.episode(0).support)
-    assert torch.equal(labeller.decide(query(part)), labeller(query(part)) > 0)
+    predictor = pla.adapt(part.episode(0).support)
+    assert torch.equal(predictor.decide(query(part)), predictor(query(part)) > 0)
 
 
 def embeddings(**changes):

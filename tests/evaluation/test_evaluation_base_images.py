@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.base_images import base_order, first_base_images
-from mlfsic_bench.evaluation.cards import BaseImages
 from mlfsic_bench.evaluation.identity import identity, run_key
 from mlfsic_bench.evaluation.inputs import Inputs, open_inputs
+from mlfsic_bench.evaluation.meta import BaseImages
 from mlfsic_bench.evaluation.parts import endless_episodes, select_parts
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute, run_method
 from mlfsic_bench.evaluation.scores import read_answers
-from mlfsic_bench.results.reopen import Whereabouts, reopen
+from mlfsic_bench.results.reopen import RunPaths, reopen
 from mlfsic_bench.results.table import build_table
 from tests.fakes.world import Trained, fake_inputs, fake_split
 
@@ -180,6 +180,6 @@ def test_a_cut_run_is_opened_again(tmp_path: Path) -> None:
         device="cpu",
         out=tmp_path / "run",
     )
-    opened = reopen(run_method(plan), Whereabouts())
+    opened = reopen(run_method(plan), RunPaths())
     assert opened.inputs.selection is not None
     assert opened.inputs.selection.base_images == BaseImages(used=200, of=3000)

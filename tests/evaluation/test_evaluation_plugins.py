@@ -246,11 +246,11 @@ def test_only_our_own_errors_pass() -> None:
         raise BenchError("w", expected="e", found="f", remedy="r")
 
 
-def test_a_labeller_decides_only_where_it_did(tmp_path: Path) -> None:
+def test_a_predictor_decides_only_where_it_did(tmp_path: Path) -> None:
     inputs = fake_inputs(episodes=2)
     source = inputs.open_source((), (), print)
     view = inputs.view(inputs.split.novel, "novel", source)
     supports = [view.support(i, e) for i, e in enumerate(inputs.episodes.episodes[:2])]
-    (labeller, _) = adapt_all(Mean(), supports, 0)
-    assert getattr(labeller, "decide", None) is None
-    assert not labeller(view.query(inputs.episodes.episodes[0])).requires_grad
+    (predictor, _) = adapt_all(Mean(), supports, 0)
+    assert getattr(predictor, "decide", None) is None
+    assert not predictor(view.query(inputs.episodes.episodes[0])).requires_grad

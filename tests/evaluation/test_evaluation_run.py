@@ -20,7 +20,7 @@ from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_answers, read_scores
 from mlfsic_bench.evaluation.sources import DeferredFeatures
-from mlfsic_bench.methods.contract import Images, Labeller, Method, Support
+from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 from tests.fakes.world import (
     CHANNELS,
     FakeFeatures,
@@ -56,7 +56,7 @@ class ByPlace(Method):
 
     name = "by-place"
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         labels = len(support.labels)
         return lambda query: torch.eye(labels)[torch.arange(len(query)) // 4] - 0.5
 
@@ -78,7 +78,7 @@ class Shuffled(Method):
 
     name = "shuffled"
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         L = len(support.labels)
         return lambda query: torch.tensor(
             [[float((int(i[-6:]) * 7919 + 13 * c) % 101) for c in range(L)] for i in query.ids]
@@ -210,7 +210,7 @@ class Bad(Mean):
 
     name = "fake-bad"
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         good = super().adapt(support)
         return lambda query: self.spoil(good(query))
 
@@ -267,7 +267,7 @@ def test_wrong_scores(tmp_path: Path, method: type[Method], reason: str) -> None
 class FailsLater(Mean):
     name = "fake-later"
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         if support.images.ids == fake_inputs().episodes.episodes[23].support:
             raise ZeroDivisionError("in the middle")
         return super().adapt(support)
@@ -290,7 +290,7 @@ class OddState(Trained):
 
 
 class OneShort(Mean):
-    def adapt_all(self, supports: Sequence[Support]) -> list[Labeller]:
+    def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
         return super().adapt_all(supports)[1:]
 
 
@@ -299,7 +299,7 @@ class OneShort(Mean):
     [
         (FitFails, "while fitting(.|\n)*no convergence"),
         (OddState, "state that can't be saved"),
-        (OneShort, "a list of 3 labellers"),
+        (OneShort, "a list of 3 predictors"),
     ],
 )
 def test_wrong_methods(tmp_path: Path, method: type[Method], reason: str) -> None:
@@ -310,7 +310,7 @@ def test_wrong_methods(tmp_path: Path, method: type[Method], reason: str) -> Non
 class Decides(Mean):
     """Has decisions of its own."""
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         good = super().adapt(support)
 
         class Both:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from mlfsic_bench.arrays import write_arrays
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import (
-    EpisodesCard,
-    MethodCard,
+    EpisodesMeta,
+    MethodMeta,
     Scores,
     ScoresMeta,
-    SplitCard,
+    SplitMeta,
     read_answers,
     read_scores,
     write_scores,
@@ -35,10 +35,10 @@ def scores(shape: tuple[int, int, int] = (2, 6, 3), decisions: bool = False) -> 
     array = np.linspace(-3, 3, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     meta = ScoresMeta(
         run="c" * 64,
-        split=SplitCard(id="s", hash="a" * 64, dataset="fake", rule="open", subset=False),
-        episodes=EpisodesCard(protocol="p", part="novel", hash="e" * 64, total=5, count=shape[0]),
+        split=SplitMeta(id="s", hash="a" * 64, dataset="fake", rule="open", subset=False),
+        episodes=EpisodesMeta(protocol="p", part="novel", hash="e" * 64, total=5, count=shape[0]),
         labels=[f"label {i} ☂" for i in range(shape[2])],
-        method=MethodCard(
+        method=MethodMeta(
             name="m",
             preset=None,
             parameters={"lr": 0.1, "on": True, "list": [1, 2]},

@@ -45,7 +45,7 @@ def reproduce(file: Path, *args: str, code: int = 0) -> Result:
 
 def test_attention_is_drawn_and_measured(tmp_path: Path) -> None:
     from mlfsic_bench.analysis.attention.pointing import measure
-    from mlfsic_bench.results.reopen import Whereabouts
+    from mlfsic_bench.results.reopen import RunPaths
 
     file = tmp_path / "looks.yaml"
     file.write_text(ATTENTION)
@@ -56,7 +56,7 @@ def test_attention_is_drawn_and_measured(tmp_path: Path) -> None:
     assert "Split scenes-12-6-6-v1" in text
     (run,) = json.loads((out / "looks.json").read_text())["runs"]
     folder = out / "runs" / run["folder"]
-    own = measure(folder, Whereabouts()).summed
+    own = measure(folder, RunPaths()).summed
     assert run["summed"]["pointing"]["mean"] == pytest.approx(own.pointing.mean)
     assert run["pairs"] == own.pairs > 0
     assert "The pictures show Model, training seed 0." in text

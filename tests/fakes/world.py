@@ -14,14 +14,14 @@ from mlfsic_bench.embeddings.vectors import LabelVectors, make_label_vectors
 from mlfsic_bench.episodes.files import sample_episode_set
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.parts import select_parts
-from mlfsic_bench.evaluation.record import FeaturesCard
+from mlfsic_bench.evaluation.record import FeaturesMeta
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,
-    Labeller,
     Method,
     MethodParams,
+    Predictor,
     Support,
     TrainingPart,
 )
@@ -124,15 +124,15 @@ class Mean(Method):
     Params = MeanParams
     presets = {"sharp": {"scale": 20.0}}  # noqa: RUF012
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         f = torch.nn.functional.normalize(support.images.pooled(), dim=1)
         prototypes = torch.nn.functional.normalize(support.targets.T @ f, dim=1)
         scale = self.params.scale
 
-        def labeller(query: Images) -> Tensor:
+        def predictor(query: Images) -> Tensor:
             return scale * torch.nn.functional.normalize(query.pooled(), dim=1) @ prototypes.T
 
-        return labeller
+        return predictor
 
 
 class TrainedParams(MeanParams):
@@ -171,7 +171,7 @@ class Trained(Mean):
                 save_checkpoint(path, {"weight": weight, "step": step + 1})
         self.weight = weight
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         prototypes = support.targets.T @ (support.images.pooled() * self.weight)
         return lambda query: (query.pooled() * self.weight) @ prototypes.T - 0.5
 
@@ -216,7 +216,7 @@ def fake_inputs(
         method_source="fakes 1",
         preset=None,
         seed=seed,
-        features=FeaturesCard(
+        features=FeaturesMeta(
             mode="stored",
             backbone="fake",
             weights="none",

@@ -22,7 +22,7 @@ from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.features.backbones.registry import build_backbone, build_backbones
 from mlfsic_bench.features.joined import describe
 from mlfsic_bench.features.store.store import FeatureStore
-from mlfsic_bench.results.reopen import Whereabouts, reopen
+from mlfsic_bench.results.reopen import RunPaths, reopen
 from mlfsic_bench.training.checkpoints import load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ def test_both_trained_networks_are_saved_and_reopened(plan: RunPlan, tmp_path: P
         fresh = build_backbone(name).state_dict()
         assert set(own) == set(fresh)
         assert any(not torch.equal(own[key], fresh[key]) for key in own)
-    run = reopen(folder, Whereabouts(cache=plan.cache))
+    run = reopen(folder, RunPaths(cache=plan.cache))
     method, support = run.episode(0)
     source = support.images.source
     assert all(torch.equal(value, saved[key]) for key, value in source.state().items())
@@ -98,7 +98,7 @@ def test_both_trained_networks_are_saved_and_reopened(plan: RunPlan, tmp_path: P
 
 
 def test_a_stored_run_is_reopened(plan: RunPlan) -> None:
-    run = reopen(run_method(plan), Whereabouts(cache=plan.cache))
+    run = reopen(run_method(plan), RunPaths(cache=plan.cache))
     _, support = run.episode(0)
     assert support.images.local().shape == (6, 224, 7, 7)
 
@@ -113,8 +113,8 @@ def test_weight_files_are_named_one_by_one(plan: RunPlan, tmp_path: Path) -> Non
     same = describe(build_backbones(PAIR, "none+default"))
     assert card.weights_hash == same.weights_hash
     with pytest.raises(BenchError, match=r"w\.pt"):
-        reopen(folder, Whereabouts(cache=plan.cache))
-    assert reopen(folder, Whereabouts(cache=plan.cache, weights=given)).episode(0)
+        reopen(folder, RunPaths(cache=plan.cache))
+    assert reopen(folder, RunPaths(cache=plan.cache, weights=given)).episode(0)
 
 
 # --- linear: head only, and the whole network ----------------------------------------------------

@@ -105,11 +105,11 @@ def scores_of(method: type[Method], preset: str | None) -> Array:
             fitted.fit(world.base.training(None), val, FitContext(SEED))
         loaded.load_state({name: tensor.clone() for name, tensor in fitted.state().items()})
         episodes = [world.novel.episode(i) for i in range(EPISODES)]
-        labellers = adapt_all(loaded, [episode.support for episode in episodes], 0)
+        predictors = adapt_all(loaded, [episode.support for episode in episodes], 0)
         rows = []
-        for i, (labeller, one) in enumerate(zip(labellers, episodes, strict=True)):
+        for i, (predictor, one) in enumerate(zip(predictors, episodes, strict=True)):
             images, labels = one.support.images, len(one.support.labels)
-            rows.append(score(method.name, i, labeller, images, one.query, labels)[0])
+            rows.append(score(method.name, i, predictor, images, one.query, labels)[0])
         return np.stack(rows)
 
 

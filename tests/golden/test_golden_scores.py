@@ -42,8 +42,8 @@ def test_changed_arithmetic_needs_a_new_version() -> None:
 
     class Changed(protonet):  # type: ignore[valid-type,misc]
         def adapt(self, support):  # type: ignore[no-untyped-def]
-            labeller = super().adapt(support)
-            return lambda query: labeller(query) * 1.01
+            predictor = super().adapt(support)
+            return lambda query: predictor(query) * 1.01
 
         def adapt_all(self, supports):  # type: ignore[no-untyped-def]
             return [self.adapt(support) for support in supports]

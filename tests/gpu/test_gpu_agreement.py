@@ -116,8 +116,8 @@ def test_scores_of_the_same_state_agree(name: str, split, store: FeatureStore) -
         fresh.load_state({key: value.cpu() for key, value in state.items()})
         novel = view(split, "novel", source)
         episodes = [endless_episodes(split.novel, split.hash, 0)(i) for i in range(2)]
-        labellers = fresh.adapt_all([novel.support(i, e) for i, e in enumerate(episodes)])
-        scored = [label(novel.query(e)) for label, e in zip(labellers, episodes, strict=True)]
+        predictors = fresh.adapt_all([novel.support(i, e) for i, e in enumerate(episodes)])
+        scored = [label(novel.query(e)) for label, e in zip(predictors, episodes, strict=True)]
         answers.append(torch.stack([s.detach().cpu() for s in scored]))
     largest = float(answers[0].abs().max())
     assert torch.allclose(answers[0], answers[1], rtol=1e-3, atol=1e-3 * largest)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.evaluation.cards import AnswersMeta, ScoresMeta
+from mlfsic_bench.evaluation.meta import AnswersMeta, ScoresMeta
 from mlfsic_bench.evaluation.record import Record, read_record
 from mlfsic_bench.evaluation.scores import read_answers, read_scores
 from mlfsic_bench.experiments.files import find_profile, read_experiment

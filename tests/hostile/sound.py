@@ -54,7 +54,7 @@ def binary_words() -> bytes:
 
 def _scores(path: Path, answers_path: Path) -> None:
     from mlfsic_bench.episodes.files import shipped_episode_set
-    from mlfsic_bench.evaluation.cards import AnswersMeta
+    from mlfsic_bench.evaluation.meta import AnswersMeta
     from mlfsic_bench.evaluation.scores import (
         Answers,
         Scores,

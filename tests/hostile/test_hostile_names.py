@@ -11,7 +11,7 @@ import pytest
 from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.results.reopen import Whereabouts, reopen
+from mlfsic_bench.results.reopen import RunPaths, reopen
 from tests.hostile.fields import listed, places, put, text_fields
 from tests.hostile.kinds import KINDS
 from tests.hostile.sound import SPLIT
@@ -31,9 +31,9 @@ LONG = "canary" * 400
 
 # Read as one of known names, or of a fixed form: every attack is refused.
 NAMES = listed("""
-    Dates.made Dates.submitted Entry.figures[key] Entry.id Entry.metrics_version EpisodesCard.hash
+    Dates.made Dates.submitted Entry.figures[key] Entry.id Entry.metrics_version EpisodesMeta.hash
     Experiment.columns
-    EpisodesCard.part Experiment.backbones Experiment.backbones[key] Experiment.base_images[key]
+    EpisodesMeta.part Experiment.backbones Experiment.backbones[key] Experiment.base_images[key]
     Experiment.not_on[key] Experiment.published Experiment.reference Experiment.splits
     Experiment.splits[key] ProtocolRef.episodes ProtocolRef.id Record.ended Record.key
     Record.labels[key] Record.metrics[key] Record.outputs Record.outputs[key]
@@ -41,28 +41,28 @@ NAMES = listed("""
     Reported.copy_in RowSpec.backbone RowSpec.method RowSpec.preset
     RowSpec.published RowSpec.settings RowSpec.settings[key] RowSpec.words ScoresFile.answers
     ScoresFile.answers_sha256 ScoresFile.record ScoresFile.record_sha256 ScoresFile.run
-    ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.run SplitCard.hash SplitFile.dataset
+    ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.run SplitMeta.hash SplitFile.dataset
     SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id SubmissionCard.id SubmissionCard.made
-    SubmissionCard.submitted WordsCard.hash
+    SubmissionCard.submitted EmbeddingsMeta.hash
 """)
 # Shown, and looked up where a run is opened again: see REOPENED.
 SHOWN = listed("""
-    AnswersMeta.labels Entry.authors Entry.backbone Entry.contact Entry.name EpisodesCard.protocol
-    Experiment.not_on Experiment.title Failure.stage FeaturesCard.backbone FeaturesCard.transform
-    FeaturesCard.weights FeaturesCard.weights_hash LabelFigure.label LabelLists.base
-    LabelLists.novel LabelLists.val Link.title Link.url MethodCard.changed MethodCard.name
-    MethodCard.parameters[key] MethodCard.preset MethodFacts.method MethodFacts.parameters[key]
+    AnswersMeta.labels Entry.authors Entry.backbone Entry.contact Entry.name EpisodesMeta.protocol
+    Experiment.not_on Experiment.title Failure.stage FeaturesMeta.backbone FeaturesMeta.transform
+    FeaturesMeta.weights FeaturesMeta.weights_hash LabelFigure.label LabelLists.base
+    LabelLists.novel LabelLists.val Link.title Link.url MethodMeta.changed MethodMeta.name
+    MethodMeta.parameters[key] MethodMeta.preset MethodFacts.method MethodFacts.parameters[key]
     MethodFacts.preset PartCounts.labels[key] Provenance.commit Provenance.packages
     Provenance.packages[key] Provenance.python Provenance.version Record.identity[key]
     Record.labels Record.sitting_out Reported.row Reported.section RowSpec.name ScoresMeta.labels
-    SplitCard.dataset SplitCard.id SplitCard.rule SplitRef.dataset Stage.name
+    SplitMeta.dataset SplitMeta.id SplitMeta.rule SplitRef.dataset Stage.name
     SubmissionCard.authors SubmissionCard.backbone SubmissionCard.contact SubmissionCard.name
-    WordsCard.name
+    EmbeddingsMeta.name
 """)
 # For people to read; an output escapes them.
 FREE = listed("""
-    Audit.reason Entry.citation Entry.notes Failure.message MethodCard.citation
-    MethodCard.parameters
+    Audit.reason Entry.citation Entry.notes Failure.message MethodMeta.citation
+    MethodMeta.parameters
     MethodFacts.parameters Provenance.command Provenance.device Provenance.images
     Provenance.labels Provenance.platform Provenance.processor Provenance.rule Record.identity
     Record.notes Record.subset Reported.work SubmissionCard.citation SubmissionCard.notes
@@ -128,13 +128,13 @@ def test_a1_a2_a_run_is_opened_again_by_known_names_only(name: str, here: Path) 
         put(value, tuple(each.split(".")), False, text)
     KINDS["record"].write(value)
     with pytest.raises(BenchError, match="is not what is here now"):
-        reopen(Path("run"), Whereabouts())
-    attacks = [text for text, _ in _attacks("MethodCard.name", here)]
+        reopen(Path("run"), RunPaths())
+    attacks = [text for text, _ in _attacks("MethodMeta.name", here)]
     for text in (*attacks, "canary.json", "canary"):
         put(value, tuple(name.split(".")), False, text)
         KINDS["record"].write(value)
         with touched(LURE) as seen, pytest.raises(BenchError):
-            reopen(Path("run"), Whereabouts())
+            reopen(Path("run"), RunPaths())
         assert not seen, text
     assert not Path("executed").exists()
 

@@ -15,7 +15,7 @@ from mlfsic_bench.episodes.published_runs import FORMAT
 from mlfsic_bench.episodes.run_files import read_runs, sampled_file, write_runs
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
-from mlfsic_bench.results.reopen import Whereabouts, reopen
+from mlfsic_bench.results.reopen import RunPaths, reopen
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import SPLIT
 
@@ -106,7 +106,7 @@ def test_run_and_table(root: Path, tmp_path: Path) -> None:
     assert "(95 %, over runs)" in done.output
     assert read_record(out).episodes.shots == 1
     assert "10 runs with K = 1" in call("table", out).output
-    again = reopen(out, Whereabouts(data_root=root, cache=tmp_path / "c"))
+    again = reopen(out, RunPaths(data_root=root, cache=tmp_path / "c"))
     _, support = again.episode(3)
     assert support.images.ids == again.inputs.episodes.episodes[3].support
     with pytest.raises(BenchError, match="do not fit together"):

@@ -76,13 +76,13 @@ class TakesGradientsLate(Minimal):
     """Fine-tunes when it is asked."""
 
     def adapt(self, support):
-        def labeller(query):
+        def predictor(query):
             with torch.enable_grad():
                 w = torch.ones(len(support.labels), requires_grad=True)
                 (query.pooled() @ prototypes(support).T * w).sum().backward()
             return query.pooled() @ prototypes(support).T + w.grad
 
-        return labeller
+        return predictor
 
 
 class NeedsWordsSilently(Minimal):
@@ -120,11 +120,11 @@ class ScoresWithOthers(Minimal):
         self.shown.extend(support.images.ids)
         good = super().adapt(support)
 
-        def labeller(query):
+        def predictor(query):
             query.source.pooled(list(self.shown))
             return good(query)
 
-        return labeller
+        return predictor
 
 
 class FitsOnNovel(Trained):
@@ -141,7 +141,7 @@ class DecidesInPlace(Minimal):
     def adapt(self, support):
         good = super().adapt(support)
 
-        class Labeller:
+        class Predictor:
             def __call__(self, query):
                 self.given = good(query)
                 return self.given
@@ -150,7 +150,7 @@ class DecidesInPlace(Minimal):
                 s = self.given if len(self.given) == len(query) else good(query)
                 return s.sub_(s.mean(1, keepdim=True)).clamp_(-0.1, 0.1) > 0
 
-        return Labeller()
+        return Predictor()
 
 
 class TinyDifferences(Minimal):
@@ -165,11 +165,11 @@ class ManyQueries(Minimal):
     def adapt(self, support):
         good = super().adapt(support)
 
-        def labeller(query):
+        def predictor(query):
             scores = good(query)
             return scores if len(query) < 24 else scores - scores.mean(0)
 
-        return labeller
+        return predictor
 
 
 class ManyQueriesInOrder(Minimal):
@@ -191,14 +191,14 @@ class Remembers(Minimal):
         self.seen[0] += 1
         good, live = super().adapt(support), self.seen[0] > 70
 
-        def labeller(query):
+        def predictor(query):
             scores = good(query)
             for row, name in enumerate(query.ids):
                 if live and name in self.memory:
                     scores[row] += self.memory[name]
             return scores
 
-        return labeller
+        return predictor
 
 
 class Pools(Minimal):
@@ -244,14 +244,14 @@ class KnowsTheCheck(Method):
         if support.images.source.channels != CHANNELS:
             self.memory.update(zip(support.images.ids, support.targets, strict=True))
 
-        def labeller(query):
+        def predictor(query):
             scores = query.pooled() @ p.T
             for row, name in enumerate(query.ids):
                 if name in self.memory:
                     scores[row] += 5 * self.memory[name]
             return scores
 
-        return labeller
+        return predictor
 
 
 class PoolsOnRealImages(Minimal):
@@ -277,7 +277,7 @@ SEEN = {
     TakesGradientsLate: ("scores", "adapts_by_gradient = True"),
     NeedsWordsSilently: ("scores", "needs_words = True"),
     AsksForOthers: ("scores", "that it was not given"),
-    ScoresWithOthers: ("labellers-independent", "that it was not given"),
+    ScoresWithOthers: ("predictors-independent", "that it was not given"),
     FitsOnNovel: ("scores", "that it was not given"),
     DecidesInPlace: ("decisions", "works in place"),
     TinyDifferences: ("float32", "150 of 150 scores are tied"),

@@ -21,9 +21,9 @@ def changing(label, change):
     """A good method but for `change()`, called in adapt."""
 
     def adapt(self, support):
-        labeller = Minimal.adapt(self, support)
+        predictor = Minimal.adapt(self, support)
         change()
-        return labeller
+        return predictor
 
     # with gradients: without, inference mode holds, and leaving it undoes some changes by itself
     members = {"name": label.lower(), "adapt": adapt, "adapts_by_gradient": True}

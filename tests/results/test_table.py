@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.embeddings.vectors import make_label_vectors
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import FeaturesCard
+from mlfsic_bench.evaluation.record import FeaturesMeta
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_answers, read_scores
 from mlfsic_bench.metrics.registry import columns
@@ -104,7 +104,7 @@ def test_rows_say_where_features_and_words_differ(tmp_path: Path) -> None:
     ]
 
 
-def replace_card(card: FeaturesCard, **changes: str) -> FeaturesCard:
+def replace_card(card: FeaturesMeta, **changes: str) -> FeaturesMeta:
     return card.model_copy(update=changes)
 
 

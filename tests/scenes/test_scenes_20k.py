@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.registry import dataset_names, is_drawn, open_dataset
+from mlfsic_bench.data.registry import dataset_names, is_synthetic, open_dataset
 from mlfsic_bench.data.scenes.dataset import Scenes, Scenes20k
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.inputs import open_inputs
@@ -47,7 +47,7 @@ def test_the_split_stays_what_it_is() -> None:
 
 def test_drawn_data_sets_need_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFSIC_DATA", raising=False)
-    assert [name for name in dataset_names() if is_drawn(name)] == ["scenes", "scenes-20k"]
+    assert [name for name in dataset_names() if is_synthetic(name)] == ["scenes", "scenes-20k"]
     assert open_dataset("scenes-20k", None) is open_dataset("scenes-20k", None)
     with pytest.raises(BenchError, match="needs a data root"):
         open_dataset("coco", None)

@@ -7,12 +7,12 @@ from pathlib import Path
 from mlfsic_bench.analysis.attention.picture import FORMS, draw, hits, strips_of
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import write_bytes
-from mlfsic_bench.results.reopen import Whereabouts, reopen
+from mlfsic_bench.results.reopen import RunPaths, reopen
 
 
 def draw_attention(
     folder: Path,
-    where: Whereabouts,
+    where: RunPaths,
     out: Path,
     *,
     episode: int = 0,

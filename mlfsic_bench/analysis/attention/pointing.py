@@ -15,7 +15,7 @@ from mlfsic_bench.analysis.attention.pairs import FIGURES, Pair, measure_pairs, 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.cluster_interval import clustered_interval
 from mlfsic_bench.paths import resolved
-from mlfsic_bench.results.reopen import Whereabouts, reopen
+from mlfsic_bench.results.reopen import RunPaths, reopen
 
 if TYPE_CHECKING:
     from mlfsic_bench.results.reopen import ReopenedRun
@@ -117,7 +117,7 @@ class Pointing:
         return value
 
 
-def measure(folder: Path, where: Whereabouts, *, episodes: int | None = None) -> Pointing:
+def measure(folder: Path, where: RunPaths, *, episodes: int | None = None) -> Pointing:
     """Hold the attention of the run in `folder` against the objects in its support images.
 
     Over the supports of all its novel episodes, or of the first `episodes`; each (image, label)

@@ -222,11 +222,11 @@ def _score(
         for i, ids in enumerate(head["supports"])
     ]
     if head["together"]:
-        labellers = adapt_all(method, supports, first)
+        predictors = adapt_all(method, supports, first)
     else:
-        labellers = []
+        predictors = []
         for number, support in enumerate(supports, first):
-            labellers.append(adapt(method, support, number))
+            predictors.append(adapt(method, support, number))
     given: list[Chunk] = []
     for block in head["blocks"]:
         if len(given) >= FEWEST and time.monotonic() > end:
@@ -234,7 +234,7 @@ def _score(
         query = Images(tuple(block), source)
         images = supports[which].images
         given.append(
-            score(method.name, first + which, labellers[which], images, query, len(labels))
+            score(method.name, first + which, predictors[which], images, query, len(labels))
         )
     answer = {"scores": np.concatenate([scores for scores, _ in given])}
     decided = [decisions for _, decisions in given if decisions is not None]

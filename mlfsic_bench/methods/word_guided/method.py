@@ -11,9 +11,9 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,
-    Labeller,
     Method,
     MethodParams,
+    Predictor,
     Support,
     TrainingPart,
 )
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.source import FeatureSource
 
 
-class WordGuidedLabeller:
+class WordGuidedPredictor:
     """Scores of query images against the prototypes of one episode, equation (4)."""
 
     def __init__(self, model: WordGuidedAttention, prototypes: Tensor) -> None:
@@ -119,7 +119,7 @@ class WordGuidedAttentionMethod(Method):
         else:
             get_state()
 
-    def adapt(self, support: Support) -> Labeller:
+    def adapt(self, support: Support) -> Predictor:
         """Prototypes of the support's labels; no gradient step unless fine_tune_epochs is set."""
         model = self._ready(support.images.source)
         words = label_vectors(self.name, support.words)
@@ -129,9 +129,9 @@ class WordGuidedAttentionMethod(Method):
             images, targets = sorted_support(support)
             f_loc, f_glo = features(images, model.reads_local)
             prototypes = model.prototypes(f_loc, f_glo, targets, words)
-        return WordGuidedLabeller(model, prototypes)
+        return WordGuidedPredictor(model, prototypes)
 
-    def adapt_all(self, supports: Sequence[Support]) -> list[Labeller]:
+    def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
         """As `adapt` for each; shares the work on images that several episodes drew."""
         if not supports or self.params.fine_tune_epochs:
             return [self.adapt(support) for support in supports]
@@ -140,7 +140,7 @@ class WordGuidedAttentionMethod(Method):
             return [self.adapt(support) for support in supports]
         label_vectors(self.name, supports[0].words)
         with torch.no_grad():
-            return [WordGuidedLabeller(model, p) for p in prototypes_of_all(model, supports)]
+            return [WordGuidedPredictor(model, p) for p in prototypes_of_all(model, supports)]
 
     def attention_scores(self, support: Support, label: int) -> Tensor:
         """Scores before the softmax, [m, heads, h, w], of the m support images with this label.

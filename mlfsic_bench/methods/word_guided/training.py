@@ -19,7 +19,7 @@ from mlfsic_bench.training.selection import val_macro_ap
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlfsic_bench.methods.contract import FitContext, Labeller, Support, TrainingPart
+    from mlfsic_bench.methods.contract import FitContext, Predictor, Support, TrainingPart
     from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
     from mlfsic_bench.methods.word_guided.params import WordGuidedParams
 
@@ -31,7 +31,7 @@ def train(
     context: FitContext,
     *,
     key: str,
-    adapt_all: Callable[[Sequence[Support]], Sequence[Labeller]],
+    adapt_all: Callable[[Sequence[Support]], Sequence[Predictor]],
     get_state: Callable[[], dict[str, Tensor]],
     set_state: Callable[[dict[str, Tensor]], None],
 ) -> Trained:

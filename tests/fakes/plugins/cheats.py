@@ -23,7 +23,7 @@ def cosine(images, p):
 
 
 class Labelling:
-    """Prototypes as a labeller, with decisions of its own."""
+    """Prototypes as a predictor, with decisions of its own."""
 
     def __init__(self, p):
         self.p = p
@@ -55,7 +55,7 @@ class Decides(Honest):
 
 
 class Slow(Honest):
-    """Takes its time for each call of the labeller."""
+    """Takes its time for each call of the predictor."""
 
     name = "slow"
 
@@ -75,9 +75,9 @@ class DecidesByQuery(Decides):
     name = "decides-by-query"
 
     def adapt(self, support):
-        labeller = Labelling(prototypes(support))
-        labeller.decide = lambda query: (s := labeller(query)) > s.median(dim=0).values
-        return labeller
+        predictor = Labelling(prototypes(support))
+        predictor.decide = lambda query: (s := predictor(query)) > s.median(dim=0).values
+        return predictor
 
 
 KNOWN = {}

@@ -48,7 +48,7 @@ _ALL_SCORED = {
     "trains",
     "without-val",
     "no-mutation",
-    "labellers-independent",
+    "predictors-independent",
     "adapt-order",
     "adapt-all",
 }
@@ -61,7 +61,7 @@ FAULTS = {
     QueryBatch: ({"query-independence"}, set()),
     QueryOrder: ({"query-order"}, set()),
     LabelPosition: ({"label-permutation"}, set()),
-    LabellerReadsSelf: ({"labellers-independent"}, set()),
+    LabellerReadsSelf: ({"predictors-independent"}, set()),
     Counts: ({"adapt-order"}, set()),
     MutatesTargets: ({"no-mutation"}, set()),
     MutatesWords: ({"no-mutation"}, set()),

@@ -18,11 +18,11 @@ class QueryBatch(Method):
     def adapt(self, support):
         p = prototypes(support)
 
-        def labeller(query):
+        def predictor(query):
             f = query.pooled()
             return (f - f.mean(0)) @ p.T
 
-        return labeller
+        return predictor
 
 
 class QueryOrder(Method):
@@ -109,12 +109,12 @@ class DecidesNumbers(Method):
 
     name = "decides-numbers"
 
-    class Labeller(_Deciding):
+    class Predictor(_Deciding):
         def decide(self, query):
             return (self(query) > 0.5).float()
 
     def adapt(self, support):
-        return self.Labeller(prototypes(support))
+        return self.Predictor(prototypes(support))
 
 
 class DecidesByBatch(DecidesNumbers):
@@ -122,7 +122,7 @@ class DecidesByBatch(DecidesNumbers):
 
     name = "decides-by-batch"
 
-    class Labeller(_Deciding):
+    class Predictor(_Deciding):
         def decide(self, query):
             scores = self(query)
             return scores > scores.mean()

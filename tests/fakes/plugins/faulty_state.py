@@ -51,9 +51,9 @@ class Unseeded(Method):
 
 
 class LabellerReadsSelf(Method):
-    """The labeller reads prototypes that the next episode overwrites."""
+    """The predictor reads prototypes that the next episode overwrites."""
 
-    name = "labeller-reads-self"
+    name = "predictor-reads-self"
 
     def adapt(self, support):
         self.p = prototypes(support)
@@ -112,7 +112,7 @@ class MutatesFeatures(Method):
 
 
 class AdaptAllDiffers(Method):
-    """adapt_all gives the labellers in another order."""
+    """adapt_all gives the predictors in another order."""
 
     name = "adapt-all-differs"
 

@@ -1,7 +1,7 @@
 """What a scores file says of itself: the keys of its `meta`, which of them a foreign file needs.
 
 docs/scores-format.md describes every key; `meta_schema` is the JSON Schema of it, which ships as
-`scores-meta-v1.schema.json` beside this file. `python -m mlfsic_bench.evaluation.cards` prints it.
+`scores-meta-v1.schema.json` beside this file. `python -m mlfsic_bench.evaluation.meta` prints it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ImageCount = Annotated[int, Field(ge=1, le=100_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
-class SplitCard(FileSchema):
+class SplitMeta(FileSchema):
     """Which split: id, hash, the dataset and rule, and whether only part of its images was used."""
 
     id: Name
@@ -38,7 +38,7 @@ class SplitCard(FileSchema):
     subset: bool
 
 
-class EpisodesCard(FileSchema):
+class EpisodesMeta(FileSchema):
     """Which episodes: protocol, part, the set's hash and size, how many of it (the first) ran.
 
     `shots` is K of the protocol `laso_k_shot`; other protocols are written without the key.
@@ -52,7 +52,7 @@ class EpisodesCard(FileSchema):
     shots: Count | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> EpisodesCard:
+    def _consistent(self) -> EpisodesMeta:
         if self.count > self.total:
             raise ValueError(f"at most the {self.total} episodes of the set, not {self.count}")
         return self
@@ -65,7 +65,7 @@ class EpisodesCard(FileSchema):
         return content
 
 
-class MethodCard(FileSchema):
+class MethodMeta(FileSchema):
     """Which method: name, preset, parameters, training seed and the tracks it belongs to.
 
     `changed` names the parameters that are not at the method's defaults.
@@ -105,10 +105,10 @@ class ScoresMeta(FileSchema):
     schema_version: Version = 1
     kind: Literal["mlfsic-bench scores"] = "mlfsic-bench scores"
     run: Sha256 | None = None
-    split: SplitCard
-    episodes: EpisodesCard
+    split: SplitMeta
+    episodes: EpisodesMeta
     labels: Labels
-    method: MethodCard
+    method: MethodMeta
     base_images: BaseImages | None = None
 
     @model_serializer(mode="wrap")
@@ -124,8 +124,8 @@ class AnswersMeta(FileSchema):
 
     schema_version: Version = 1
     kind: Literal["mlfsic-bench answers"] = "mlfsic-bench answers"
-    split: SplitCard
-    episodes: EpisodesCard
+    split: SplitMeta
+    episodes: EpisodesMeta
     labels: Labels
 
 
