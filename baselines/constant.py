@@ -16,6 +16,7 @@ class Constant(Method):
     """
 
     name = "constant"
+    printed = "Constant"
     citation = "chance level; no paper"
 
     def adapt(self, support: Support) -> Predictor:

@@ -64,10 +64,19 @@ class KGGR(Method):
     needs_words = True
     trains = True
     adapts_by_gradient = True
+    printed = "KGGR (re-impl.)"
     citation = (
         "re-implementation of Chen et al., Knowledge-Guided Multi-Label Few-Shot Learning for "
         "General Image Recognition, TPAMI 2020"
     )
+    bibtex = """\
+@article{chen2022knowledge,
+  title = {Knowledge-Guided Multi-Label Few-Shot Learning for General Image Recognition},
+  author = {Chen, Tianshui and Lin, Liang and Chen, Riquan and Hui, Xiaolu and Wu, Hefeng},
+  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
+  volume = {44}, number = {3}, pages = {1371--1384}, year = {2022}
+}"""
+
     params: KGGRParams
 
     def __init__(self, params: MethodParams | None = None) -> None:

@@ -66,10 +66,21 @@ class LaSO(Method):
     check_settings = {"classifier_epochs": "2", "epochs": "2", "tune_epochs": "2"}  # noqa: RUF012
     trains = True
     adapts_by_gradient = True
+    printed = "LaSO"
     citation = (
         "Alfassy et al., LaSO: Label-Set Operations Networks for Multi-Label Few-Shot Learning, "
         "CVPR 2019"
     )
+    bibtex = """\
+@inproceedings{alfassy2019laso,
+  title = {{LaSO}: Label-Set Operations Networks for Multi-Label Few-Shot Learning},
+  author = {Alfassy, Amit and Karlinsky, Leonid and Aides, Amit and Shtok, Joseph and Harary,
+    Sivan and Feris, Rogerio and Giryes, Raja and Bronstein, Alex M.},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern
+    Recognition (CVPR)},
+  pages = {6548--6557}, year = {2019}
+}"""
+
     params: LaSOParams
 
     def __init__(self, params: MethodParams | None = None) -> None:

@@ -87,7 +87,18 @@ class LinearFineTuning(Method):
     presets = {"paper": {"epochs": 200, "tune": "all", "tune_epochs": 40}}  # noqa: RUF012
     trains = True
     adapts_by_gradient = True
+    printed = "Fine-tuning"
     citation = "Yan et al., AAAI 2022 (baseline ResNet-50/101 of Table 1)"
+    bibtex = """\
+@inproceedings{yan2022inferring,
+  title = {Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word
+    Vector Guided Attention},
+  author = {Yan, Kun and Zhang, Chenbin and Hou, Jun and Wang, Ping and Bouraoui, Zied and
+    Jameel, Shoaib and Schockaert, Steven},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {36}, number = {3}, pages = {2991--2999}, year = {2022},
+  doi = {10.1609/aaai.v36i3.20205}
+}"""
     params: LinearParams
 
     def __init__(self, params: MethodParams | None = None) -> None:

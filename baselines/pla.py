@@ -66,10 +66,21 @@ class PLA(Method):
     }
     trains = True
     adapts_by_gradient = True
+    printed = "PLA"
     citation = (
         "Yazici, Gonzalez-Garcia, Ramisa, Twardowski and van de Weijer, Orderless Recurrent Models "
         "for Multi-label Classification, CVPR 2020"
     )
+    bibtex = """\
+@inproceedings{yazici2020orderless,
+  title = {Orderless Recurrent Models for Multi-label Classification},
+  author = {Yazici, Vacit Oguz and Gonzalez-Garcia, Abel and Ramisa, Arnau and Twardowski,
+    Bartlomiej and van de Weijer, Joost},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern
+    Recognition (CVPR)},
+  pages = {13440--13449}, year = {2020}
+}"""
+
     params: PLAParams
 
     def __init__(self, params: MethodParams | None = None) -> None:

@@ -24,6 +24,7 @@ class Prior(Method):
     """
 
     name = "prior"
+    printed = "Prior"
     citation = "chance level; no paper"
 
     def adapt(self, support: Support) -> Predictor:

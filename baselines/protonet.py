@@ -53,10 +53,26 @@ class ProtoNet(Method):
     name = "protonet"
     Params = ProtoNetParams
     presets = {"centred": {"centre": "support", "score": "cosine"}}  # noqa: RUF012
+    printed = "ProtoNet"
     citation = (
         "Snell et al., Prototypical Networks for Few-shot Learning, NeurIPS 2017; "
         "multi-label form: Simon et al., WACV 2022"
     )
+    bibtex = """\
+@inproceedings{snell2017prototypical,
+  title = {Prototypical Networks for Few-shot Learning},
+  author = {Snell, Jake and Swersky, Kevin and Zemel, Richard},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {30}, year = {2017}
+}
+@inproceedings{simon2022meta,
+  title = {Meta-Learning for Multi-Label Few-Shot Classification},
+  author = {Simon, Christian and Koniusz, Piotr and Harandi, Mehrtash},
+  booktitle = {Proceedings of the IEEE/CVF Winter Conference on Applications of Computer
+    Vision (WACV)},
+  pages = {3951--3960}, year = {2022}
+}"""
+
     params: ProtoNetParams
 
     def adapt(self, support: Support) -> Predictor:

@@ -27,6 +27,7 @@ class RandomScores(Method):
     """
 
     name = "random"
+    printed = "Random"
     citation = "chance level; no paper"
 
     def adapt(self, support: Support) -> Predictor:

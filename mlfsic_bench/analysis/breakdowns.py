@@ -1,4 +1,4 @@
-"""Scores taken apart: per label, per number of labels in the image, per support count, per pair."""
+"""Scores by one property: label, number of labels in the image, support count, pair of labels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.analysis.label_pairs import pair_groups
-from mlfsic_bench.analysis.score_report import Breakdown, Figure, Group
+from mlfsic_bench.analysis.estimates import Breakdown, Group, estimate
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import Scores
 from mlfsic_bench.metrics import decisions as at
 from mlfsic_bench.metrics.average_precision import ap_without, label_ap
-from mlfsic_bench.metrics.image_interval import EpisodeImages, image_interval
-from mlfsic_bench.metrics.intervals import t_interval
+from mlfsic_bench.metrics.image_interval import EpisodeImages
 from mlfsic_bench.metrics.weighted import Ranking
-from mlfsic_bench.results.targets import Truth
+from mlfsic_bench.results.result import Targets
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -37,20 +35,20 @@ DEFINITIONS = {
 }
 
 
-def break_down(by: str, scores: Scores, truth: Truth, images: EpisodeImages) -> Breakdown:
+def break_down(by: str, scores: Scores, targets: Targets, images: EpisodeImages) -> Breakdown:
     """The scores by one of BREAKDOWNS.
 
     Raises BenchError where the support images are needed and not known.
     """
-    if by in ("support-count", "pair") and truth.support_targets is None:
+    if by in ("support-count", "pair") and targets.support_targets is None:
         raise BenchError(
             f"--by {by} needs the support images of every episode",
             expected="split and episodes, so that the support follows from them",
-            found="a run's stored answers, which hold query images only",
+            found="a run's stored targets, which hold query images only",
             remedy="name where to find them: --data-root ROOT or --split FILE",
         )
     return Breakdown(
-        by=by, definition=DEFINITIONS[by], groups=BREAKDOWNS[by](scores, truth, images)
+        by=by, definition=DEFINITIONS[by], groups=BREAKDOWNS[by](scores, targets, images)
     )
 
 
@@ -59,23 +57,13 @@ def decisions_of(scores: Scores) -> Bool:
     return scores.scores > 0 if scores.decisions is None else scores.decisions
 
 
-def plain(values: Float64) -> Figure:
-    """The mean over episodes [E] and its interval over episodes; NaN values are left out."""
-    mean, half = t_interval(values)
-    return Figure(mean=_number(mean), episodes=_number(half))
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _counted(counts: at.Counts) -> dict[str, Float64]:
     return {"precision": at.precision(counts), "recall": at.recall(counts), "f1": at.f1(counts)}
 
 
-def by_label(scores: Scores, truth: Truth, images: EpisodeImages) -> list[Group]:
+def by_label(scores: Scores, targets: Targets, images: EpisodeImages) -> list[Group]:
     """One group per label, in the split's order."""
-    s, y = scores.scores, truth.targets
+    s, y = scores.scores, targets.targets
     ap = label_ap(s, y)
     left = ap_without(s.transpose(0, 2, 1), y.transpose(0, 2, 1))
     counts = at.count(decisions_of(scores), y)
@@ -85,8 +73,7 @@ def by_label(scores: Scores, truth: Truth, images: EpisodeImages) -> list[Group]
     }
     groups = []
     for i, label in enumerate(scores.meta.labels):
-        over_images = image_interval(ap[:, i], ap[:, i, None] - left[:, i], images)
-        figure = plain(ap[:, i]).model_copy(update={"images": _number(over_images.half_width)})
+        over_both = estimate(ap[:, i], ap[:, i, None] - left[:, i], images)
         groups.append(
             Group(
                 name=label,
@@ -94,15 +81,15 @@ def by_label(scores: Scores, truth: Truth, images: EpisodeImages) -> list[Group]
                     "episodes": int((counts.positive[:, i] > 0).sum()),
                     "positives": int(counts.positive[:, i].sum()),
                 },
-                figures={"ap": figure, **{name: plain(v[:, i]) for name, v in each.items()}},
+                values={"ap": over_both, **{name: estimate(v[:, i]) for name, v in each.items()}},
             )
         )
     return groups
 
 
-def by_cardinality(scores: Scores, truth: Truth, images: EpisodeImages) -> list[Group]:
+def by_cardinality(scores: Scores, targets: Targets, images: EpisodeImages) -> list[Group]:
     """One group per number of novel labels in the query image."""
-    s, y, d = scores.scores, truth.targets, decisions_of(scores)
+    s, y, d = scores.scores, targets.targets, decisions_of(scores)
     E, Q, L = s.shape
     cardinality = np.minimum(y.sum(axis=2), MOST)
     ranking = Ranking(s.reshape(E, Q * L), y.reshape(E, Q * L))
@@ -121,43 +108,101 @@ def by_cardinality(scores: Scores, truth: Truth, images: EpisodeImages) -> list[
             Group(
                 name=str(size),
                 counts={"episodes": int(some.sum()), "queries": int(chosen.sum())},
-                figures={
-                    name: plain(np.where(some, value, np.nan)) for name, value in values.items()
+                values={
+                    name: estimate(np.where(some, value, np.nan)) for name, value in values.items()
                 },
             )
         )
     return groups
 
 
-def by_support_count(scores: Scores, truth: Truth, images: EpisodeImages) -> list[Group]:
+def by_support_count(scores: Scores, targets: Targets, images: EpisodeImages) -> list[Group]:
     """One group per number of support images that show the label."""
-    assert truth.support_targets is not None
-    shown = np.stack([targets.sum(axis=0) for targets in truth.support_targets])
+    assert targets.support_targets is not None
+    shown = np.stack([targets.sum(axis=0) for targets in targets.support_targets])
     shown = np.minimum(shown, MOST)
-    counts = at.count(decisions_of(scores), truth.targets)
-    values = {"ap": label_ap(scores.scores, truth.targets), **_counted(counts)}
+    counts = at.count(decisions_of(scores), targets.targets)
+    values = {"ap": label_ap(scores.scores, targets.targets), **_counted(counts)}
     tested = counts.positive > 0
     groups = []
     for number in np.unique(shown).tolist():
         cells = (shown == number) & tested
         of = cells.sum(axis=1)
-        figures = {}
+        means = {}
         for name, value in values.items():
             total = np.where(cells, np.nan_to_num(value), 0.0).sum(axis=1)
-            figures[name] = plain(
+            means[name] = estimate(
                 np.divide(total, of, out=np.full(len(total), np.nan), where=of > 0)
             )
         counted = {"episodes": int((of > 0).sum()), "labels": int(of.sum())}
-        groups.append(Group(name=str(number), counts=counted, figures=figures))
+        groups.append(Group(name=str(number), counts=counted, values=means))
     return groups
 
 
-def by_pair(scores: Scores, truth: Truth, images: EpisodeImages) -> list[Group]:
-    """One group per ordered pair of labels that some query or support image shows together."""
-    return pair_groups(scores, truth)
+def by_pair(scores: Scores, targets: Targets, images: EpisodeImages) -> list[Group]:
+    """One group per ordered pair of labels that some query or support image shows together.
+
+    A method that has seen `cup` only beside `fork` may have learnt either. For labels a and b the
+    AUC is the share of pairs (query with a, query with b and not a) in which the first has the
+    higher score for a, ties counting half. Chance is 0.5.
+    """
+    assert targets.support_targets is not None
+    y = targets.targets.astype(np.int64)
+    together = np.einsum("eqa,eqb->ab", y, y)
+    support = [t.astype(np.int64) for t in targets.support_targets]
+    shared = np.stack([(t.T @ t) > 0 for t in support])  # [E, L, L]
+    labels = scores.meta.labels
+    groups = []
+    for a, label in enumerate(labels):
+        value = auc_against(scores.scores[:, :, a], targets.targets[:, :, a], targets.targets)
+        for b, other in enumerate(labels):
+            if a == b or not (together[a, b] or shared[:, a, b].any()):
+                continue
+            beside = shared[:, a, b]
+            groups.append(
+                Group(
+                    name=f"{label} / {other}",
+                    counts={
+                        "queries_with_both": int(together[a, b]),
+                        "episodes_shared": int(beside.sum()),
+                    },
+                    values={
+                        "auc": estimate(value[:, b]),
+                        "auc_shared": estimate(value[beside, b]),
+                        "auc_apart": estimate(value[~beside, b]),
+                    },
+                )
+            )
+    return groups
 
 
-BREAKDOWNS: dict[str, Callable[[Scores, Truth, EpisodeImages], list[Group]]] = {
+def auc_against(scores: npt.NDArray[np.floating], has: Bool, targets: Bool) -> Float64:
+    """float64 [E, L]: for each other label b, the AUC of queries with the label against b's.
+
+    Parameters
+    ----------
+    scores: [E, Q], the scores for the label. has: bool [E, Q], which queries have it.
+    targets: bool [E, Q, L].
+
+    NaN where there is no pair of such queries.
+    """
+    result = np.full((len(scores), targets.shape[2]), np.nan)
+    for e in range(len(scores)):
+        own = np.sort(scores[e, has[e]])
+        rest = ~has[e]
+        if not len(own):
+            continue
+        s = scores[e, rest]
+        above = len(own) - np.searchsorted(own, s, side="right")
+        tied = np.searchsorted(own, s, side="right") - np.searchsorted(own, s, side="left")
+        won = (above + tied / 2) / len(own)  # for each query without the label
+        others = targets[e, rest]
+        count = others.sum(axis=0)
+        np.divide(won @ others, count, out=result[e], where=count > 0)
+    return result
+
+
+BREAKDOWNS: dict[str, Callable[[Scores, Targets, EpisodeImages], list[Group]]] = {
     "label": by_label,
     "cardinality": by_cardinality,
     "support-count": by_support_count,

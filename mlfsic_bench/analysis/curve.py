@@ -1,28 +1,129 @@
-"""Learning curves: novel AP against the number of base images, from finished runs."""
+"""Learning curves: novel AP against the number of base images, from finished runs.
+
+A trained method is a line, with a point for each number of base images and in it a value for each
+training seed. A method that does not train is a level: base images change nothing about it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.analysis.curve_base import images_used, labels_used, splits_of
-from mlfsic_bench.analysis.curve_points import ALWAYS, Curve, Level, Line, Point
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.identity import method_version
+from mlfsic_bench.evaluation.base_images import base_order
+from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.metrics.chance import chance_levels
+from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import check_names
-from mlfsic_bench.results.marks import changed, off_defaults
-from mlfsic_bench.results.runs import FinishedRun
-from mlfsic_bench.results.table import chance_level, labels_of
+from mlfsic_bench.results.captions import count_labels, off_defaults
+from mlfsic_bench.results.conditions import check_comparable
+from mlfsic_bench.results.result import Result, Targets
+from mlfsic_bench.results.targets import SplitPlace, can_rebuild, targets_of
 from mlfsic_bench.splits.split import Split
+
+ALWAYS = ("macro_ap", "micro_ap")  # in every curve, whatever else is asked for
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method trained on so many base images, with one or more training seeds.
+
+    Attributes
+    ----------
+    images: the number of base images, N; 0 for a method that does not train.
+    seeds: the training seeds, rising.
+    values: metric -> the mean over episodes for each seed, in per cent.
+    half_width: metric -> half width of the 95 % Student-t interval over episodes, of the mean over
+        seeds in each episode; NaN where there is one episode only.
+    labels: base labels trained with; the others had too few of these images. None for a method that
+        does not train.
+    used: base images trained on, those with one of these labels; None where that is not known.
+    """
+
+    images: int
+    seeds: tuple[int, ...]
+    values: dict[str, tuple[float, ...]]
+    half_width: dict[str, float]
+    labels: int | None = None
+    used: int | None = None
+
+    def mean(self, metric: str) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.values[metric]))
+
+    def low(self, metric: str) -> float:
+        """The lowest seed's value."""
+        return min(self.values[metric])
+
+    def high(self, metric: str) -> float:
+        """The highest seed's value."""
+        return max(self.values[metric])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A trained method: its points, N rising."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A method that does not train: one value, whatever the number of base images."""
+
+    name: str
+    point: Point
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Everything that a table or a picture of learning curves shows.
+
+    Attributes
+    ----------
+    split, split_hash, subset: the split; whether it is limited to part of its images.
+    episodes, of_episodes: how many novel episodes were run, of how many.
+    labels: how many novel labels there are, and which, where some have left.
+    backbone, words: names; "none" where there are none.
+    base_images, base_labels: base images and base labels of the whole split.
+    chance: metric -> what a random ranking is expected to have, in per cent, where known.
+    lines, levels: the methods, in the order in which they were first named.
+    notes: a sentence for each method with parameters that are not at its defaults.
+    """
+
+    split: str
+    split_hash: str
+    subset: bool
+    episodes: int
+    of_episodes: int
+    labels: str
+    backbone: str
+    words: str
+    base_images: int
+    chance: dict[str, float]
+    lines: tuple[Line, ...]
+    levels: tuple[Level, ...]
+    base_labels: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that its points have."""
+        points = [point for line in self.lines for point in line.points]
+        points += [level.point for level in self.levels]
+        return tuple(points[0].values)
 
 
 def curve(
-    runs: Sequence[FinishedRun], splits: Sequence[Split] = (), metric: str = ALWAYS[0]
+    results: Sequence[Result],
+    splits: Sequence[Split] = (),
+    metric: str = ALWAYS[0],
+    place: SplitPlace | None = None,
 ) -> Curve:
     """The learning curves of these runs.
 
@@ -35,79 +136,97 @@ def curve(
     point named twice, and without a line.
     """
     metrics = check_names(tuple(dict.fromkeys((*ALWAYS, metric))))
-    _check_same(runs)
-    total = _base_images(runs)
-    at_hand = splits_of(runs, splits)
-    groups: dict[str, list[FinishedRun]] = {}
-    for run in runs:
-        groups.setdefault(_settings_of(run), []).append(run)
+    _check_same(results)
+    total = _base_images(results)
+    at_hand = _splits_of(results, splits)
+    targets = targets_of(results, place)
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(_settings_of(result), []).append(result)
     names = _names([group[0] for group in groups.values()])
     lines, levels = [], []
     for name, group in zip(names, groups.values(), strict=True):
-        if group[0].record.method.trains:
-            lines.append(_line(name, group, total, at_hand, metrics))
+        if group[0].method.trains:
+            lines.append(_line(name, group, total, at_hand, metrics, targets))
         else:
-            levels.append(Level(name, _point(name, group, 0, metrics)))
-    first = runs[0]
-    micro, macro = chance_level(first)
-    record = first.record
+            levels.append(Level(name, _point(name, group, 0, metrics, targets)))
+    record = _record(results[0])
+    micro, macro = chance_levels(targets.targets)
     return Curve(
         split=record.split.id,
         split_hash=record.split.hash,
         subset=record.split.subset,
         episodes=record.episodes.count,
         of_episodes=record.episodes.total,
-        labels=labels_of(first, "novel labels"),
+        labels=count_labels(
+            record.split.id,
+            results[0].meta.labels,
+            subset=record.split.subset,
+            of_record=record.subset,
+            noun="novel labels",
+        ),
         backbone=record.features.backbone if record.features else "none",
-        words=next((name for run in runs if (name := _words(run)[0])), "none"),
+        words=next((name for r in results if (name := _words(r)[0])), "none"),
         base_images=total,
         chance={"macro_ap": 100 * macro, "micro_ap": 100 * micro},
         lines=tuple(lines),
         levels=tuple(levels),
         base_labels=len(record.labels["base"]),
-        notes=tuple(off_defaults(_changed(run) for run in runs)),
+        notes=tuple(off_defaults((r.method.name, r.changed) for r in results)),
     )
 
 
-def _changed(run: FinishedRun) -> tuple[str, dict[str, Any]]:
-    card = run.record.method
-    return card.name, changed(card)
+def _record(result: Result) -> Record:
+    """The record; a learning curve is made of runs alone."""
+    if result.record is None:
+        raise BenchError(
+            f"{result.path} is no run's folder",
+            expected="runs, whose records say how many base images they had",
+            found="a scores file without its record",
+            remedy="name the folder of the run",
+        )
+    return result.record
 
 
 def _line(
     name: str,
-    runs: Sequence[FinishedRun],
+    results: Sequence[Result],
     total: int,
     splits: Mapping[str, Split],
     metrics: tuple[str, ...],
+    targets: Targets,
 ) -> Line:
-    points: dict[int, list[FinishedRun]] = {}
-    for run in runs:
-        cut = run.record.base_images
-        points.setdefault(cut.used if cut else total, []).append(run)
+    points: dict[int, list[Result]] = {}
+    for result in results:
+        cut = result.base_images
+        points.setdefault(cut.used if cut else total, []).append(result)
     found = []
     for images in sorted(points):
-        run = points[images][0]
-        used = images_used(run, total, splits.get(run.record.split.hash))
-        point = _point(name, points[images], images, metrics)
-        found.append(replace(point, labels=labels_used(run), used=used))
+        record = _record(points[images][0])
+        used = images_used(record, total, splits.get(record.split.hash))
+        point = _point(name, points[images], images, metrics, targets)
+        found.append(replace(point, labels=labels_used(record), used=used))
     return Line(name, tuple(found))
 
 
-def _point(name: str, runs: Sequence[FinishedRun], images: int, metrics: tuple[str, ...]) -> Point:
-    from mlfsic_bench.metrics.intervals import t_interval
-
-    ordered = sorted(runs, key=lambda run: run.record.method.seed)
-    seeds = tuple(run.record.method.seed for run in ordered)
+def _point(
+    name: str,
+    results: Sequence[Result],
+    images: int,
+    metrics: tuple[str, ...],
+    targets: Targets,
+) -> Point:
+    ordered = sorted(results, key=lambda result: result.seed)
+    seeds = tuple(result.seed for result in ordered)
     for one, two in pairwise(ordered):
-        if one.record.method.seed == two.record.method.seed:
+        if one.seed == two.seed:
             raise BenchError(
-                f"{two.folder} is a second run of the same point of the curve",
+                f"{two.path} is a second run of the same point of the curve",
                 expected=f"one run of {name} for each number of base images and training seed",
-                found=f"seed {two.record.method.seed} also in {one.folder}",
+                found=f"seed {two.seed} also in {one.path}",
                 remedy="name one of the two",
             )
-    values = [run.values(metrics) for run in ordered]
+    values = [result.values(metrics, targets) for result in ordered]
     each = {metric: np.stack([value[metric] for value in values]) for metric in metrics}
     return Point(
         images=images,
@@ -117,70 +236,112 @@ def _point(name: str, runs: Sequence[FinishedRun], images: int, metrics: tuple[s
     )
 
 
-def _settings_of(run: FinishedRun) -> str:
-    """What makes a line: the method, its version and parameters, but not the training seed."""
-    version = method_version(run.record.identity)
-    return hash_json([run.record.method.name, version, run.record.method.parameters])
+def _settings_of(result: Result) -> str:
+    """What makes a line: the method, its version and parameters, but not seed or base images."""
+    return hash_json([result.method.name, result.version, result.method.parameters])
 
 
-def _names(runs: Sequence[FinishedRun]) -> list[str]:
-    """A name for each line: the method's, with the parameters it is told apart by."""
-    names = [run.record.method.name for run in runs]
-    told = []
-    for run, name in zip(runs, names, strict=True):
-        rest = [r.record.method.parameters for r in runs if r.record.method.name == name]
-        own = run.record.method.parameters
+def _names(results: Sequence[Result]) -> list[str]:
+    """A name for each line: the method's, with the parameters in which lines of it differ."""
+    names = [result.method.name for result in results]
+    named = []
+    for result, name in zip(results, names, strict=True):
+        rest = [r.method.parameters for r in results if r.method.name == name]
+        own = result.method.parameters
         keys = [key for key in own if any(other.get(key) != own[key] for other in rest)]
-        told.append(f"{name} ({', '.join(f'{k}={own[k]}' for k in keys)})" if keys else name)
+        named.append(f"{name} ({', '.join(f'{k}={own[k]}' for k in keys)})" if keys else name)
     # The same parameters in another version of the method: numbered in the order they stand in.
     return [
-        name if told.count(name) == 1 else f"{name} #{told[: i + 1].count(name)}"
-        for i, name in enumerate(told)
+        name if named.count(name) == 1 else f"{name} #{named[: i + 1].count(name)}"
+        for i, name in enumerate(named)
     ]
 
 
-def _words(run: FinishedRun) -> tuple[str, str]:
-    """Name and hash of the label vectors, of a method that reads them; empty otherwise."""
-    words = run.record.words
-    return (words.name, words.hash) if words and run.record.method.uses_words else ("", "")
+def _words(result: Result) -> tuple[str, str]:
+    """Name and hash of the label embeddings, of a method that reads them; empty otherwise."""
+    words = _record(result).words
+    return (words.name, words.hash) if words and result.method.uses_words else ("", "")
 
 
-def _base_images(runs: Sequence[FinishedRun]) -> int:
-    found = {run.record.base_images.of for run in runs if run.record.base_images}
-    if not any(run.record.method.trains for run in runs) or not found:
+def _base_images(results: Sequence[Result]) -> int:
+    found = {result.base_images.of for result in results if result.base_images}
+    if not any(result.method.trains for result in results) or not found:
         raise BenchError(
             "these runs make no learning curve",
             expected="at least one run of a method that trains, made with --base-images",
-            found=f"{len(runs)} runs, none of them with --base-images",
+            found=f"{len(results)} runs, none of them with --base-images",
             remedy="run a method with --base-images 200, 1000, ... and name those runs",
         )
     return max(found)
 
 
-def _check_same(runs: Sequence[FinishedRun]) -> None:
+def _check_same(results: Sequence[Result]) -> None:
     """BenchError unless nothing but method, base images and training seed differs."""
-    told: list[tuple[FinishedRun, dict[str, Any]]] = []
-    for run in runs:
-        record = run.record
-        traits: dict[str, Any] = {
-            "split": record.split.hash[:12],
-            "episodes": f"{record.episodes.count} of {record.episodes.hash[:12]}",
-        }
-        if record.features:
-            card = record.features
-            traits["backbone"] = f"{card.backbone} {card.weights_hash[:12]} {card.precision}"
-            traits["features"] = "end-to-end" if card.mode == "end-to-end" else "frozen"
-        if _words(run)[1]:
-            traits["label vectors"] = " ".join(_words(run)[:1]) + " " + _words(run)[1][:12]
-        told.append((run, traits))
-    first: dict[str, tuple[FinishedRun, str]] = {}
-    for run, traits in told:
-        for kind, value in traits.items():
-            other, expected = first.setdefault(kind, (run, value))
+    check_comparable(results)
+    first: dict[str, tuple[Result, str]] = {}
+    for result in results:
+        features, (words, words_hash) = _record(result).features, _words(result)
+        made_with = {}
+        if features:
+            weights = f"{features.weights_hash[:12]} {features.precision}"
+            made_with["backbone"] = f"{features.backbone} {weights}"
+            made_with["features"] = "end-to-end" if features.mode == "end-to-end" else "frozen"
+        if words_hash:
+            made_with["label embeddings"] = f"{words} {words_hash[:12]}"
+        for kind, value in made_with.items():
+            other, expected = first.setdefault(kind, (result, value))
             if value != expected:
                 raise BenchError(
-                    f"{run.folder} and {other.folder} differ in their {kind}",
+                    f"{result.path} and {other.path} differ in their {kind}",
                     expected=f"{kind} {expected} in every run of a curve",
                     found=value,
                     remedy="draw a curve for each",
                 )
+
+
+def labels_used(record: Record) -> int:
+    """How many base labels the run trained with; the others have too few images."""
+    return len(record.labels["base"]) - len(record.sitting_out.get("base", []))
+
+
+def images_used(record: Record, total: int, split: Split | None) -> int | None:
+    """How many base images the run trained on, of `total` in the split.
+
+    With a label that is excluded go the images that no other label is left of (docs/methodology.md,
+    M48). `split` is only read when labels are excluded; None when it is needed and not there.
+    """
+    given = record.base_images.used if record.base_images else total
+    out = set(record.sitting_out.get("base", []))
+    if not out:
+        return given
+    if split is None:
+        return None
+    base = split.base
+    kept = [i for i, label in enumerate(base.labels) if label not in out]
+    chosen = set(base_order(split.hash, base.image_ids)[:given])
+    rows = [i for i, image in enumerate(base.image_ids) if image in chosen]
+    return int(np.count_nonzero(base.targets[np.ix_(rows, kept)].any(axis=1)))
+
+
+def _splits_of(results: Sequence[Result], known: Sequence[Split]) -> dict[str, Split]:
+    """The split of these runs by its hash: from `known`, or made anew where that needs no data."""
+    from mlfsic_bench.evaluation.recall import recall_split
+    from mlfsic_bench.splits.resolve import resolve_split
+
+    found = {split.hash: split for split in known}
+    for result in results:
+        named = result.meta.split
+        needed = result.method.trains and _record(result).sitting_out.get("base")
+        if not needed or named.hash in found:
+            continue
+        try:
+            split = (
+                resolve_split(named.id, data_root=None)
+                if can_rebuild(result.meta)
+                else recall_split(named.hash)
+            )
+        except BenchError:
+            continue
+        if split is not None:
+            found[named.hash] = split
+    return found

@@ -1,47 +1,93 @@
-"""Every metric of scores files and runs, with intervals over episodes, images and seeds."""
+"""Every metric of results, with intervals over episodes, images and seeds, and what they are of."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mlfsic_bench.analysis.breakdowns import BREAKDOWNS, break_down
-from mlfsic_bench.analysis.score_notes import notes, seed_groups
-from mlfsic_bench.analysis.score_report import (
-    Figure,
-    FileScore,
-    ScoreReport,
-    SeedFigure,
-    SeedsScore,
+from mlfsic_bench.analysis.estimates import (
+    Breakdown,
+    Covered,
+    Estimate,
+    Report,
+    covered,
+    estimate,
+    half_width,
+    number,
+    per_cent,
+    points,
 )
-from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.evaluation.resume import SCORES
-from mlfsic_bench.evaluation.scores import Scores, read_scores
-from mlfsic_bench.hashing import canonical_json, hash_file
+from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.evaluation.meta import EpisodesMeta, MethodMeta, SplitMeta
+from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.metrics.chance import chance_levels
-from mlfsic_bench.metrics.conventions import convention_values
-from mlfsic_bench.metrics.episode import episode_metrics, query_influence, undefined_counts
-from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
+from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values
+from mlfsic_bench.metrics.episode import undefined_counts
+from mlfsic_bench.metrics.image_interval import SMALL_POOL, EpisodeImages, episode_images
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION
-from mlfsic_bench.paths import is_folder
-from mlfsic_bench.results.runs import FinishedRun, read_run
-from mlfsic_bench.results.targets import SplitPlace, Truth, can_rebuild, rebuild_truth, stored_truth
+from mlfsic_bench.results.captions import SUBSET, count_labels, failed_audits, off_defaults
+from mlfsic_bench.results.conditions import check_comparable, not_seeds, seed_groups
+from mlfsic_bench.results.result import Result, Targets, open_result
+from mlfsic_bench.results.table import Table, table, to_markdown, to_text
+from mlfsic_bench.results.targets import STORED, SplitPlace, targets_of
+from mlfsic_bench.text import csv_text, for_json
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A scores file or a run's folder, read and checked by itself."""
+class SeedsEstimate(Report):
+    """A mean over training seeds and the half width of its Student t interval over them."""
 
-    path: Path
-    scores: Scores
-    run: FinishedRun | None
+    mean: float | None
+    seeds: float | None
+
+
+class FileScore(Report):
+    """One result; `undefined`: how often a convention stepped in."""
+
+    file: str
     sha256: str
+    run: str | None
+    method: MethodMeta
+    metrics: dict[str, Estimate]
+    undefined: dict[str, int]
+    breakdown: Breakdown | None = None
+    conventions: dict[str, float | None] | None = None
+
+
+class SeedsScore(Report):
+    """One method over its training seeds; all else that it was made with is equal."""
+
+    method: str
+    files: list[str]
+    seeds: list[int]
+    metrics: dict[str, SeedsEstimate]
+
+
+class ScoreReport(Report):
+    """All results, on the same split and episodes; fractions, null where undefined.
+
+    `targets`: whether they were `rebuilt` from split and episodes, or `stored` by the runs.
+    `image_intervals`: what these cover.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["mlfsic-bench score"] = "mlfsic-bench score"
+    metrics_version: str
+    split: SplitMeta
+    episodes: EpisodesMeta
+    labels: list[str]
+    queries: int
+    targets: Literal["rebuilt", "stored"]
+    image_intervals: Covered
+    chance: dict[str, float | None]
+    files: list[FileScore]
+    seeds: list[SeedsScore]
+    notes: list[str]
 
 
 def score_files(
@@ -56,169 +102,273 @@ def score_files(
     Parameters
     ----------
     paths: scores files, or folders of finished runs.
-    place: where split and episodes are found.
-    by: one of BREAKDOWNS, to take each file's scores apart as well.
-    conventions: whether to add the figures of all conventions.
+    place: where split and episodes are found, if not by what the results say.
+    by: one of BREAKDOWNS, to break each result's scores down as well.
+    conventions: whether to add the values under all conventions.
 
     Raises BenchError for files that are unsound, not comparable or named twice, and for a split or
     episodes that are not those of their hashes.
     """
     if by is not None and by not in BREAKDOWNS:
         raise unknown_name("breakdown", by, BREAKDOWNS)
-    sources = [open_source(path) for path in paths]
-    _check_same(sources)
-    truth = truth_of(sources, place or SplitPlace())
-    images = episode_images(truth.query, truth.support, truth.drawn_for)
-    files = [_file_score(source, truth, images, by, conventions) for source in sources]
-    first = sources[0].scores
+    results = [open_result(path) for path in paths]
+    check_comparable(results)
+    targets = targets_of(results, place)
+    images = episode_images(targets.query, targets.support, targets.drawn_for)
+    files = [_file_score(result, targets, images, by, conventions) for result in results]
+    meta = results[0].meta
+    micro, macro = chance_levels(targets.targets)
     return ScoreReport(
         metrics_version=METRICS_VERSION,
-        split=first.meta.split,
-        episodes=first.meta.episodes,
-        labels=first.meta.labels,
-        queries=first.scores.shape[1],
-        targets=truth.origin,
-        image_intervals="query images only"
-        if truth.support is None
-        else "query and support images",
-        chance=_chance(truth),
+        split=meta.split,
+        episodes=meta.episodes,
+        labels=meta.labels,
+        queries=targets.targets.shape[1],
+        targets=targets.origin,
+        image_intervals=covered(images),
+        chance={"micro_ap": number(micro), "macro_ap": number(macro)},
         files=files,
-        seeds=_seeds(sources, files),
-        notes=notes(sources, truth),
+        seeds=_seeds(results, files),
+        notes=_notes(results, targets),
     )
 
 
-def open_source(path: Path) -> Source:
-    """The scores in a file, or in the folder of a finished run; BenchError for anything else."""
-    if is_folder(path):
-        run = read_run(path)
-        return Source(path, run.scores, run, hash_file(path / SCORES))
-    return Source(path, read_scores(path), None, hash_file(path))
-
-
-def truth_of(sources: Sequence[Source], place: SplitPlace) -> Truth:
-    """The answers for all sources, which share split and episodes."""
-    runs = [source.run for source in sources if source.run is not None]
-    meta = sources[0].scores.meta
-    if place.named or len(runs) < len(sources) or can_rebuild(meta):
-        truth = rebuild_truth(meta, place)
-    else:
-        truth = stored_truth(runs[0])
-        for run in runs[1:]:
-            other = stored_truth(run)
-            if not (
-                np.array_equal(other.targets, truth.targets)
-                and np.array_equal(other.query, truth.query)
-            ):
-                raise BenchError(
-                    f"the runs in {runs[0].folder} and {run.folder} stored different answers",
-                    expected="the same targets for the same episodes",
-                    found="targets or query images that differ",
-                    remedy="name the data root to compute them anew: --data-root ROOT",
-                )
-    for source in sources:
-        if source.scores.scores.shape != truth.targets.shape:
-            raise BenchError(
-                f"{source.path} does not have a score for every query image",
-                expected=f"scores {list(truth.targets.shape)}: episodes, queries, labels",
-                found=f"scores {list(source.scores.scores.shape)}",
-                remedy="score all query images of the episodes, in their order",
-            )
-    return truth
-
-
-def figures(scores: Scores, truth: Truth, images: EpisodeImages | None = None) -> dict[str, Figure]:
-    """Every metric of one file: its mean and its intervals over episodes and images."""
-    images = images or episode_images(truth.query, truth.support, truth.drawn_for)
-    values = episode_metrics(scores.scores, truth.targets, scores.decisions)
-    influence = query_influence(scores.scores, truth.targets, scores.decisions)
-    return {name: figure(values[name], influence[name], images) for name in METRICS}
-
-
-def figure(
-    values: npt.NDArray[np.float64], influence: npt.NDArray[np.float64], images: EpisodeImages
-) -> Figure:
-    """The figure of one metric, from its values [E] and the queries' influence [E, Q]."""
-    mean, half = t_interval(values)
-    over_images = image_interval(values, influence, images)
-    return Figure(mean=number(mean), episodes=number(half), images=number(over_images.half_width))
-
-
-def number(value: float) -> float | None:
-    """The number, None for NaN."""
-    return None if math.isnan(value) else float(value)
+def estimates(result: Result, targets: Targets, images: EpisodeImages) -> dict[str, Estimate]:
+    """Every metric of one result: its mean and its intervals over episodes and images."""
+    values = result.values(tuple(METRICS), targets)
+    influence = result.influence(tuple(METRICS), targets)
+    return {name: estimate(values[name], influence[name], images) for name in METRICS}
 
 
 def _file_score(
-    source: Source, truth: Truth, images: EpisodeImages, by: str | None, conventions: bool
+    result: Result, targets: Targets, images: EpisodeImages, by: str | None, conventions: bool
 ) -> FileScore:
-    scores = source.scores
-    every = convention_values(scores.scores, truth.targets, scores.decisions) if conventions else {}
+    scores = result.scores
+    arrays = (scores.scores, targets.targets, scores.decisions)
+    every = convention_values(*arrays) if conventions else {}
     return FileScore(
-        file=source.path.name,
-        sha256=source.sha256,
-        run=scores.meta.run,
-        method=scores.meta.method,
-        metrics=figures(scores, truth, images),
-        undefined=undefined_counts(scores.scores, truth.targets, scores.decisions),
-        breakdown=None if by is None else break_down(by, scores, truth, images),
+        file=result.path.name,
+        sha256=result.sha256,
+        run=result.meta.run,
+        method=result.method,
+        metrics=estimates(result, targets, images),
+        undefined=undefined_counts(*arrays),
+        breakdown=None if by is None else break_down(by, scores, targets, images),
         conventions={name: number(x) for name, x in every.items()} if conventions else None,
     )
 
 
-def _check_same(sources: Sequence[Source]) -> None:
-    if not sources:
-        raise BenchError(
-            "there is nothing to score",
-            expected="at least one scores file or run folder",
-            found="none",
-            remedy="name one",
-        )
-    first, seen = sources[0], dict[str, Path]()
-    for source in sources:
-        a, b = first.scores.meta, source.scores.meta
-        for kind, x, y in (("split", a.split, b.split), ("episodes", a.episodes, b.episodes)):
-            if x != y:
-                raise BenchError(
-                    f"{source.path} was not made on the {kind} of {first.path}",
-                    expected=f"{kind}: {_short(x.model_dump(mode='json'))}",
-                    found=_short(y.model_dump(mode="json")),
-                    remedy="score them one by one; figures on different ones can't be compared",
-                )
-        if source.sha256 in seen:
-            raise BenchError(
-                f"{source.path} holds the same scores as {seen[source.sha256]}",
-                expected="each file once",
-                found=f"SHA-256 {source.sha256[:12]} twice",
-                remedy="name it once",
-            )
-        seen[source.sha256] = source.path
-
-
-def _short(card: dict[str, object]) -> str:
-    return canonical_json(card).decode()[:400]
-
-
-def _seeds(sources: Sequence[Source], files: Sequence[FileScore]) -> list[SeedsScore]:
-    """Files of one method that differ in the training seed only, two or more."""
-    result = []
-    for places in seed_groups(sources):
-        group = [files[place] for place in places]
+def _seeds(results: Sequence[Result], files: Sequence[FileScore]) -> list[SeedsScore]:
+    """Results that differ in the training seed only, two or more, each seed once."""
+    made = dict(zip(map(id, results), files, strict=True))
+    found = []
+    for results_of_one in seed_groups(results):
+        group = [made[id(result)] for result in results_of_one]
         seeds = [file.method.seed for file in group]
         if len(group) < 2 or len(set(seeds)) < len(seeds):
             continue
         rows = {}
         for name in METRICS:
             means = [file.metrics[name].mean for file in group]
-            mean, half = t_interval([math.nan if x is None else x for x in means])
-            rows[name] = SeedFigure(mean=number(mean), seeds=number(half))
-        names = [file.file for file in group]
-        result.append(
-            SeedsScore(method=group[0].method.name, files=names, seeds=seeds, metrics=rows)
+            mean, half = t_interval(np.array([math.nan if x is None else x for x in means]))
+            rows[name] = SeedsEstimate(mean=number(mean), seeds=number(half))
+        files_of_one = [file.file for file in group]
+        name = group[0].method.name
+        found.append(SeedsScore(method=name, files=files_of_one, seeds=seeds, metrics=rows))
+    return found
+
+
+def _notes(results: Sequence[Result], targets: Targets) -> list[str]:
+    """Sentences below the values: subset, episodes, targets, small pools, how files were made."""
+    meta = results[0].meta
+    lines = []
+    if meta.split.subset:
+        lines.append(SUBSET)
+    if meta.episodes.count < meta.episodes.total:
+        lines.append(
+            f"Only the first {meta.episodes.count} of {meta.episodes.total} episodes were scored."
         )
-    return result
+    if targets.origin == "stored":
+        lines.append(STORED)
+    lines += small_pool(targets, meta.labels)
+    lines += [line for result in results for line in _origin(result)]
+    lines += failed_audits((r.path.name, r.record) for r in results if r.record is not None)
+    return [*lines, *not_seeds(results), *off_defaults((r.method.name, r.changed) for r in results)]
 
 
-def _chance(truth: Truth) -> dict[str, float | None]:
-    micro, macro = chance_levels(truth.targets)
-    return {"micro_ap": number(micro), "macro_ap": number(macro)}
+def small_pool(targets: Targets, labels: Sequence[str]) -> list[str]:
+    """A sentence on the label that the fewest distinct query images show, if they are few."""
+    count, label = smallest_pool(targets)
+    if not 0 < count < SMALL_POOL:
+        return []
+    return [
+        f"SMALL POOL: the query images show {labels[label]} in only {count} images. Below "
+        f"{SMALL_POOL} images a label, 95 % intervals over images may cover less than 90 %, since "
+        "the mean itself depends on the size of the pool (docs/metrics.md)."
+    ]
+
+
+def smallest_pool(targets: Targets) -> tuple[int, int]:
+    """(n, label): the label that the fewest distinct query images show, of those shown at all."""
+    names, code = np.unique(targets.query, return_inverse=True)
+    shown = np.zeros((len(names), targets.targets.shape[2]), np.bool_)
+    np.logical_or.at(shown, code.ravel(), targets.targets.reshape(-1, shown.shape[1]))
+    count = shown.sum(axis=0)
+    label = int(np.where(count > 0, count, len(names) + 1).argmin())
+    return int(count[label]), label
+
+
+def _origin(result: Result) -> list[str]:
+    """How one result was made, as far as its record or description says."""
+    meta, name = result.meta, result.path.name
+    if result.record is not None:
+        return [f"{name}: {_inputs(result.record)}."]
+    lines = []
+    if meta.base_images is not None:
+        used, of = meta.base_images.used, meta.base_images.of
+        lines.append(f"{name}: trained on {used:,} of {of:,} base images, as the file says.")
+    if meta.run is not None:
+        lines.append(
+            f"{name} is a run's, without its folder: backbone and label embeddings are not "
+            "stated, so it is not taken together with others as training seeds."
+        )
+    return lines
+
+
+def _inputs(record: Record) -> str:
+    parts = []
+    if record.features is not None:
+        f = record.features
+        how = "trained end to end" if f.mode == "end-to-end" else "frozen"
+        parts.append(f"backbone {f.backbone} (weights {f.weights}, {how}, {f.precision})")
+    else:
+        parts.append("no backbone")
+    unused = "" if record.method.uses_words else " (not used)"
+    words = record.words
+    parts.append(f"label embeddings {words.name}{unused}" if words else "no label embeddings")
+    if record.base_images is not None:
+        parts.append(f"{record.base_images.used:,} of {record.base_images.of:,} base images")
+    elif record.method.trains:
+        parts.append("all base images")
+    return ", ".join(parts)
+
+
+def tables(report: ScoreReport) -> list[Table]:
+    """The tables of a report, in per cent: results, seeds, breakdowns and conventions."""
+    found = []
+    for file in report.files:
+        rows = [
+            (name, per_cent(x.mean), half_width(x.episodes), half_width(x.images))
+            for name, x in file.metrics.items()
+        ]
+        heads = ("metric", "mean", "± episodes", "± images")
+        found.append(table(heads, rows, title=_title(file)))
+        if file.breakdown is not None:
+            found.append(_breakdown_table(file, file.breakdown))
+        if file.conventions is not None:
+            lines = [
+                (name, per_cent(x), CONVENTIONS[name].definition, CONVENTIONS[name].used_by)
+                for name, x in file.conventions.items()
+            ]
+            title = f"{_title(file)}, the same scores under other conventions"
+            heads = ("convention", "value", "definition", "used by")
+            found.append(table(heads, lines, title=title, texts=(0, 2, 3)))
+    for group in report.seeds:
+        seeds = ", ".join(str(seed) for seed in group.seeds)
+        over = [(name, per_cent(x.mean), half_width(x.seeds)) for name, x in group.metrics.items()]
+        title = f"{group.method}, training seeds {seeds}"
+        found.append(table(("metric", "mean", "± seeds"), over, title=title))
+    return found
+
+
+def _breakdown_table(file: FileScore, part: Breakdown) -> Table:
+    counts = list(dict.fromkeys(name for group in part.groups for name in group.counts))
+    names = list(dict.fromkeys(name for group in part.groups for name in group.values))
+    rows = [
+        (
+            group.name,
+            *(str(group.counts.get(name, "")) for name in counts),
+            *(_with_half(group.values.get(name)) for name in names),
+        )
+        for group in part.groups
+    ]
+    return table(
+        (part.by, *(name.replace("_", " ") for name in counts), *names),
+        rows,
+        title=f"{_title(file)}, by {part.by}",
+        caption=(f"By {part.by}: {part.definition}. ± over episodes.",),
+    )
+
+
+def _title(file: FileScore) -> str:
+    origin = f"run {file.run[:12]}" if file.run else "foreign file"
+    return f"{file.method.name}, seed {file.method.seed} ({file.file}, {origin})"
+
+
+def _with_half(value: Estimate | None) -> str:
+    if value is None or value.mean is None:
+        return "-"
+    half = "" if value.episodes is None else f" ± {100 * value.episodes:.2f}"
+    return per_cent(value.mean) + half
+
+
+def caption(report: ScoreReport) -> list[str]:
+    """Sentences that say what the values are of."""
+    split, episodes = report.split, report.episodes
+    labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
+    return [
+        f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
+        f"{episodes.protocol}; {episodes.count} episodes ({episodes.hash[:12]}) of "
+        f"{report.queries} queries; {report.metrics_version}.",
+        "Targets made from split and episodes."
+        if report.targets == "rebuilt"
+        else "Targets as stored by the run.",
+        "In per cent. ± is the half width of a 95 % interval: over episodes (Student t; these "
+        f"images, other episodes), over images (other images; covers {report.image_intervals}), "
+        "over training seeds (Student t; these episodes).",
+        f"Chance (random ranking): micro-AP {per_cent(report.chance['micro_ap'])}, macro-AP "
+        f"{per_cent(report.chance['macro_ap'])}.",
+        *report.notes,
+    ]
+
+
+def to_csv(report: ScoreReport) -> str:
+    """One value a line, in per cent, unrounded; the first line has the caption, last column."""
+    lines: list[list[object]] = [
+        ["file", "method", "seed", "section", "group", "value_of", "mean", "episodes", "images",
+         "seeds", "caption"]
+    ]  # fmt: skip
+    about = [" ".join(caption(report))]
+
+    def write(
+        one: FileScore | SeedsScore, section: str, group: str, name: str,
+        values: list[float | None],
+    ) -> None:  # fmt: skip
+        file, method, seed = "", one.method, "+".join(map(str, getattr(one, "seeds", ())))
+        if isinstance(one, FileScore):
+            file, method, seed = one.file, one.method.name, str(one.method.seed)
+        cells = [*map(points, values), *[None] * (4 - len(values))]
+        said = about.pop() if about else ""
+        lines.append([file, str(method), seed, section, group, name, *cells, said])
+
+    for file in report.files:
+        for name, x in file.metrics.items():
+            write(file, "metrics", "", name, [x.mean, x.episodes, x.images])
+        if file.breakdown is not None:
+            for group in file.breakdown.groups:
+                for name, x in group.values.items():
+                    write(file, file.breakdown.by, group.name, name, [x.mean, x.episodes, x.images])
+        for name, value in (file.conventions or {}).items():
+            write(file, "conventions", "", name, [value])
+    for seeds in report.seeds:
+        for name, over in seeds.metrics.items():
+            write(seeds, "seeds", "", name, [over.mean, None, None, over.seeds])
+    return csv_text(lines)
+
+
+WRITERS: dict[str, Callable[[ScoreReport], str]] = {
+    "text": lambda report: to_text(tables(report), caption(report)),
+    "markdown": lambda report: to_markdown(tables(report), caption(report)),
+    "json": lambda report: for_json(report.model_dump(mode="json")) + "\n",
+    "csv": to_csv,
+}

@@ -49,7 +49,7 @@ def claims(as_json: bool) -> None:
 
 def _grid(claims: Sequence[Claim]) -> str:
     """One line a row of the table, a cell of figure and verdict for each metric that it has."""
-    from mlfsic_bench.results.columns import aligned
+    from mlfsic_bench.results.table import aligned
 
     metrics = [metric for metric in METRICS if any(claim.metric == metric for claim in claims)]
     heads = ["row", *(metric.replace("_f1", "-F1").replace("_ap", "-AP") for metric in metrics)]

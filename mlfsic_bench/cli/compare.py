@@ -20,12 +20,12 @@ from mlfsic_bench.cli.options import OUT, PAIRS, PLACE, put_out, sources, text_f
     metavar="FILE",
     help="Draw the differences to a .png, .svg or .pdf; repeatable.",
 )
-@with_options(*PLACE, text_form("terminal", "markdown", "csv", "json"), OUT)
+@with_options(*PLACE, text_form("text", "markdown", "csv", "json"), OUT)
 def compare(
     sources: tuple[Path, ...],
     metrics: tuple[str, ...],
     against: str | None,
-    seeds_apart: bool,
+    seeds: str,
     pictures: tuple[Path, ...],
     form: str,
     out: Path | None,
@@ -36,8 +36,8 @@ def compare(
     Runs of one method that differ in the training seed only are averaged in each episode. Anything
     that can't be compared is refused. docs/compare.md says how to read the figures.
     """
+    from mlfsic_bench.analysis.compare import WRITERS
     from mlfsic_bench.analysis.compare import compare as compare_runs
-    from mlfsic_bench.analysis.compare_render import RENDERERS
     from mlfsic_bench.files import write_bytes
     from mlfsic_bench.results.targets import SplitPlace
 
@@ -46,7 +46,7 @@ def compare(
         SplitPlace(**place),  # type: ignore[arg-type]
         metrics=metrics,
         against=against,
-        seeds_apart=seeds_apart,
+        seeds=seeds,  # type: ignore[arg-type]
     )
     if pictures:
         from mlfsic_bench.analysis.plots.difference import difference
@@ -56,4 +56,4 @@ def compare(
         plot = difference(report)
         for path, each in zip(pictures, forms, strict=True):
             write_bytes(path, picture(plot, each))
-    put_out(RENDERERS[form](report), out)
+    put_out(WRITERS[form](report), out)

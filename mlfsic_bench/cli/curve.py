@@ -40,11 +40,11 @@ def curve(
     and backbone.
     """
     from mlfsic_bench.analysis.curve import curve as curve_of
-    from mlfsic_bench.analysis.curve_text import render_csv, render_markdown
+    from mlfsic_bench.analysis.curve_tables import render_csv, render_markdown
     from mlfsic_bench.analysis.plots.curve import draw
-    from mlfsic_bench.results.runs import read_run
+    from mlfsic_bench.results.result import open_result
 
-    made = curve_of([read_run(folder) for folder in runs], metric=metric)
+    made = curve_of([open_result(folder) for folder in runs], metric=metric)
     text = render_markdown(made, metric, at)
     for path in pictures:
         draw(made, path, metric)

@@ -24,17 +24,16 @@ def demo(out: Path) -> None:
     Takes some minutes on two CPU cores. Run again, it goes on where it stopped, or says that all is
     done.
     """
+    from mlfsic_bench.analysis.paper_table import as_text, paper_tables
     from mlfsic_bench.evaluation.audit.audit import failure_of
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.experiments.demo import run_demo
-    from mlfsic_bench.results.table import build_table
-    from mlfsic_bench.results.table_text import render_terminal
 
     try:
         result = run_demo(out, log=say)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command resumes the demo")
-    echo(render_terminal(build_table(result.runs)), nl=False)
+    echo(as_text(*paper_tables(result.runs)), nl=False)
     for line in result.margins:
         echo(line)
     echo(f"\ntable:   {result.table}")

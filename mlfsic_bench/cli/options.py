@@ -22,17 +22,24 @@ WORDS_FORMAT: Option = click.option(
     help="How the label vectors are written, should their content mislead.",
 )
 
-# The keyword arguments of report.truth.SplitPlace.
+# The keyword arguments of results.targets.SplitPlace: for scores whose record and this machine do
+# not say where their split is.
 PLACE: tuple[Option, ...] = (
     click.option("--split", metavar="ID|FILE",
                  help="The split (default: by the id in the scores)."),
     click.option("--data-root", type=click.Path(path_type=Path),
                  help="Where the labels lie, for splits that don't ship with their images (or "
                  "MLFSIC_DATA)."),
-    click.option("--available-only", is_flag=True, help="Only images on disk, as in the run."),
-    click.option("--min-pool", type=click.IntRange(1), metavar="N", help="As in the run."),
     click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes."),
 )  # fmt: skip
+
+SEEDS: Option = click.option(
+    "--seeds",
+    type=click.Choice(["mean", "each"]),
+    default="mean",
+    show_default=True,
+    help="Average over a method's training seeds, or keep each.",
+)
 
 # What is compared with what.
 PAIRS: tuple[Option, ...] = (
@@ -40,8 +47,7 @@ PAIRS: tuple[Option, ...] = (
                  help="What to compare; repeatable."),
     click.option("--against", metavar="NAME|FOLDER",
                  help="Compare all with this one, not all pairs."),
-    click.option("--seeds-apart", is_flag=True,
-                 help="Do not average over a method's training seeds."),
+    SEEDS,
 )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def difference(
     table: Path | None,
     metrics: tuple[str, ...],
     against: str | None,
-    seeds_apart: bool,
+    seeds: str,
     **place: Any,
 ) -> None:
     """Paired differences with their intervals, sorted; the numbers are those of `compare`."""
@@ -94,7 +94,7 @@ def difference(
                 SplitPlace(**place),
                 metrics=metrics,
                 against=against,
-                seeds_apart=seeds_apart,
+                seeds=seeds,  # type: ignore[arg-type]
             )
         ),
         pictures,
@@ -131,10 +131,10 @@ def training(runs: tuple[Path, ...], pictures: tuple[Path, ...], table: Path | N
 
 def _apart(runs: tuple[Path, ...], place: dict[str, Any]) -> Any:
     """The runs, each by itself: a picture of scores is of one file's scores."""
-    from mlfsic_bench.results.lineup import line_up
+    from mlfsic_bench.results.conditions import open_group
     from mlfsic_bench.results.targets import SplitPlace
 
-    return line_up(runs, SplitPlace(**place), seeds_apart=True)
+    return open_group(runs, SplitPlace(**place), seeds="each")
 
 
 def _write(make: Callable[[], Plot], pictures: tuple[Path, ...], table: Path | None) -> None:

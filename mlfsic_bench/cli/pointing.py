@@ -12,7 +12,7 @@ from mlfsic_bench.cli.options import OUT, WORDS_FORMAT, put_out, text_form
 @click.command("pointing")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--episodes", type=click.IntRange(1), metavar="N", help="Only the first N episodes.")
-@text_form("terminal", "markdown", "json")
+@text_form("text", "markdown", "json")
 @OUT
 @click.option("--method", metavar="SPEC", help="path/to/file.py:Class, when the run's method is.")
 @click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")

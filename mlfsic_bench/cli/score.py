@@ -15,10 +15,10 @@ from mlfsic_bench.cli.options import OUT, PLACE, put_out, sources, text_form, wi
 @click.option(
     "--by",
     type=click.Choice(["label", "cardinality", "support-count", "pair"]),
-    help="Take the scores apart as well.",
+    help="Break the scores down as well.",
 )
 @click.option("--conventions", is_flag=True, help="The same scores under every convention.")
-@with_options(text_form("terminal", "markdown", "json", "csv"), OUT)
+@with_options(text_form("text", "markdown", "json", "csv"), OUT)
 def score(
     sources: tuple[Path, ...],
     by: str | None,
@@ -29,10 +29,9 @@ def score(
 ) -> None:
     """Score files that any program wrote, or runs, with intervals over episodes, images and seeds.
 
-    The answers are computed from split and episodes; docs/scores-format.md says when not.
+    Targets are computed from split and episodes; docs/scores-format.md says when not.
     """
-    from mlfsic_bench.analysis.score import score_files
-    from mlfsic_bench.analysis.score_render import RENDERERS
+    from mlfsic_bench.analysis.score import WRITERS, score_files
     from mlfsic_bench.results.targets import SplitPlace
 
     report = score_files(
@@ -41,4 +40,4 @@ def score(
         by=by,
         conventions=conventions,
     )
-    put_out(RENDERERS[form](report), out)
+    put_out(WRITERS[form](report), out)

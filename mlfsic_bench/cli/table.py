@@ -1,4 +1,4 @@
-"""`mlfsic-bench table`: the paper's table, recomputed from the runs' scores."""
+"""`mlfsic-bench table`: the table for a paper, recomputed from scores."""
 
 from __future__ import annotations
 
@@ -6,20 +6,67 @@ from pathlib import Path
 
 import click
 
-from mlfsic_bench.cli.options import OUT, put_out, sources, text_form
+from mlfsic_bench.cli.options import (
+    OUT,
+    PLACE,
+    SEEDS,
+    put_out,
+    sources,
+    text_form,
+    with_options,
+)
 
 
 @click.command("table")
-@sources("RUN...", "runs")
-@text_form("terminal", "markdown", "latex", "csv", what="table is")
-@click.option("--published", is_flag=True, help="Set the paper's rows beside, marked as published.")
+@sources("RUN|FILE...", "runs")
+@text_form("text", "markdown", "latex", "csv", "json", what="table is")
+@click.option(
+    "--columns", metavar="A,B,...", help="Metrics, e.g. macro_ap,micro_ap (default: all of tables)."
+)
+@click.option(
+    "--interval",
+    type=click.Choice(["images", "episodes", "seeds", "none"]),
+    default="images",
+    show_default=True,
+    help="What the 95 % intervals are over.",
+)
+@SEEDS
+@click.option(
+    "--order",
+    default="given",
+    show_default=True,
+    metavar="given|name|METRIC",
+    help="Order of the rows; by a metric, best first.",
+)
+@click.option("--published", is_flag=True, help="Add the paper's rows, marked as published.")
 @OUT
-@click.option("--intervals/--no-intervals", default=True, help="Show intervals over episodes.")
+@with_options(*PLACE)
 def table(
-    runs: tuple[Path, ...], form: str, published: bool, out: Path | None, intervals: bool
+    runs: tuple[Path, ...],
+    form: str,
+    columns: str | None,
+    interval: str,
+    seeds: str,
+    order: str,
+    published: bool,
+    out: Path | None,
+    **place: object,
 ) -> None:
-    """Print the paper's table (Micro and Macro P R F1 AP) of the runs in these folders."""
-    from mlfsic_bench.results.table import build_table
-    from mlfsic_bench.results.table_text import RENDERERS
+    """Print the table of these runs: micro and macro P, R, F1 and AP, a row for each method.
 
-    put_out(RENDERERS[form](build_table(runs, published=published, intervals=intervals)), out)
+    Runs on different splits or episodes get a table each; runs that have not ended are left out,
+    and a line says so. docs/running.md shows what goes into a paper.
+    """
+    from mlfsic_bench.analysis.paper_table import WRITERS, paper_tables
+    from mlfsic_bench.results.targets import SplitPlace
+
+    tables, left_out = paper_tables(
+        runs,
+        SplitPlace(**place),  # type: ignore[arg-type]
+        columns=tuple(name.strip() for name in columns.split(",")) if columns else None,
+        seeds=seeds,  # type: ignore[arg-type]
+        interval=interval,  # type: ignore[arg-type]
+        order=order,
+        published=published,
+    )
+    put_out(WRITERS[form](tables, left_out), out)

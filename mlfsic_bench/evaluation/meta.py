@@ -68,7 +68,8 @@ class EpisodesMeta(FileSchema):
 class MethodMeta(FileSchema):
     """Which method: name, preset, parameters, training seed and the tracks it belongs to.
 
-    `changed` names the parameters that are not at the method's defaults.
+    `changed` names the parameters that are not at the method's defaults; `printed` is the name as
+    papers print it, `bibtex` the entries of the work.
     """
 
     name: Name
@@ -80,6 +81,8 @@ class MethodMeta(FileSchema):
     uses_words: bool
     adapts_by_gradient: bool
     citation: Text = ""
+    printed: Name | None = None
+    bibtex: Text = ""
 
 
 class BaseImages(FileSchema):

@@ -26,16 +26,20 @@ class ResourceCache:
 
     def split(self, plan: RunPlan) -> Split:
         """The split that `plan` names."""
-        from mlfsic_bench.splits.resolve import resolve_split
+        from mlfsic_bench.evaluation.recall import remember_split
+        from mlfsic_bench.splits.files import to_split
+        from mlfsic_bench.splits.resolve import resolve_file
 
         key = (plan.split, plan.data_root, plan.available_only, plan.min_pool)
         if key not in self._splits:
-            self._splits[key] = resolve_split(
+            content = resolve_file(
                 plan.split,
                 data_root=plan.data_root,
                 available_only=plan.available_only,
                 min_pool=plan.min_pool,
             )
+            remember_split(content)
+            self._splits[key] = to_split(content)
         return self._splits[key]
 
     def dataset(self, name: str, data_root: Path | None) -> Dataset:

@@ -23,6 +23,7 @@ from mlfsic_bench.evaluation.looks import notes_on_scores
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.predict import discard, evaluate
 from mlfsic_bench.evaluation.provenance import provenance
+from mlfsic_bench.evaluation.recall import remember_run
 from mlfsic_bench.evaluation.record import Failure, Record, Stage, Status, now, write_record
 from mlfsic_bench.evaluation.scores import read_scores, write_answers, write_scores
 from mlfsic_bench.evaluation.start import new_record
@@ -50,6 +51,8 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
     """`run_method` with inputs that are open already; `out` None for the default folder."""
     run_identity = identity(inputs)
     key = run_key(run_identity)
+    if inputs.plan is not None:
+        remember_run(key, inputs.plan)
     split = inputs.split
     folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
     if is_folder(folder):  # looked at first: not even a lock in a folder of others

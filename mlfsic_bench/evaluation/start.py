@@ -71,6 +71,8 @@ def new_record(
             uses_words=method.needs_words or inputs.words_given is not None,
             adapts_by_gradient=method.adapts_by_gradient,
             citation=method.citation,
+            printed=method.printed or None,
+            bibtex=method.bibtex,
         ),
         features=inputs.features,
         words=EmbeddingsMeta(name=words.name, hash=words.hash, dimensions=words.dimension)

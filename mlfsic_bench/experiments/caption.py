@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.results import Result
 from mlfsic_bench.experiments.schema import Profile, text_of
+from mlfsic_bench.metrics.chance import chance_levels
+from mlfsic_bench.results.captions import count_labels
 from mlfsic_bench.results.runs import FinishedRun
-from mlfsic_bench.results.table import chance_level, labels_of
 
 
 def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str, ...]:
@@ -25,6 +26,13 @@ def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str,
     return tuple(lines)
 
 
+def _labels(run: FinishedRun) -> str:
+    split = run.record.split
+    return count_labels(
+        split.id, run.scores.meta.labels, subset=split.subset, of_record=run.record.subset
+    )
+
+
 def data_lines(runs: Sequence[FinishedRun]) -> list[str]:
     """Split, subset, episodes and chance of these runs; a line for each protocol."""
     longest: dict[int | None, FinishedRun] = {}
@@ -35,13 +43,13 @@ def data_lines(runs: Sequence[FinishedRun]) -> list[str]:
     lines = []
     for shots, run in longest.items():
         split, episodes = run.record.split, run.record.episodes
-        micro, macro = chance_level(run)
+        micro, macro = chance_levels(run.answers.targets)
         protocol = episodes.protocol + (f", {shots}-shot" if shots else "")
         # The level is of the episodes that were run, which need not be all.
         over = f" over the first {episodes.count}" if episodes.count < episodes.total else ""
         lines.append(
             f"Split {split.id} ({split.hash[:12]}), novel part: "
-            f"{labels_of(run)}; protocol {protocol}; "
+            f"{_labels(run)}; protocol {protocol}; "
             f"{episodes.total} episodes ({episodes.hash[:12]}); chance{over}: "
             f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )

@@ -80,9 +80,8 @@ def run_demo(out: Path, log: Callable[[str], None]) -> DemoResult:
     schedule. Raises BenchError when `out` holds something else under the demo's names.
     """
     from mlfsic_bench.analysis.attention.draw import draw_attention
+    from mlfsic_bench.analysis.paper_table import as_markdown, paper_tables
     from mlfsic_bench.results.reopen import RunPaths
-    from mlfsic_bench.results.table import build_table
-    from mlfsic_bench.results.table_text import render_markdown
 
     start = time.monotonic()
     runs = []
@@ -91,7 +90,7 @@ def run_demo(out: Path, log: Callable[[str], None]) -> DemoResult:
         runs.append(run_method(plan, log))
     table, picture = out / "table.md", out / "attention.png"
     leads = margins(runs)
-    text = render_markdown(build_table(runs)) + "\n" + "".join(f"- {line}\n" for line in leads)
+    text = as_markdown(*paper_tables(runs)) + "\n" + "".join(f"- {line}\n" for line in leads)
     write_text(table, text)
     model = runs[len(PLAIN_METHODS)]
     line = draw_attention(model, RunPaths(cache=out), picture)

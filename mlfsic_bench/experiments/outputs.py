@@ -71,10 +71,10 @@ def _table(
 def _curve(
     stem: Path, experiment: Experiment, profile: Profile, rows: list[PlannedRow], done: Done
 ) -> tuple[str, list[Path]]:
-    from mlfsic_bench.analysis import curve_text
+    from mlfsic_bench.analysis import curve_tables as curve_text
     from mlfsic_bench.analysis.curve import curve
     from mlfsic_bench.analysis.plots import curve as curve_picture
-    from mlfsic_bench.results.runs import read_run
+    from mlfsic_bench.results.result import open_result
 
     finished = {run.folder: run for row in rows for run in row.runs if run.folder in done.finished}
     if not finished:
@@ -83,7 +83,7 @@ def _curve(
         if exists(old):
             nothing += f" {old} and the files beside it are of an earlier call."
         return _bullets([*_states(rows, done), nothing]), []
-    read = {folder: read_run(folder) for folder in finished}
+    read = {folder: open_result(folder) for folder in finished}
     splits = {run.plan.split: done.opened.split(run.plan) for run in finished.values()}
     drawn = curve(list(read.values()), list(splits.values()))
     lines = settings_lines(_shown(rows, done), profile) + _states(rows, done)

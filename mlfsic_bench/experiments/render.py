@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from mlfsic_bench.experiments.results import Cell, Result, ResultRow
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.results.columns import grid
+from mlfsic_bench.results.table import folded, grid
 from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
 
 
@@ -32,7 +33,10 @@ def render_terminal(result: Result, caption: Sequence[str], width: int | None = 
         rows.append(None)
     below = [for_terminal(line) for line in (*caption, *_states(result))]
     title = for_terminal(result.experiment.title)
-    return f"{title}\n" + grid(heads, rows[:-1], below, left=(0, 1), width=width)
+    width = width or shutil.get_terminal_size().columns
+    lines = grid(heads, rows[:-1], left=(0, 1), width=width)
+    lines += [line for text in below for line in folded(text, width)]
+    return "\n".join([title, *lines]) + "\n"
 
 
 def render_markdown(result: Result, caption: Sequence[str]) -> str:

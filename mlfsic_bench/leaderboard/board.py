@@ -19,7 +19,7 @@ from mlfsic_bench.leaderboard.kinds import ImageTrack, IntervalKind
 from mlfsic_bench.leaderboard.proof import Reported
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.results.marks import count_labels
+from mlfsic_bench.results.captions import count_labels
 
 # The order of the figures of a board; what is named in neither comes last.
 AVERAGES, SHORTS = ("macro", "micro"), ("AP", "F1", "P", "R")

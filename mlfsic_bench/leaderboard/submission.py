@@ -7,7 +7,6 @@ DIR/scores/<split id>/<entry id>/seed-<n>/. Made in `results/` or copied there, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
@@ -91,14 +90,7 @@ def truth_of(
         return stored_truth(source.run)
     if key not in known:
         subset = (record.subset if record else None) or {}
-        known[key] = rebuild_truth(
-            meta,
-            replace(
-                place,
-                available_only=place.available_only or bool(subset.get("available_only")),
-                min_pool=place.min_pool if place.min_pool is not None else subset.get("min_pool"),
-            ),
-        )
+        known[key] = rebuild_truth(meta, place, subset)
     return known[key]
 
 

@@ -170,7 +170,9 @@ class Method(ABC):
     trains: whether `fit` learns anything (False: the run skips features of base and val images);
         what it learns is what `state` returns.
     adapts_by_gradient: whether `adapt` or the predictor takes gradient steps (a leaderboard track).
-    citation: the work the method comes from.
+    printed: the method's name as papers print it, such as `ProtoNet`; without it, `name`.
+    citation: the work the method comes from, in one line.
+    bibtex: the BibTeX entries of that work, as `mlfsic-bench cite` prints them.
 
     What is not declared is not given: words are None, and gradients can't be taken in `adapt`.
     """
@@ -184,7 +186,9 @@ class Method(ABC):
     uses_words: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     adapts_by_gradient: ClassVar[bool] = False
+    printed: ClassVar[str] = ""
     citation: ClassVar[str] = ""
+    bibtex: ClassVar[str] = ""
 
     def __init__(self, params: MethodParams | None = None) -> None:
         self.params = params if params is not None else self.Params()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+import re
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
@@ -128,6 +129,24 @@ def _texts(method: type[Method], spec: str) -> None:
             f"{len(str(citation)):,} characters" if long else for_terminal(repr(citation), 80),
             "name the work: authors, title, venue, year",
         )
+    printed: object = method.printed
+    if not isinstance(printed, str) or not _is_line(printed, LONGEST_NAME):
+        raise _refused(
+            spec,
+            "has no usable printed name",
+            f"one line of at most {LONGEST_NAME:,} printed characters",
+            for_terminal(repr(printed), 80),
+            "write the name as papers print it, or leave it out",
+        )
+    bibtex: object = method.bibtex
+    if not isinstance(bibtex, str) or len(bibtex) > LONGEST_CITATION or not _is_bibtex(bibtex):
+        raise _refused(
+            spec,
+            "has no usable bibtex",
+            f"BibTeX entries, @type{{key, ...}}, of at most {LONGEST_CITATION:,} characters",
+            for_terminal(repr(bibtex), 80),
+            "copy the entry from the page of the work",
+        )
     text: object = method.__doc__
     if text is not None and not isinstance(text, str):
         raise _refused(
@@ -137,6 +156,14 @@ def _texts(method: type[Method], spec: str) -> None:
             type(text).__name__,
             "write a docstring under the class line",
         )
+
+
+def _is_bibtex(text: str) -> bool:
+    """Empty, or entries with keys that LaTeX takes, in printed characters."""
+    lines = text.strip().split("\n") if text.strip() else []
+    entry = re.compile(r"@[A-Za-z]+\{[A-Za-z0-9:_.+/-]+,")
+    begins = not lines or entry.match(lines[0]) is not None
+    return begins and all(_is_line(line, LONGEST_CITATION) for line in lines)
 
 
 def _parameters(params: type[MethodParams], spec: str) -> None:

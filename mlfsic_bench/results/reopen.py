@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, identity, meaning, run_key
@@ -17,6 +17,7 @@ from mlfsic_bench.evaluation.known_names import (
     known_weights,
 )
 from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.recall import PATHS, recall_run
 from mlfsic_bench.evaluation.record import Record, read_record
 from mlfsic_bench.evaluation.resume import METHOD
 from mlfsic_bench.paths import exists
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class RunPaths:
     """What a record does not hold because no score depends on it: where things lie.
 
-    Each is as in `RunPlan`; None takes the name in the record, which must be a known one
-    (`harness.names`), and, for data, MLFSIC_DATA.
+    Each is as in `RunPlan`. None takes what this machine remembers of the run, else the name in the
+    record, which must be a known one (`evaluation.known_names`), and, for data, MLFSIC_DATA.
     """
 
     method: str | None = None
@@ -114,6 +115,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
     not what the run had: the key made of all hashes must be the record's.
     """
     record = read_record(folder)
+    where = _completed(where, record)
     subset = record.subset or {}
     features = record.features
     if features is None:
@@ -166,6 +168,18 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
             remedy="name the run's own files (--split, --data-root, --words, --weights, ...)",
         )
     return ReopenedRun(folder, record, inputs)
+
+
+def _completed(where: RunPaths, record: Record) -> RunPaths:
+    """What was not named, where it lay when the run was made on this machine."""
+    known: dict[str, Any] = {}
+    for name, value in recall_run(record.key).items():
+        asked = getattr(where, name)
+        file = value.rpartition(":")[0] if name == "method" else value
+        is_path = name in PATHS or ":" in value or Path(value).is_absolute()
+        if asked is None and is_path and exists(Path(file)):
+            known[name] = Path(value) if name in PATHS else value
+    return replace(where, **known)
 
 
 def _source_of(record: Record) -> str:

@@ -1,223 +1,247 @@
-"""The paper's table: a row for each run, a column for each metric, means over episodes.
+"""One table, and its writers: text for a terminal, Markdown, LaTeX; CSV and JSON take plain data.
 
-Every figure is computed from stored scores and answers. F1 is the harmonic mean of each episode's
-precision and recall; means are over episodes (docs/methodology.md).
+Names come from files and plug-ins, so every writer escapes every text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import groupby, islice, zip_longest
 
-import numpy as np
-
-from mlfsic_bench.errors import BenchError
-from mlfsic_bench.metrics.registry import columns
-from mlfsic_bench.results.marks import (
-    SUBSET,
-    changed,
-    count_labels,
-    failed_audits,
-    off_defaults,
+from mlfsic_bench.text import (
+    LONGEST_NAME,
+    for_latex,
+    for_markdown,
+    for_terminal,
+    latex_row,
 )
-from mlfsic_bench.results.published import Published, PublishedRow, published_for
-from mlfsic_bench.results.runs import FinishedRun, read_run
-from mlfsic_bench.results.table_names import marks_of, names_of
+
+NARROWEST = 12  # characters that a name has in a line, however narrow the terminal is
+GAP = "  "
+# A column of print is about 8.4 cm wide, a page of two columns 17.5 cm: places of a \small digit.
+# One place of the widest row is counted for each character, GAP_PLACES for each gap.
+COLUMN_PLACES, PAGE_PLACES, GAP_PLACES = 52, 108, 1
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean in per cent and the half width of its 95 % interval; None where there is none."""
+    """A text that stands out: `best` of its column, or a `tie` with the best."""
 
-    mean: float | None
-    half_width: float | None
+    text: str
+    best: bool = False
+    tie: bool = False
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row: name, notes that stand beside it, cells in the order of the columns, its origin."""
+class Column:
+    """The head of a column, what stands over it and its neighbours, and whether it holds text."""
 
-    name: str
-    notes: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    published: bool
+    head: str
+    over: str = ""
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be rendered; `caption` holds sentences, `columns` names of metrics."""
+    """Columns, rows of as many cells, a title above and lines below.
 
-    caption: tuple[str, ...]
-    rows: tuple[Row, ...]
-    columns: tuple[str, ...]
-
-
-def build_table(
-    folders: Sequence[Path], *, published: bool = False, intervals: bool = True
-) -> Table:
-    """The table of the runs in `folders`, in that order.
-
-    Raises BenchError for runs on different splits or episodes, for a run named twice, and when
-    `published` rows are asked for a split the literature has no table for.
+    The first column holds names. A row that is None is a gap between groups of rows.
     """
-    runs = [read_run(folder) for folder in folders]
-    _check_same(runs)
-    literature = _literature(runs[0]) if published else None
-    names, shown = names_of(runs), columns()
-    rows = [
-        _row(run, name, intervals, mark, shown)
-        for run, name, mark in zip(runs, names, marks_of(runs), strict=True)
-    ]
-    if literature:
-        rows += [_published_row(row, shown) for row in literature.rows]
-    return Table(tuple(_caption(runs, names, literature, intervals)), tuple(rows), shown)
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str | Cell, ...] | None, ...]
+    title: str = ""
+    caption: tuple[str, ...] = ()
 
 
-def chance_level(run: FinishedRun) -> tuple[float, float]:
-    """(micro-AP, macro-AP) expected of a random ranking of these queries, as fractions."""
-    from mlfsic_bench.metrics.chance import chance_levels
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str | Cell] | None],
+    *,
+    title: str = "",
+    caption: Sequence[str] = (),
+    texts: Collection[int] = (0,),
+) -> Table:
+    """A Table whose columns of text are numbered in `texts`; the others hold numbers."""
+    columns = tuple(Column(head, is_text=i in texts) for i, head in enumerate(heads))
+    cells = tuple(None if row is None else tuple(row) for row in rows)
+    return Table(columns, cells, title, tuple(caption))
 
-    return chance_levels(run.answers.targets)
+
+def to_text(tables: Sequence[Table], caption: Sequence[str] = (), width: int | None = None) -> str:
+    """The tables for a terminal of `width` places (None: this one's), one below the other."""
+    width = width or shutil.get_terminal_size().columns
+    blocks = []
+    for one in tables:
+        lines = [for_terminal(one.title)] if one.title else []
+        lines += grid(
+            [_head_in_text(column) for column in one.columns],
+            [
+                None if row is None else [_in_text(cell, i == 0) for i, cell in enumerate(row)]
+                for row in one.rows
+            ],
+            left=[i for i, column in enumerate(one.columns) if column.is_text],
+            width=width,
+        )
+        lines += [line for text in one.caption for line in folded(for_terminal(text), width)]
+        blocks.append("\n".join(lines))
+    if caption:
+        lines = [line for text in caption for line in folded(for_terminal(text), width)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
 
 
-def labels_of(run: FinishedRun, noun: str = "labels") -> str:
-    """How many novel labels the run had, and which, where some have left the part."""
-    record = run.record
-    return count_labels(
-        record.split.id,
-        run.scores.meta.labels,
-        subset=record.split.subset,
-        of_record=record.subset,
-        noun=noun,
+def to_markdown(tables: Sequence[Table], caption: Sequence[str] = ()) -> str:
+    """GitHub-flavoured Markdown: each title in bold, a table, its lines as a list."""
+    parts = []
+    for one in tables:
+        if one.title:
+            parts.append(f"**{for_markdown(one.title)}**")
+        heads = [f"{column.over} {column.head}".strip() for column in one.columns]
+        lines = ["| " + " | ".join(map(for_markdown, heads)) + " |"]
+        lines.append("|" + "".join(":--|" if c.is_text else "--:|" for c in one.columns))
+        for row in one.rows:
+            if row is not None:
+                lines.append("| " + " | ".join(map(_in_markdown, row)) + " |")
+        parts.append("\n".join(lines))
+        if one.caption:
+            parts.append("\n".join(f"- {for_markdown(line)}" for line in one.caption))
+    if caption:
+        parts.append("\n".join(f"- {for_markdown(line)}" for line in caption))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(one: Table, *, label: str = "", note: str = "") -> str:
+    r"""A LaTeX table (package booktabs): `table` if it fits in one column of print, else `table*`.
+
+    `note` is LaTeX that is written below the rows as it is, such as `\cite` keys.
+    """
+    over, rules, last = "", "", 1
+    for name, own in groupby(one.columns[1:], key=lambda column: column.over):
+        count = len(list(own))
+        if name:
+            over += rf" & \multicolumn{{{count}}}{{c}}{{{for_latex(name)}}}"
+            rules += rf"\cmidrule(lr){{{last + 1}-{last + count}}}"
+        else:
+            over += " &" * count
+        last += count
+    kind = "table" if latex_width(one) <= COLUMN_PLACES else "table*"
+    align = "".join("l" if column.is_text else "r" for column in one.columns)
+    heads = " & ".join(for_latex(column.head) for column in one.columns)
+    lines = [rf"\begin{{{kind}}}", r"\centering", r"\small", r"\setlength{\tabcolsep}{3pt}"]
+    lines += [rf"\caption{{{for_latex(one.title)}}}", *([rf"\label{{{label}}}"] if label else [])]
+    lines += [rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
+    lines += [over + r" \\", rules] if rules else []
+    lines += [heads + r" \\", r"\midrule"]
+    lines += [r"\midrule" if row is None else latex_row(map(_in_latex, row)) for row in one.rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if one.caption or note:
+        said = " ".join(map(for_latex, one.caption))
+        lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]
+        lines += [f"{said} {note}".strip(), r"\end{minipage}"]
+    return "\n".join([*lines, rf"\end{{{kind}}}"]) + "\n"
+
+
+def latex_width(one: Table) -> int:
+    """Places of the widest line of the table in print, by the rule above."""
+    columns = zip(
+        [column.head for column in one.columns],
+        *([_plain(cell) for cell in row] for row in one.rows if row is not None),
+        strict=True,
     )
+    widths = [max(map(len, column)) for column in columns]
+    return sum(widths) + GAP_PLACES * (len(widths) - 1)
 
 
-def _check_same(runs: Sequence[FinishedRun]) -> None:
-    if not runs:
-        raise BenchError(
-            "a table needs a run",
-            expected="at least one folder that mlfsic-bench run wrote",
-            found="none",
-            remedy="name the runs' folders",
-        )
-    first, seen = runs[0], set[str]()
-    for run in runs:
-        for kind, a, b in (
-            ("split", first.record.split, run.record.split),
-            ("episodes", first.record.episodes, run.record.episodes),
-        ):
-            if a.hash != b.hash:
-                raise BenchError(
-                    f"{run.folder} was not run on the {kind} of {first.folder}",
-                    expected=f"{kind} {a.hash[:12]} ({first.record.split.id})",
-                    found=f"{kind} {b.hash[:12]} ({run.record.split.id})",
-                    remedy="make a table for each; numbers from different ones can't be compared",
-                )
-        if run.record.key in seen:
-            raise BenchError(
-                f"{run.folder} is the same run as one named before",
-                expected="each run once",
-                found=f"key {run.record.key[:12]} twice",
-                remedy="name it once",
-            )
-        seen.add(run.record.key)
-    counts = {run.record.episodes.count for run in runs}
-    if len(counts) > 1:
-        raise BenchError(
-            "the runs differ in the number of episodes",
-            expected="the same episodes in every run",
-            found=f"runs on the first {', '.join(str(n) for n in sorted(counts))} episodes",
-            remedy="run the same number of episodes, or make a table for each",
-        )
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """A line for each row; the columns in `left` begin at the same place, the others end there."""
+    from rich.cells import cell_len  # a Chinese character takes two places
 
-
-def _row(
-    run: FinishedRun, name: str, intervals: bool, marks: list[str], shown: tuple[str, ...]
-) -> Row:
-    from mlfsic_bench.metrics.intervals import t_interval
-
-    cells = []
-    for values in run.values(shown).values():
-        mean, half = t_interval(values)
-        cells.append(Cell(_per_cent(mean), _per_cent(half) if intervals else None))
-    episodes = run.record.episodes
-    notes = ["subset"] if run.record.split.subset else []
-    if episodes.count < episodes.total:
-        over = "runs" if episodes.shots else "episodes"
-        notes.append(f"first {episodes.count} of {episodes.total} {over}")
-    return Row(name, tuple(notes + marks), tuple(cells), False)
-
-
-def _published_row(row: PublishedRow, shown: tuple[str, ...]) -> Row:
-    cells = tuple(Cell(row.values.get(column), None) for column in shown)
-    return Row(row.name, ("published", row.backbone), cells, True)
-
-
-def _per_cent(value: float) -> float | None:
-    return None if np.isnan(value) else 100.0 * float(value)
-
-
-def _literature(run: FinishedRun) -> Published:
-    split_id = run.record.split.id
-    table = published_for(split_id)
-    if table is None:
-        raise BenchError(
-            f"there are no published numbers for split {split_id!r}",
-            expected="a split with the labels of the paper's COCO or VOC experiments",
-            found=split_id,
-            remedy="leave --published out",
-        )
-    return table
-
-
-def _caption(
-    runs: Sequence[FinishedRun],
-    names: Sequence[str],
-    literature: Published | None,
-    intervals: bool,
-) -> list[str]:
-    record = runs[0].record
-    episodes = record.episodes
-    backbones = sorted({r.record.features.backbone for r in runs if r.record.features})
-    words = sorted({r.record.words.name for r in runs if r.record.words})
-    micro, macro = chance_level(runs[0])
-    over = "runs" if episodes.shots else "episodes"
-    what = f"{over} with K = {episodes.shots}" if episodes.shots else over
-    if episodes.shots:
-        what += f", each tested on the same {runs[0].answers.targets.shape[1]:,} images"
-    labels = labels_of(runs[0])
-    lines = [
-        f"Split {record.split.id} ({record.split.hash[:12]}), novel part: {labels}; "
-        f"protocol {episodes.protocol}; "
-        f"{episodes.count} {what} ({episodes.hash[:12]}).",
-        f"Backbone: {', '.join(backbones) or 'none'}; words: {', '.join(words) or 'none'}.",
-        f"Means over {over} in per cent; F1 from each {over[:-1]}'s own P and R.",
-    ]
-    cards = [run.record.method for run in runs]
-    lines += off_defaults((card.name, changed(card)) for card in cards)
-    if intervals:
-        lines.append(f"± is the half width of a 95 % Student-t interval over {over}.")
-    lines.append(
-        f"Chance (random ranking): micro-AP {100 * micro:.2f}, macro-AP {100 * macro:.2f}."
-    )
-    if record.split.subset:
-        lines.append(SUBSET)
-    lines += failed_audits(zip(names, (run.record for run in runs), strict=True))
-    cuts = {r.record.base_images.of for r in runs if r.record.base_images}
-    if cuts:
-        lines.append(
-            "LEARNING CURVE: rows with base_images=N were trained on the first N of "
-            f"{max(cuts):,} base images only; not comparable to full runs."
-        )
-    if episodes.count < episodes.total:
-        lines.append(f"Only the first {episodes.count} of {episodes.total} {over} were run.")
-    if literature:
-        source = literature.source
-        lines.append(
-            f"Rows marked `published` are copied from {source.venue} {source.year}, Table "
-            f"{literature.table} ({source.authors.split(',')[0]} et al.), on {literature.dataset}: "
-            "other episodes, and other images or backbone unless said otherwise; not comparable "
-            "as they stand."
-        )
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            blanks = " " * (width - cell_len(cell))
+            cells.append(cell + blanks if i in left else blanks + cell)
+        lines.append(GAP.join(cells).rstrip())
     return lines
+
+
+def grid(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str] | None],
+    *,
+    left: Collection[int] = (0,),
+    width: int,
+) -> list[str]:
+    """The lines of a table whose first column holds names, for a terminal of `width` places.
+
+    Cells may have several lines. The names are folded so that the table fits. Where that would
+    leave a name less than NARROWEST places, and in a terminal too narrow for the numbers, the lines
+    are longer than the terminal: nothing is cut.
+    """
+    from rich.cells import cell_len
+
+    columns = list(zip(heads, *(row for row in rows if row is not None), strict=True))
+    widths = [max(map(cell_len, "\n".join(column).split("\n"))) for column in columns]
+    numbers = sum(widths[1:]) + len(GAP) * (len(widths) - 1)
+    room = max(NARROWEST, width - numbers)
+    blocks = [[] if row is None else _lines(row, room) for row in (heads, *rows)]
+    every = [line for block in blocks for line in block]
+    rule = "─" * (numbers + max(cell_len(line[0]) for line in every))
+    lines = iter(aligned(every, left))
+    shown = [*islice(lines, len(blocks[0])), rule]
+    for block in blocks[1:]:
+        shown += islice(lines, len(block)) if block else [""]
+    return shown
+
+
+def folded(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` places, broken between words where that can be."""
+    from rich.console import Console
+    from rich.text import Text
+
+    lines = Text(text).wrap(Console(width=width), width, overflow="fold")
+    return [line.plain.rstrip() for line in lines] or [""]
+
+
+def _lines(row: Sequence[str], room: int) -> list[tuple[str, ...]]:
+    """The lines of a row, a text for each column in each; its name takes at most `room` places."""
+    name, *cells = (cell.split("\n") for cell in row)
+    parts = [part for line in name for part in folded(line, room)]
+    return list(zip_longest(parts, *cells, fillvalue=""))
+
+
+def _plain(cell: str | Cell) -> str:
+    return cell if isinstance(cell, str) else cell.text
+
+
+def _head_in_text(column: Column) -> str:
+    return "\n".join(for_terminal(part) for part in (column.over, *column.head.split("\n")) if part)
+
+
+def _in_text(cell: str | Cell, is_name: bool) -> str:
+    if is_name:
+        return for_terminal(_plain(cell), LONGEST_NAME)
+    # The interval stands below its mean: nine columns must fit in 80 characters.
+    text = "\n±".join(for_terminal(part) for part in _plain(cell).split(" ± "))
+    mark = "" if isinstance(cell, str) else "*" if cell.best else "~" if cell.tie else ""
+    first, _, rest = text.partition("\n")
+    return f"{first}{mark}" + (f"\n{rest}{' ' if mark else ''}" if rest else "")
+
+
+def _in_markdown(cell: str | Cell) -> str:
+    text = for_markdown(_plain(cell))
+    if isinstance(cell, str):
+        return text
+    return f"**{text}**" if cell.best else f"{text} ~" if cell.tie else text
+
+
+def _in_latex(cell: str | Cell) -> str:
+    text = for_latex(_plain(cell))
+    if isinstance(cell, str):
+        return text
+    return rf"\textbf{{{text}}}" if cell.best else rf"{text}$^\sim$" if cell.tie else text

@@ -1,30 +1,37 @@
-"""The answers that scores are held against: made anew from split and episodes, never handed in.
+"""The targets that scores are compared with: made anew from split and episodes, never handed in.
 
 Whoever hands in scores names a split and a set of episodes by their hashes. The targets of the
-query images follow from these two alone, so they are computed here. Only a run in its own folder,
-on a split whose images don't ship and with no data root named, is scored with the answers that it
-stored.
+query images follow from these two alone, so they are computed here: from the split that is named,
+from one that ships with its images or is synthetic, or from one that was used on this machine
+before. Where the split is not at hand, a run in its own folder is scored with the targets that it
+stored, and every report says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.results.result import Result, Targets
 
 if TYPE_CHECKING:
     from mlfsic_bench.episodes.episode import EpisodeSet
     from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta
-    from mlfsic_bench.results.runs import FinishedRun
+    from mlfsic_bench.evaluation.scores import Answers
     from mlfsic_bench.splits.split import Split
 
-Bool = npt.NDArray[np.bool_]
 MOST_DRAWN = 10_000  # episodes drawn to check a hash; larger sets come as a file
+STORED = (
+    "Targets are those the run stored, since its split is not at hand; name --data-root to make "
+    "them from the split. Without the support images, intervals over images cover query images "
+    "only."
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,6 @@ class SplitPlace:
 
     split: str | None = None
     data_root: Path | None = None
-    available_only: bool = False
-    min_pool: int | None = None
     episodes_file: Path | None = None
 
     @property
@@ -46,25 +51,69 @@ class SplitPlace:
         return self != SplitPlace()
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """The answers to E episodes, and the images they are made of.
+def targets_of(results: Sequence[Result], place: SplitPlace | None = None) -> Targets:
+    """The targets for all these results, which share split and episodes.
 
-    Attributes
-    ----------
-    targets: bool [E, Q, L]. query: text [E, Q], image ids.
-    support: ids of each episode's support images; support_targets: bool [images, L] for each
-        episode. Both None where they are not known.
-    drawn_for: int [Q], the label each query was drawn for; None when for none in particular.
-    origin: `rebuilt` from split and episodes, or `stored` by the run that was scored.
+    Raises BenchError where they can't be had, and for scores that do not fit them.
     """
+    first = results[0]
+    stored = [result for result in results if result.stored is not None]
+    if place is not None and place.named:
+        subset = next((r.record.subset for r in results if r.record is not None), None)
+        found = rebuild_targets(first.meta, place, subset)
+    else:
+        enough = len(stored) == len(results)
+        try:
+            at_hand = _at_hand(first, enough)
+        except BenchError:
+            if not enough:
+                raise
+            at_hand = None
+        found = _agreed(stored) if at_hand is None else at_hand
+    for result in results:
+        if result.scores.scores.shape != found.targets.shape:
+            raise BenchError(
+                f"{result.path} does not have a score for every query image",
+                expected=f"scores {list(found.targets.shape)}: episodes, queries, labels",
+                found=f"scores {list(result.scores.scores.shape)}",
+                remedy="score all query images of the episodes, in their order",
+            )
+    return found
 
-    targets: Bool
-    query: npt.NDArray[np.str_]
-    support: tuple[tuple[str, ...], ...] | None
-    support_targets: tuple[Bool, ...] | None
-    drawn_for: npt.NDArray[np.int64] | None
-    origin: Literal["rebuilt", "stored"]
+
+def _at_hand(result: Result, enough: bool) -> Targets | None:
+    """The targets from a split that needs no data or was used here before.
+
+    Where there is none: None if the stored targets are `enough`; else data are looked for.
+    """
+    from mlfsic_bench.evaluation.recall import recall_run, recall_split
+
+    meta = result.meta
+    episodes_file = recall_run(meta.run).get("episodes_file") if meta.run else None
+    place = SplitPlace(episodes_file=Path(episodes_file) if episodes_file else None)
+    split = None if can_rebuild(meta) else recall_split(meta.split.hash)
+    if split is not None:
+        return targets_on(split, meta, place)
+    if enough and not can_rebuild(meta):
+        return None
+    return rebuild_targets(meta, place, result.record.subset if result.record else None)
+
+
+def _agreed(results: Sequence[Result]) -> Targets:
+    """The targets that these runs stored, which must be the same."""
+    first = results[0]
+    assert first.stored is not None
+    for other in results[1:]:
+        assert other.stored is not None
+        same = np.array_equal(other.stored.targets, first.stored.targets)
+        if not same or not np.array_equal(other.stored.query, first.stored.query):
+            raise BenchError(
+                f"the runs in {first.path} and {other.path} stored different targets",
+                expected="the same targets for the same episodes",
+                found="targets or query images that differ",
+                remedy="name the data root to compute them anew: --data-root ROOT",
+            )
+    return stored_targets(first.stored)
 
 
 def can_rebuild(meta: ScoresMeta) -> bool:
@@ -79,29 +128,31 @@ def can_rebuild(meta: ScoresMeta) -> bool:
     return content.images is not None or is_synthetic(content.dataset)
 
 
-def stored_truth(run: FinishedRun) -> Truth:
-    """The answers a run left in its folder; `read_run` has checked their hash and cards."""
-    answers = run.answers
-    return Truth(
-        targets=answers.targets.astype(np.bool_),
-        query=answers.query,
+def stored_targets(stored: Answers) -> Targets:
+    """The targets that a run left in its folder."""
+    return Targets(
+        targets=stored.targets.astype(np.bool_),
+        query=stored.query,
         support=None,
         support_targets=None,
-        drawn_for=_drawn_for(answers.meta.episodes.protocol, answers.targets.shape),
+        drawn_for=_drawn_for(stored.meta.episodes.protocol, stored.targets.shape),
         origin="stored",
     )
 
 
-def rebuild_truth(meta: ScoresMeta, place: SplitPlace) -> Truth:
-    """The answers to the episodes that `meta` names, from the split that it names.
+def rebuild_targets(
+    meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any] | None = None
+) -> Targets:
+    """The targets of the episodes that `meta` names, from the split that it names.
 
-    Raises BenchError when split or episodes found are not those of the hashes in `meta`.
+    `subset` is what a record says of the images that a split was limited to. Raises BenchError when
+    split or episodes found are not those of the hashes in `meta`.
     """
-    return truth_on(_split(meta, place), meta, place)
+    return targets_on(_split(meta, place, subset or {}), meta, place)
 
 
-def truth_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) -> Truth:
-    """As `rebuild_truth`, on a split that is open and known to be the one `meta` names.
+def targets_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) -> Targets:
+    """As `rebuild_targets`, on a split that is open and known to be the one `meta` names.
 
     Of `place` only the file of the episodes counts.
     """
@@ -115,7 +166,7 @@ def truth_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) ->
         )
     used = episodes.episodes[: meta.episodes.count]
     targets = np.stack([novel.targets_of(episode.query) for episode in used])
-    return Truth(
+    return Targets(
         targets=targets,
         query=np.array([episode.query for episode in used]),
         support=tuple(episode.support for episode in used),
@@ -125,34 +176,30 @@ def truth_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) ->
     )
 
 
-def _split(meta: ScoresMeta, place: SplitPlace) -> Split:
+def _split(meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any]) -> Split:
     from mlfsic_bench.evaluation.known_names import known_split
     from mlfsic_bench.splits.resolve import resolve_split
 
-    card = meta.split
+    named = meta.split
     split = resolve_split(
-        place.split or known_split(card.id, "--split FILE"),
+        place.split or known_split(named.id, "--split FILE"),
         data_root=place.data_root,
-        available_only=place.available_only,
-        min_pool=place.min_pool,
+        available_only=bool(subset.get("available_only")) and place.split is None,
+        min_pool=subset.get("min_pool") if place.split is None else None,
     )
     found = (split.id, split.hash, split.dataset, split.rule, split.subset is not None)
-    if found != (card.id, card.hash, card.dataset, card.rule, card.subset):
-        limited = (
-            ""
-            if card.subset == found[4]
-            else " (the scores say: "
-            + (
-                "a subset; add --available-only or --min-pool as in the run)"
-                if card.subset
-                else "the whole split; leave --available-only and --min-pool out)"
-            )
+    if found != (named.id, named.hash, named.dataset, named.rule, named.subset):
+        partial = (
+            "; these are scores on part of its images: name the file that `splits build` wrote"
+            if named.subset and not found[4]
+            else ""
         )
         raise BenchError(
             "the split found is not the one the scores were made on",
-            expected=f"{card.id} with hash {card.hash}, dataset {card.dataset}, rule {card.rule}",
+            expected=f"{named.id} with hash {named.hash}, dataset {named.dataset}, "
+            f"rule {named.rule}",
             found=f"{split.id} with hash {split.hash}, dataset {split.dataset}, rule {split.rule}",
-            remedy="name the split the scores were made on, with --split and --data-root" + limited,
+            remedy="name the split the scores were made on, with --split and --data-root" + partial,
         )
     return split
 
@@ -205,3 +252,12 @@ def _drawn_for(protocol: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64] |
     if not protocol.startswith("one_per_label-") or queries % labels:
         return None
     return np.arange(queries, dtype=np.int64) // (queries // labels)
+
+
+Truth = Targets
+rebuild_truth, truth_on = rebuild_targets, targets_on
+
+
+def stored_truth(run: Any) -> Targets:
+    """The targets that a run left in its folder."""
+    return stored_targets(run.answers)

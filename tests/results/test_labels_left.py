@@ -16,7 +16,7 @@ from mlfsic_bench.leaderboard.card import card_of
 from mlfsic_bench.leaderboard.kinds import ImageTrack
 from mlfsic_bench.leaderboard.page import board_html
 from mlfsic_bench.results.lineup import line_up
-from mlfsic_bench.results.marks import count_labels
+from mlfsic_bench.results.captions import count_labels
 from mlfsic_bench.results.table import build_table
 from mlfsic_bench.results.targets import SplitPlace
 from mlfsic_bench.splits.shipped import shipped_file
@@ -68,7 +68,7 @@ def test_d3_pictures_name_the_labels(limited, monkeypatch: pytest.MonkeyPatch) -
     folder, _, place = limited
     lineup = line_up([folder], place)
     monkeypatch.setattr(
-        "mlfsic_bench.results.marks._gone",
+        "mlfsic_bench.results.captions._gone",
         lambda *_: ["dotted star", "halved cross", "dotted ring"],
     )
     title = lineup.title("Precision and recall")

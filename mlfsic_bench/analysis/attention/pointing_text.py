@@ -6,29 +6,19 @@ import math
 from collections.abc import Callable, Iterator
 
 from mlfsic_bench.analysis.attention.pointing import DIFFICULT_AREA, Estimate, Line, Pointing
-from mlfsic_bench.results.columns import grid
-from mlfsic_bench.text import LONGEST_NAME, for_json, for_markdown, for_terminal
+from mlfsic_bench.results.table import Table, table, to_markdown, to_text
+from mlfsic_bench.text import for_json
 
 COLUMNS = ("pairs", "pointing", "chance", "15 px", "chance", "share", "chance")
 
 
-def render_terminal(result: Pointing) -> str:
-    """A table for the terminal, a row each for the heads together, each head and each group."""
+def _table(result: Pointing) -> Table:
+    """A row each for the heads together, each head and each group, with gaps between groups."""
     rows: list[list[str] | None] = []
     for section in _sections(result):
-        rows += [[for_terminal(name, LONGEST_NAME), *cells] for name, cells in section]
+        rows += [[name, *cells] for name, cells in section]
         rows.append(None)
-    return grid(("", *COLUMNS), rows[:-1], [for_terminal(text) for text in caption(result)])
-
-
-def render_markdown(result: Pointing) -> str:
-    """A GitHub-flavoured Markdown table, its caption below it."""
-    lines = ["| | " + " | ".join(COLUMNS) + " |", "|:--|" + "--:|" * len(COLUMNS)]
-    for section in _sections(result):
-        for name, cells in section:
-            lines.append("| " + " | ".join((for_markdown(name), *cells)) + " |")
-    lines += ["", *(f"- {for_markdown(text)}" for text in caption(result))]
-    return "\n".join(lines) + "\n"
+    return table(("", *COLUMNS), rows[:-1], caption=caption(result))
 
 
 def render_json(result: Pointing) -> str:
@@ -37,8 +27,8 @@ def render_json(result: Pointing) -> str:
 
 
 RENDERERS: dict[str, Callable[[Pointing], str]] = {
-    "terminal": render_terminal,
-    "markdown": render_markdown,
+    "text": lambda result: to_text([_table(result)]),
+    "markdown": lambda result: to_markdown([_table(result)]),
     "json": render_json,
 }
 

@@ -22,7 +22,7 @@ from mlfsic_bench.analysis.plots.frame import (
     wrapped,
 )
 from mlfsic_bench.metrics.reliability import Reliability, reliability
-from mlfsic_bench.results.lineup import Entry, Lineup
+from mlfsic_bench.results.conditions import MethodResult, ResultGroup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,21 +44,21 @@ class _Panel:
     note: str
 
 
-def calibration(lineup: Lineup, bins: int = 10) -> Plot:
+def calibration(group: ResultGroup, bins: int = 10) -> Plot:
     """The reliability diagram of each run over all query x label cells of all episodes.
 
     Raises BenchError for too many runs and fewer than one bin.
     """
-    check_number("calibration", len(lineup.entries))
-    y = lineup.truth.targets
+    check_number("calibration", len(group.methods))
+    y = group.targets.targets
     panels = [
         _Panel(
-            run=entry.name,
-            title=legend_name(entry.name, entry.changed, 60),
-            result=reliability(entry.sources[0].scores.scores, y, bins),
-            note=note(entry, y),
+            run=one.name,
+            title=legend_name(one.name, one.changed, 60),
+            result=reliability(one.first.scores.scores, y, bins),
+            note=note(one, y),
         )
-        for entry in lineup.entries
+        for one in group.methods
     ]
     rows = []
     for panel in panels:
@@ -72,8 +72,8 @@ def calibration(lineup: Lineup, bins: int = 10) -> Plot:
     told = f"Share of positive cells against sigmoid(score), in {bins} bins. {told} {THRESHOLD}"
     lines = math.ceil(len(panels) / COLUMNS)
     return Plot(
-        title=lineup.title(f"Calibration of sigmoid(score) over {y.size:,} query x label cells"),
-        alt=" ".join([told, *lineup.off_defaults]),
+        title=group.title(f"Calibration of sigmoid(score) over {y.size:,} query x label cells"),
+        alt=" ".join([told, *group.off_defaults]),
         head=HEAD,
         rows=tuple(rows),
         size=(max(6.4, 3.2 * min(COLUMNS, len(panels))), 1.3 + 5.2 * lines),
@@ -81,9 +81,9 @@ def calibration(lineup: Lineup, bins: int = 10) -> Plot:
     )
 
 
-def note(entry: Entry, targets: npt.NDArray[np.bool_]) -> str:
+def note(one: MethodResult, targets: npt.NDArray[np.bool_]) -> str:
     """What the 0.5 threshold measures for this method's scale of scores, from the scores alone."""
-    scores = entry.sources[0].scores
+    scores = one.first.scores
     s = scores.scores
     low, high = float(s.min()), float(s.max())
     p = expit(np.array([low, high], np.float64))

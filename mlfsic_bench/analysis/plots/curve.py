@@ -7,10 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlfsic_bench.analysis.curve_fit import check_metric
-from mlfsic_bench.analysis.curve_points import Curve, Line
-from mlfsic_bench.analysis.curve_text import title
+from mlfsic_bench.analysis.curve import Curve, Line
+from mlfsic_bench.analysis.curve_tables import title
 from mlfsic_bench.analysis.plots.frame import drawing, plain
+from mlfsic_bench.analysis.slope import check_metric
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.metrics.registry import METRICS

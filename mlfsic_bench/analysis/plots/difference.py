@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mlfsic_bench.analysis.compare_render import sentence
-from mlfsic_bench.analysis.compare_report import CompareReport, MetricComparison, Pair
+from mlfsic_bench.analysis.compare import CompareReport, MetricComparison, Pair, sentence
+from mlfsic_bench.analysis.estimates import points
 from mlfsic_bench.analysis.plots.frame import COLOURS, Plot, dress, legend_name
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.results.marks import off_defaults, picture_title
+from mlfsic_bench.results.captions import off_defaults, picture_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,13 +35,13 @@ def difference(report: CompareReport) -> Plot:
         )
     ordered = [sorted_pairs(metric) for metric in report.metrics]
     rows = [
-        (metric.metric, pair.a, pair.b, *(_points(x) for x in _figures(pair)))
+        (metric.metric, pair.a, pair.b, *(points(x) for x in _figures(pair)))
         for metric, own in zip(report.metrics, ordered, strict=True)
         for pair in own
     ]
     what = f"Paired differences over {report.episodes.count} episodes"
-    cuts = [entry.base_images for entry in report.entries]
-    settings = off_defaults((entry.method, entry.changed) for entry in report.entries)
+    cuts = [one.base_images for one in report.methods]
+    settings = off_defaults((one.method, one.changed) for one in report.methods)
     return Plot(
         title=picture_title(what, report.split, report.labels, cuts, report.episodes),
         alt=" ".join([*map(sentence, report.metrics), *settings]),
@@ -58,8 +58,8 @@ def _row_height(report: CompareReport) -> float:
 
 
 def _names(report: CompareReport) -> dict[str, str]:
-    """What each entry is called on the picture."""
-    return {entry.name: legend_name(entry.name, entry.changed) for entry in report.entries}
+    """What each method is called on the picture."""
+    return {one.name: legend_name(one.name, one.changed) for one in report.methods}
 
 
 def _beside(pair: Pair, names: Mapping[str, str], against: str | None) -> str:
@@ -77,10 +77,6 @@ def sorted_pairs(metric: MetricComparison) -> list[Pair]:
 
 def _figures(pair: Pair) -> tuple[float | None, ...]:
     return (pair.mean, pair.episodes, pair.images)
-
-
-def _points(value: float | None) -> float | None:
-    return None if value is None else 100.0 * value
 
 
 def _draw(figure: Figure, report: CompareReport, ordered: Sequence[Sequence[Pair]]) -> None:

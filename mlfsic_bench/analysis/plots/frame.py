@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.results.marks import OFF_DEFAULTS
+from mlfsic_bench.results.captions import OFF_DEFAULTS
 from mlfsic_bench.text import csv_text, for_terminal
 
 if TYPE_CHECKING:

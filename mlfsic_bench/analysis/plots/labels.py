@@ -23,8 +23,7 @@ from mlfsic_bench.analysis.plots.frame import (
 )
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.metrics.average_precision import expected_random_ap
-from mlfsic_bench.metrics.image_interval import episode_images
-from mlfsic_bench.results.lineup import Lineup
+from mlfsic_bench.results.conditions import ResultGroup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,35 +50,34 @@ class _Bar:
                 self.chance)  # fmt: skip
 
 
-def labels(lineup: Lineup, only: Sequence[str] = ()) -> Plot:
+def labels(group: ResultGroup, only: Sequence[str] = ()) -> Plot:
     """The plot of each label's AP: mean over episodes, sorted by the mean over runs.
 
     `only` names the labels to draw, all by default. Raises BenchError for too many runs or labels
     and for a label that the split does not have.
     """
-    check_number("labels", len(lineup.entries))
-    chosen = chosen_labels(lineup, only, MOST_LABELS)
-    truth = lineup.truth
-    images = episode_images(truth.query, truth.support, truth.drawn_for)
-    chance = _chance(lineup)
+    check_number("labels", len(group.methods))
+    chosen = chosen_labels(group, only, MOST_LABELS)
+    targets = group.targets
+    chance = _chance(group)
     bars: dict[str, list[_Bar]] = {label: [] for label in chosen}
-    for entry in lineup.entries:
-        for group in break_down("label", entry.sources[0].scores, truth, images).groups:
-            if group.name not in bars:
+    for one in group.methods:
+        for part in break_down("label", one.first.scores, targets, group.images).groups:
+            if part.name not in bars:
                 continue
-            ap = group.figures["ap"]
+            ap = part.values["ap"]
             values = (ap.mean, ap.episodes, ap.images)
             mean, episodes, over = (math.nan if x is None else 100 * x for x in values)
-            tested = group.counts["episodes"]
-            bar = _Bar(entry.name, group.name, tested, mean, episodes, over, chance[group.name])
-            bars[group.name].append(bar)
+            tested = part.counts["episodes"]
+            bar = _Bar(one.name, part.name, tested, mean, episodes, over, chance[part.name])
+            bars[part.name].append(bar)
     order = sorted(bars, key=lambda name: (-_mean(bars[name]), name))
     ordered = [bars[name] for name in order]
-    runs = [entry.name for entry in lineup.entries]
-    names = [legend_name(entry.name, entry.changed) for entry in lineup.entries]
+    runs = [one.name for one in group.methods]
+    names = [legend_name(one.name, one.changed) for one in group.methods]
     return Plot(
-        title=lineup.title("AP of each novel label, mean over episodes"),
-        alt=" ".join([_alt(runs, ordered), *lineup.off_defaults]),
+        title=group.title("AP of each novel label, mean over episodes"),
+        alt=" ".join([_alt(runs, ordered), *group.off_defaults]),
         head=HEAD,
         rows=tuple(bar.row for group in ordered for bar in group),
         size=(7.6, 1.8 + len(order) * (0.17 + 0.13 * len(runs)) + 0.1 * len(runs)),
@@ -87,9 +85,9 @@ def labels(lineup: Lineup, only: Sequence[str] = ()) -> Plot:
     )
 
 
-def chosen_labels(lineup: Lineup, only: Sequence[str], most: int) -> list[str]:
+def chosen_labels(group: ResultGroup, only: Sequence[str], most: int) -> list[str]:
     """The labels to draw, in the split's order; BenchError for unknown ones and too many."""
-    known = lineup.first.scores.meta.labels
+    known = group.meta.labels
     for label in only:
         if label not in known:
             raise unknown_name("label", label, known)
@@ -104,13 +102,13 @@ def chosen_labels(lineup: Lineup, only: Sequence[str], most: int) -> list[str]:
     return chosen
 
 
-def _chance(lineup: Lineup) -> dict[str, float]:
+def _chance(group: ResultGroup) -> dict[str, float]:
     """The AP expected of a random ranking, per cent, mean over the episodes that test a label."""
-    y = lineup.truth.targets
+    y = group.targets.targets
     positives = y.sum(axis=1)
     known = {int(m): expected_random_ap(int(m), y.shape[1]) for m in np.unique(positives) if m}
     result = {}
-    for i, label in enumerate(lineup.first.scores.meta.labels):
+    for i, label in enumerate(group.meta.labels):
         each = [known[int(m)] for m in positives[:, i] if m]
         result[label] = 100 * float(np.mean(each)) if each else math.nan
     return result

@@ -25,7 +25,7 @@ from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.metrics.average_precision import label_ap
 from mlfsic_bench.metrics.paired import Float64
 from mlfsic_bench.metrics.precision_recall import precision_at_recalls
-from mlfsic_bench.results.lineup import Entry, Lineup
+from mlfsic_bench.results.conditions import MethodResult, ResultGroup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ class _Curve:
     prevalence: float
 
 
-def precision_recall(lineup: Lineup, pooling: str = "pooled", only: Sequence[str] = ()) -> Plot:
+def precision_recall(group: ResultGroup, pooling: str = "pooled", only: Sequence[str] = ()) -> Plot:
     """The plot of precision at the recalls k / 200.
 
     Parameters
@@ -65,13 +65,14 @@ def precision_recall(lineup: Lineup, pooling: str = "pooled", only: Sequence[str
     """
     if pooling not in POOLINGS:
         raise unknown_name("pooling", pooling, POOLINGS)
-    check_number("pr", len(lineup.entries))
-    chosen = chosen_labels(lineup, only, MOST_LABELS)
-    places = [lineup.first.scores.meta.labels.index(label) for label in chosen]
+    check_number("pr", len(group.methods))
+    chosen = chosen_labels(group, only, MOST_LABELS)
+    places = [group.meta.labels.index(label) for label in chosen]
     panels: list[list[_Curve]] = [[] for _ in range(len(chosen) + 1)]
-    for entry in lineup.entries:
-        for panel, one in zip(panels, _curves(lineup, entry, pooling, places, chosen), strict=True):
-            panel.append(one)
+    for one in group.methods:
+        curves = _curves(group, one, pooling, places, chosen)
+        for panel, curve in zip(panels, curves, strict=True):
+            panel.append(curve)
     of = f"{len(chosen)} novel labels and their mean"
     mean = "Mean over labels of the AP"
     if len(chosen) == 1:  # the mean over one label is that label's curve
@@ -87,13 +88,13 @@ def precision_recall(lineup: Lineup, pooling: str = "pooled", only: Sequence[str
     lines = math.ceil(len(panels) / _columns(len(panels)))
     aps = "; ".join(f"{one.run} {one.ap:.1f}" for one in panels[0])
     told = f"Precision against recall for {of}; {_named(pooling)}. {mean}, in per cent: {aps}."
-    names = [legend_name(entry.name, entry.changed) for entry in lineup.entries]
+    names = [legend_name(one.name, one.changed) for one in group.methods]
     return Plot(
-        title=lineup.title(f"Precision and recall, {_named(pooling)}"),
-        alt=" ".join([told, *lineup.off_defaults]),
+        title=group.title(f"Precision and recall, {_named(pooling)}"),
+        alt=" ".join([told, *group.off_defaults]),
         head=HEAD,
         rows=tuple(rows),
-        size=(9.0, 1.6 + 1.75 * lines + 0.14 * len(lineup.entries)),
+        size=(9.0, 1.6 + 1.75 * lines + 0.14 * len(group.methods)),
         draw=lambda figure: _draw(figure, panels, names),
     )
 
@@ -107,11 +108,15 @@ def _columns(panels: int) -> int:
 
 
 def _curves(
-    lineup: Lineup, entry: Entry, pooling: str, places: Sequence[int], chosen: Sequence[str]
+    group: ResultGroup,
+    one: MethodResult,
+    pooling: str,
+    places: Sequence[int],
+    chosen: Sequence[str],
 ) -> list[_Curve]:
     """The mean over labels, then each label."""
-    s = entry.sources[0].scores.scores[:, :, places]
-    y = lineup.truth.targets[:, :, places]
+    s = one.first.scores.scores[:, :, places]
+    y = group.targets.targets[:, :, places]
     if pooling == "pooled":
         s, y = s.reshape(1, -1, len(places)), y.reshape(1, -1, len(places))
     E, Q, L = s.shape
@@ -124,9 +129,9 @@ def _curves(
     tested = ~np.isnan(aps)
     mean = _known_mean(curves)
     over = float(aps[tested].mean()) if tested.any() else math.nan
-    first = _Curve(entry.name, "", mean, over, float(share.mean()))
+    first = _Curve(one.name, "", mean, over, float(share.mean()))
     return [first] + [
-        _Curve(entry.name, label, curves[i], float(aps[i]), float(share[i]))
+        _Curve(one.name, label, curves[i], float(aps[i]), float(share[i]))
         for i, label in enumerate(chosen)
     ]
 

@@ -19,7 +19,7 @@ from mlfsic_bench.analysis.plots.frame import (
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.resume import CHECKPOINTS
 from mlfsic_bench.paths import is_file
-from mlfsic_bench.results.lineup import Entry, Lineup
+from mlfsic_bench.results.conditions import MethodResult, ResultGroup
 from mlfsic_bench.training.history import HISTORY_FILE, HistoryRow, read_history
 
 if TYPE_CHECKING:
@@ -43,24 +43,24 @@ class _Course:
     kept: bool
 
 
-def training(lineup: Lineup) -> Plot:
+def training(group: ResultGroup) -> Plot:
     """The plot of one or more trainings.
 
     Raises BenchError for scores files, for runs without a history, for a history that makes no
     sense and for too many runs.
     """
-    check_number("training", len(lineup.entries))
-    courses = [_course(entry) for entry in lineup.entries]
+    check_number("training", len(group.methods))
+    courses = [_course(one) for one in group.methods]
     rows = [
         (c.run, r["step"], r["loss"], None if r["value"] is None else 100 * r["value"],
          "" if r["step"] != c.marked else "kept" if c.kept else "highest on val")
         for c in courses
         for r in c.rows
     ]  # fmt: skip
-    names = [legend_name(entry.name, entry.changed) for entry in lineup.entries]
+    names = [legend_name(one.name, one.changed) for one in group.methods]
     return Plot(
-        title=lineup.title("Training: loss and val macro-AP", novel=False),
-        alt=" ".join([*map(_told, courses), *lineup.off_defaults]),
+        title=group.title("Training: loss and val macro-AP", novel=False),
+        alt=" ".join([*map(_told, courses), *group.off_defaults]),
         head=HEAD,
         rows=tuple(rows),
         size=(7.6, 5.4 + 0.18 * len(courses)),
@@ -68,24 +68,24 @@ def training(lineup: Lineup) -> Plot:
     )
 
 
-def _course(entry: Entry) -> _Course:
-    source = entry.sources[0]
-    folders = [source.path, source.path / CHECKPOINTS] if source.run else []
+def _course(one: MethodResult) -> _Course:
+    result = one.first
+    folders = [result.path, result.path / CHECKPOINTS] if result.record else []
     found = [folder for folder in folders if is_file(folder / HISTORY_FILE)]
     if not found:
         raise BenchError(
-            f"{source.path} has no training history",
+            f"{result.path} has no training history",
             expected=f"the folder of a run whose method wrote {HISTORY_FILE}",
-            found="a scores file" if source.run is None else f"no {HISTORY_FILE} in the folder",
+            found="a scores file" if result.record is None else f"no {HISTORY_FILE} in the folder",
             remedy="name runs of methods that train step by step",
         )
     rows = read_history(found[0])
     _check(found[0] / HISTORY_FILE, rows)
-    select = source.scores.meta.method.parameters.get("select")
+    select = result.method.parameters.get("select")
     valued = [(row["value"], -row["step"]) for row in rows if row["value"] is not None]
     if not valued or select == "last":
-        return _Course(entry.name, rows, rows[-1]["step"], True)
-    return _Course(entry.name, rows, -max(valued)[1], select == "best")
+        return _Course(one.name, rows, rows[-1]["step"], True)
+    return _Course(one.name, rows, -max(valued)[1], select == "best")
 
 
 def _check(path: object, rows: Sequence[HistoryRow]) -> None:

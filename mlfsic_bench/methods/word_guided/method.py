@@ -67,10 +67,21 @@ class WordGuidedAttentionMethod(Method):
     }
     needs_words: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    printed: ClassVar[str] = "Yan et al. (2022)"
     citation: ClassVar[str] = (
         "Yan et al., Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word "
         "Vector Guided Attention, AAAI 2022"
     )
+    bibtex: ClassVar[str] = """\
+@inproceedings{yan2022inferring,
+  title = {Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word
+    Vector Guided Attention},
+  author = {Yan, Kun and Zhang, Chenbin and Hou, Jun and Wang, Ping and Bouraoui, Zied and
+    Jameel, Shoaib and Schockaert, Steven},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {36}, number = {3}, pages = {2991--2999}, year = {2022},
+  doi = {10.1609/aaai.v36i3.20205}
+}"""
 
     params: WordGuidedParams
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from mlfsic_bench.analysis.curve_fit import check_metric, sentences
-from mlfsic_bench.analysis.curve_points import Curve, Point
+from mlfsic_bench.analysis.curve import Curve, Point
+from mlfsic_bench.analysis.slope import check_metric, sentences
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.results.marks import SUBSET
+from mlfsic_bench.results.captions import SUBSET
 from mlfsic_bench.text import csv_text, for_markdown
 
 
@@ -55,7 +55,7 @@ def caption(curve: Curve) -> list[str]:
 
 
 def render_markdown(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> str:
-    """The table with its caption and a sentence on each slope (`curve_fit.sentences`)."""
+    """The table with its caption and a sentence on each slope (`slope.sentences`)."""
     check_metric(curve, metric)
     others = [name for name in curve.metrics if name != metric]
     heads = ["Method", "Base images", "Used", "Labels", "Seeds"]

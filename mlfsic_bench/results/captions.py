@@ -1,22 +1,75 @@
-"""What sets figures apart from whole ones: sentences below them, and short marks on pictures."""
+"""What is said about values: titles in words, marks of what is partial, sentences below tables."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, MethodMeta, SplitMeta
+from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.record import Record
+    from mlfsic_bench.results.result import Result, Targets
 
 SUBSET = "SUBSET: made on part of the split's images; not comparable to full runs."
 OFF_DEFAULTS = "not at its defaults"
 
 
-def changed(card: MethodMeta) -> dict[str, Any]:
-    """The parameters that are not at the method's defaults, with their values."""
-    return {name: card.parameters.get(name) for name in card.changed}
+DATASETS = {"coco": "COCO", "voc": "VOC", "scenes": "Scenes", "scenes-20k": "Scenes 20k"}
+
+
+def split_title(split_id: str) -> str:
+    """The name of a split in words: labels of base, val and novel, and its rule or variant.
+
+    >>> split_title("coco-52-12-16-open-v1"), split_title("voc-8-6-6-v1"), split_title("mine-v2")
+    ('COCO 52/12/16 (open)', 'VOC 8/6/6', 'mine-v2')
+    """
+    found = re.fullmatch(
+        r"([a-z]+(?:-\d+k)?)((?:-\d+)+)(?:-([a-z]+(?:-[a-z]+)*))?-v(\d+)", split_id
+    )
+    if found is None:
+        return split_id
+    dataset, numbers, variant, version = found.groups()
+    said = [variant] if variant else []
+    said += [f"version {version}"] if version != "1" else []
+    name = DATASETS.get(dataset, dataset)
+    counts = numbers.strip("-").replace("-", "/")
+    return f"{name} {counts}" + (f" ({', '.join(said)})" if said else "")
+
+
+def conditions_title(result: Result, targets: Targets) -> str:
+    """What a table is of, as a sentence: split, labels, episodes, images."""
+    split, episodes = result.meta.split, result.meta.episodes
+    record = result.record
+    labels = count_labels(
+        split.id,
+        result.meta.labels,
+        subset=split.subset,
+        of_record=record.subset if record else None,
+        noun="novel labels",
+    )
+    queries = targets.targets.shape[1]
+    shots = episodes.shots or 1
+    images = (
+        f"{shots} support image{'s' if shots > 1 else ''} per label and {queries:,} query images"
+    )
+    if targets.drawn_for is not None:
+        per_label = queries // targets.targets.shape[2]
+        images = f"{shots} support and {per_label} query images per label"
+    count = (
+        f"the first {episodes.count} of {episodes.total} episodes"
+        if episodes.count < episodes.total
+        else f"{episodes.count} episodes"
+    )
+    said = f"{split_title(split.id)}, {labels}, {images}, {count}"
+    if not split.subset:
+        return said
+    used = set(targets.query.ravel().tolist())
+    used.update(i for support in targets.support or () for i in support)
+    missing = ((record.subset or {}).get("images_missing") or {}) if record else {}
+    gone = f"; {missing['novel']:,} novel images missing" if missing.get("novel") else ""
+    return f"{said}, part of the images ({len(used):,} novel images used{gone})"
 
 
 def off_defaults(methods: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:

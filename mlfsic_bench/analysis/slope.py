@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.analysis.curve_points import Curve, Line, Point
+from mlfsic_bench.analysis.curve import Curve, Line, Point
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS

@@ -1,0 +1,98 @@
+"""What this machine remembers of the runs made on it: splits, episode files, where inputs lie.
+
+A record names its inputs by hashes and never by paths. Whoever made a run here need not say again
+where its data lie: splits built from data and episode files are kept by their hash, and the paths
+of a run by its key, in the user's cache folder. What is recalled is checked against its hash as
+anything else. A cache that can't be written or read only means that the paths are asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.store.manifest import default_cache
+from mlfsic_bench.files import make_folder, read_json, write_json
+from mlfsic_bench.paths import exists, is_file, resolved
+
+if TYPE_CHECKING:
+    from mlfsic_bench.evaluation.plan import RunPlan
+    from mlfsic_bench.splits.schema import SplitFile
+    from mlfsic_bench.splits.split import Split
+
+PATHS = ("data_root", "words", "episodes_file", "cache")  # of a RunPlan; as they are
+NAMES_OR_PATHS = ("method", "split", "weights")  # of a RunPlan; a name or a path
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def remember_split(content: SplitFile) -> None:
+    """Keep a complete split by its hash, if it is not kept yet."""
+    from mlfsic_bench.splits.files import write_split
+
+    with _tried():
+        path = _place("splits", content.hash)
+        if path is not None and content.images is not None and not exists(path):
+            make_folder(path.parent)
+            write_split(content, path)
+
+
+def recall_split(split_hash: str) -> Split | None:
+    """The split of this hash, if it was used on this machine; it is read and checked anew."""
+    from mlfsic_bench.splits.files import read_split
+
+    with _tried():
+        path = _place("splits", split_hash)
+        if path is not None and is_file(path):
+            split = read_split(path)
+            return split if split.hash == split_hash else None
+    return None
+
+
+def remember_run(key: str, plan: RunPlan) -> None:
+    """Keep where the inputs of the run with this key lie."""
+    said: dict[str, str] = {}
+    for name in PATHS:
+        value = getattr(plan, name)
+        if name == "data_root" and value is None:
+            value = os.environ.get("MLFSIC_DATA") or None
+        if value is not None:
+            said[name] = str(resolved(Path(value)))
+    for name in NAMES_OR_PATHS:
+        value = getattr(plan, name)
+        file, colon, rest = value.rpartition(":") if name == "method" else (value, "", "")
+        # A path is kept from the root, so that it means the same in another working folder.
+        is_path = bool(colon) or (name != "method" and is_file(Path(file)))
+        said[name] = f"{resolved(Path(file))}{colon}{rest}" if is_path else value
+    with _tried():
+        path = _place("runs", key)
+        if path is not None:
+            make_folder(path.parent)
+            write_json(path, said)
+
+
+def recall_run(key: str) -> dict[str, str]:
+    """Where the inputs of the run with this key lay, by the names of RunPlan; {} if not known."""
+    with _tried():
+        path = _place("runs", key)
+        if path is not None and is_file(path):
+            said: Any = read_json(path, kind="note on a run's inputs")
+            names = (*PATHS, *NAMES_OR_PATHS)
+            if isinstance(said, dict):
+                return {n: v for n, v in said.items() if n in names and isinstance(v, str)}
+    return {}
+
+
+def _place(kind: str, name: str | None) -> Path | None:
+    return default_cache() / kind / f"{name}.json" if name and _HASH.fullmatch(name) else None
+
+
+@contextlib.contextmanager
+def _tried() -> Iterator[None]:
+    """What fails in here is as if it had not been remembered."""
+    with contextlib.suppress(BenchError, OSError):
+        yield

@@ -1,0 +1,114 @@
+"""What a result is cited with: BibTeX of methods, data sets, protocols and this software.
+
+A method brings its own entries, which its record keeps; the others stand here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from mlfsic_bench import __version__
+from mlfsic_bench.results.result import Result
+from mlfsic_bench.text import for_terminal
+
+YAN_2022 = """\
+@inproceedings{yan2022inferring,
+  title = {Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word
+    Vector Guided Attention},
+  author = {Yan, Kun and Zhang, Chenbin and Hou, Jun and Wang, Ping and Bouraoui, Zied and
+    Jameel, Shoaib and Schockaert, Steven},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {36}, number = {3}, pages = {2991--2999}, year = {2022},
+  doi = {10.1609/aaai.v36i3.20205}
+}"""
+ALFASSY_2019 = """\
+@inproceedings{alfassy2019laso,
+  title = {{LaSO}: Label-Set Operations Networks for Multi-Label Few-Shot Learning},
+  author = {Alfassy, Amit and Karlinsky, Leonid and Aides, Amit and Shtok, Joseph and
+    Harary, Sivan and Feris, Rogerio and Giryes, Raja and Bronstein, Alex M.},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern
+    Recognition (CVPR)},
+  pages = {6548--6557}, year = {2019}
+}"""
+PROTOCOLS = {"one_per_label": YAN_2022, "laso_k_shot": ALFASSY_2019}
+DATASETS = {
+    "coco": """\
+@inproceedings{lin2014microsoft,
+  title = {Microsoft {COCO}: Common Objects in Context},
+  author = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and Perona,
+    Pietro and Ramanan, Deva and Doll{\\'a}r, Piotr and Zitnick, C. Lawrence},
+  booktitle = {European Conference on Computer Vision (ECCV)},
+  pages = {740--755}, year = {2014}
+}""",
+    "voc": """\
+@article{everingham2010pascal,
+  title = {The {PASCAL} Visual Object Classes ({VOC}) Challenge},
+  author = {Everingham, Mark and Van Gool, Luc and Williams, Christopher K. I. and Winn, John
+    and Zisserman, Andrew},
+  journal = {International Journal of Computer Vision},
+  volume = {88}, number = {2}, pages = {303--338}, year = {2010}
+}""",
+}
+SOFTWARE = f"""\
+@software{{mlfsicbench,
+  title = {{mlfsic-bench: the benchmark of multi-label few-shot image classification}},
+  author = {{{{The mlfsic-bench authors}}}},
+  version = {{{__version__}}}, year = {{2026}}
+}}"""
+_KEY = re.compile(r"@[A-Za-z]+\{([A-Za-z0-9:_.+/-]+),")
+
+
+def keys_of(bibtex: str) -> list[str]:
+    """The keys of BibTeX entries, in their order; for `\\cite`."""
+    return _KEY.findall(bibtex)
+
+
+def bibtex_of(result: Result) -> str:
+    """The entries of a result's method: those of its record, else of the method known here.
+
+    A method that has none but names its work is cited with a note.
+    """
+    method = result.method
+    found = method.bibtex or _of_known(method.name, "bibtex")
+    if found or not method.citation or "no paper" in method.citation:
+        return found
+    key = re.sub(r"[^A-Za-z0-9]+", "-", method.name).strip("-").lower() or "method"
+    note = re.sub(r"[{}\\%]", "", for_terminal(method.citation))
+    return f"@misc{{{key},\n  note = {{{note}}}\n}}"
+
+
+def printed_name(result: Result) -> str:
+    """The method's name as papers print it; its plain name where nothing says more."""
+    method = result.method
+    return method.printed or _of_known(method.name, "printed") or method.name
+
+
+def citations(results: Sequence[Result]) -> str:
+    """BibTeX of the methods, data sets, protocols and the software behind these results."""
+    texts = [bibtex_of(result) for result in results]
+    texts += [DATASETS.get(result.meta.split.dataset, "") for result in results]
+    for result in results:
+        protocol = result.meta.episodes.protocol.rpartition("-")[0]
+        texts.append(PROTOCOLS.get(protocol, ""))
+    return "\n\n".join(_distinct([*texts, SOFTWARE])) + "\n"
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """Each entry once, by its key."""
+    found: dict[str, str] = {}
+    for text in texts:
+        starts = [match.start() for match in _KEY.finditer(text)]
+        for start, end in zip(starts, [*starts, len(text)][1:], strict=True):
+            entry = text[start:end].strip()
+            found.setdefault(keys_of(entry)[0], entry)
+    return list(found.values())
+
+
+def _of_known(name: str, attribute: str) -> str:
+    """What a method that is registered here says of itself; empty for one that is not."""
+    from mlfsic_bench.methods.registry import find_method, method_names, names_a_file
+
+    if name not in method_names() or names_a_file(name):
+        return ""
+    return str(getattr(find_method(name), attribute))

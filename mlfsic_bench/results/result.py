@@ -1,0 +1,248 @@
+"""A result, opened once: raw scores, and the record of the run that made them.
+
+It may be a run's folder, an archived run, or a scores file that any program wrote. Whatever a
+record holds (subset, label embeddings, weights, precision, episodes) is read from it and never
+asked for. Targets are not part of a result: `targets.targets_of` makes them from the split and the
+episodes that the scores name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.identity import meaning, method_version
+from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
+from mlfsic_bench.evaluation.record import RECORD, Record, read_record
+from mlfsic_bench.evaluation.resume import ANSWERS, SCORES
+from mlfsic_bench.evaluation.scores import Answers, Scores, read_answers, read_scores
+from mlfsic_bench.hashing import hash_file, hash_json
+from mlfsic_bench.metrics.episode import episode_metrics, query_influence
+from mlfsic_bench.paths import exists, folders_with, is_file, is_folder
+
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+UNSTATED = "not stated, a run's scores without its record"
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The targets of E episodes, and the images they are made of.
+
+    Attributes
+    ----------
+    targets: bool [E, Q, L]. query: text [E, Q], image ids.
+    support: ids of each episode's support images; support_targets: bool [images, L] for each
+        episode. Both None where they are not known.
+    drawn_for: int [Q], the label each query was drawn for; None when for none in particular.
+    origin: `rebuilt` from split and episodes, or `stored` by the run that was scored.
+    """
+
+    targets: Bool
+    query: npt.NDArray[np.str_]
+    support: tuple[tuple[str, ...], ...] | None
+    support_targets: tuple[Bool, ...] | None
+    drawn_for: npt.NDArray[np.int64] | None
+    origin: Literal["rebuilt", "stored"]
+
+    def first(self, count: int) -> Targets:
+        """Those of the first `count` episodes."""
+        return Targets(
+            self.targets[:count],
+            self.query[:count],
+            None if self.support is None else self.support[:count],
+            None if self.support_targets is None else self.support_targets[:count],
+            self.drawn_for,
+            self.origin,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The scores of one method with one training seed, read and checked by themselves.
+
+    Attributes
+    ----------
+    path: a run's folder, or a scores file.
+    scores: raw scores [E, Q, L], decisions or None, and what they say of themselves.
+    sha256: of the scores file.
+    record: of the run; None for a scores file that lies outside of its run's folder.
+    stored: the targets that the run kept beside its scores; None for others.
+    """
+
+    path: Path
+    scores: Scores
+    sha256: str
+    record: Record | None = None
+    stored: Answers | None = None
+
+    @property
+    def meta(self) -> ScoresMeta:
+        """What the scores say of themselves: split, episodes, labels, method, seed."""
+        return self.scores.meta
+
+    @property
+    def method(self) -> MethodMeta:
+        """The method, its parameters and its training seed."""
+        return self.scores.meta.method
+
+    @property
+    def seed(self) -> int:
+        """The training seed."""
+        return self.scores.meta.method.seed
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The parameters that are not at the method's defaults, with their values."""
+        return {name: self.method.parameters.get(name) for name in self.method.changed}
+
+    @property
+    def base_images(self) -> BaseImages | None:
+        """On how many base images the method was trained, if not on all or not stated."""
+        return self.record.base_images if self.record else self.meta.base_images
+
+    @property
+    def version(self) -> str:
+        """The method's version, or the hash of its file; empty where no record says it."""
+        return method_version(self.record.identity) if self.record else ""
+
+    @cached_property
+    def made_with(self) -> dict[str, str]:
+        """What it was made with beside method, parameters and seed: backbone, embeddings, ..."""
+        said = {"preset": str(self.method.preset)} if self.method.preset else {}
+        cut = self.base_images
+        if cut:
+            said["base images"] = f"{cut.used:,} of {cut.of:,}"
+        if self.record is None:
+            if cut is None and self.meta.run is not None:
+                said["base images"] = UNSTATED
+            return said
+        features, embeddings = self.record.features, self.record.words
+        if features:
+            said["backbone"] = features.backbone
+            said["weights"] = f"{features.weights} {features.weights_hash[:8]}"
+            end_to_end = features.mode == "end-to-end"
+            said["features"] = "trained end to end" if end_to_end else "frozen"
+            said["precision"] = features.precision
+        if embeddings and self.method.uses_words:
+            said |= {"words": embeddings.name, "words hash": embeddings.hash[:8]}
+        said["method version"] = self.version
+        return said
+
+    @cached_property
+    def settings(self) -> str:
+        """Equal for results that differ in the training seed alone.
+
+        A run says all it was made with in its record. Its scores file without the record does not,
+        so it is like no other; a foreign file is what its own description says.
+        """
+        if self.record is not None:
+            return hash_json(dict(meaning(self.record.identity), seed=0))
+        if self.meta.run is not None:
+            return f"not stated: {self.sha256}"
+        return hash_json(self.described)
+
+    @property
+    def described(self) -> dict[str, object]:
+        """The method and its base images without the seed, as a scores file describes them."""
+        cut = self.meta.base_images
+        return {
+            "method": self.method.model_dump(mode="json", exclude={"seed"}),
+            "base_images": cut.model_dump(mode="json") if cut else None,
+        }
+
+    def values(self, names: Sequence[str], targets: Targets) -> dict[str, Float64]:
+        """float64 [E] for each metric: its value in every episode, as a fraction."""
+        return episode_metrics(
+            self.scores.scores, targets.targets, self.scores.decisions, tuple(names)
+        )
+
+    def influence(self, names: Sequence[str], targets: Targets) -> dict[str, Float64]:
+        """float64 [E, Q] for each metric: what each query does to its value."""
+        return query_influence(
+            self.scores.scores, targets.targets, self.scores.decisions, tuple(names)
+        )
+
+
+def open_result(path: Path) -> Result:
+    """The result in a run's folder or a scores file.
+
+    Raises BenchError for a run that has not succeeded, for files that are not those that its record
+    names or that belong to different runs, and for a scores file that is not sound.
+    """
+    if not is_folder(path):
+        return Result(path, read_scores(path), hash_file(path))
+    _refuse_folder_of_runs(path)
+    record = read_record(path)
+    if record.status != "success":
+        raise BenchError(
+            f"the run in {path} has not ended well",
+            expected="status success",
+            found=f"status {record.status}",
+            remedy="run the same command again to finish it",
+        )
+    scores_file = _own_file(path, SCORES, record)
+    scores, stored = read_scores(scores_file), _stored(path, record)
+    _check_together(path, record, scores, stored)
+    return Result(path, scores, record.outputs[SCORES], record, stored)
+
+
+def unfinished(path: Path) -> str:
+    """The status of the run in this folder where it is not `success`; else empty."""
+    if not is_folder(path) or not exists(path / RECORD):
+        return ""
+    status = read_record(path).status
+    return "" if status == "success" else status
+
+
+def _own_file(folder: Path, name: str, record: Record) -> Path:
+    path = folder / name
+    found = hash_file(path) if is_file(path) else "no such file"
+    if found != record.outputs.get(name):
+        raise BenchError(
+            f"{path} is not the file this run wrote",
+            expected=f"SHA-256 {record.outputs.get(name, '(none)')[:16]}...",
+            found=found[:16],
+            remedy="restore the file, or run the same command again to write it anew",
+        )
+    return path
+
+
+def _stored(folder: Path, record: Record) -> Answers | None:
+    return read_answers(_own_file(folder, ANSWERS, record))
+
+
+def _check_together(folder: Path, record: Record, scores: Scores, stored: Answers | None) -> None:
+    a, b = scores.meta, (stored or scores).meta
+    same = a.split == b.split == record.split and a.episodes == b.episodes == record.episodes
+    same = same and a.labels == b.labels and a.run == record.key and a.method == record.method
+    # files written before the key existed do not have it
+    same = same and a.base_images in (None, record.base_images)
+    if not same or (stored is not None and scores.scores.shape != stored.targets.shape):
+        raise BenchError(
+            f"the files in {folder} do not belong together",
+            expected="scores, targets and record of one run",
+            found=f"scores of split {a.split.hash[:12]}, episodes {a.episodes.hash[:12]}; "
+            f"targets of {b.split.hash[:12]}, {b.episodes.hash[:12]}; key {str(a.run)[:12]}",
+            remedy="leave each run's files in its own folder",
+        )
+
+
+def _refuse_folder_of_runs(folder: Path) -> None:
+    if exists(folder / RECORD):
+        return
+    runs = [path.name for path in folders_with(folder, RECORD)]
+    if runs:
+        raise BenchError(
+            f"{folder} is not a run but holds {len(runs)} of them",
+            expected="the folders of runs",
+            found=", ".join(runs[:3]) + (", ..." if len(runs) > 3 else ""),
+            remedy=f"name the runs in it: {folder}/*",
+        )
