@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode
-from mlfsic_bench.methods.word_guided.loss import episode_loss
 from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
-from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
+from mlfsic_bench.methods.word_guided.model import WordGuidedAttention, episode_loss
 from mlfsic_bench.methods.word_guided.params import WordGuidedParams
 
 CHANNELS, GRID, D_W, IMAGES = 2048, (7, 7), 300, 1127
@@ -61,12 +60,14 @@ def support_of(source: Maps, labels: int, seed: int, carry: float) -> Support:
         [torch.rand(labels, generator=torch.Generator().manual_seed(int(i))) for i in ids]
     )
     targets = (torch.eye(labels) + (chance < carry) > 0).float().to(source.device)
-    words = torch.randn(labels, D_W, generator=torch.Generator().manual_seed(5)).to(source.device)
-    return Support(Images(ids, source), targets, tuple(map(str, range(labels))), words, seed)
+    embeddings = torch.randn(labels, D_W, generator=torch.Generator().manual_seed(5)).to(
+        source.device
+    )
+    return Support(Images(ids, source), targets, tuple(map(str, range(labels))), embeddings, seed)
 
 
 def loop_prototypes(m: WordGuidedAttention, support: Support) -> Tensor:
-    u, w_hat, p = support.images.local().flatten(2), support.words @ m.A_text.T, []
+    u, w_hat, p = support.images.local().flatten(2), support.embeddings @ m.A_text.T, []
     for c in range(len(w_hat)):
         u_c = u[support.targets[:, c] > 0].transpose(1, 2).reshape(-1, CHANNELS)
         u_hat, heads = u_c @ m.A_visual.T, []
@@ -82,7 +83,7 @@ def loop_loss(m: WordGuidedAttention, episode: TrainingEpisode) -> Tensor:
         return m.params.lam * F.normalize(images.pooled() @ m.A_visual.T) @ F.normalize(p).T
 
     s, support = F.binary_cross_entropy_with_logits, episode.support
-    cmw = s(logits(support.images, support.words @ m.A_text.T), support.targets)
+    cmw = s(logits(support.images, support.embeddings @ m.A_text.T), support.targets)
     return cmw + s(logits(episode.query, loop_prototypes(m, support)), episode.query_targets)
 
 

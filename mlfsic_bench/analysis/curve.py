@@ -89,7 +89,7 @@ class Curve:
     split, split_hash, subset: the split; whether it is limited to part of its images.
     episodes, of_episodes: how many novel episodes were run, of how many.
     labels: how many novel labels there are, and which, where some have left.
-    backbone, words: names; "none" where there are none.
+    backbone, embeddings: names; "none" where there are none.
     base_images, base_labels: base images and base labels of the whole split.
     chance: metric -> what a random ranking is expected to have, in per cent, where known.
     lines, levels: the methods, in the order in which they were first named.
@@ -103,7 +103,7 @@ class Curve:
     of_episodes: int
     labels: str
     backbone: str
-    words: str
+    embeddings: str
     base_images: int
     chance: dict[str, float]
     lines: tuple[Line, ...]
@@ -132,7 +132,7 @@ def curve(
     images that were trained on; without, that is known where a split needs no data. `metric`: what
     the points have beside `ALWAYS`.
 
-    Raises BenchError for runs that differ in split, episodes, backbone or label vectors, for a
+    Raises BenchError for runs that differ in split, episodes, backbone or label embeddings, for a
     point named twice, and without a line.
     """
     metrics = check_names(tuple(dict.fromkeys((*ALWAYS, metric))))
@@ -166,7 +166,7 @@ def curve(
             noun="novel labels",
         ),
         backbone=record.features.backbone if record.features else "none",
-        words=next((name for r in results if (name := _words(r)[0])), "none"),
+        embeddings=next((name for r in results if (name := _embeddings(r)[0])), "none"),
         base_images=total,
         chance={"macro_ap": 100 * macro, "micro_ap": 100 * micro},
         lines=tuple(lines),
@@ -257,10 +257,10 @@ def _names(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _words(result: Result) -> tuple[str, str]:
+def _embeddings(result: Result) -> tuple[str, str]:
     """Name and hash of the label embeddings, of a method that reads them; empty otherwise."""
-    words = _record(result).words
-    return (words.name, words.hash) if words and result.method.uses_words else ("", "")
+    found = _record(result).words
+    return (found.name, found.hash) if found and result.method.uses_words else ("", "")
 
 
 def _base_images(results: Sequence[Result]) -> int:
@@ -280,14 +280,14 @@ def _check_same(results: Sequence[Result]) -> None:
     check_comparable(results)
     first: dict[str, tuple[Result, str]] = {}
     for result in results:
-        features, (words, words_hash) = _record(result).features, _words(result)
+        features, (embeddings, words_hash) = _record(result).features, _embeddings(result)
         made_with = {}
         if features:
             weights = f"{features.weights_hash[:12]} {features.precision}"
             made_with["backbone"] = f"{features.backbone} {weights}"
             made_with["features"] = "end-to-end" if features.mode == "end-to-end" else "frozen"
         if words_hash:
-            made_with["label embeddings"] = f"{words} {words_hash[:12]}"
+            made_with["label embeddings"] = f"{embeddings} {words_hash[:12]}"
         for kind, value in made_with.items():
             other, expected = first.setdefault(kind, (result, value))
             if value != expected:

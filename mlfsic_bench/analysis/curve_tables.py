@@ -25,7 +25,7 @@ def caption(curve: Curve) -> list[str]:
     lines = [
         f"Split {curve.split} ({curve.split_hash[:12]}): {curve.labels}, "
         f"{curve.base_images:,} base images; {curve.episodes} episodes; backbone {curve.backbone}; "
-        f"words {curve.words}.",
+        f"label embeddings {curve.embeddings}.",
         "Every point is scored on the same novel episodes, and what trains selects on the same val "
         "episodes; a smaller number's base images are among those of a larger one.",
         "Mean over training seeds in per cent, the lowest to the highest seed, and ± the half "

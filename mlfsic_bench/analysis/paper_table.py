@@ -242,11 +242,11 @@ def _names(group: ResultGroup) -> list[str]:
 
 def _notes(group: ResultGroup) -> list[tuple[str, ...]]:
     """For each method, what its features and embeddings are, where the methods differ."""
-    order = ("backbone", "weights", "features", "precision", "words", "words hash")
+    order = ("backbone", "weights", "features", "precision", "embeddings", "embeddings hash")
     made = [one.first.made_with for one in group.methods]
     differing = [k for k in order if len({m[k] for m in made if k in m}) > 1]
-    if "words" in differing:
-        differing = [k for k in differing if k != "words hash"]
+    if "embeddings" in differing:
+        differing = [k for k in differing if k != "embeddings hash"]
     if "backbone" in differing:
         differing = [k for k in differing if k != "weights"]
     return [tuple(m[k] for k in differing if k in m) for m in made]

@@ -19,7 +19,10 @@ from mlfsic_bench.signals import stoppable
 VERBS: dict[str, tuple[str, str]] = {
     "splits": ("mlfsic_bench.cli.splits", "List, show, build, verify and audit splits."),
     "episodes": ("mlfsic_bench.cli.episodes", "Sample, verify and show episodes."),
-    "words": ("mlfsic_bench.cli.words", "Show what a file of label vectors has, or make one."),
+    "embeddings": (
+        "mlfsic_bench.cli.embeddings",
+        "Show what a file of label embeddings has, or make one.",
+    ),
     "features": ("mlfsic_bench.cli.features", "Extract, inspect and verify stored features."),
     "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
     "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),

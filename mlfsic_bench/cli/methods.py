@@ -73,7 +73,7 @@ def show_command(spec: str) -> None:
     text = inspect.cleandoc(method.__doc__) if method.__doc__ else "(no docstring)"
     echo(lines_for_terminal(text) + "\n")
     echo(for_terminal(f"citation: {method.citation or '(none)'}"))
-    echo(f"tracks:   {', '.join(_tracks(method)) or 'learns nothing, needs no words'}")
+    echo(f"tracks:   {', '.join(_tracks(method)) or 'learns nothing, needs no label embeddings'}")
     fields = method.Params.model_fields
     echo("\nparameters (--set name=value):" if fields else "\nno parameters")
     for name, info in fields.items():
@@ -150,8 +150,8 @@ def _tracks(method: type[Method] | None) -> list[str]:
     if method is None:
         return []
     flags = {
-        "needs words": method.needs_words,
-        "uses words": method.uses_words and not method.needs_words,
+        "needs label embeddings": method.needs_embeddings,
+        "uses label embeddings": method.uses_embeddings and not method.needs_embeddings,
         "trains on base": method.trains,
         "adapts by gradient": method.adapts_by_gradient,
     }

@@ -14,12 +14,12 @@ Option = Callable[[Any], Any]
 
 OUT: Option = click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
 
-WORDS_FORMAT: Option = click.option(
-    "--words-format",
+EMBEDDINGS_FORMAT: Option = click.option(
+    "--embeddings-format",
     type=click.Choice(["auto", "text", "binary"]),
     default="auto",
     show_default=True,
-    help="How the label vectors are written, should their content mislead.",
+    help="How the label embeddings are written, should their content mislead.",
 )
 
 # The keyword arguments of results.targets.SplitPlace: for scores whose record and this machine do

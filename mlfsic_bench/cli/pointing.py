@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlfsic_bench.cli.options import OUT, WORDS_FORMAT, put_out, text_form
+from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT, OUT, put_out, text_form
 
 
 @click.command("pointing")
@@ -17,8 +17,8 @@ from mlfsic_bench.cli.options import OUT, WORDS_FORMAT, put_out, text_form
 @click.option("--method", metavar="SPEC", help="path/to/file.py:Class, when the run's method is.")
 @click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie.")
-@click.option("--words", type=click.Path(path_type=Path), help="The run's label vectors.")
-@WORDS_FORMAT
+@click.option("--embeddings", type=click.Path(path_type=Path), help="The run's label embeddings.")
+@EMBEDDINGS_FORMAT
 @click.option("--weights", metavar="W", help="The backbone's weights, when they are a file.")
 @click.option("--episodes-file", type=click.Path(path_type=Path), help="The run's episode file.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where extracted features are kept.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT
 from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.names import backbone_names
@@ -33,8 +33,8 @@ from mlfsic_bench.features.backbones.names import backbone_names
     metavar="W",
     help="imagenet, none, or a file (default: the backbone's own pretrained ones); W1+W2 for A+B.",
 )
-@click.option("--words", type=click.Path(path_type=Path), help="File of label vectors.")
-@WORDS_FORMAT
+@click.option("--embeddings", type=click.Path(path_type=Path), help="File of label embeddings.")
+@EMBEDDINGS_FORMAT
 @click.option("--available-only", is_flag=True, help="Only images on disk; marks a subset.")
 @click.option("--min-pool", type=int, metavar="N", help="Labels with fewer images leave the parts.")
 @click.option("--base-images", type=int, metavar="N", help="Train on the first N base images only.")

@@ -19,7 +19,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def is_synthetic(name: str) -> bool:
-    """Whether that dataset is drawn on the spot: no data root, label vectors of its own."""
+    """Whether that dataset is drawn on the spot: no data root, label embeddings of its own."""
     return name in ("scenes", "scenes-20k")
 
 

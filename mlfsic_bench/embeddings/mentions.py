@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlfsic_bench.embeddings.aliases import joined_form, spaced_form
-from mlfsic_bench.embeddings.packed import open_packed
+from mlfsic_bench.embeddings.formats import open_packed
+from mlfsic_bench.embeddings.lookup import joined_form, spaced_form
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import stream_seed
 
@@ -79,12 +78,12 @@ def collect_mentions(corpus: Path, labels: Sequence[str], most: int) -> Mentions
     Of each label the first mention in a sentence counts, and of all its different sentences the
     `most` with the smallest keys are taken, the key being the random stream named by label and
     sentence. So the choice depends neither on the order of the corpus nor on repeated lines, and a
-    smaller `most` takes a part of what a larger one takes. Memory: `most` sentences a label.
+    smaller `most` takes a part of what a larger one takes. Memory: twice `most` sentences a label.
     Raises BenchError when the corpus can't be read.
     """
     pattern = mention_pattern(labels)
     names = {f"l{number}": label for number, label in enumerate(labels)}
-    kept = {label: _Smallest(most) for label in labels}
+    kept: dict[str, dict[int, Mention]] = {label: {} for label in labels}
     sentences = dict.fromkeys(labels, 0)
     lines = too_long = undecodable = 0
     for raw in _lines(corpus):
@@ -107,9 +106,16 @@ def collect_mentions(corpus: Path, labels: Sequence[str], most: int) -> Mentions
                 seen.add(label)
                 sentences[label] += 1
                 key = stream_seed("words", "mention", label, sentence)
-                kept[label].offer(key, Mention(sentence, *match.span()))
-    taken = {label: smallest.in_order() for label, smallest in kept.items()}
+                kept[label][key] = Mention(sentence, *match.span())
+                if len(kept[label]) > 2 * most:
+                    kept[label] = _first(kept[label], most)
+    taken = {label: list(_first(mentions, most).values()) for label, mentions in kept.items()}
     return Mentions(taken, sentences, lines, too_long, undecodable)
+
+
+def _first(mentions: dict[int, Mention], most: int) -> dict[int, Mention]:
+    """The `most` mentions with the smallest keys, in their order."""
+    return {key: mentions[key] for key in sorted(mentions)[:most]}
 
 
 def _lines(corpus: Path) -> Iterator[bytes]:
@@ -128,24 +134,3 @@ def _lines(corpus: Path) -> Iterator[bytes]:
             if whole and not raw.isspace():
                 yield raw
             whole = raw.endswith(b"\n")
-
-
-class _Smallest:
-    """The mentions with the smallest different keys, at most `most`."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._mentions: dict[int, Mention] = {}
-        self._heap: list[int] = []  # negated, so that the largest key is on top
-
-    def offer(self, key: int, mention: Mention) -> None:
-        if key in self._mentions or (len(self._heap) == self.most and key > -self._heap[0]):
-            return
-        self._mentions[key] = mention
-        if len(self._heap) < self.most:
-            heapq.heappush(self._heap, -key)
-        else:
-            del self._mentions[-heapq.heappushpop(self._heap, -key)]
-
-    def in_order(self) -> list[Mention]:
-        return [self._mentions[key] for key in sorted(self._mentions)]

@@ -54,7 +54,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
             "transform": features.transform,
             "precision": features.precision,
         },
-        "words": inputs.words.hash if inputs.words else None,
+        "words": inputs.embeddings.hash if inputs.embeddings else None,
         "seed": inputs.seed,
     }
 

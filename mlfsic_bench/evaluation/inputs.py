@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from mlfsic_bench.data.dataset import Dataset
-    from mlfsic_bench.embeddings.vectors import LabelVectors
+    from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
     from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Method
@@ -42,7 +42,7 @@ class Inputs:
     ----------
     split, episodes: the split and its novel episodes; the first `count` of them are run.
     selection: base and val parts; None for a method that does not train.
-    words: vectors of all labels of the split, or None; see `view` for who gets them.
+    embeddings: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
     method_source: hash of the file it is in; empty for a registered method.
     preset, seed: as in the plan.
@@ -60,7 +60,7 @@ class Inputs:
     episodes: EpisodeSet
     count: int
     selection: Selection | None
-    words: LabelVectors | None
+    embeddings: LabelEmbeddings | None
     method: Method
     make_method: Callable[[], Method]
     method_source: str
@@ -74,14 +74,14 @@ class Inputs:
     plan: RunPlan | None = None
 
     @property
-    def words_given(self) -> LabelVectors | None:
-        """The label vectors that the method is given: none where it does not declare their use."""
-        declared = self.method.needs_words or self.method.uses_words
-        return self.words if declared else None
+    def embeddings_given(self) -> LabelEmbeddings | None:
+        """The label embeddings that the method is given: none where it says it uses none."""
+        declared = self.method.needs_embeddings or self.method.uses_embeddings
+        return self.embeddings if declared else None
 
     def view(self, part: Part, purpose: str, source: FeatureSource) -> PartView:
         """A part as the method sees it; `purpose` as in `PartView`."""
-        return PartView(part, purpose, self.split.hash, self.seed, source, self.words_given)
+        return PartView(part, purpose, self.split.hash, self.seed, source, self.embeddings_given)
 
 
 def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
@@ -126,7 +126,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         )
     split = opened.split(plan)
     episodes = novel_episodes(plan, split)
-    words = _words(plan, split, method)
+    embeddings = _embeddings(plan, split, method)
     selection = select_parts(split, plan.base_images) if method.trains else None
     dataset = opened.dataset(split.dataset, plan.data_root)
     count = len(episodes.episodes) if plan.episodes is None else plan.episodes
@@ -139,7 +139,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         episodes=episodes,
         count=count,
         selection=selection,
-        words=words,
+        embeddings=embeddings,
         method=method,
         make_method=fresh_method,
         method_source=method_source(plan.method),
@@ -179,28 +179,28 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _words(plan: RunPlan, split: Split, method: Method) -> LabelVectors | None:
+def _embeddings(plan: RunPlan, split: Split, method: Method) -> LabelEmbeddings | None:
     from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.embeddings.load import BUILTIN, load_words
+    from mlfsic_bench.embeddings.label_embeddings import BUILTIN, load_embeddings
 
     labels = [label for part in split.parts.values() for label in part.labels]
-    if plan.words is not None:
-        return load_words(plan.words, labels, plan.words_format)
-    if plan.words_format != "auto":
+    if plan.embeddings is not None:
+        return load_embeddings(plan.embeddings, labels, plan.embeddings_format)
+    if plan.embeddings_format != "auto":
         raise BenchError(
-            f"--words-format {plan.words_format} says how a file is written, and there is none",
-            expected="--words FILE beside it",
-            found="no --words",
-            remedy="name the file of label vectors, or leave --words-format out",
+            "--embeddings-format says how a file is written, and there is none",
+            expected="--embeddings FILE beside it",
+            found="no --embeddings",
+            remedy="name the file of label embeddings, or leave --embeddings-format out",
         )
     if is_synthetic(split.dataset):
-        return load_words(BUILTIN, labels)
-    if method.needs_words:
+        return load_embeddings(BUILTIN, labels)
+    if method.needs_embeddings:
         raise BenchError(
-            f"the method {method.name!r} needs label vectors",
-            expected="--words FILE with a vector for every label, such as glove.6B.300d.txt",
-            found="no --words",
-            remedy="name a file of label vectors",
+            f"the method {method.name!r} needs label embeddings",
+            expected="--embeddings FILE with a vector for every label, such as glove.6B.300d.txt",
+            found="no --embeddings",
+            remedy="name a file of label embeddings",
         )
     return None
 

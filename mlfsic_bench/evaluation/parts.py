@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from mlfsic_bench.embeddings.vectors import LabelVectors
+    from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
     from mlfsic_bench.features.source import FeatureSource
 
 SELECTION_EPISODES = 100
@@ -109,7 +109,7 @@ class PartView:
     purpose: `novel`, `val` or `train/<training seed>`; names the stream of `Support.seed`.
     split_hash, seed: the split and the training seed, which name it too.
     source: where the features of the part's images come from.
-    words: vectors of all of the part's labels, or None.
+    embeddings: vectors of all of the part's labels, or None.
     """
 
     def __init__(
@@ -119,14 +119,16 @@ class PartView:
         split_hash: str,
         seed: int,
         source: FeatureSource,
-        words: LabelVectors | None,
+        embeddings: LabelEmbeddings | None,
     ) -> None:
         self.part = part
         self.purpose = purpose
         self.split_hash = split_hash
         self.seed = seed
         self.source = source
-        self.words = None if words is None else self._tensor(words.select(part.labels))
+        self.embeddings = (
+            None if embeddings is None else self._tensor(embeddings.select(part.labels))
+        )
 
     def support(self, index: int, episode: Episode) -> Support:
         """The support set of episode `index`, targets float32 [s, L]."""
@@ -134,7 +136,7 @@ class PartView:
             images=Images(episode.support, self.source),
             targets=self._tensor(self.part.targets_of(episode.support)),
             labels=self.part.labels,
-            words=self.words,
+            embeddings=self.embeddings,
             seed=stream_seed("adapt", self.split_hash, self.purpose, index, self.seed),
         )
 
@@ -161,7 +163,7 @@ class PartView:
             images=Images(self.part.image_ids, self.source),
             targets=self._tensor(self.part.targets),
             labels=self.part.labels,
-            words=self.words,
+            embeddings=self.embeddings,
             episode=training_episode,
             n_episodes=n_episodes,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from mlfsic_bench.embeddings.vector_file import Form
+    from mlfsic_bench.embeddings.formats import Form
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
 Precision = Literal["fp32", "bf16"]
@@ -28,8 +28,8 @@ class RunPlan:
     split: a shipped split's id or a split file.
     backbone, weights: as in `mlfsic-bench features`.
     data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
-    words: a file of label vectors, or None.
-    words_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
+    embeddings: a file of label embeddings, or None.
+    embeddings_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
     available_only, min_pool: limit the split to the images on disk.
     base_images: train on the first so many base images only (`harness.base_images`); None for all.
     preset, settings: the method's parameters, `settings` being name -> text.
@@ -51,8 +51,8 @@ class RunPlan:
     backbone: str
     weights: str = "default"
     data_root: Path | None = None
-    words: Path | None = None
-    words_format: Form = "auto"
+    embeddings: Path | None = None
+    embeddings_format: Form = "auto"
     available_only: bool = False
     min_pool: int | None = None
     base_images: int | None = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.splits.schema import SplitFile
     from mlfsic_bench.splits.split import Split
 
-PATHS = ("data_root", "words", "episodes_file", "cache")  # of a RunPlan; as they are
+PATHS = ("data_root", "embeddings", "episodes_file", "cache")  # of a RunPlan; as they are
 NAMES_OR_PATHS = ("method", "split", "weights")  # of a RunPlan; a name or a path
 _HASH = re.compile(r"[0-9a-f]{64}")
 

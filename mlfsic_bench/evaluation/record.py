@@ -120,7 +120,7 @@ class FeaturesMeta(FileSchema):
 
 
 class EmbeddingsMeta(FileSchema):
-    """Which label vectors the run had."""
+    """Which label embeddings the run had."""
 
     name: Line
     hash: Sha256

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.data.dataset import PART_NAMES
 from mlfsic_bench.data.image_files import in_kinds
-from mlfsic_bench.embeddings.load import BUILTIN
+from mlfsic_bench.embeddings.label_embeddings import BUILTIN
 from mlfsic_bench.evaluation.checked import is_shipped, note_on_checks
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.provenance import Provenance
@@ -35,7 +35,8 @@ def new_record(
 
     Raises BenchError for what a record can't hold, such as a file's name with a line end in it.
     """
-    split, episodes, method, words = inputs.split, inputs.episodes, inputs.method, inputs.words
+    split, episodes, method = inputs.split, inputs.episodes, inputs.method
+    embeddings = inputs.embeddings
     selection = inputs.selection
     return Record(
         key=key,
@@ -68,15 +69,17 @@ def new_record(
             changed=_changed(method),
             seed=inputs.seed,
             trains=method.trains,
-            uses_words=method.needs_words or inputs.words_given is not None,
+            uses_words=method.needs_embeddings or inputs.embeddings_given is not None,
             adapts_by_gradient=method.adapts_by_gradient,
             citation=method.citation,
             printed=method.printed or None,
             bibtex=method.bibtex,
         ),
         features=inputs.features,
-        words=EmbeddingsMeta(name=words.name, hash=words.hash, dimensions=words.dimension)
-        if words
+        words=EmbeddingsMeta(
+            name=embeddings.name, hash=embeddings.hash, dimensions=embeddings.dimension
+        )
+        if embeddings
         else None,
         provenance=made_by,
         started=earlier.started if earlier else now(),
@@ -105,10 +108,14 @@ def notes_of(inputs: Inputs) -> list[str]:
         )
     if not inputs.own_episodes:
         notes.append("the episodes are not the split's own, but those of --episodes-file")
-    if inputs.words is not None and inputs.words_given is None and inputs.words.name != BUILTIN:
+    if (
+        inputs.embeddings is not None
+        and inputs.embeddings_given is None
+        and inputs.embeddings.name != BUILTIN
+    ):
         notes.append(
-            f"the label vectors {inputs.words.name} are not given to the method, which does not "
-            "declare that it uses them"
+            f"the label embeddings {inputs.embeddings.name} are not given to the method, which "
+            "does not declare that it uses them"
         )
     plan, method = inputs.plan, type(inputs.method)
     if plan is not None and not is_shipped(plan.method, method):

@@ -19,7 +19,7 @@ def caption_of(result: Result, profile: Profile, options: Options) -> tuple[str,
     lines += data_lines(runs)
     rows = [row.planned for row in result.rows if row.runs]
     lines += _networks(rows)
-    lines += _words(rows)
+    lines += _embeddings(rows)
     lines += settings_lines(rows, profile)
     lines += _figures(result)
     lines += _literature(result)
@@ -128,19 +128,21 @@ def _networks(rows: Sequence[PlannedRow]) -> list[str]:
     return lines
 
 
-def _words(rows: Sequence[PlannedRow]) -> list[str]:
+def _embeddings(rows: Sequence[PlannedRow]) -> list[str]:
     used: dict[str, str] = {}
     own = False
     for row in rows:
-        uses = row.method.needs_words or (row.method.uses_words and row.spec.words is not None)
+        uses = row.method.needs_embeddings or (
+            row.method.uses_embeddings and row.spec.embeddings is not None
+        )
         if row.runs and uses:
-            path = row.runs[0].plan.words
+            path = row.runs[0].plan.embeddings
             own = own or path is None
             if path is not None:
-                used[str(row.spec.words)] = path.name
+                used[str(row.spec.embeddings)] = path.name
     lines = [f"{name}: {file}" for name, file in used.items()]
-    told = [f"Label vectors: {', '.join(lines)}."] if lines else []
-    return told + (["Label vectors: the dataset's own, not the paper's."] if own else [])
+    told = [f"Label embeddings: {', '.join(lines)}."] if lines else []
+    return told + (["Label embeddings: the dataset's own, not the paper's."] if own else [])
 
 
 def _figures(result: Result) -> list[str]:

@@ -56,9 +56,11 @@ def find_profile(name: str) -> Profile:
 
 
 @cache
-def words_names() -> tuple[str, ...]:
-    """The names of label vectors that some profile knows, sorted."""
-    return tuple(sorted({name for one in read_profiles().profiles.values() for name in one.words}))
+def embeddings_names() -> tuple[str, ...]:
+    """The names of label embeddings that some profile knows, sorted."""
+    return tuple(
+        sorted({name for one in read_profiles().profiles.values() for name in one.embeddings})
+    )
 
 
 def load_yaml(data: bytes, where: str) -> Any:

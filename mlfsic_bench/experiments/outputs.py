@@ -196,7 +196,7 @@ def _where(run: PlannedRun) -> RunPaths:
         method=plan.method,
         split=plan.split,
         data_root=plan.data_root,
-        words=plan.words,
+        embeddings=plan.embeddings,
         weights=plan.weights,
         cache=plan.cache,
     )

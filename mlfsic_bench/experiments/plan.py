@@ -11,7 +11,7 @@ from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, is_synthetic
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_method, known_split
 from mlfsic_bench.evaluation.plan import FeatureMode, RunPlan
-from mlfsic_bench.experiments.files import read_profiles, words_names
+from mlfsic_bench.experiments.files import embeddings_names, read_profiles
 from mlfsic_bench.experiments.literature import published_of
 from mlfsic_bench.experiments.schema import (
     METHOD_OPTION,
@@ -179,7 +179,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
     backbone, missing = _backbone(spec, experiment, profile, options)
     if missing:
         return replace(row, not_run=f"no weights at hand in place of {missing}")
-    words, looked_for = _words(spec, method, profile, options)
+    embeddings, looked_for = _embeddings(spec, method, profile, options)
     if looked_for:
         return replace(row, not_run=f"no file for {looked_for}")
     base = RunPlan(
@@ -188,7 +188,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         backbone=backbone,
         weights=_weights(spec, backbone, options),
         data_root=options.data_root,
-        words=words,
+        embeddings=embeddings,
         available_only=profile.available_only,
         min_pool=profile.min_pool,
         preset=spec.preset,
@@ -257,28 +257,28 @@ def _weights(spec: RowSpec, backbone: str, options: Options) -> str:
     return each[0] if set(each) == {each[0]} else "+".join(each)
 
 
-def _words(
+def _embeddings(
     spec: RowSpec, method: Method, profile: Profile, options: Options
 ) -> tuple[Path | None, str]:
     """(file, "") or (None, name of the vectors that no file was found for)."""
     # Checked where the vectors are not used too: a file must not be right on `scenes` alone.
-    if spec.words is not None and spec.words not in words_names():
-        raise unknown_name("label vectors", spec.words, words_names())
-    wanted = method.needs_words or (method.uses_words and spec.words is not None)
-    if not wanted or profile.own_words:
+    if spec.embeddings is not None and spec.embeddings not in embeddings_names():
+        raise unknown_name("label embeddings", spec.embeddings, embeddings_names())
+    wanted = method.needs_embeddings or (method.uses_embeddings and spec.embeddings is not None)
+    if not wanted or profile.own_embeddings:
         return None, ""
-    if spec.words is None:
+    if spec.embeddings is None:
         raise BenchError(
-            f"the row {spec.name!r} names no label vectors",
-            expected=f"words: NAME in the row, because {method.name} needs them",
-            found="no words",
-            remedy=f"name one of: {', '.join(sorted(profile.words)) or '(none)'}",
+            f"the row {spec.name!r} names no label embeddings",
+            expected=f"embeddings: NAME in the row, because {method.name} needs them",
+            found="no embeddings",
+            remedy=f"name one of: {', '.join(sorted(profile.embeddings)) or '(none)'}",
         )
-    if spec.words not in profile.words:
-        raise unknown_name("label vectors", spec.words, profile.words)
+    if spec.embeddings not in profile.embeddings:
+        raise unknown_name("label embeddings", spec.embeddings, profile.embeddings)
     named = options.data_root or os.environ.get(ROOT_VARIABLE)
-    for name in profile.words[spec.words] if named else ():
+    for name in profile.embeddings[spec.embeddings] if named else ():
         path = Path(str(named)) / name
         if is_file(path):
             return path, ""
-    return None, spec.words
+    return None, spec.embeddings

@@ -45,7 +45,7 @@ class RowSpec(FileSchema):
     name: as printed. published: the row's name in the published table; None: not in the paper.
     method, preset, settings: as in `mlfsic-bench run`; `settings` overrides the profile's.
     backbone: the paper's; the profile says what stands for it.
-    words: a name that the profile turns into a file.
+    embeddings: a name that the profile turns into a file.
     protocol, shots, episodes: as in `mlfsic-bench run`.
     features: overrides the profile's.
     """
@@ -56,7 +56,7 @@ class RowSpec(FileSchema):
     preset: Name | None = None
     settings: Settings = Field(default_factory=dict)
     backbone: Word = "resnet50"
-    words: Word | None = None
+    embeddings: Word | None = None
     protocol: Protocol = "one_per_label"
     shots: Count | None = None
     episodes: Count | None = None
@@ -146,8 +146,9 @@ class Profile(FileSchema):
     split, available_only, min_pool: as in `mlfsic-bench run`.
     features: of methods that train; the others use stored features.
     backbones: the paper's network -> the one that is used.
-    words: name of label vectors -> file names below the data root; the first that exists is used.
-    own_words: the dataset brings label vectors; files are not looked for.
+    embeddings: name of label embeddings -> file names below the data root; the first that exists
+        is used.
+    own_embeddings: the dataset brings label embeddings; files are not looked for.
     seeds: how many training seeds.
     settings: method -> parameters, instead of the method's defaults.
     episodes: method -> only the first so many novel episodes, for one that takes too long; its rows
@@ -162,8 +163,10 @@ class Profile(FileSchema):
     min_pool: Count | None = None
     features: FeatureMode = "stored"
     backbones: Annotated[dict[Word, Word], Field(min_length=1)]
-    words: dict[Word, Annotated[list[InnerPath], Field(min_length=1)]] = Field(default_factory=dict)
-    own_words: bool = False
+    embeddings: dict[Word, Annotated[list[InnerPath], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+    own_embeddings: bool = False
     seeds: Seeds
     settings: dict[MethodName, Settings] = Field(default_factory=dict)
     episodes: dict[MethodName, Count] = Field(default_factory=dict)

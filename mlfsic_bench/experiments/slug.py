@@ -26,7 +26,7 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         "min_pool": plan.min_pool,
         "backbone": plan.backbone,
         "weights": plan.weights,
-        "words": plan.words.name if plan.words else None,
+        "words": plan.embeddings.name if plan.embeddings else None,
         "features": plan.features,
         "precision": plan.precision,
         "protocol": plan.protocol,
@@ -36,8 +36,8 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         "seed": plan.seed,
     }
     parts = [method.name, plan.backbone]
-    if plan.words:
-        parts.append(plan.words.name.removesuffix(".txt").removesuffix(".labels"))
+    if plan.embeddings:
+        parts.append(plan.embeddings.name.removesuffix(".txt").removesuffix(".labels"))
     if plan.shots:
         parts.append(f"{plan.shots}shot")
     if plan.base_images:

@@ -104,7 +104,7 @@ def _method(entry: Entry) -> list[list[str]]:
         ["Learns from the base part", learns],
         ["Training seeds", seeds],
         ["Pre-training", tracks.pretraining.value],
-        ["Label vectors", tracks.words.value],
+        ["Label embeddings", tracks.words.value],
         ["Adaptation", tracks.adaptation.value],
         ["Images", tracks.images.value],
         ["Labels", labels_text(entry)],

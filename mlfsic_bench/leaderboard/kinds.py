@@ -26,7 +26,7 @@ class Pretraining(str, Enum):
 
 
 class WordTrack(str, Enum):
-    """Whether the method was given label vectors."""
+    """Whether the method was given label embeddings."""
 
     VECTORS = "word vectors"
     NONE = "no word vectors"

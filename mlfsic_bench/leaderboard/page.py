@@ -51,9 +51,9 @@ PRETRAINING_CHIPS = {
     Pretraining.UNKNOWN: ("pre-training ?", "pre-training is not stated"),
 }
 WORD_CHIPS = {
-    WordTrack.VECTORS: ("word vectors", "given label vectors"),
-    WordTrack.NONE: ("no words", "without label vectors"),
-    WordTrack.UNKNOWN: ("words ?", "label vectors are not stated"),
+    WordTrack.VECTORS: ("word vectors", "given label embeddings"),
+    WordTrack.NONE: ("no words", "without label embeddings"),
+    WordTrack.UNKNOWN: ("words ?", "label embeddings are not stated"),
 }
 ADAPTATION_CHIPS = {
     Adaptation.GRADIENT: ("gradient", "adapts to an episode by gradient steps"),

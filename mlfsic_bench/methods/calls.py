@@ -150,7 +150,7 @@ def hint(error: BaseException) -> str:
     if isinstance(error, (TypeError, AttributeError)) and "NoneType" in exception_text(error):
         return (
             "correct the method; where it is the label embeddings that are None: they are given "
-            "to methods with needs_words = True (or uses_words = True) on the class only"
+            "to methods with needs_embeddings = True (or uses_embeddings = True) on the class only"
         )
     return ""
 

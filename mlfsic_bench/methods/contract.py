@@ -59,15 +59,15 @@ class Support:
     images: s support images.
     targets: float32 [s, L] of 0 and 1 on the source's device; an image keeps all its labels.
     labels: L label names.
-    words: float32 [L, d_w] label vectors on the source's device; None for a method that does not
-        declare that it uses them, and in a run that has none.
+    embeddings: float32 [L, d_w] label embeddings on the source's device; None for a method that
+        does not declare that it uses them, and in a run that has none.
     seed: 64-bit seed for anything drawn while adapting, keyed by split, episode and training seed.
     """
 
     images: Images
     targets: Tensor
     labels: tuple[str, ...]
-    words: Tensor | None
+    embeddings: Tensor | None
     seed: int
 
 
@@ -89,7 +89,7 @@ class TrainingPart:
     images: all n images of the part.
     targets: float32 [n, L] of 0 and 1 on the source's device.
     labels: L label names.
-    words: float32 [L, d_w] or None.
+    embeddings: float32 [L, d_w] or None.
     episode: `episode(i)` is training episode i (base: an endless stream, any i >= 0; val: the
         fixed selection episodes, 0 <= i < n_episodes). The same i gives the same episode.
     n_episodes: number of fixed episodes, or None for an endless stream.
@@ -98,7 +98,7 @@ class TrainingPart:
     images: Images
     targets: Tensor
     labels: tuple[str, ...]
-    words: Tensor | None
+    embeddings: Tensor | None
     episode: Callable[[int], TrainingEpisode]
     n_episodes: int | None = None
 
@@ -165,8 +165,9 @@ class Method(ABC):
     presets: named sets of parameters, e.g. {"paper": {...}}.
     check_settings: parameters under which `mlfsic-bench methods check` runs the contract tests, as
         `--set` would give them; for methods whose default training takes more than seconds.
-    needs_words: is given label vectors, and refuses to run without.
-    uses_words: is given label vectors where the run has some (`needs_words` says so by itself).
+    needs_embeddings: is given label embeddings, and refuses to run without.
+    uses_embeddings: is given label embeddings where the run has some (`needs_embeddings` says so by
+        itself).
     trains: whether `fit` learns anything (False: the run skips features of base and val images);
         what it learns is what `state` returns.
     adapts_by_gradient: whether `adapt` or the predictor takes gradient steps (a leaderboard track).
@@ -174,7 +175,7 @@ class Method(ABC):
     citation: the work the method comes from, in one line.
     bibtex: the BibTeX entries of that work, as `mlfsic-bench cite` prints them.
 
-    What is not declared is not given: words are None, and gradients can't be taken in `adapt`.
+    What is not declared is not given: embeddings are None, and gradients can't be taken in `adapt`.
     """
 
     name: ClassVar[str]
@@ -182,8 +183,8 @@ class Method(ABC):
     Params: ClassVar[type[MethodParams]] = MethodParams
     presets: ClassVar[dict[str, dict[str, object]]] = {}
     check_settings: ClassVar[dict[str, str]] = {}
-    needs_words: ClassVar[bool] = False
-    uses_words: ClassVar[bool] = False
+    needs_embeddings: ClassVar[bool] = False
+    uses_embeddings: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     adapts_by_gradient: ClassVar[bool] = False
     printed: ClassVar[str] = ""

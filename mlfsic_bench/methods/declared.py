@@ -24,7 +24,7 @@ from mlfsic_bench.text import for_terminal
 LONGEST_CITATION = 4000  # characters, as in a record
 LONGEST_NAME = 200  # characters of the name of a parameter or preset
 LARGEST_PARAMS = 65_536  # characters of all parameters as JSON
-FLAGS = ("needs_words", "uses_words", "trains", "adapts_by_gradient")
+FLAGS = ("needs_embeddings", "uses_embeddings", "trains", "adapts_by_gradient")
 _PLAIN = (bool, int, float, str, type(None))
 _KINDS = "bool, int, float, str, None, Literal, an Enum of these, or a list or tuple of these"
 

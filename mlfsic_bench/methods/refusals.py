@@ -1,4 +1,4 @@
-"""What a trained method refuses to work with: no label vectors, no weights, another's weights."""
+"""What a trained method refuses: no label embeddings, no weights, weights of another method."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 LONGEST = 300  # characters of what torch says about weights that don't fit
 
 
-def label_vectors(method: str, words: Tensor | None) -> Tensor:
-    """The label vectors of a part or support, for a method that can't do without."""
-    if words is None:
+def label_embeddings(method: str, embeddings: Tensor | None) -> Tensor:
+    """The label embeddings of a part or support, for a method that can't do without."""
+    if embeddings is None:
         raise BenchError(
-            f"{method} needs label vectors",
+            f"{method} needs label embeddings",
             expected="a vector for each label",
             found="none",
-            remedy="name a file of word vectors with --words FILE",
+            remedy="name a file of word vectors with --embeddings FILE",
         )
-    return words
+    return embeddings
 
 
 def untrained(method: str) -> BenchError:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, MethodMeta, ScoresMeta
 
 Seeds = Literal["mean", "each"]
-MAY_DIFFER = ("backbone", "weights", "features", "precision", "words", "words hash", "base images",
-              "preset")  # fmt: skip
+MAY_DIFFER = ("backbone", "weights", "features", "precision", "embeddings", "embeddings hash",
+              "base images", "preset")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,8 +259,8 @@ def names_of(groups: Sequence[Sequence[Result]]) -> list[str]:
             for key in dict.fromkeys(key for settings in same for key in settings)
             if len({settings.get(key, "-") for settings in same}) > 1
         ]
-        if "words" in keys and "words hash" in keys:
-            keys.remove("words hash")
+        if "embeddings" in keys and "embeddings hash" in keys:
+            keys.remove("embeddings hash")
         if "backbone" in keys and "weights" in keys:
             keys.remove("weights")
         values = ", ".join(f"{key}={own.get(key, '-')}" for key in keys)

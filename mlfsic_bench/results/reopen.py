@@ -23,7 +23,7 @@ from mlfsic_bench.evaluation.resume import METHOD
 from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
-    from mlfsic_bench.embeddings.vector_file import Form
+    from mlfsic_bench.embeddings.formats import Form
     from mlfsic_bench.evaluation.parts import PartView
     from mlfsic_bench.methods.contract import Method, Support
 
@@ -39,8 +39,8 @@ class RunPaths:
     method: str | None = None
     split: str | None = None
     data_root: Path | None = None
-    words: Path | None = None
-    words_format: Form = "auto"
+    embeddings: Path | None = None
+    embeddings_format: Form = "auto"
     weights: str | None = None
     episodes_file: Path | None = None
     cache: Path | None = None
@@ -140,8 +140,8 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
         backbone=known_backbone(features.backbone),
         weights=where.weights or known_weights(features.weights, "--weights FILE"),
         data_root=where.data_root,
-        words=where.words,
-        words_format=where.words_format,
+        embeddings=where.embeddings,
+        embeddings_format=where.embeddings_format,
         available_only=bool(subset.get("available_only", False)),
         min_pool=subset.get("min_pool"),
         base_images=record.base_images.used if record.base_images else None,
@@ -165,7 +165,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
             f"what the run in {folder} was made with is not what is here now",
             expected=f"the inputs of the run with key {record.key[:12]}",
             found="; ".join(wrong),
-            remedy="name the run's own files (--split, --data-root, --words, --weights, ...)",
+            remedy="name the run's own files (--split, --data-root, --embeddings, --weights, ...)",
         )
     return ReopenedRun(folder, record, inputs)
 

@@ -132,7 +132,7 @@ class Result:
             said["features"] = "trained end to end" if end_to_end else "frozen"
             said["precision"] = features.precision
         if embeddings and self.method.uses_words:
-            said |= {"words": embeddings.name, "words hash": embeddings.hash[:8]}
+            said |= {"embeddings": embeddings.name, "embeddings hash": embeddings.hash[:8]}
         said["method version"] = self.version
         return said
 

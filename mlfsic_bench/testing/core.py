@@ -74,8 +74,9 @@ class Bench:
         self.fresh = fresh
         first = make()
         self.method_class = type(first)
-        self.with_words = first.needs_words or first.uses_words  # others are given none
-        self.world = check_world(self.with_words)
+        # other methods are given none
+        self.with_embeddings = first.needs_embeddings or first.uses_embeddings
+        self.world = check_world(self.with_embeddings)
         self.whole_ways: list[tuple[Tensor, list[str]]] = []  # filled by check_random
         self._fitted: Method | None = None
         self._supports: dict[int, tuple[Predictor, Images]] = {}
@@ -93,7 +94,7 @@ class Bench:
         self, world: CheckWorld | None = None, *, with_val: bool = True, seed: int = FIT_SEED
     ) -> Method:
         """A fresh method, fitted on `world`, or on one made for it."""
-        world = world or check_world(self.with_words)
+        world = world or check_world(self.with_embeddings)
         with same_global_state():
             return fitted_on(self.make(), world, with_val=with_val, seed=seed)
 

@@ -187,7 +187,7 @@ def label_permutation(bench: Bench) -> None:
         support,
         targets=support.targets[:, order],
         labels=tuple(support.labels[i] for i in order),
-        words=None if support.words is None else support.words[order],
+        embeddings=None if support.embeddings is None else support.embeddings[order],
     )
     plain = bench.answers(bench.fitted(), support, query)
     other = bench.answers(bench.fitted(), permuted, query)
@@ -196,7 +196,7 @@ def label_permutation(bench: Bench) -> None:
     require_same(
         plain[:, order],
         other,
-        done="The support's labels were put in another order (targets, names and words alike).",
+        done="The support's labels were put in another order (targets, names and embeddings).",
         cause="the position of a label is used: weights drawn row by row, a bias for each "
         "position, or labels told apart by their index",
         remedy="treat all labels alike; key what is drawn for a label by its name, e.g. "
@@ -238,15 +238,15 @@ def _one_label(support: Support) -> Support:
         images=support.images.subset(keep),
         targets=support.targets[keep][:, :1],
         labels=support.labels[:1],
-        words=None if support.words is None else support.words[:1],
+        embeddings=None if support.embeddings is None else support.embeddings[:1],
     )
 
 
-def without_words(bench: Bench) -> None:
-    """Runs without label vectors, unless it says needs_words."""
-    if bench.make().needs_words:  # of the instance: it may depend on a parameter
+def without_embeddings(bench: Bench) -> None:
+    """Runs without label embeddings, unless it says needs_embeddings."""
+    if bench.make().needs_embeddings:  # of the instance: it may depend on a parameter
         return
-    world = check_world(with_words=False)
+    world = check_world(with_embeddings=False)
     method: Method = bench.fit(world)
     episode = world.novel.episode(0)
     bench.answers(method, episode.support, episode.query)
@@ -262,5 +262,9 @@ CHECKS = (
         "label-permutation", "labels in another order give scores in that order", label_permutation
     ),
     Check("small-cases", "one label, several labels an image, large supports", small_cases),
-    Check("without-words", "runs without label vectors unless needs_words", without_words),
+    Check(
+        "without-embeddings",
+        "runs without label embeddings unless needs_embeddings",
+        without_embeddings,
+    ),
 )

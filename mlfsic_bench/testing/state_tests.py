@@ -122,13 +122,13 @@ def no_mutation(bench: Bench) -> None:
     given = {
         f"{part} {kind}": tensor
         for part, data in (("base", world.base), ("val", world.val))
-        for kind, tensor in (("targets", data.targets), ("words", data.words))
+        for kind, tensor in (("targets", data.targets), ("embeddings", data.embeddings))
         if tensor is not None
     }
     support = bench.support()
     given["support.targets"] = support.targets
-    if support.words is not None:
-        given["support.words"] = support.words
+    if support.embeddings is not None:
+        given["support.embeddings"] = support.embeddings
     before = {name: tensor.clone() for name, tensor in given.items()}
     source = world.source
     source.remember, source.handed = True, []
@@ -216,7 +216,7 @@ def _small_support(bench: Bench, number: int) -> Support:
         novel.images.subset([row]),
         novel.targets[[row]][:, [label]],
         novel.labels[label : label + 1],
-        None if novel.words is None else novel.words[[label]],
+        None if novel.embeddings is None else novel.embeddings[[label]],
         number,
     )
 

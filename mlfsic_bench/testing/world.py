@@ -2,7 +2,7 @@
 
 Nothing here is a measurement, but the golden gate (tests/golden) stores scores made in it. Every
 image has one to three labels; each label adds its direction to some cells of the image's map, and
-label vectors are a linear image of the directions, so that a method that learns has something to
+label embeddings are a linear image of the directions, so that a method that learns has something to
 learn, in milliseconds.
 """
 
@@ -76,17 +76,19 @@ class CheckSource:
 
 @dataclass(frozen=True)
 class CheckPart:
-    """One part of the made-up world: images, targets float32 [n, L], labels, words or None."""
+    """One part of the made-up world: images, targets float32 [n, L], labels, embeddings or None."""
 
     images: Images
     targets: Tensor
     labels: tuple[str, ...]
-    words: Tensor | None
+    embeddings: Tensor | None
 
     def support(self, rows: Sequence[int], seed: int = 7) -> Support:
         """The support set made of these rows, with tensors of its own."""
-        words = None if self.words is None else self.words.clone()
-        return Support(self.images.subset(rows), self.targets[list(rows)], self.labels, words, seed)
+        embeddings = None if self.embeddings is None else self.embeddings.clone()
+        return Support(
+            self.images.subset(rows), self.targets[list(rows)], self.labels, embeddings, seed
+        )
 
     def draw(self, index: int) -> tuple[list[int], list[int]]:
         """Rows of episode `index`: support, one a label, then query, two a label; all distinct."""
@@ -109,7 +111,7 @@ class CheckPart:
     def training(self, n_episodes: int | None) -> TrainingPart:
         """The part as `fit` gets it."""
         return TrainingPart(
-            self.images, self.targets, self.labels, self.words, self.episode, n_episodes
+            self.images, self.targets, self.labels, self.embeddings, self.episode, n_episodes
         )
 
 
@@ -123,8 +125,8 @@ class CheckWorld:
     novel: CheckPart
 
 
-def check_world(with_words: bool = True) -> CheckWorld:
-    """The made-up world, always the same; without label vectors when `with_words` is False."""
+def check_world(with_embeddings: bool = True) -> CheckWorld:
+    """The made-up world, always the same, with label embeddings or without."""
     ids: list[str] = []
     maps: list[Tensor] = []
     parts: dict[str, tuple[tuple[str, ...], Tensor, Tensor]] = {}
@@ -149,8 +151,8 @@ def check_world(with_words: bool = True) -> CheckWorld:
             Images(tuple(i for i in ids if i.startswith(f"{name}/")), limited),
             targets,
             labels,
-            words if with_words else None,
+            embeddings if with_embeddings else None,
         )
-        for name, (labels, targets, words) in parts.items()
+        for name, (labels, targets, embeddings) in parts.items()
     }
     return CheckWorld(source, built["base"], built["val"], built["novel"])

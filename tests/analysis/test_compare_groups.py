@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.analysis.compare import compare
-from mlfsic_bench.embeddings.vectors import make_label_vectors
+from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.evaluation.runner import execute
@@ -78,7 +78,7 @@ def test_a_seed_twice_in_one_method(compare_folders: dict[str, Path], tmp_path: 
 def test_allowed_differences_are_told(compare_folders: dict[str, Path], tmp_path: Path) -> None:
     class Wordy(Mean):
         name = "wordy"
-        needs_words = True
+        needs_embeddings = True
 
     stored = fake_inputs(Trained, episodes=EPISODES, seed=0)
     card = stored.features
@@ -87,11 +87,11 @@ def test_allowed_differences_are_told(compare_folders: dict[str, Path], tmp_path
     execute(deep, tmp_path / "deep")
     fewer = replace(stored, selection=select_parts(fake_split(), 40))
     execute(fewer, tmp_path / "fewer")
-    one = fake_inputs(Wordy, episodes=EPISODES, words=True)
-    assert one.words is not None
-    words = make_label_vectors(one.words.labels, 2 * one.words.vectors, "others")
+    one = fake_inputs(Wordy, episodes=EPISODES, embeddings=True)
+    assert one.embeddings is not None
+    words = make_label_embeddings(one.embeddings.labels, 2 * one.embeddings.vectors, "others")
     execute(one, tmp_path / "one")
-    execute(replace(one, words=words), tmp_path / "two")
+    execute(replace(one, embeddings=words), tmp_path / "two")
     paths = [compare_folders["seed0"], *(tmp_path / n for n in ("deep", "fewer", "one", "two"))]
     report = compare(paths)
     names = [entry.name for entry in report.entries]
@@ -99,13 +99,13 @@ def test_allowed_differences_are_told(compare_folders: dict[str, Path], tmp_path
         "fake-trained (backbone=fake)",
         "fake-trained (backbone=deep)",
         "fake-trained, base_images=40",
-        "wordy (words=fake-words)",
-        "wordy (words=others)",
+        "wordy (embeddings=fake-words)",
+        "wordy (embeddings=others)",
     ]
     notes = "\n".join(report.notes)
     assert "They differ in backbone (fake: " in notes
     assert "deep: fake-trained (backbone=deep)" in notes
-    assert "differ in words (fake-words: wordy (words=fake-words); others: wordy" in notes
+    assert "differ in embeddings (fake-words: wordy (embeddings=fake-words); others: wordy" in notes
     assert "Trained on 40 of 80 base images: fake-trained, base_images=40." in notes
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mlfsic_bench.analysis.curve_fit import sentences, slope
+from mlfsic_bench.analysis.curve_points import Curve, Level, Line, Point
+from mlfsic_bench.analysis.curve_text import render_csv, render_markdown
 from PIL import Image
 from scipy import stats
 
 from mlfsic_bench.analysis.curve import curve
-from mlfsic_bench.analysis.curve_fit import sentences, slope
-from mlfsic_bench.analysis.curve_points import Curve, Level, Line, Point
-from mlfsic_bench.analysis.curve_text import render_csv, render_markdown
 from mlfsic_bench.analysis.plots.curve import draw
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
@@ -68,7 +68,7 @@ def made(*lines: Line, levels: tuple[Level, ...] = (), subset: bool = False) -> 
         of_episodes=200,
         labels=3,
         backbone="fake",
-        words="none",
+        embeddings="none",
         base_images=20_000,
         chance={"macro_ap": 30.0, "micro_ap": 20.0},
         lines=lines,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlfsic_bench.analysis.score_render import RENDERERS
 
 from mlfsic_bench.analysis.score import score_files
-from mlfsic_bench.analysis.score_render import RENDERERS
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.evaluation.runner import execute
@@ -38,7 +38,7 @@ def test_seeds_are_grouped(tmp_path: Path) -> None:
 
 def test_seeds_are_runs_that_are_equal_but_for_the_seed(tmp_path: Path) -> None:
     folders = [fake_run(tmp_path / f"r{seed}", Trained, episodes=4, seed=seed) for seed in (0, 1)]
-    worded = fake_run(tmp_path / "words", Trained, episodes=4, seed=2, words=True)
+    worded = fake_run(tmp_path / "words", Trained, episodes=4, seed=2, embeddings=True)
     inputs = fake_inputs(Trained, episodes=4, seed=3)
     cut = replace(inputs, selection=select_parts(inputs.split, 40))
     few = execute(cut, tmp_path / "few")
@@ -47,9 +47,9 @@ def test_seeds_are_runs_that_are_equal_but_for_the_seed(tmp_path: Path) -> None:
     assert [group.seeds for group in report.seeds] == [[0, 1]]
     made = "backbone fake (weights none, frozen, fp32)"
     for line in (
-        f"r0: {made}, no words, all base images.",
-        f"words: {made}, words fake-words (not used), all base images.",
-        f"few: {made}, no words, 40 of 80 base images.",
+        f"r0: {made}, no label embeddings, all base images.",
+        f"words: {made}, label embeddings fake-words (not used), all base images.",
+        f"few: {made}, no label embeddings, 40 of 80 base images.",
     ):
         assert line in report.notes
     apart = [line for line in report.notes if "not taken together" in line]

@@ -120,7 +120,7 @@ def test_places_are_handed_to_the_run(monkeypatch, tmp_path):
         "method": "a.py:B",
         "split": "s.json",
         "data_root": tmp_path / "d",
-        "words": tmp_path / "w",
+        "embeddings": tmp_path / "w",
         "weights": "w.pt",
         "episodes_file": tmp_path / "e",
         "cache": tmp_path / "c",

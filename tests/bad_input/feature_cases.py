@@ -1,4 +1,4 @@
-"""Bad backbones, weights and label vectors, and disks without room."""
+"""Bad backbones, weights and label embeddings, and disks without room."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED
 from tests.bad_input.cases import RUN_LEAVES, SCENES, STORE_LEAVES, as_file, case, main_ok
 from tests.fakes.voc import write_voc
 
-RUN = ["run", "protonet", *SCENES, "--out", "out", "--words", "scenes"]
+RUN = ["run", "protonet", *SCENES, "--out", "out", "--embeddings", "scenes"]
 
 
 class Payload:

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from mlfsic_baselines.laso import LaSO
-from mlfsic_baselines.laso_training import LaSOParams
+from mlfsic_baselines.laso import LaSO, LaSOParams
 
 from mlfsic_bench.methods.contract import Images, Support, TrainingPart
 from mlfsic_bench.randomness import torch_generator

@@ -13,7 +13,7 @@ SMALL = {"hidden": 16, "attention": 8, "embedding": 6, "epochs": 2, "encoder_epo
 
 
 def method(**changes):
-    # label vectors have a dimension of their own
+    # label embeddings have a dimension of their own
     small = {k: v for k, v in SMALL.items() if (k, changes.get("words")) != ("embedding", "glove")}
     return PLA(PLAParams(**{**small, **changes}))
 

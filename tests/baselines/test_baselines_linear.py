@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from mlfsic_baselines import classifier, epochs
+from mlfsic_baselines import classifier
 from mlfsic_baselines.linear import LinearFineTuning, LinearParams, tune_heads
 
 from mlfsic_bench.errors import BenchError
@@ -136,7 +136,7 @@ def test_base_training_learns():
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("trainable", [False, True])
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch, trainable):
-    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(classifier, "CHECKPOINT_SECONDS", 0.0)
 
     def run(folder, stop_after):
         source = TrainableFakeSource(8) if trainable else None

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mlfsic_baselines.kggr import KGGR
-from mlfsic_baselines.kggr_params import KGGRParams
+from mlfsic_baselines.kggr import KGGR, KGGRParams
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext, Images
@@ -121,7 +120,7 @@ def test_it_says_what_is_missing(base_part, fitted):
         KGGR(KGGRParams(**SMALL)).load_state({})
     support = fake_support(source)
     without = type(support)(support.images, support.targets, support.labels, None, 7)
-    with pytest.raises(BenchError, match="label vectors"):
+    with pytest.raises(BenchError, match="label embeddings"):
         fitted.adapt(without)
 
 

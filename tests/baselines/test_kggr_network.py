@@ -4,9 +4,16 @@ import math
 
 import pytest
 import torch
-from mlfsic_baselines import kggr_model
-from mlfsic_baselines.kggr_graph import cooccurrence, from_neighbours, label_graph, word_edges
-from mlfsic_baselines.kggr_model import GatedGraph, KGGRNetwork, score
+from mlfsic_baselines import kggr
+from mlfsic_baselines.kggr import (
+    GatedGraph,
+    KGGRNetwork,
+    cooccurrence,
+    from_neighbours,
+    label_graph,
+    score,
+    word_edges,
+)
 
 from mlfsic_bench.randomness import torch_generator
 
@@ -124,7 +131,7 @@ def test_attention_is_the_bilinear_form_and_sums_to_one():
 
 
 def test_images_decoupled_in_parts_are_those_decoupled_at_once(monkeypatch):
-    monkeypatch.setattr(kggr_model, "CHUNK", 2 * 4 * 6 * 7)  # 4 labels, 6 places, d_joint 7
+    monkeypatch.setattr(kggr, "CHUNK", 2 * 4 * 6 * 7)  # 4 labels, 6 places, d_joint 7
     net, sizes = network(), []
     decouple = net.decouple
     monkeypatch.setattr(net, "decouple", lambda f, x: sizes.append(len(f)) or decouple(f, x))

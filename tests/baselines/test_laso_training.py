@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mlfsic_baselines import laso_training
+from mlfsic_baselines import laso
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext
@@ -13,7 +13,7 @@ from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support, le
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(laso_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(laso, "CHECKPOINT_SECONDS", 0.0)
 
     def run(folder, stop_after):
         def log(line):

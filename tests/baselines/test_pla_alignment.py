@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mlfsic_baselines.pla_alignment import IGNORED, aligned, alignment_loss, order_labels
+from mlfsic_baselines.pla_decoder import IGNORED, aligned, alignment_loss, order_labels
 
 from mlfsic_bench.randomness import torch_generator
 from tests.baselines.small_pla import peaked

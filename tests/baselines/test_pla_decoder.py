@@ -4,10 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mlfsic_baselines import pla_training
+from mlfsic_baselines import pla
 from mlfsic_baselines.pla import PLAParams
-from mlfsic_baselines.pla_alignment import alignment_loss
-from mlfsic_baselines.pla_decoder import read_out
+from mlfsic_baselines.pla_decoder import alignment_loss, read_out
 
 from mlfsic_bench.randomness import torch_generator
 from tests.baselines.small_pla import naive_read_out, peaked, small_decoder
@@ -65,7 +64,7 @@ def test_a_step_is_torch_on_all_steps_of_all_images():
     support = learnable_part("novel").episode(0).support
     params = PLAParams(dropout=0, tune_epochs=1, tune_lr=0.1, rows_lr=0.01)
     tuned, plain = small_decoder(c=8, seed=8), small_decoder(c=8, seed=8)
-    pla_training.tune_decoder(tuned, support, params)
+    pla.tune_decoder(tuned, support, params)
     steps = int(support.targets.sum(1).max()) + 1
     assert len(set(support.targets.sum(1).tolist())) > 1
     logits = plain(support.images.local(), [len(support.images)] * steps)

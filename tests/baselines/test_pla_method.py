@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mlfsic_baselines import epochs
+from mlfsic_baselines import classifier
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext, Images
@@ -53,8 +53,8 @@ def test_labels_in_another_order_give_the_same():
     support = part.episode(0).support
     order = [2, 0, 3, 1]
     labels = tuple(support.labels[i] for i in order)
-    words = support.words[order]
-    other = replace(support, targets=support.targets[:, order], labels=labels, words=words)
+    words = support.embeddings[order]
+    other = replace(support, targets=support.targets[:, order], labels=labels, embeddings=words)
     for kind in ("learned", "glove"):
         pla = fitted(learnable_part("base"), words=kind)
         plain, moved = pla.adapt(support), pla.adapt(other)
@@ -81,13 +81,13 @@ def test_threshold_decisions_are_scores_above_zero():
 
 
 def embeddings(**changes):
-    """(label embeddings after adapting, label vectors), both in the order of the names."""
+    """(label embeddings after adapting, label embeddings), both in the order of the names."""
     base, novel = learnable_part("base"), learnable_part("novel")
     pla = fitted(base, words="glove", **changes)
-    return pla.adapt(novel.episode(0).support).decoder.E, novel.words
+    return pla.adapt(novel.episode(0).support).decoder.E, novel.embeddings
 
 
-def test_glove_starts_the_embeddings_as_the_label_vectors():
+def test_glove_starts_the_embeddings_as_the_label_embeddings():
     E, words = embeddings(tune_epochs=0)
     assert torch.equal(E, words)
     E, words = embeddings(tune_epochs=5, freeze_words=True)
@@ -100,15 +100,15 @@ def test_glove_starts_the_embeddings_as_the_label_vectors():
 def test_glove_needs_words():
     base, support = learnable_part("base"), learnable_part("novel").episode(0).support
     pla = method(words="glove")
-    assert pla.needs_words
-    assert not method().needs_words
-    with pytest.raises(BenchError, match="needs label vectors"):
-        pla.fit(replace(base, words=None), None, FitContext(1))
+    assert pla.needs_embeddings
+    assert not method().needs_embeddings
+    with pytest.raises(BenchError, match="needs label embeddings"):
+        pla.fit(replace(base, embeddings=None), None, FitContext(1))
     pla.fit(base, None, FitContext(1))
-    with pytest.raises(BenchError, match="needs label vectors"):
-        pla.adapt(replace(support, words=None))
+    with pytest.raises(BenchError, match="needs label embeddings"):
+        pla.adapt(replace(support, embeddings=None))
     with pytest.raises(BenchError, match="trained with"):
-        pla.adapt(replace(support, words=support.words[:, 1:]))
+        pla.adapt(replace(support, embeddings=support.embeddings[:, 1:]))
 
 
 def test_a_method_that_was_not_fitted_says_so():
@@ -125,7 +125,7 @@ def test_the_other_choices_pass_the_contract_tests():
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("trainable", [False, True])
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch, trainable):
-    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(classifier, "CHECKPOINT_SECONDS", 0.0)
 
     def run(folder, stop_after):
         source = TrainableFakeSource(8) if trainable else None

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli, main
 from mlfsic_bench.data.scenes.labels import ATTRIBUTES
-from mlfsic_bench.embeddings.neighbours import nearest_labels
+from mlfsic_bench.embeddings.label_embeddings import nearest_labels
 
 TABLE = "cat 1 0 0\ndog 0.9 0.1 0\nhot 0 0 1\nbus 0 1 0\nbus 5 5 5\ntvmonitor 0 0.5 0.5\n"
 
@@ -20,12 +20,12 @@ def table(tmp_path):
 
 
 def run(*args):
-    return CliRunner().invoke(cli, ["words", *map(str, args)])
+    return CliRunner().invoke(cli, ["embeddings", *map(str, args)])
 
 
 def refused(capsys, *args):
     with pytest.raises(SystemExit) as end:
-        main(["words", *map(str, args)])
+        main(["embeddings", *map(str, args)])
     assert end.value.code == 2
     return capsys.readouterr().err
 
@@ -77,12 +77,12 @@ def test_show_without_labels_describes_the_file(table):
 def test_show_takes_the_format_and_says_what_the_header_promises(tmp_path):
     path = tmp_path / "v.vec"
     path.write_text("3 2\ncat 1 2\ndog 3 4\n")
-    output = run("show", path, "--words-format", "text").output
+    output = run("show", path, "--embeddings-format", "text").output
     assert "text with header, 2 entries" in output
     assert "the header says 3 entries, one more than there are" in output
     assert json.loads(run("show", path, "--json").output)["promised"] == 3
     path.write_bytes(b"1 1\ncat 12.5")
-    assert "binary, 1 entries" in run("show", path, "--words-format", "binary").output
+    assert "binary, 1 entries" in run("show", path, "--embeddings-format", "binary").output
 
 
 def test_run_takes_the_format_of_the_words(tmp_path, capsys, monkeypatch):
@@ -94,10 +94,13 @@ def test_run_takes_the_format_of_the_words(tmp_path, capsys, monkeypatch):
     path.write_bytes(b"1 3\nhen ABCDEFGHIJKL")  # reads as a damaged line of text
     # All that a run does with its words, without the rest of it.
     monkeypatch.setattr(
-        run, "run_method", lambda plan, log: inputs._words(plan, fake_split(), Trained)
+        run, "run_method", lambda plan, log: inputs._embeddings(plan, fake_split(), Trained)
     )
-    command = ["run", "random", "--split", "s", "--backbone", "b", "--words", str(path)]
-    for options, says in (([], "line 2 is not"), (["--words-format", "binary"], "no vector for")):
+    command = ["run", "random", "--split", "s", "--backbone", "b", "--embeddings", str(path)]
+    for options, says in (
+        ([], "line 2 is not"),
+        (["--embeddings-format", "binary"], "no vector for"),
+    ):
         with pytest.raises(SystemExit) as end:
             main([*command, *options])
         assert end.value.code == 2

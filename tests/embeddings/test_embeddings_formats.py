@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlfsic_bench.embeddings import binary_vectors
-from mlfsic_bench.embeddings.load import load_words
+from mlfsic_bench.embeddings import formats
+from mlfsic_bench.embeddings.formats import read_entries
+from mlfsic_bench.embeddings.label_embeddings import load_embeddings
 from mlfsic_bench.embeddings.lookup import look_up
-from mlfsic_bench.embeddings.read import read_entries
 from mlfsic_bench.errors import BenchError
 from tests.searches import examples
 
@@ -60,10 +60,10 @@ LAYOUTS = {
 def test_every_layout_gives_the_same_vectors_and_hash(tmp_path, layout, packed):
     data, described = LAYOUTS[layout]
     path = put(tmp_path, pack(data) if packed else data)
-    words = load_words(path, LABELS)
+    words = load_embeddings(path, LABELS)
     expected = np.array([VECTORS["dog"], [1.625, 2.0, 3.0], VECTORS["cat"]], np.float32)
     assert np.allclose(words.vectors, expected, rtol=1e-6)
-    assert words.hash == load_words(put(tmp_path, LAYOUTS["text"][0], "t"), LABELS).hash
+    assert words.hash == load_embeddings(put(tmp_path, LAYOUTS["text"][0], "t"), LABELS).hash
     entries = look_up(path, LABELS).entries
     assert entries.layout == described + (", gzip" if packed else "")
     assert (entries.count, entries.dimension) == (3, 3)
@@ -83,12 +83,12 @@ def test_every_layout_gives_the_same_vectors_and_hash(tmp_path, layout, packed):
 )
 def test_binary_vectors_survive_exactly(tmp_path_factory, vectors, newline, block):
     path = put(tmp_path_factory.mktemp("w"), binary(vectors, newline=newline))
-    before = binary_vectors.BLOCK
-    binary_vectors.BLOCK = block
+    before = formats.BLOCK
+    formats.BLOCK = block
     try:
         entries = read_entries(path, set(vectors), "binary")
     finally:
-        binary_vectors.BLOCK = before
+        formats.BLOCK = before
     assert {w: v.tolist() for w, v in entries.vectors.items()} == vectors
 
 
@@ -97,7 +97,7 @@ def test_entries_across_the_border_of_blocks(tmp_path):
     rng = np.random.default_rng(0)
     vectors = {f"w{i}": rng.normal(size=300).astype(np.float32).tolist() for i in range(3000)}
     path = put(tmp_path, binary(vectors))
-    assert path.stat().st_size > 3 * binary_vectors.BLOCK
+    assert path.stat().st_size > 3 * formats.BLOCK
     entries = read_entries(path, set(vectors))
     assert {word: vector.tolist() for word, vector in entries.vectors.items()} == vectors
 
@@ -131,7 +131,7 @@ def test_entries_that_are_not_utf8_are_passed_over_and_counted(tmp_path, write):
 
 def test_an_entry_of_white_space_is_passed_over(tmp_path):
     path = put(tmp_path, b"3 3\ncat 1 2 3\n  4 5 6\ndog 7 8 9\n")
-    assert load_words(path, ["dog"]).vectors.tolist() == [[7, 8, 9]]
+    assert load_embeddings(path, ["dog"]).vectors.tolist() == [[7, 8, 9]]
 
 
 GOOD = binary(VECTORS)
@@ -174,7 +174,7 @@ GOOD = binary(VECTORS)
 )
 def test_damage_is_one_error_that_names_it(tmp_path, data, says):
     with pytest.raises(BenchError) as error:
-        load_words(put(tmp_path, data), ["cat"])
+        load_embeddings(put(tmp_path, data), ["cat"])
     for words in says:
         assert words in str(error.value)
 
@@ -192,7 +192,7 @@ HEN = [
 def test_a9_a_byte_order_mark_is_skipped(tmp_path, layout, data, packed):
     data = b"\xef\xbb\xbf" + data
     path = put(tmp_path, pack(data) if packed else data)
-    assert load_words(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+    assert load_embeddings(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
     entries = look_up(path, ["hen"]).entries
     assert (entries.layout, entries.count) == (layout + ", gzip" * packed, 3)
 
@@ -202,32 +202,32 @@ def test_a9_a_byte_order_mark_is_skipped(tmp_path, layout, data, packed):
 def test_a9_numbers_have_a_strict_grammar(tmp_path, number, header):
     data = f"{header}hen 1 2 3\njay 4 {number} 6\nowl 7 8 9\n".encode()
     with pytest.raises(BenchError, match=f"line {2 + bool(header)} is") as caught:
-        load_words(put(tmp_path, data), ["jay"])
+        load_embeddings(put(tmp_path, data), ["jay"])
     assert repr(number) in caught.value.found
 
 
 def test_a9_the_same_number_on_line_1(tmp_path):
     with pytest.raises(BenchError, match="line 1 is") as caught:
-        load_words(put(tmp_path, b"hen 1_0 2 3\njay 4 5 6\n"), ["hen"])
+        load_embeddings(put(tmp_path, b"hen 1_0 2 3\njay 4 5 6\n"), ["hen"])
     assert "'1_0'" in caught.value.found
 
 
 @pytest.mark.parametrize("number", ["+1.5", "1.50", "15e-1", ".15E+1", "0001.5"])
 def test_a9_the_ways_to_write_a_number(tmp_path, number):
     data = f"hen {number} 2.\n".encode()
-    assert load_words(put(tmp_path, data), ["hen"]).vectors.tolist() == [[1.5, 2]]
+    assert load_embeddings(put(tmp_path, data), ["hen"]).vectors.tolist() == [[1.5, 2]]
 
 
 @pytest.mark.parametrize("data", [b"hen\t1 2 3\njay\t4 5 6\nowl\t7 8 9\n",
                                   b"3\t3\nhen\t1\t2\t3\njay\t4\t5\t6\nowl 7 8\t9\r\n"])  # fmt: skip
 def test_a9_a_tab_separates_as_a_space_does(tmp_path, data):
-    assert load_words(put(tmp_path, data), ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+    assert load_embeddings(put(tmp_path, data), ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
 
 
 def test_a9_two_separators_in_a_row_are_named(tmp_path):
     path = put(tmp_path, b"hen 1 2 3\njay\t 4 5 6\n")
     with pytest.raises(BenchError, match="line 2 is") as caught:
-        load_words(path, ["jay"])
+        load_embeddings(path, ["jay"])
     assert "two in a row" in caught.value.found
 
 
@@ -236,13 +236,13 @@ def test_a9_crlf_between_binary_entries(tmp_path, packed):
     data = HEN[2][1].replace(b"\njay", b"\r\njay").replace(b"\nowl", b"\r\nowl")
     data = data.replace(b"3 3\n", b"3 3\r\n")[:-1] + b"\r\n"
     path = put(tmp_path, pack(data) if packed else data)
-    assert load_words(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+    assert load_embeddings(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
 
 
 @pytest.mark.parametrize("block", [1, 7, 16, 33])
 def test_a9_crlf_across_the_border_of_blocks(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(binary_vectors, "BLOCK", block)
-    monkeypatch.setattr(binary_vectors, "LONGEST_ENTRY", 4)
+    monkeypatch.setattr(formats, "BLOCK", block)
+    monkeypatch.setattr(formats, "LONGEST_ENTRY", 4)
     words = [f"w{i}" for i in range(9)]
     data = binary({word: [i, 1.0] for i, word in enumerate(words)}, newline=False)
     for word in words[1:]:
@@ -253,7 +253,7 @@ def test_a9_crlf_across_the_border_of_blocks(tmp_path, monkeypatch, block):
 
 def test_a9_a_token_with_spaces_on_line_1_is_an_entry(tmp_path):
     path = put(tmp_path, b". . . 1 2 3\nhen 1 2 3\njay 4 5 6\n")
-    assert load_words(path, ["hen", "jay"]).vectors.tolist() == BIRDS[:2]
+    assert load_embeddings(path, ["hen", "jay"]).vectors.tolist() == BIRDS[:2]
     assert look_up(path, []).entries.dimension == 3
 
 
@@ -270,12 +270,12 @@ def test_a9_a_token_with_spaces_on_line_1_is_an_entry(tmp_path):
 )
 def test_a9_the_line_that_is_wrong_is_named(tmp_path, data, line):
     with pytest.raises(BenchError, match=f"line {line} is not a line of vectors"):
-        load_words(put(tmp_path, data), ["hen", "jay"])
+        load_embeddings(put(tmp_path, data), ["hen", "jay"])
 
 
 def test_a9_a_header_one_too_high_as_in_files_of_fasttext(tmp_path):
     path = put(tmp_path, b"4" + HEN[1][1][1:])
-    assert load_words(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
+    assert load_embeddings(path, ["hen", "jay", "owl"]).vectors.tolist() == BIRDS
     entries = look_up(path, ["hen"]).entries
     assert (entries.count, entries.promised) == (3, 4)
 
@@ -286,27 +286,27 @@ PRINTABLE = b"hen " + b"ABCD  ab...5" + b"\n"
 def test_binary_that_reads_as_text_is_text_unless_the_user_says_otherwise(tmp_path):
     path = put(tmp_path, b"1 3\n" + PRINTABLE)
     with pytest.raises(BenchError, match="line 2") as caught:
-        load_words(path, ["hen"])
-    assert "--words-format binary" in caught.value.remedy
+        load_embeddings(path, ["hen"])
+    assert "--embeddings-format binary" in caught.value.remedy
     expected = struct.unpack("<3f", PRINTABLE[4:16])
-    assert load_words(path, ["hen"], "binary").vectors.tolist() == [list(expected)]
+    assert load_embeddings(path, ["hen"], "binary").vectors.tolist() == [list(expected)]
     # One more entry of the usual kind is enough to tell.
     path = put(tmp_path, b"2 3\n" + PRINTABLE + b"jay " + struct.pack("<3f", 1, 2, 3))
-    assert load_words(path, ["hen", "jay"]).vectors.tolist() == [list(expected), [1, 2, 3]]
+    assert load_embeddings(path, ["hen", "jay"]).vectors.tolist() == [list(expected), [1, 2, 3]]
 
 
 def test_the_user_may_say_what_a_file_is(tmp_path):
     path = put(tmp_path, b"1 1\nhen 12.5\n")  # also four bytes of a float32
-    assert load_words(path, ["hen"]).vectors.tolist() == [[12.5]]
-    assert load_words(path, ["hen"], "text").vectors.tolist() == [[12.5]]
-    assert load_words(path, ["hen"], "binary").vectors[0, 0] == struct.unpack("<f", b"12.5")[0]
+    assert load_embeddings(path, ["hen"]).vectors.tolist() == [[12.5]]
+    assert load_embeddings(path, ["hen"], "text").vectors.tolist() == [[12.5]]
+    assert load_embeddings(path, ["hen"], "binary").vectors[0, 0] == struct.unpack("<f", b"12.5")[0]
     path = put(tmp_path, b"2 2\nhen \x01 2.5\njay 1 2.5\n")
     assert look_up(path, ["jay"], "text").entries.count == 2
     with pytest.raises(BenchError, match="can't be read as word2vec's binary") as caught:
         look_up(path, ["jay"])
-    assert "--words-format text" in caught.value.remedy
+    assert "--embeddings-format text" in caught.value.remedy
     with pytest.raises(BenchError, match="not in word2vec's binary format"):
-        load_words(put(tmp_path, b"hen 1 2\n"), ["hen"], "binary")
+        load_embeddings(put(tmp_path, b"hen 1 2\n"), ["hen"], "binary")
 
 
 def test_a_hostile_header_costs_no_memory(tmp_path):
@@ -315,7 +315,7 @@ def test_a_hostile_header_costs_no_memory(tmp_path):
     path = put(tmp_path, pack(b"999999999 100000\ncat " + b"\x01" * 1000))
     tracemalloc.start()
     with pytest.raises(BenchError, match="entry 1"):
-        load_words(path, ["cat"])
+        load_embeddings(path, ["cat"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 << 20
@@ -328,7 +328,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     body = b"".join(b"w%d " % i + row.tobytes() for i, row in enumerate(rows))
     path = put(tmp_path, b"20000 256\n" + body)
     tracemalloc.start()
-    load_words(path, ["w19999"])
+    load_embeddings(path, ["w19999"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < path.stat().st_size / 3
@@ -337,7 +337,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 def test_missing_words_come_with_what_the_file_has_instead(tmp_path):
     path = put(tmp_path, b"doughnut 1 2\nFrisbee 3 4\nskis 5 6\nairplane 7 8\n")
     with pytest.raises(BenchError) as error:
-        load_words(path, ["donut", "frisbee", "ski", "aeroplane", "zebra"])
+        load_embeddings(path, ["donut", "frisbee", "ski", "aeroplane", "zebra"])
     found = error.value.found
     assert "'donut' (missing: donut; the file has 'doughnut')" in found
     assert "the file has 'Frisbee'" in found
@@ -350,11 +350,11 @@ def test_every_missing_label_is_named(tmp_path):
     path = put(tmp_path, b"cat 1 2\n")
     labels = [f"label{i}" for i in range(20)]
     with pytest.raises(BenchError) as error:
-        load_words(path, labels)
+        load_embeddings(path, labels)
     assert all(label in error.value.found for label in labels)
 
 
 @pytest.mark.parametrize("labels", [["cat", "cat"], ["cat", " "], ["hot dog", "hot_dog"]])
 def test_a_list_of_labels_must_make_sense(tmp_path, labels):
     with pytest.raises(BenchError, match="not one to look up"):
-        load_words(put(tmp_path, b"cat 1 2\n"), labels)
+        load_embeddings(put(tmp_path, b"cat 1 2\n"), labels)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlfsic_bench.results.lineup import line_up
 
 from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.cli.main import main
@@ -21,7 +22,6 @@ from mlfsic_bench.evaluation.record import Audit, read_record
 from mlfsic_bench.evaluation.resume import is_done
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.methods.registry import find_method, make_method
-from mlfsic_bench.results.lineup import line_up
 from mlfsic_bench.results.table import build_table
 from tests.fakes.world import fake_inputs, fake_run
 
@@ -50,7 +50,7 @@ def inputs_of(spec: str, settings: dict[str, str] | None = None, **options: obje
     """Inputs of a run on the fake split that another process can begin too."""
     settings = settings or {}
     cls = find_method(spec)
-    made = fake_inputs(cls, words=cls.needs_words, **options)  # type: ignore[arg-type]
+    made = fake_inputs(cls, embeddings=cls.needs_embeddings, **options)  # type: ignore[arg-type]
     return replace(
         made,
         method=make_method(spec, settings, None),

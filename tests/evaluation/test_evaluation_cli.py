@@ -35,11 +35,11 @@ def error_of(*args: str) -> str:
         ((*PLAIN, "--set", "lr"), "name=value"),
         ((*PLAIN, "--set", "a=1", "--set", "a=2"), "each name once"),
         ((*PLAIN, "--preset", "papr"), "papr"),
-        ((*PLAIN, "--words-format", "text"), "there is none"),
+        ((*PLAIN, "--embeddings-format", "text"), "there is none"),
         ((*PLAIN, "--episodes", "0"), "from 1 to 200"),
         ((*PLAIN, "--episodes", "201"), "from 1 to 200"),
         ((*PLAIN, "--episodes-file", "none.json"), "none.json"),
-        ((*PLAIN, "--words", "none.txt"), "none.txt"),
+        ((*PLAIN, "--embeddings", "none.txt"), "none.txt"),
         ((*PLAIN, "--features", "end-to-end"), "trains nothing"),
     ],
 )
@@ -53,7 +53,7 @@ def test_bad_options(
 
 def test_labels_without_vectors(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("disc 1 2\nplain 2 3\n")
-    assert "labels" in error_of(*PLAIN, "--words", str(tmp_path / "words.txt"))
+    assert "labels" in error_of(*PLAIN, "--embeddings", str(tmp_path / "words.txt"))
 
 
 def test_split_file_with_a_wrong_hash(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_words_are_asked_of_methods_that_need_them(tmp_path: Path) -> None:
         "from mlfsic_bench.methods.contract import Method\n"
         "class Needy(Method):\n"
         "    name = 'needy'\n"
-        "    needs_words = True\n"
+        "    needs_embeddings = True\n"
         "    def adapt(self, support):\n"
         "        return lambda query: query.pooled()\n"
     )
     plan = RunPlan(method=f"{plugin}:Needy", split="voc-8-6-6-v1", backbone="none")
-    with pytest.raises(BenchError, match="needs label vectors"):
+    with pytest.raises(BenchError, match="needs label embeddings"):
         open_inputs(plan)
 
 

@@ -22,11 +22,11 @@ def key(inputs: Inputs) -> str:
     return run_key(identity(inputs))
 
 
-BASE = fake_inputs(Trained, words=True, episodes=4)
+BASE = fake_inputs(Trained, embeddings=True, episodes=4)
 
 
 def test_equal_inputs_equal_key() -> None:
-    assert key(BASE) == key(fake_inputs(Trained, words=True, episodes=4))
+    assert key(BASE) == key(fake_inputs(Trained, embeddings=True, episodes=4))
 
 
 def test_device_is_not_in_the_key() -> None:
@@ -38,8 +38,9 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
     # A new option must be put in the identity, or here because results may not depend on it.
     outside = {"data_root", "device", "cache", "batch_size", "workers", "out"}
     inside = {
-        "method", "split", "backbone", "weights", "words", "words_format", "available_only",
-        "min_pool", "preset", "settings", "seed", "episodes", "episodes_file", "features",
+        "method", "split", "backbone", "weights", "embeddings", "embeddings_format",
+        "available_only", "min_pool", "preset", "settings", "seed", "episodes", "episodes_file",
+        "features",
         "precision", "base_images", "protocol", "shots",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside
@@ -48,14 +49,14 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        fake_inputs(Trained, words=True, episodes=4, seed=1),
-        fake_inputs(Trained, words=True, episodes=4, count=3),
-        fake_inputs(Trained, words=True, episodes=5),
-        fake_inputs(Trained, words=False, episodes=4),
-        fake_inputs(Trained, {"steps": 31}, words=True, episodes=4),
-        fake_inputs(Mean, words=True, episodes=4),
-        fake_inputs(Trained, words=True, episodes=4, split=fake_split(base=9)),
-        fake_inputs(Trained, words=True, episodes=4, split=fake_split({"min_pool": 5})),
+        fake_inputs(Trained, embeddings=True, episodes=4, seed=1),
+        fake_inputs(Trained, embeddings=True, episodes=4, count=3),
+        fake_inputs(Trained, embeddings=True, episodes=5),
+        fake_inputs(Trained, embeddings=False, episodes=4),
+        fake_inputs(Trained, {"steps": 31}, embeddings=True, episodes=4),
+        fake_inputs(Mean, embeddings=True, episodes=4),
+        fake_inputs(Trained, embeddings=True, episodes=4, split=fake_split(base=9)),
+        fake_inputs(Trained, embeddings=True, episodes=4, split=fake_split({"min_pool": 5})),
         dataclasses.replace(BASE, method_source="fakes 2"),
         *(
             dataclasses.replace(BASE, features=BASE.features.model_copy(update={name: value}))

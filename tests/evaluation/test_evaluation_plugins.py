@@ -30,22 +30,22 @@ from tests.plugins_corpus.changes import CHANGES
 class Words(Mean):
     """Says what it is given."""
 
-    uses_words = True
+    uses_embeddings = True
     given: list = []  # noqa: RUF012
 
     def adapt(self, support):
-        self.given.append(support.words)
+        self.given.append(support.embeddings)
         return super().adapt(support)
 
 
 class Undeclared(Words):
-    uses_words = False
+    uses_embeddings = False
     given: list = []  # noqa: RUF012
 
 
 def test_c2_label_vectors_go_to_methods_that_declare_them(tmp_path: Path) -> None:
-    declared = read_record(fake_run(tmp_path / "a", Words, episodes=2, words=True))
-    undeclared = read_record(fake_run(tmp_path / "b", Undeclared, episodes=2, words=True))
+    declared = read_record(fake_run(tmp_path / "a", Words, episodes=2, embeddings=True))
+    undeclared = read_record(fake_run(tmp_path / "b", Undeclared, episodes=2, embeddings=True))
     assert all(torch.is_tensor(words) for words in Words.given)
     assert Undeclared.given == [None, None]
     assert (declared.method.uses_words, undeclared.method.uses_words) == (True, False)
@@ -59,9 +59,9 @@ def test_c2_training_parts_have_words_only_where_declared(tmp_path: Path) -> Non
 
     class Looks(Trained):
         def fit(self, base, val, context):
-            seen.extend([base.words, val.words, base.episode(0).support.words])
+            seen.extend([base.embeddings, val.embeddings, base.episode(0).support.embeddings])
 
-    fake_run(tmp_path / "run", Looks, episodes=2, words=True)
+    fake_run(tmp_path / "run", Looks, episodes=2, embeddings=True)
     assert seen == [None, None, None]
 
 

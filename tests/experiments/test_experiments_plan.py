@@ -71,7 +71,7 @@ def test_the_first_file_of_words_that_is_there(name: str, tmp_path: Path) -> Non
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("cat 1 2\n")
     row = planned("table4", options)["GloVe-200"]
-    assert row.runs[0].plan.words == tmp_path / name
+    assert row.runs[0].plan.embeddings == tmp_path / name
 
 
 def test_words_are_looked_for_below_the_environment_variable_too(
@@ -88,9 +88,9 @@ def test_a_row_that_needs_words_must_name_them(tmp_path: Path) -> None:
         "schema_version: 1\nkind: table\ntitle: t\nrows:\n"
         "  - {name: A, method: word-guided-attention}\n"
     )
-    with pytest.raises(BenchError, match="names no label vectors"):
+    with pytest.raises(BenchError, match="names no label embeddings"):
         planned(str(path), Options("coco-subset", data_root=tmp_path))
-    path.write_text(path.read_text().replace("attention}", "attention, words: glov-300}"))
+    path.write_text(path.read_text().replace("attention}", "attention, embeddings: glov-300}"))
     for options in (Options("coco-subset", data_root=tmp_path), Options("scenes")):
         with pytest.raises(BenchError, match="did you mean 'glove-300'"):
             planned(str(path), options)

@@ -107,12 +107,12 @@ def naive_loss(m, episode) -> Tensor:
     dtype = m.A_visual.dtype
     f_loc, f_glo = S.local().to(dtype), S.local().to(dtype).mean((2, 3))
     f_query = Q.local().to(dtype).mean((2, 3))
-    prototypes = naive_prototypes(m, f_loc, f_glo, support.targets, support.words)
+    prototypes = naive_prototypes(m, f_loc, f_glo, support.targets, support.embeddings)
     cmw, against_prototypes = [], []
     for i in range(len(S)):
         x = affine(m.A_visual, f_glo[i], m.b_visual)
         for c in range(len(support.labels)):
-            w_hat = affine(m.A_text, support.words[c], m.b_text)
+            w_hat = affine(m.A_text, support.embeddings[c], m.b_text)
             cmw.append(cross_entropy(logit(x, w_hat, p), support.targets[i, c]))
             if not p.use_cmw_loss:
                 q = logit(x, prototypes[c], p)

@@ -113,12 +113,12 @@ def fake_support(
     images: int | None = None,
     seed: int = 7,
 ) -> Support:
-    """A support of one image per label (or `images`), with random label vectors."""
+    """A support of one image per label (or `images`), with random label embeddings."""
     ids = tuple(f"{prefix}{i}" for i in range(labels if images is None else images))
-    words = torch.randn(labels, d_w, generator=torch_generator("fake-words", labels, d_w))
+    embeddings = torch.randn(labels, d_w, generator=torch_generator("fake-words", labels, d_w))
     names = tuple(f"label {i}" for i in range(labels))
     targets = fake_targets(ids, labels, extra=extra)
-    return Support(Images(ids, source), targets, names, words.to(source.dtype), seed)
+    return Support(Images(ids, source), targets, names, embeddings.to(source.dtype), seed)
 
 
 def fake_episode(
@@ -140,7 +140,7 @@ def learnable_part(
     source: FakeSource | None = None,
     queries: int = 2,
 ) -> TrainingPart:
-    """A part whose labels can be told from their images and from their label vectors.
+    """A part whose labels can be told from their images and from their label embeddings.
 
     A label's vector is (a random view of) the pattern its images show at one place.
     """
@@ -152,7 +152,7 @@ def learnable_part(
     if source is None:
         source = FakeSource(channels, patterns=patterns, carried=carried)
     row = {image: i for i, image in enumerate(ids)}
-    words = patterns @ view
+    embeddings = patterns @ view
     names = tuple(f"{name} {i}" for i in range(labels))
 
     def episode(i: int) -> TrainingEpisode:
@@ -163,7 +163,7 @@ def learnable_part(
         rest = [int(j) for j in order if ids[j] not in support_ids][: labels * queries]
         query_ids = tuple(ids[j] for j in rest)
         support_targets = targets[[row[j] for j in support_ids]]
-        support = Support(Images(support_ids, source), support_targets, names, words, seed=i)
+        support = Support(Images(support_ids, source), support_targets, names, embeddings, seed=i)
         return TrainingEpisode(support, Images(query_ids, source), targets[rest])
 
-    return TrainingPart(Images(ids, source), targets, names, words, episode, n_episodes)
+    return TrainingPart(Images(ids, source), targets, names, embeddings, episode, n_episodes)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mlfsic_bench.embeddings.vectors import LabelVectors, make_label_vectors
+from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings, make_label_embeddings
 from mlfsic_bench.episodes.files import sample_episode_set
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.parts import select_parts
@@ -182,10 +182,10 @@ class Trained(Mean):
         self.weight = state["weight"]
 
 
-def fake_words(split: Split) -> LabelVectors:
+def fake_embeddings(split: Split) -> LabelEmbeddings:
     labels = [label for part in split.parts.values() for label in part.labels]
     vectors = np.stack([_direction("word", label).numpy() for label in labels])
-    return make_label_vectors(labels, vectors, "fake-words")
+    return make_label_embeddings(labels, vectors, "fake-words")
 
 
 def fake_inputs(
@@ -196,7 +196,7 @@ def fake_inputs(
     episodes: int = 45,
     count: int | None = None,
     seed: int = 0,
-    words: bool = False,
+    embeddings: bool = False,
     asked: set[str] | None = None,
 ) -> Inputs:
     """Inputs of a run of a fake method on the fake split."""
@@ -210,7 +210,7 @@ def fake_inputs(
         episodes=sample_episode_set(split, "novel", episodes),
         count=count or episodes,
         selection=select_parts(split) if method.trains else None,
-        words=fake_words(split) if words else None,
+        embeddings=fake_embeddings(split) if embeddings else None,
         method=make(),
         make_method=make,
         method_source="fakes 1",

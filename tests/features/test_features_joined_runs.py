@@ -90,7 +90,7 @@ def test_both_trained_networks_are_saved_and_reopened(plan: RunPlan, tmp_path: P
     source = support.images.source
     assert all(torch.equal(value, saved[key]) for key, value in source.state().items())
     inputs, episode = run.inputs, run.inputs.episodes.episodes[0]
-    view = PartView(inputs.split.novel, "novel", inputs.split.hash, 0, source, inputs.words)
+    view = PartView(inputs.split.novel, "novel", inputs.split.hash, 0, source, inputs.embeddings)
     query = view.query(episode)
     again, _ = score("linear", 0, method.adapt(support), support.images, query, 6)
     place = [query.ids.index(image_id) for image_id in episode.query]

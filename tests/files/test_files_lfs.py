@@ -8,7 +8,6 @@ import pytest
 
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.data.images import read_image_file
-from mlfsic_bench.embeddings.bert_folder import read_weights
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.store.index import LOCAL
 from mlfsic_bench.features.store.store import FeatureStore
@@ -25,8 +24,8 @@ POINTER = (
 SCENES = ["--split", "scenes-12-6-6-v1", "--backbone", "scenes-small", "--out", "out"]
 COMMANDS = {
     "weights": ["run", "random", *SCENES, "--weights", "./pointer"],
-    "label vectors": ["run", "random", *SCENES, "--words", "pointer"],
-    "words": ["words", "show", "pointer", "--labels", "dog"],
+    "label embeddings": ["run", "random", *SCENES, "--embeddings", "pointer"],
+    "words": ["embeddings", "show", "pointer", "--labels", "dog"],
     "scores": ["score", "pointer"],
     "a split": ["splits", "show", "./pointer"],
     "episodes": ["episodes", "verify", "pointer"],
@@ -70,12 +69,10 @@ def test_a10_a_pointer_is_named(what, tmp_path, monkeypatch, capsys):
 def test_a10_readers_without_a_verb(tmp_path):
     readers = {
         "a.pt": load_checkpoint,
-        "a.safetensors": read_weights,
         "a.json": lambda path: read_json(path, kind="record"),
         "a.jpg": lambda path: read_image_file(path, "train2014/a", ""),
         "a.npz": hash_file,
     }
-    pytest.importorskip("safetensors")
     for name, reader in readers.items():
         (tmp_path / name).write_text(POINTER)
         with pytest.raises(BenchError, match="is a Git LFS pointer"):

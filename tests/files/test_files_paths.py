@@ -51,8 +51,8 @@ def verbs(path: str) -> list[list[str]]:
         ["submit", "check", path],
         ["leaderboard", "build", "--results", path],
         ["leaderboard", "check", "--results", path],
-        ["words", "show", path, "--labels", "dog"],
-        ["words", "average", "--model", path, "--corpus", path, "--labels", "a", "--out", "z"],
+        ["embeddings", "show", path, "--labels", "dog"],
+        ["embeddings", "average", "--model", path, "--corpus", path, "--labels", "a", "--out", "z"],
         ["features", "info", path],
         ["features", "verify", path],
         ["splits", "show", f"{path}.json"],
@@ -64,7 +64,7 @@ def verbs(path: str) -> list[list[str]]:
         ["reproduce", f"{path}.yaml", "--dataset", "scenes"],
         ["reproduce", "table1", "--dataset", "scenes", "--out", path, "--dry-run"],
         ["run", "random", *SCENES, "--out", path],
-        ["run", "random", *SCENES, "--words", path, "--out", "never"],
+        ["run", "random", *SCENES, "--embeddings", path, "--out", "never"],
         ["run", "random", *SCENES, "--weights", f"{path}/w.pt", "--out", "never"],
     ]
 

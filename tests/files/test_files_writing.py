@@ -126,7 +126,7 @@ def test_an_output_onto_an_input(tmp_path, monkeypatch, capsys):
         assert "the output would replace an input" in capsys.readouterr().err
     Path("corpus.txt").write_text("a dog\n")
     with pytest.raises(SystemExit, match="2"):
-        main(["words", "average", "--model", "m", "--corpus", "corpus.txt", "--labels", "dog",
+        main(["embeddings", "average", "--model", "m", "--corpus", "corpus.txt", "--labels", "dog",
               "--out", "./corpus.txt"])  # fmt: skip
     assert "the output would replace an input" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == kept

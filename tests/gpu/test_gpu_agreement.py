@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mlfsic_bench.data.scenes.dataset import Scenes
-from mlfsic_bench.embeddings.load import load_words
+from mlfsic_bench.embeddings.label_embeddings import load_embeddings
 from mlfsic_bench.evaluation.base_images import first_base_images
 from mlfsic_bench.evaluation.parts import PartView, endless_episodes
 from mlfsic_bench.evaluation.plan import RunPlan
@@ -58,8 +58,10 @@ def store(split, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 
 
 def view(split, part: str, source) -> PartView:
-    words = load_words("scenes", [label for p in split.parts.values() for label in p.labels])
-    return PartView(split.parts[part], "novel", split.hash, 0, source, words)
+    embeddings = load_embeddings(
+        "scenes", [label for p in split.parts.values() for label in p.labels]
+    )
+    return PartView(split.parts[part], "novel", split.hash, 0, source, embeddings)
 
 
 def test_extraction_agrees(store: FeatureStore, tmp_path: Path) -> None:

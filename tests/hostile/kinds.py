@@ -81,7 +81,7 @@ def _record() -> dict[str, Any]:
 def _experiment() -> dict[str, Any]:
     row = {
         "name": "a", "published": "8", "method": "word-guided-attention", "preset": "paper",
-        "settings": {"prototype": "attention"}, "backbone": "resnet50", "words": "glove-300",
+        "settings": {"prototype": "attention"}, "backbone": "resnet50", "embeddings": "glove-300",
     }  # fmt: skip
     return {
         "schema_version": 1, "kind": "curve", "title": "x", "published": "yan-2022-table5",

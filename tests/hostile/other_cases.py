@@ -19,7 +19,7 @@ def _words(name: str, *says: str, data: bytes | Callable[[], bytes]) -> None:
     @hostile(f"vectors with {name}", "words.txt", *says)
     def _case(sound: Path) -> Command:
         Path("words.txt").write_bytes(data() if callable(data) else data)
-        return ["words", "show", "words.txt", "--labels", "hen,jay"]
+        return ["embeddings", "show", "words.txt", "--labels", "hen,jay"]
 
 
 _words(
@@ -65,7 +65,7 @@ def _bomb(byte: bytes) -> bytes:
 @hostile("a run with a bomb for words", "words.txt")
 def _run_words(sound: Path) -> Command:
     Path("words.txt").write_bytes(_bomb(b"x"))
-    return [*RUN, "--words", "words.txt"]
+    return [*RUN, "--embeddings", "words.txt"]
 
 
 def _weights(name: str, *says: str, data: bytes | Callable[[Path], bytes]) -> None:

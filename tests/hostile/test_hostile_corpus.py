@@ -78,8 +78,8 @@ def test_the_sound_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "episodes show episodes.json 0",
         "table run",
         "features info store",
-        "words show words.txt --labels hen,jay",
-        "words show words.bin --labels hen,jay",
+        "embeddings show words.txt --labels hen,jay",
+        "embeddings show words.bin --labels hen,jay",
         "reproduce experiment.yaml --dataset scenes --dry-run",
     )
     for command in commands:

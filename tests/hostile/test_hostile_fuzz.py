@@ -261,7 +261,7 @@ def test_yaml(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Fol
 def test_words(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
     import gzip
 
-    from mlfsic_bench.embeddings.load import load_words
+    from mlfsic_bench.embeddings.label_embeddings import load_embeddings
 
     path = tmp_path_factory.getbasetemp() / "fuzz.words"
     text = (sound / name).read_bytes()
@@ -271,7 +271,7 @@ def test_words(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Fo
         | headers.map(lambda line: line + text)
         | damaged_bytes(gzip.compress(text))
     )
-    result = fuzz(data, path, strategy, lambda: load_words(path, ("hen", "jay")))
+    result = fuzz(data, path, strategy, lambda: load_embeddings(path, ("hen", "jay")))
     if result is not None:
         assert result.vectors.shape[0] == 2
         assert np.isfinite(result.vectors).all()

@@ -39,7 +39,7 @@ NAMES = listed("""
     Record.labels[key] Record.metrics[key] Record.outputs Record.outputs[key]
     Record.sitting_out[key] Record.started Record.subset[key] Record.undefined[key]
     Reported.copy_in RowSpec.backbone RowSpec.method RowSpec.preset
-    RowSpec.published RowSpec.settings RowSpec.settings[key] RowSpec.words ScoresFile.answers
+    RowSpec.published RowSpec.settings RowSpec.settings[key] RowSpec.embeddings ScoresFile.answers
     ScoresFile.answers_sha256 ScoresFile.record ScoresFile.record_sha256 ScoresFile.run
     ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.run SplitMeta.hash SplitFile.dataset
     SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id SubmissionCard.id SubmissionCard.made

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlfsic_bench.results.table_text import render_markdown
 from torch import Tensor
 
 from mlfsic_bench.data.coco.dataset import Coco
@@ -26,11 +27,10 @@ from mlfsic_bench.evaluation.scores import read_answers, read_scores, write_answ
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
 from mlfsic_bench.results.table import build_table
-from mlfsic_bench.results.table_text import render_markdown
 from mlfsic_bench.splits.build import build_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import DEFINITION, SPLIT, laso_root
-from tests.fakes.world import FakeFeatures, Mean, _direction, fake_inputs, fake_words
+from tests.fakes.world import FakeFeatures, Mean, _direction, fake_embeddings, fake_inputs
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) ->
         episodes=sample_runs(split, shots, count),
         count=count,
         selection=select_parts(split) if method.trains else None,
-        words=fake_words(split),
+        embeddings=fake_embeddings(split),
         method=method,
         make_method=make,
         method_source=method_source(name) if name else plain.method_source,

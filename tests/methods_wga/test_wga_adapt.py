@@ -21,7 +21,7 @@ def test_adapting_all_at_once_equals_one_by_one(settings):
         images = support.images.subset(order.tolist())
         targets = support.targets[order].clone()
         targets[:, e % 4] *= e % 2  # at times a label that nobody carries
-        supports.append(Support(images, targets, support.labels, support.words, e))
+        supports.append(Support(images, targets, support.labels, support.embeddings, e))
     query = Images(("a", "b", "c"), source)
     for one, support in zip(method.adapt_all(supports), supports, strict=True):
         expected = method.adapt(support)(query)
@@ -32,7 +32,7 @@ def test_adapting_all_at_once_equals_one_by_one(settings):
 def test_supports_with_other_labels_or_words_are_adapted_one_by_one():
     method, source = untrained(), FakeSource()
     first, second = fake_support(source, 4), fake_support(source, 5)
-    other = Support(first.images, first.targets, first.labels, first.words + 1, 0)
+    other = Support(first.images, first.targets, first.labels, first.embeddings + 1, 0)
     query = Images(("a", "b"), source)
     for supports in ([first, second], [first, other]):
         for one, support in zip(method.adapt_all(supports), supports, strict=True):
@@ -51,7 +51,7 @@ def test_labels_permute_with_their_scores_and_queries_do_not_see_each_other(sett
         support.images,
         support.targets[:, order],
         tuple(support.labels[i] for i in order),
-        support.words[order],
+        support.embeddings[order],
         support.seed,
     )
     assert torch.allclose(method.adapt(permuted)(query), scores[:, order], rtol=1e-4, atol=1e-4)
@@ -68,7 +68,7 @@ def test_a_prototype_comes_only_from_images_that_carry_the_label(settings):
     targets[1, 0] = 1  # labels 0 and 1 meet in image 1
 
     def prototypes(ids: tuple[str, ...]) -> torch.Tensor:
-        s = Support(Images(ids, source), targets, support.labels, support.words, 0)
+        s = Support(Images(ids, source), targets, support.labels, support.embeddings, 0)
         return method.adapt(s).prototypes
 
     before, after = prototypes(("a", "b", "c", "d")), prototypes(("a", "z", "c", "d"))
@@ -89,13 +89,13 @@ def test_adapting_changes_nothing_in_the_method_even_when_it_fine_tunes():
 
 
 def test_fine_tuning_lowers_the_cmw_loss_of_the_support():
-    from mlfsic_bench.methods.word_guided.loss import cmw_loss
+    from mlfsic_bench.methods.word_guided.model import cmw_loss
 
     method, support = untrained(fine_tune_epochs=40, fine_tune_lr=1e-3), fake_support(FakeSource())
 
     def loss(model) -> float:
         f_glo = support.images.pooled()
-        return cmw_loss(model, f_glo, support.targets, support.words).item()
+        return cmw_loss(model, f_glo, support.targets, support.embeddings).item()
 
     assert loss(method.adapt(support).model) < loss(method.model) - 0.01
     assert method.adapts_by_gradient

@@ -24,7 +24,7 @@ def test_what_cannot_be_done_is_one_clear_error():
     with pytest.raises(BenchError, match="has not been trained"):
         tiny().adapt(support)
     wordless = Support(support.images, support.targets, support.labels, None, 0)
-    with pytest.raises(BenchError, match="needs label vectors"):
+    with pytest.raises(BenchError, match="needs label embeddings"):
         untrained().adapt(wordless)
     with pytest.raises(BenchError, match="number of channels"):
         untrained().adapt(fake_support(FakeSource(7)))

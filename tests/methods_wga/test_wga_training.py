@@ -86,7 +86,7 @@ def test_dropout_draws_differ_between_steps_and_touch_no_global_generator():
     before = torch.random.get_rng_state()
     trained()
     assert torch.equal(torch.random.get_rng_state(), before)
-    from mlfsic_bench.methods.word_guided.loss import episode_loss
+    from mlfsic_bench.methods.word_guided.model import episode_loss
     from mlfsic_bench.randomness import torch_generator
 
     model, episode = untrained().model, fake_episode(FakeSource())
@@ -161,7 +161,7 @@ def test_a_trainable_source_is_trained_in_one_batch_a_step_and_restored(tmp_path
     fresh = tiny()
     fresh.load_state(state)
     moved = Support(
-        Images(support.images.ids, other), support.targets, support.labels, support.words, 0
+        Images(support.images.ids, other), support.targets, support.labels, support.embeddings, 0
     )
     assert torch.allclose(fresh.adapt(moved)(moved.images), expected, atol=1e-5)
     assert torch.equal(other.weight, source.weight)

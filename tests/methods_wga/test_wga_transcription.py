@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from mlfsic_bench.methods.word_guided import attention_pool
-from mlfsic_bench.methods.word_guided.loss import episode_loss, sorted_support
-from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
+from mlfsic_bench.methods.word_guided.model import WordGuidedAttention, episode_loss, sorted_support
 from mlfsic_bench.methods.word_guided.params import PRESETS, WordGuidedParams
 from tests.fakes.naive_word_guided import naive_loss, naive_prototypes
 from tests.fakes.source import FakeSource, fake_episode, fake_support
@@ -91,10 +90,10 @@ def test_prototypes_agree_where_labels_are_missing_and_images_carry_none(setting
     targets[3] = 1  # an image that carries (nearly) all
     targets[3, 2] = 0
     maps, glo = support.images.local(), support.images.pooled()
-    expected = naive_prototypes(model, maps, glo, targets, support.words)
-    found = model.prototypes(maps, glo, targets, support.words)
+    expected = naive_prototypes(model, maps, glo, targets, support.embeddings)
+    found = model.prototypes(maps, glo, targets, support.embeddings)
     assert relative(found, expected) < 1e-10
-    torch.testing.assert_close(found[2], model.w_hat(support.words)[2])
+    torch.testing.assert_close(found[2], model.w_hat(support.embeddings)[2])
 
 
 @pytest.mark.parametrize("settings", [{}, {"aggregation": "per_image"}], ids=["joint", "each"])
@@ -114,12 +113,12 @@ def test_images_may_come_in_any_order(settings):
     model = make(settings)
     support = fake_support(FakeSource(dtype=torch.float64), 4, extra=0.4, images=9)
     maps, glo, targets = support.images.local(), support.images.pooled(), support.targets
-    expected = model.prototypes(maps, glo, targets, support.words)
+    expected = model.prototypes(maps, glo, targets, support.embeddings)
     images, sorted_targets = sorted_support(support)
     counts = sorted_targets.sum(1)
     assert torch.equal(counts, targets.sum(1).sort().values)
     assert not torch.equal(counts, targets.sum(1))
-    found = model.prototypes(images.local(), images.pooled(), sorted_targets, support.words)
+    found = model.prototypes(images.local(), images.pooled(), sorted_targets, support.embeddings)
     assert relative(found, expected) < 1e-10
 
 
@@ -137,8 +136,8 @@ def test_scores_far_apart_neither_overflow_nor_vanish():
     maps, glo = support.images.local(), support.images.pooled()
     with torch.no_grad():
         model.Q *= 3000
-    expected = naive_prototypes(model, maps, glo, support.targets, support.words)
-    found = model.prototypes(maps, glo, support.targets, support.words)
+    expected = naive_prototypes(model, maps, glo, support.targets, support.embeddings)
+    found = model.prototypes(maps, glo, support.targets, support.embeddings)
     assert found.isfinite().all()
     assert relative(found, expected) < 1e-9
 

@@ -37,7 +37,7 @@ def test_printed_method_scores_by_cosine_to_the_mean():
         images=Images(("0", "1"), OneHot()),
         targets=torch.tensor([[1.0, 1.0], [0.0, 1.0]]),
         labels=("a", "b"),
-        words=None,
+        embeddings=None,
         seed=0,
     )
     scores = method.adapt(support)(Images(("0", "1", "2"), OneHot()))

@@ -87,17 +87,17 @@ class TakesGradientsLate(Minimal):
 
 class NeedsWordsSilently(Minimal):
     def adapt(self, support):
-        p = prototypes(support) + support.words.mean(1)[:, None]
+        p = prototypes(support) + support.embeddings.mean(1)[:, None]
         return lambda query: query.pooled() @ p.T
 
 
 class UsesWordsWhereThere(Minimal):
-    """Scores differently with label vectors, of which it says nothing."""
+    """Scores differently with label embeddings, of which it says nothing."""
 
     name = "uses-words-where-there"
 
     def adapt(self, support):
-        sign = 1 if support.words is None else -1
+        sign = 1 if support.embeddings is None else -1
         good = super().adapt(support)
         return lambda query: sign * good(query)
 
@@ -275,7 +275,7 @@ SEEN = {
     RaisesInCircles: ("scores", "ValueError: one; caused by ValueError: two"),
     TakesGradients: ("scores", "adapts_by_gradient = True"),
     TakesGradientsLate: ("scores", "adapts_by_gradient = True"),
-    NeedsWordsSilently: ("scores", "needs_words = True"),
+    NeedsWordsSilently: ("scores", "needs_embeddings = True"),
     AsksForOthers: ("scores", "that it was not given"),
     ScoresWithOthers: ("predictors-independent", "that it was not given"),
     FitsOnNovel: ("scores", "that it was not given"),

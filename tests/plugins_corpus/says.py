@@ -117,7 +117,7 @@ class ChangesName(Minimal):
 class FlagLater(Minimal):
     def __init__(self, params=None):
         super().__init__(params)
-        self.__dict__["needs_words"] = 1
+        self.__dict__["needs_embeddings"] = 1
 
 
 class MakesAnother(Minimal):
@@ -159,7 +159,7 @@ REFUSED = {
     NoParams: "does not keep its parameters",
     OtherParams: "does not keep its parameters",
     ChangesName: "changes its name",
-    FlagLater: "no usable needs_words",
+    FlagLater: "no usable needs_embeddings",
     MakesAnother: "can't be made",
     RaisesWhenMade: "SystemExit: 0",
 }

@@ -107,7 +107,7 @@ def test_the_audit_sees_what_the_contract_tests_do_not(method, tmp_path):
 
 def test_an_audit_gives_no_label_vectors_that_the_run_did_not_give(tmp_path):
     spec = f"{HERE / 'answers.py'}:UsesWordsWhereThere"
-    assert audit_of(spec, tmp_path / "run", episodes=3, words=True).status == "passed"
+    assert audit_of(spec, tmp_path / "run", episodes=3, embeddings=True).status == "passed"
 
 
 def test_c7_probabilities_are_a_warning():

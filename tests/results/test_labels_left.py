@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from mlfsic_bench.analysis.score_render import caption
+from mlfsic_bench.results.lineup import line_up
 
 from mlfsic_bench.analysis.score import score_files
-from mlfsic_bench.analysis.score_render import caption
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import run_method
@@ -15,7 +16,6 @@ from mlfsic_bench.leaderboard.board_text import facts
 from mlfsic_bench.leaderboard.card import card_of
 from mlfsic_bench.leaderboard.kinds import ImageTrack
 from mlfsic_bench.leaderboard.page import board_html
-from mlfsic_bench.results.lineup import line_up
 from mlfsic_bench.results.captions import count_labels
 from mlfsic_bench.results.table import build_table
 from mlfsic_bench.results.targets import SplitPlace

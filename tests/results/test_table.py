@@ -11,10 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mlfsic_bench.results.table_text import (
+    RENDERERS,
+    render_latex,
+    render_markdown,
+    render_terminal,
+)
 from sklearn.metrics import average_precision_score
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.embeddings.vectors import make_label_vectors
+from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import FeaturesMeta
 from mlfsic_bench.evaluation.runner import execute
@@ -23,12 +29,6 @@ from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.results.published import published_for, published_names, read_published
 from mlfsic_bench.results.runs import read_run
 from mlfsic_bench.results.table import Cell, Row, Table, build_table, chance_level
-from mlfsic_bench.results.table_text import (
-    RENDERERS,
-    render_latex,
-    render_markdown,
-    render_terminal,
-)
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_run, fake_split
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_rows_keep_the_order_and_are_told_apart(tmp_path: Path) -> None:
 def test_rows_say_where_features_and_words_differ(tmp_path: Path) -> None:
     class Wordy(Mean):
         name = "wordy"
-        needs_words = True
+        needs_embeddings = True
 
     stored = fake_inputs(episodes=3)
     end_to_end = replace(
@@ -86,7 +86,7 @@ def test_rows_say_where_features_and_words_differ(tmp_path: Path) -> None:
         "a": stored,
         "b": end_to_end,
         "c": weights,
-        "d": fake_inputs(Wordy, episodes=3, words=True),
+        "d": fake_inputs(Wordy, episodes=3, embeddings=True),
     }
     runs = [execute(one, tmp_path / name) for name, one in inputs.items()]
     notes = [row.notes for row in build_table(runs).rows]
@@ -94,13 +94,15 @@ def test_rows_say_where_features_and_words_differ(tmp_path: Path) -> None:
     assert notes[1] == ("weights none 00000000", "trained end to end")
     assert notes[2] == ("weights none 11111111", "frozen backbone")
     assert build_table(runs[:1]).rows[0].notes == ()
-    words = fake_inputs(Wordy, episodes=3, words=True, seed=1)
-    other = make_label_vectors(words.words.labels, 2 * words.words.vectors, "other-words")
-    e = execute(replace(words, words=other), tmp_path / "e")
+    words = fake_inputs(Wordy, episodes=3, embeddings=True, seed=1)
+    other = make_label_embeddings(
+        words.embeddings.labels, 2 * words.embeddings.vectors, "other-words"
+    )
+    e = execute(replace(words, embeddings=other), tmp_path / "e")
     assert [row.notes for row in build_table([runs[0], runs[3], e]).rows] == [
         (),
-        ("words fake-words",),
-        ("words other-words",),
+        ("embeddings fake-words",),
+        ("embeddings other-words",),
     ]
 
 

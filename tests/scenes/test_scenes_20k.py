@@ -70,7 +70,7 @@ def test_images_beyond_those_of_scenes() -> None:
         Scenes20k().pixels("scenes/020000")
 
 
-def test_features_and_label_vectors(tmp_path: Path) -> None:
+def test_features_and_label_embeddings(tmp_path: Path) -> None:
     dataset = open_dataset("scenes-20k", None)
     backbone = build_backbone("scenes-small")
     store = extract(dataset, ["scenes/000000", "scenes/019999"], backbone, tmp_path / "store")
@@ -79,8 +79,8 @@ def test_features_and_label_vectors(tmp_path: Path) -> None:
     inputs = open_inputs(
         RunPlan(method="word-guided-attention", split=SPLIT, backbone="scenes-small")
     )
-    assert inputs.words is not None
-    assert inputs.words.name == "scenes"
+    assert inputs.embeddings is not None
+    assert inputs.embeddings.name == "scenes"
     assert len(inputs.episodes.episodes) == 200
 
 

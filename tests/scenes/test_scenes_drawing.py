@@ -96,7 +96,7 @@ def test_base_sees_each_shape_twice_and_each_pattern_three_times():
 
 
 def test_label_vectors_tell_labels_apart_and_novel_ones_lie_among_base_ones(scenes):
-    vectors = scenes.label_vectors(scenes_labels.LABELS)
+    vectors = scenes.label_embeddings(scenes_labels.LABELS)
     assert vectors.dtype == np.float32
     assert vectors.shape == (24, len(scenes_labels.ATTRIBUTES))
     assert (vectors.min(), vectors.max()) == (0.0, 1.0)
@@ -124,7 +124,7 @@ def test_a_foreign_id_is_an_error(scenes, image_id):
 
 def test_an_unknown_label_names_the_nearest(scenes):
     with pytest.raises(BenchError) as caught:
-        scenes.label_vectors(["striped disk"])
+        scenes.label_embeddings(["striped disk"])
     assert "striped disc" in caught.value.remedy
 
 

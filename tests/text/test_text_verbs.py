@@ -183,14 +183,14 @@ def scores_path_that_is_there(folder: Path) -> list[str]:
 @case
 def words_labels(folder: Path) -> list[str]:
     (folder / "words.bin").write_bytes(binary_words())
-    return ["words", "show", str(folder / "words.bin"), "--labels", NASTY]
+    return ["embeddings", "show", str(folder / "words.bin"), "--labels", NASTY]
 
 
 @case
 def words_entry(folder: Path) -> list[str]:
     word = "".join(TEXT.split()).replace(",", "")
     (folder / "words.txt").write_text(f"{word} 0.5 1.0\nhen 1.0 2.0\n{word} 0.5 1.0\n")
-    return ["words", "show", str(folder / "words.txt"), "--labels", f"hen,{word}"]
+    return ["embeddings", "show", str(folder / "words.txt"), "--labels", f"hen,{word}"]
 
 
 @case

@@ -90,9 +90,9 @@ class Scenes(Dataset):
         masks = _draw(*self._number(image_id))[1]
         return {scenes_labels.LABELS[label]: mask.copy() for label, mask in masks.items()}
 
-    def label_vectors(self, labels: Sequence[str]) -> npt.NDArray[np.float32]:
-        """float32 [len(labels), 9]: the labels' attributes; see `scenes_labels.label_vectors`."""
-        return scenes_labels.label_vectors(labels)
+    def label_embeddings(self, labels: Sequence[str]) -> npt.NDArray[np.float32]:
+        """float32 [len(labels), 9]: the labels' attributes; see `labels.label_embeddings`."""
+        return scenes_labels.label_embeddings(labels)
 
     def _find(self, image_id: str) -> tuple[int, PartName] | None:
         head, _, digits = image_id.partition("/")

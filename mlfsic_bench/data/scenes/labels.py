@@ -52,7 +52,7 @@ def labels_of(part: PartName) -> tuple[int, ...]:
     return tuple(label for label, own in enumerate(PART_OF) if own == part)
 
 
-def label_vectors(labels: Sequence[str]) -> npt.NDArray[np.float32]:
+def label_embeddings(labels: Sequence[str]) -> npt.NDArray[np.float32]:
     """float32 [len(labels), 9]: what each label's object looks like, in attributes.
 
     An attribute the object has is 1, one it has not is 0; `corners` is their number over 12.

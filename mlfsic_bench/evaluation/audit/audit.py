@@ -62,9 +62,9 @@ def audit_run(
     allowed = max(LEAST, SHARE * whole)
     chosen = choose_episodes(record.key, len(stored.episodes), allowed, evaluation)
     view = inputs.view(inputs.split.novel, "novel", source)
-    words = None if view.words is None else view.words.cpu().numpy()
+    embeddings = None if view.embeddings is None else view.embeddings.cpu().numpy()
     job = _job(inputs, inputs.plan, resolved(state))
-    fresh = partial(Fresh, job, words, source, PATIENCE + 2 * evaluation)
+    fresh = partial(Fresh, job, embeddings, source, PATIENCE + 2 * evaluation)
     bench = Bench(stored, view, record.key, fresh, allowed / len(chosen))
     audit = Audit(status="failed", tolerance=TOLERANCE)
     try:

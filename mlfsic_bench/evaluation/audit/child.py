@@ -147,13 +147,15 @@ def _session(pipe: Pipe, job: dict[str, Any], arrays: Arrays) -> None:
     try:
         method, source = _loaded(pipe, job)
         send(pipe.answers, {"ready": True})
-        words = torch.from_numpy(arrays["words"]).to(source.device) if "words" in arrays else None
+        embeddings = (
+            torch.from_numpy(arrays["words"]).to(source.device) if "words" in arrays else None
+        )
         while True:
             command = receive(pipe.commands)
             if command[0].get("end"):
                 return
             _mind(job)
-            send(pipe.answers, {"scored": True}, _score(method, source, job, words, command))
+            send(pipe.answers, {"scored": True}, _score(method, source, job, embeddings, command))
     except EOFError:
         return
     except BenchError as error:
@@ -201,7 +203,7 @@ def _score(
     method: Method,
     source: FeatureSource,
     job: dict[str, Any],
-    words: Tensor | None,
+    embeddings: Tensor | None,
     command: Message,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """`scores` [n, L] and perhaps `decisions` of the command's blocks of query images, in order.
@@ -216,7 +218,7 @@ def _score(
             images=Images(tuple(ids), source),
             targets=torch.from_numpy(arrays[f"targets{i}"]).to(source.device),
             labels=labels,
-            words=words,
+            embeddings=embeddings,
             seed=head["seeds"][i],
         )
         for i, ids in enumerate(head["supports"])

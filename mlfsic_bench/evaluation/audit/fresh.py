@@ -82,7 +82,7 @@ class Fresh:
     Parameters
     ----------
     job: what `audit_child` needs to make the method.
-    words: float32 [L, d_w] or None.
+    embeddings: float32 [L, d_w] or None.
     source: where the run's features come from.
     limit_s: seconds that one answer may take.
     """
@@ -90,12 +90,12 @@ class Fresh:
     def __init__(
         self,
         job: Mapping[str, Any],
-        words: npt.NDArray[np.float32] | None,
+        embeddings: npt.NDArray[np.float32] | None,
         source: FeatureSource,
         limit_s: float,
     ) -> None:
         self.job = {**job, "limit_s": limit_s}
-        self.words = words
+        self.embeddings = embeddings
         self.source = source
         self.limit_s = limit_s
         self.server: _Server | None = None
@@ -103,7 +103,9 @@ class Fresh:
     def __enter__(self) -> Fresh:
         self.server = _running()
         try:
-            self._command(self.job, {} if self.words is None else {"words": self.words}, ())
+            self._command(
+                self.job, {} if self.embeddings is None else {"words": self.embeddings}, ()
+            )
         except BaseException:
             stop()
             raise

@@ -63,7 +63,7 @@ def training_data(count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
     targets = np.zeros((count, 1 + len(kept), *GRID), np.float32)
     for row, image_id in enumerate(ids):
         for label, mask in scenes.masks(image_id).items():
-            has = np.concatenate([[True], scenes.label_vectors([label])[0, kept] > 0])
+            has = np.concatenate([[True], scenes.label_embeddings([label])[0, kept] > 0])
             share = mask.reshape(GRID[0], CELL, GRID[1], CELL).mean((1, 3))
             targets[row, has] = np.maximum(targets[row, has], share)
     return pixels, np.sqrt(targets)

@@ -1,6 +1,6 @@
 """Prototypes of many episodes at once, from what no episode changes.
 
-The weights and the label vectors are fixed, so for each pair (image, label) the pooled value of
+The weights and the label embeddings are fixed, so for each pair (image, label) the pooled value of
 every head and the log-sum-exp of its scores are the same in every episode. They are computed once
 per unique image; a prototype is then a softmax over the log-sum-exps of its episode's images.
 """
@@ -17,7 +17,7 @@ import torch
 
 from mlfsic_bench.methods.contract import Images
 from mlfsic_bench.methods.word_guided.attention_pool import Pairs, pool_pairs
-from mlfsic_bench.methods.word_guided.loss import features
+from mlfsic_bench.methods.word_guided.model import features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,14 +45,14 @@ class PairTable:
 
 
 def shares_labels(supports: Sequence[Support]) -> bool:
-    """Whether all supports have the same labels, label vectors and feature source."""
+    """Whether all supports have the same labels, label embeddings and feature source."""
     first = supports[0]
     return all(
         s.labels == first.labels
         and s.images.source is first.images.source
-        and s.words is not None
-        and first.words is not None
-        and (s.words is first.words or torch.equal(s.words, first.words))
+        and s.embeddings is not None
+        and first.embeddings is not None
+        and (s.embeddings is first.embeddings or torch.equal(s.embeddings, first.embeddings))
         for s in supports[1:]
     )
 
@@ -62,7 +62,7 @@ def prototypes_of_all(model: WordGuidedAttention, supports: Sequence[Support]) -
 
     For models that attend, with supports that share their labels (`shares_labels`).
     """
-    w = supports[0].words
+    w = supports[0].embeddings
     assert w is not None
     E, C = len(supports), len(w)
     ids = [image for support in supports for image in support.images.ids]
@@ -89,7 +89,7 @@ def pair_table(
     model: WordGuidedAttention, ids: Sequence[str], union: npt.NDArray[np.bool_], support: Support
 ) -> PairTable:
     """The table of these images and the labels `union` [images, C] they carry somewhere."""
-    w, source = support.words, support.images.source
+    w, source = support.embeddings, support.images.source
     assert w is not None
     w_hat = model.w_hat(w)
     rows, _ = model.rows(w_hat)

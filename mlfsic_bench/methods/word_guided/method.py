@@ -17,10 +17,9 @@ from mlfsic_bench.methods.contract import (
     Support,
     TrainingPart,
 )
-from mlfsic_bench.methods.refusals import label_vectors, loading_state, untrained, wrong_state
+from mlfsic_bench.methods.refusals import label_embeddings, loading_state, untrained, wrong_state
 from mlfsic_bench.methods.word_guided.batched import prototypes_of_all, shares_labels
-from mlfsic_bench.methods.word_guided.loss import features, sorted_support
-from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
+from mlfsic_bench.methods.word_guided.model import WordGuidedAttention, features, sorted_support
 from mlfsic_bench.methods.word_guided.params import PRESETS, WordGuidedParams
 from mlfsic_bench.methods.word_guided.training import fine_tuned, train, training_key
 from mlfsic_bench.randomness import torch_generator
@@ -44,10 +43,10 @@ class WordGuidedPredictor:
 
 
 class WordGuidedAttentionMethod(Method):
-    """Few-shot multi-label image classification with label words guiding attention.
+    """Few-shot multi-label image classification with label embeddings guiding attention.
 
     Yan et al., "Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word
-    Vector Guided Attention", AAAI 2022. Images and label vectors share a joint space; the
+    Vector Guided Attention", AAAI 2022. Images and label embeddings share a joint space; the
     projected word of a label is the query of a multi-head attention over the local features of all
     support images that carry it, and what comes out is the label's prototype. Nothing is tuned at
     test time unless `fine_tune_epochs` asks for it.
@@ -65,7 +64,7 @@ class WordGuidedAttentionMethod(Method):
         "d_mlp": "16",
         "n_a": "2",
     }
-    needs_words: ClassVar[bool] = True
+    needs_embeddings: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     printed: ClassVar[str] = "Yan et al. (2022)"
     citation: ClassVar[str] = (
@@ -96,9 +95,9 @@ class WordGuidedAttentionMethod(Method):
     def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
         """Train on base episodes; keep the weights with the best macro-AP on val."""
         p, source = self.params, base.images.source
-        words = label_vectors(self.name, base.words)
+        embeddings = label_embeddings(self.name, base.embeddings)
         generator = torch_generator("initialisation", context.seed)
-        model = WordGuidedAttention(p, source.channels, words.shape[1], generator)
+        model = WordGuidedAttention(p, source.channels, embeddings.shape[1], generator)
         self.model = model.to(source.device).eval()
         self._restored = source
 
@@ -133,13 +132,13 @@ class WordGuidedAttentionMethod(Method):
     def adapt(self, support: Support) -> Predictor:
         """Prototypes of the support's labels; no gradient step unless fine_tune_epochs is set."""
         model = self._ready(support.images.source)
-        words = label_vectors(self.name, support.words)
+        embeddings = label_embeddings(self.name, support.embeddings)
         if self.params.fine_tune_epochs:
-            model = fine_tuned(model, support, words)
+            model = fine_tuned(model, support, embeddings)
         with torch.no_grad():
             images, targets = sorted_support(support)
             f_loc, f_glo = features(images, model.reads_local)
-            prototypes = model.prototypes(f_loc, f_glo, targets, words)
+            prototypes = model.prototypes(f_loc, f_glo, targets, embeddings)
         return WordGuidedPredictor(model, prototypes)
 
     def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
@@ -149,7 +148,7 @@ class WordGuidedAttentionMethod(Method):
         model = self._ready(supports[0].images.source)
         if not model.attends or not shares_labels(supports):
             return [self.adapt(support) for support in supports]
-        label_vectors(self.name, supports[0].words)
+        label_embeddings(self.name, supports[0].embeddings)
         with torch.no_grad():
             return [WordGuidedPredictor(model, p) for p in prototypes_of_all(model, supports)]
 
@@ -170,8 +169,8 @@ class WordGuidedAttentionMethod(Method):
         with torch.no_grad():
             f_loc, f_glo = features(support.images.subset(carry), True)
             assert f_loc is not None
-            words = label_vectors(self.name, support.words)
-            a = model.location_scores(f_loc, f_glo, words[label])
+            embeddings = label_embeddings(self.name, support.embeddings)
+            a = model.location_scores(f_loc, f_glo, embeddings[label])
         return a.view(len(carry), -1, *f_loc.shape[2:])
 
     def attention_weights(self, support: Support, label: int) -> Tensor:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlfsic_bench.hashing import hash_bytes, hash_json
-from mlfsic_bench.methods.refusals import label_vectors
-from mlfsic_bench.methods.word_guided.loss import cmw_loss, episode_loss, features
+from mlfsic_bench.methods.refusals import label_embeddings
+from mlfsic_bench.methods.word_guided.model import cmw_loss, episode_loss, features
 from mlfsic_bench.randomness import torch_generator
 from mlfsic_bench.training.loop import Trained, train_episodic
 from mlfsic_bench.training.schedule import WarmupCosine
@@ -81,7 +81,9 @@ def train(
     return trained
 
 
-def fine_tuned(model: WordGuidedAttention, support: Support, words: Tensor) -> WordGuidedAttention:
+def fine_tuned(
+    model: WordGuidedAttention, support: Support, embeddings: Tensor
+) -> WordGuidedAttention:
     """A copy of the network after some full-batch steps of L_cmw on the support (Table 6)."""
     model = copy.deepcopy(model)
     with torch.no_grad():
@@ -91,7 +93,7 @@ def fine_tuned(model: WordGuidedAttention, support: Support, words: Tensor) -> W
     with torch.enable_grad():
         for _ in range(model.params.fine_tune_epochs):
             optimiser.zero_grad(set_to_none=True)
-            cmw_loss(model, f_glo, support.targets, words).backward()  # type: ignore[no-untyped-call]
+            cmw_loss(model, f_glo, support.targets, embeddings).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return model
 
@@ -104,7 +106,7 @@ def training_key(
         {
             "labels": part.labels,
             "ids": part.images.ids,
-            "words": hash_bytes(label_vectors(method, part.words).cpu().numpy().tobytes()),
+            "words": hash_bytes(label_embeddings(method, part.embeddings).cpu().numpy().tobytes()),
             "targets": hash_bytes(part.targets.cpu().numpy().tobytes()),
             "episodes": part.n_episodes,
         }

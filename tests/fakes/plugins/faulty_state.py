@@ -88,11 +88,11 @@ class MutatesWords(Method):
     """Normalises the base words in place."""
 
     name = "mutates-words"
-    uses_words = True
+    uses_embeddings = True
 
     def fit(self, base, val, context):
-        if base.words is not None:
-            base.words.div_(base.words.norm(dim=1, keepdim=True))
+        if base.embeddings is not None:
+            base.embeddings.div_(base.embeddings.norm(dim=1, keepdim=True))
 
     def adapt(self, support):
         p = prototypes(support)

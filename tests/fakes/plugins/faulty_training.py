@@ -68,10 +68,10 @@ class NeedsWordsUnsaid(Method):
     """Can't do without words, but says that it can."""
 
     name = "needs-words-unsaid"
-    uses_words = True
+    uses_embeddings = True
 
     def adapt(self, support):
-        p = prototypes(support) + support.words.mean(1)[:, None]
+        p = prototypes(support) + support.embeddings.mean(1)[:, None]
         return lambda query: query.pooled() @ p.T
 
 

@@ -1,4 +1,4 @@
-"""`mlfsic-bench words`: what a file of label vectors has for a list of labels; making one."""
+"""`mlfsic-bench embeddings`: what a file of label embeddings has for labels; making one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.options import WORDS_FORMAT
+from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
+    from mlfsic_bench.embeddings.formats import Form
     from mlfsic_bench.embeddings.lookup import Lookup
-    from mlfsic_bench.embeddings.vector_file import Form
 
 NEIGHBOURS = 3
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,14 +28,14 @@ def label_options(command: F) -> F:
 
 
 @click.group()
-def words() -> None:
-    """Show what a file of label vectors has, or make one from a language model."""
+def embeddings() -> None:
+    """Show what a file of label embeddings has, or make one from a language model."""
 
 
-@words.command()
+@embeddings.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @label_options
-@WORDS_FORMAT
+@EMBEDDINGS_FORMAT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def show(
@@ -43,24 +43,24 @@ def show(
     file: Path,
     split: str | None,
     labels: str | None,
-    words_format: Form,
+    embeddings_format: Form,
     as_json: bool,
 ) -> None:
     """Show FILE's format and size, and how each label is found in it.
 
     With labels: the entries each one is made of, and the three labels nearest to it by cosine.
-    Exit code 1 when a label has no vector. FILE may be `scenes`, the embedded vectors.
+    Exit code 1 when a label has no vector. FILE may be `scenes`, that data set's own vectors.
     """
     import numpy as np
 
+    from mlfsic_bench.embeddings.label_embeddings import nearest_labels
     from mlfsic_bench.embeddings.lookup import look_up
-    from mlfsic_bench.embeddings.neighbours import nearest_labels
 
     names = _labels(split, labels, required=False)
     if str(file) == "scenes":
         _show_scenes(names, as_json)
         return
-    lookup = look_up(file, names, words_format)
+    lookup = look_up(file, names, embeddings_format)
     found = list(lookup.found)
     vectors = [lookup.vector(label) for label in found]
     near = nearest_labels(np.stack(vectors), NEIGHBOURS) if found else []
@@ -82,7 +82,7 @@ def show(
         ctx.exit(1)
 
 
-@words.command()
+@embeddings.command()
 @click.option(
     "--model",
     required=True,
@@ -154,8 +154,8 @@ def average(
     Needs the extra `bert`. Nothing is downloaded, and nothing in the model's folder is executed.
     """
     from mlfsic_bench.cli.options import refuse_input
-    from mlfsic_bench.embeddings.average import AveragePlan, side_file
-    from mlfsic_bench.embeddings.average import average as make
+    from mlfsic_bench.embeddings.text_encoder import AveragePlan, side_file
+    from mlfsic_bench.embeddings.text_encoder import average as make
     from mlfsic_bench.errors import BenchError
     from mlfsic_bench.evaluation.inputs import resolve_device
 
@@ -243,15 +243,14 @@ def _as_dict(
 
 
 def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
-    """The embedded vectors: every label of `scenes` is there, or BenchError."""
+    """The vectors of `scenes`: every label of `scenes` is there, or BenchError."""
     import numpy as np
 
     from mlfsic_bench.data.scenes.dataset import Scenes
-    from mlfsic_bench.embeddings.load import BUILTIN, load_words
-    from mlfsic_bench.embeddings.neighbours import nearest_labels
+    from mlfsic_bench.embeddings.label_embeddings import BUILTIN, load_embeddings, nearest_labels
 
     labels = names or tuple(Scenes().annotations().labels)
-    vectors = load_words(BUILTIN, labels)
+    vectors = load_embeddings(BUILTIN, labels)
     near = nearest_labels(vectors.vectors.astype(np.float64), NEIGHBOURS)
     rows = {
         label: [(labels[other], cosine) for other, cosine in row]
