@@ -237,8 +237,8 @@ class KGGR(Method):
 
     (Knowledge-Guided Multi-Label Few-Shot Learning for General Image Recognition.) No code of its
     few-shot part is public as far as we know; this follows descriptions of it and of the model it
-    grew from (SSGRL, ICCV 2019). Its figures are not those of the original: docs/methodology.md
-    M33 says what is described, what is ours.
+    grew from (SSGRL, ICCV 2019). Its values are not those of the original: docs/methodology.md
+    M33 says what is described and what was decided here.
 
     Semantic decoupling makes a feature of each label for each image; a gated graph network with
     T = 3 rounds spreads these over a graph of labels; a second one does the same to the labels'

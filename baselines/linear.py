@@ -73,7 +73,7 @@ class LinearFineTuning(Method):
     What base training changes, honestly. The new head does not come from the base head (the
     authors drop it), so what is handed over is the backbone. With a frozen backbone nothing is
     handed over, and base training is skipped, except with `head_init=base_mean`: the new rows and
-    biases then start from the mean row and bias of the base head. That option is ours, not the
+    biases then start from the mean row and bias of the base head. That option is not the
     paper's. With a trainable backbone its weights are trained here and kept by the feature source.
 
     What we decided. `tune=head` (default) leaves the backbone alone in an episode; `tune=all`

@@ -30,7 +30,7 @@ class ProtoNet(Method):
 
     In the multi-label form of Simon, Koniusz and Harandi, Meta-Learning for Multi-Label Few-Shot
     Classification, WACV 2022: the prototype of a label is the mean over all support images that
-    carry it, so an image with several labels serves each of them.
+    carry it, so an image with several labels counts for each of them.
 
         p_c = sum_i y_ic f_i / sum_i y_ic          f_i [c]: pooled feature of support image i
         d(x, c) = || f_x / |f_x|  -  p_c / |p_c| ||

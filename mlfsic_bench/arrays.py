@@ -6,7 +6,6 @@ here times are fixed and everything is checked against the array's header before
 
 from __future__ import annotations
 
-import ast
 import io
 import math
 import re
@@ -27,7 +26,6 @@ LIMIT = 1 << 30  # bytes in all members together
 HEADER_LIMIT = 1 << 10  # NumPy's own are 118 bytes; a long one could exhaust Python's parser
 DIRECTORY_LIMIT = 1 << 17  # bytes read at once while the archive's list of members is read
 TYPE = re.compile(r"[<|][bfiuSU][0-9]{1,9}")
-MAGIC = b"\x93NUMPY\x01\x00"
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -148,15 +146,9 @@ def _check_names(
 
 def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
     with archive.open(info) as stream:
-        start = stream.read(len(MAGIC) + 2)
-        if start[: len(MAGIC)] != MAGIC or len(start) != len(MAGIC) + 2:
-            raise ValueError(f"member {info.filename!r} is not a version 1.0 .npy file")
-        length = int.from_bytes(start[len(MAGIC) :], "little")
-        if length > HEADER_LIMIT:
-            raise ValueError(f"member {info.filename!r} has a header of {length} bytes")
-        shape, dtype = _header(info.filename, stream.read(length))
+        shape, dtype = _header(info.filename, stream)
         size = math.prod(shape) * dtype.itemsize
-        if info.file_size != len(start) + length + size:
+        if info.file_size != stream.tell() + size:
             raise ValueError(f"member {info.filename!r} has another size than its header says")
         data = stream.read(size + 1)
         if len(data) != size:
@@ -168,29 +160,22 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
     return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
-def _header(name: str, text: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _header(name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of a version 1.0 member, its stream then at the first number."""
     try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("not version 1.0 of the format")
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Python warns of odd text instead of refusing it
-            header = ast.literal_eval(text.decode("latin1"))
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, Warning) as error:
-        raise ValueError(f"member {name!r} has an unreadable header") from error
-    if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
-        raise ValueError(f"member {name!r} has a header with other keys than .npy files have")
-    shape, descr = header["shape"], header["descr"]
-    if not isinstance(descr, str) or header["fortran_order"] is not False:
-        raise ValueError(f"member {name!r} is not a plain array in C order")
-    if not isinstance(shape, tuple) or not all(type(n) is int and 0 <= n <= LIMIT for n in shape):
-        raise ValueError(f"member {name!r} has the shape {shape!r}")
-    if TYPE.fullmatch(descr) is None:
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, HEADER_LIMIT)
+    except Exception as error:  # whatever Python's parser and NumPy run into
+        first = str(error).split("\n")[0]
+        raise ValueError(f"member {name!r} has an unreadable header: {first}") from error
+    if fortran or TYPE.fullmatch(dtype.str) is None or dtype.itemsize == 0:
         raise ValueError(
-            f"member {name!r} has the type {descr!r}: only plain little-endian numbers and text "
-            "may stand there, and objects are never read"
+            f"member {name!r} is not a plain array in C order, of the type {dtype.str!r}: only "
+            "little-endian numbers and text may stand there, and objects are never read"
         )
-    try:
-        dtype = np.dtype(descr)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"member {name!r} has the unknown type {descr!r}") from error
-    if dtype.itemsize == 0:
-        raise ValueError(f"member {name!r} has the type {descr!r}, whose items have no bytes")
+    if not all(type(n) is int and 0 <= n <= LIMIT for n in shape):
+        raise ValueError(f"member {name!r} has the shape {shape!r}")
     return shape, dtype

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,9 +51,6 @@ def show(
     With labels: the entries each one is made of, and the three labels nearest to it by cosine.
     Exit code 1 when a label has no vector. FILE may be `scenes`, that data set's own vectors.
     """
-    import numpy as np
-
-    from mlfsic_bench.embeddings.label_embeddings import nearest_labels
     from mlfsic_bench.embeddings.lookup import look_up
 
     names = _labels(split, labels, required=False)
@@ -62,12 +59,7 @@ def show(
         return
     lookup = look_up(file, names, embeddings_format)
     found = list(lookup.found)
-    vectors = [lookup.vector(label) for label in found]
-    near = nearest_labels(np.stack(vectors), NEIGHBOURS) if found else []
-    neighbours = {
-        label: [(found[other], cosine) for other, cosine in row]
-        for label, row in zip(found, near, strict=True)
-    }
+    neighbours = _neighbours(found, [lookup.vector(label) for label in found])
     if as_json:
         echo_json(_as_dict(file, lookup, neighbours))
     else:
@@ -197,6 +189,19 @@ def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[s
     return tuple(label.strip() for label in labels.split(",")) if labels is not None else ()
 
 
+def _neighbours(labels: Sequence[str], vectors: Any) -> dict[str, list[tuple[str, float]]]:
+    """For each label the labels nearest to it, with their cosine; `vectors` float64 [L, d_w]."""
+    import numpy as np
+
+    from mlfsic_bench.embeddings.label_embeddings import nearest_labels
+
+    near = nearest_labels(np.stack(vectors), NEIGHBOURS) if len(labels) else []
+    return {
+        label: [(labels[other], cosine) for other, cosine in row]
+        for label, row in zip(labels, near, strict=True)
+    }
+
+
 def _how(label: str, entries: tuple[str, ...]) -> str:
     if len(entries) > 1:
         return f"mean of {', '.join(entries)}"
@@ -246,21 +251,17 @@ def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
     """The vectors of `scenes`: every label of `scenes` is there, or BenchError."""
     import numpy as np
 
-    from mlfsic_bench.data.scenes.dataset import Scenes
-    from mlfsic_bench.embeddings.label_embeddings import BUILTIN, load_embeddings, nearest_labels
+    from mlfsic_bench.data.scenes import Scenes
+    from mlfsic_bench.embeddings.label_embeddings import BUILTIN, load_embeddings
 
     labels = names or tuple(Scenes().annotations().labels)
     vectors = load_embeddings(BUILTIN, labels)
-    near = nearest_labels(vectors.vectors.astype(np.float64), NEIGHBOURS)
-    rows = {
-        label: [(labels[other], cosine) for other, cosine in row]
-        for label, row in zip(labels, near, strict=True)
-    }
+    rows = _neighbours(labels, vectors.vectors.astype(np.float64))
     if as_json:
         found = {k: {"entries": [k], "nearest": [list(r) for r in v]} for k, v in rows.items()}
         shown = {"file": BUILTIN, "dimension": vectors.dimension, "labels": found, "missing": {}}
         echo_json(shown)
         return
-    echo(f"{BUILTIN}: embedded, {vectors.dimension} numbers")
+    echo(f"{BUILTIN}: its own vectors, {vectors.dimension} numbers")
     for label, neighbours in rows.items():
         _print_label(label, "as it is", neighbours)

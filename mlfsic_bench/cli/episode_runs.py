@@ -52,7 +52,7 @@ def write_sampled_runs(split: Split, shots: int, count: int | None, out: Path | 
 
 def write_imported_runs(split: Split, indices: Path, data_root: Path | None, out: Path) -> None:
     """Turn a file of indices into a file of runs and say so."""
-    from mlfsic_bench.data.coco.dataset import Coco
+    from mlfsic_bench.data.coco import Coco
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.episodes.published_runs import import_runs
     from mlfsic_bench.episodes.run_files import write_runs

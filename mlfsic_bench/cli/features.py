@@ -10,7 +10,7 @@ import click
 from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.names import backbone_names
+from mlfsic_bench.features.backbones.registry import backbone_names
 from mlfsic_bench.paths import exists, folders_with, list_folder, size_of
 from mlfsic_bench.text import for_terminal
 
@@ -97,7 +97,7 @@ def extract(
     """
     from typing import cast
 
-    from mlfsic_bench.data.image_files import require_images
+    from mlfsic_bench.data.images import require_images
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.features.backbones.registry import build_backbones
     from mlfsic_bench.features.extract import extract as run
@@ -171,8 +171,8 @@ def verify(
     """Compute rows of STORE anew and compare values and images; exit 1 when they differ."""
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.features.backbones.registry import build_backbone
+    from mlfsic_bench.features.extract import verify_store
     from mlfsic_bench.features.store.store import FeatureStore
-    from mlfsic_bench.features.verify import verify_store
 
     opened = FeatureStore.open(store)
     dataset = open_dataset(opened.manifest.dataset, data_root)

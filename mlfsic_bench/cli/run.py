@@ -10,7 +10,7 @@ from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT
 from mlfsic_bench.cli.streams import leave, say
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.names import backbone_names
+from mlfsic_bench.features.backbones.registry import backbone_names
 
 
 @click.command("run")

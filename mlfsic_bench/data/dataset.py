@@ -59,13 +59,13 @@ class Dataset(ABC):
     def damaged(self) -> dict[str, str]:
         """Image id -> what lies in its place, where something does and it is no image; by id.
 
-        Such an image is not available. Images that are drawn are never damaged.
+        Such an image is not available. Synthetic images are never damaged.
         """
         return {}
 
     @abstractmethod
     def image_bytes(self, image_id: str) -> bytes:
-        """The bytes that make the image (the file; for drawn images a canonical rendering).
+        """The bytes that make the image (the file; for synthetic images a canonical rendering).
 
         Their SHA-256 identifies the image in a feature store. Raises BenchError when missing.
         """

@@ -1,15 +1,33 @@
-"""Decoding image files from strangers: fully, into RGB, with a cap on their size."""
+"""Image files: which are on disk, and decoding untrusted ones: all of it, into RGB, up to a size.
+
+To see whether an image is there, its file is opened and its first and last bytes are read. A file
+that begins as an image and does not end as one (cut off, or with something behind its end) is
+decoded, and that decides.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.files import LFS_POINTER, open_regular
+from mlfsic_bench.paths import cannot_use, is_folder, list_folder
+
+if TYPE_CHECKING:
+    from mlfsic_bench.data.dataset import Dataset
+
 
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_BYTES = 256 << 20
@@ -22,7 +40,7 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
     Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped. An EXIF
     orientation is not applied: pixels stay as stored, which is how the annotations of COCO and
     VOC see them. Raises BenchError when the bytes are truncated, corrupt, no image, or declare more
-    than MAX_PIXELS pixels (told from the header, before anything is decoded).
+    than MAX_PIXELS pixels (read from the header, before anything is decoded).
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -81,3 +99,155 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
+
+
+NOTHING = "no such file"
+THREADS = 8  # a network disk answers many at once; on a local one they do no harm
+SLICE = 512  # files a thread looks at in one go
+TAIL = 64  # bytes; some writers leave a few behind the end
+_ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}  # first bytes -> last ones
+_OTHERS = {LFS_POINTER: "a Git LFS pointer; run git lfs pull", b"GIF8": "a GIF",
+           b"BM": "a BMP", b"RIFF": "a WebP or other RIFF file", b"<": "a web page"}  # fmt: skip
+# Without waiting: a pipe has no writer.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class ImageFiles:
+    """Image files in some folders, each looked at once.
+
+    Parameters
+    ----------
+    folders: the first part of an image id -> the folder of its files; the image `a/b` lies in
+        folders["a"] as b.jpg.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = dict(folders)
+        self._named: frozenset[str] | None = None  # ids of all files that are named as images
+        self._found: dict[str, str] = {}  # image id -> what is wrong, empty for an image
+
+    def available(self, image_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """bool [n]: which images are there; BenchError when a folder can't be looked into."""
+        self._look_at(image_ids)
+        return np.array([not self._found[image_id] for image_id in image_ids], np.bool_)
+
+    def damaged(self) -> dict[str, str]:
+        """Image id -> what lies there instead, of all files named as images that are none."""
+        ids = sorted(self._ids())
+        self._look_at(ids)
+        return {image_id: self._found[image_id] for image_id in ids if self._found[image_id]}
+
+    def _ids(self) -> frozenset[str]:
+        if self._named is None:
+            self._named = frozenset(
+                f"{name}/{path.stem}"
+                for name, folder in self._folders.items()
+                if is_folder(folder)
+                for path in list_folder(folder)
+                if path.suffix == ".jpg"
+            )
+        return self._named
+
+    def _look_at(self, image_ids: Sequence[str]) -> None:
+        # Of COCO's 123,287 images few may be there; what is in no list needs no look.
+        named = self._ids()
+        self._found.update({image_id: NOTHING for image_id in image_ids if image_id not in named})
+        new = [image_id for image_id in image_ids if image_id not in self._found]
+        with ThreadPoolExecutor(THREADS) as threads:
+            starts = range(0, len(new), SLICE)
+            for found in threads.map(lambda at: self._look(new[at : at + SLICE]), starts):
+                self._found.update(found)
+
+    def _look(self, image_ids: Sequence[str]) -> dict[str, str]:
+        found = {}
+        for image_id in image_ids:
+            name, _, stem = image_id.partition("/")
+            found[image_id] = what_is_wrong(f"{self._folders[name]}/{stem}.jpg")
+        return found
+
+
+def what_is_wrong(path: str) -> str:
+    """Why no image can be read from a file its folder lists, in a few words; empty where one can.
+
+    BenchError when the folder of the file can't be looked into.
+    """
+    try:
+        handle = os.open(path, _FLAGS)
+    except FileNotFoundError:
+        return "a link that leads nowhere"
+    except (OSError, ValueError) as error:
+        return _not_opened(path, error)
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            return "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe, device or socket"
+        first = os.read(handle, TAIL)
+        os.lseek(handle, max(0, about.st_size - TAIL), os.SEEK_SET)
+        last = os.read(handle, TAIL)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        os.close(handle)
+    if not first:
+        return "an empty file"
+    for start, end in _ENDS.items():
+        if first.startswith(start):
+            return "" if end in last else _decoded(path)
+    other = next((what for start, what in _OTHERS.items() if first.lstrip().startswith(start)), "")
+    return other or "not a JPEG or PNG"
+
+
+def require_images(dataset: Dataset, image_ids: Sequence[str], of: str) -> None:
+    """BenchError now rather than after hours of work unless all of these images are there.
+
+    `of` says whose images they are. What lies in the place of an image is named and counted.
+    """
+    ids = tuple(image_ids)
+    there = dataset.available(ids)
+    if there.all():
+        return
+    missing = [name for name, found in zip(ids, there, strict=True) if not found]
+    damaged = dataset.damaged()
+    shown = [f"{name} ({damaged[name]})" if name in damaged else name for name in missing[:3]]
+    kinds = in_kinds([damaged.get(name, NOTHING) for name in missing])
+    raise BenchError(
+        f"{len(missing)} of the {len(ids)} images needed are not in the data root",
+        expected=f"the images of {of} on disk",
+        found=f"no image {', '.join(shown)}{', ...' if len(missing) > 3 else ''}"
+        + (f"; {kinds}" if damaged and len(missing) > 1 else ""),
+        remedy=("fetch the files again" if damaged else "download the images")
+        + ", or add --available-only to work on a marked subset",
+    )
+
+
+def in_kinds(found: Sequence[str]) -> str:
+    """How many there are of each kind, the most frequent first.
+
+    >>> in_kinds(["a GIF", "no such file", "no such file"])
+    'no such file: 2, a GIF: 1'
+    """
+    return ", ".join(f"{kind}: {count}" for kind, count in Counter(found).most_common())
+
+
+def _not_opened(path: str, error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else 0
+    if number == errno.ELOOP:
+        return "a link that leads back to itself"
+    if number == errno.ENXIO:
+        return "a pipe, device or socket"
+    if number in (errno.EACCES, errno.EPERM):
+        try:
+            about = os.lstat(path)
+        except OSError as closed:  # the folder is: nothing can be said of any image in it
+            raise cannot_use(path, closed) from closed
+        if stat.S_ISDIR(about.st_mode):
+            return "a folder"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def _decoded(path: str) -> str:
+    try:
+        decode_rgb(read_image_file(Path(path), path, ""), path)
+    except BenchError:
+        return "an image file that is cut off or damaged"
+    return ""

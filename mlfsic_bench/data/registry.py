@@ -1,4 +1,4 @@
-"""Datasets by name: `coco` and `voc` below a data root, the `scenes` drawn on the spot."""
+"""Datasets by name: `coco` and `voc` below a data root, and the synthetic `scenes`."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def is_synthetic(name: str) -> bool:
-    """Whether that dataset is drawn on the spot: no data root, label embeddings of its own."""
+    """Whether that dataset is synthetic: no data root, label embeddings of its own."""
     return name in ("scenes", "scenes-20k")
 
 
 def open_dataset(name: str, root: Path | None) -> Dataset:
     """The dataset of that name below `root`; None means the environment variable MLFSIC_DATA.
 
-    COCO is looked for in ROOT/coco and ROOT, VOC in ROOT/VOCdevkit and ROOT; drawn datasets need no
+    COCO is looked for in ROOT/coco and ROOT, VOC in ROOT/VOCdevkit and ROOT; synthetic ones need no
     root. Raises BenchError for an unknown name, a missing root, or a root without the dataset.
     """
     if name not in dataset_names():
         raise unknown_name("dataset", name, dataset_names())
     if is_synthetic(name):
-        return _drawn(name)
+        return _synthetic(name)
     folder = data_root(name, root).absolute()  # images are opened later, wherever one works then
     if name == "coco":
-        from mlfsic_bench.data.coco.dataset import Coco
+        from mlfsic_bench.data.coco import Coco
 
         return Coco(folder)
-    from mlfsic_bench.data.voc.dataset import Voc
+    from mlfsic_bench.data.voc import Voc
 
     return Voc(folder)
 
 
 @cache
-def _drawn(name: str) -> Dataset:
+def _synthetic(name: str) -> Dataset:
     # Kept, because laying out 22,400 scenes takes longer than reading a split.
-    from mlfsic_bench.data.scenes.dataset import Scenes, Scenes20k
+    from mlfsic_bench.data.scenes import Scenes, Scenes20k
 
     dataset: Dataset = Scenes() if name == "scenes" else Scenes20k()
     return dataset

@@ -81,10 +81,10 @@ class Entries:
 def read_entries(path: Path, wanted: Set[str], form: Form = "auto") -> Entries:
     """The wanted entries of the file at `path`, in one pass; of equal ones the first.
 
-    Gzip is told by the file's first bytes, a header by its two numbers, and with `form` "auto" what
-    follows the header by the rule of `_is_text`. A UTF-8 byte order mark is skipped. The file's
-    name plays no part. Raises BenchError for a file of another kind, and for a damaged one, naming
-    the line or entry.
+    Gzip is recognised by the file's first bytes, a header by its two numbers, and with `form`
+    "auto" what follows the header by the rule of `_is_text`. A UTF-8 byte order mark is skipped.
+    The file's name plays no part. Raises BenchError for a file of another kind, and for a damaged
+    one, naming the line or entry.
     """
     with open_packed(path, "vector file", "check the path given as --embeddings") as (raw, packed):
         file = _recognise(path, raw, packed, form)

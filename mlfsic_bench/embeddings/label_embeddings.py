@@ -71,7 +71,7 @@ def load_embeddings(
     the line or entry for a damaged file.
     """
     if str(path) == BUILTIN:
-        from mlfsic_bench.data.scenes.labels import label_embeddings
+        from mlfsic_bench.data.scenes_pictures import label_embeddings
 
         return make_label_embeddings(labels, np.asarray(label_embeddings(labels)), BUILTIN)
     path = Path(path)

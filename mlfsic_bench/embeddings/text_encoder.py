@@ -284,7 +284,7 @@ def _refused(folder: Path, found: str) -> BenchError:
 
 
 def _transformers() -> Any:
-    """The library, told before its import that nothing may be fetched; quiet."""
+    """The library, set before its import to fetch nothing, and quiet."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         import safetensors.torch  # noqa: F401

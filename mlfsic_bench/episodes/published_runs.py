@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mlfsic_bench.data.coco.dataset import Coco
+from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.laso import check_runs
 from mlfsic_bench.episodes.laso_law import SUPPORT_FROM
 from mlfsic_bench.episodes.run_files import RunFile, shots_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlfsic_bench.data.image_files import require_images
+from mlfsic_bench.data.images import require_images
 from mlfsic_bench.episodes.episode import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.identity import method_source
@@ -89,7 +89,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
 
     What `opened` holds already is not opened again.
     """
-    from mlfsic_bench.features.joined import describe
+    from mlfsic_bench.features.sources import describe
     from mlfsic_bench.methods.registry import make_method
 
     opened = opened or ResourceCache()
@@ -224,8 +224,7 @@ def _weights_name(weights: str, networks: int) -> str:
 def _source_opener(
     plan: RunPlan, dataset: Dataset, backbones: Sequence[Backbone], device: torch.device
 ) -> SourceOpener:
-    from mlfsic_bench.features.joined import describe, join
-    from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+    from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures, describe, join
     from mlfsic_bench.features.store.manifest import default_cache, store_folder
 
     if plan.features != "stored":

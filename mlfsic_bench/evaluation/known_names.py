@@ -29,7 +29,7 @@ def known_split(split_id: str, option: str = "") -> str:
 
 def known_backbone(name: str) -> str:
     """`name`, when it is a network or several joined by +; BenchError otherwise."""
-    from mlfsic_bench.features.backbones.names import backbone_names, split_name
+    from mlfsic_bench.features.backbones.registry import backbone_names, split_name
 
     for one in split_name(name):
         _known("backbone", one, backbone_names())
@@ -41,7 +41,7 @@ def known_weights(name: str, option: str) -> str:
 
     BenchError naming the `option` otherwise, also for the name of a file.
     """
-    from mlfsic_bench.features.backbones.names import JOIN, KEYWORDS
+    from mlfsic_bench.features.backbones.registry import JOIN, KEYWORDS
 
     for one in name.split(JOIN):
         _known("weights", one, KEYWORDS, option)

@@ -119,8 +119,7 @@ def _refuse_bad_features(support: Images, query: Images, episode: int) -> None:
     import torch
 
     from mlfsic_bench.evaluation.sources import DeferredFeatures
-    from mlfsic_bench.features.joined import JoinedFeatures
-    from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+    from mlfsic_bench.features.sources import JoinedFeatures, LiveFeatures, StoredFeatures
 
     source: FeatureSource | None = query.source
     while isinstance(source, (LimitedFeatures, DeferredFeatures)):

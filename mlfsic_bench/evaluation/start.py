@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.data.dataset import PART_NAMES
-from mlfsic_bench.data.image_files import in_kinds
+from mlfsic_bench.data.images import in_kinds
 from mlfsic_bench.embeddings.label_embeddings import BUILTIN
 from mlfsic_bench.evaluation.checked import is_shipped, note_on_checks
 from mlfsic_bench.evaluation.inputs import Inputs

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.folding import folded
+from mlfsic_bench.features.backbones.base import folded
 
 if TYPE_CHECKING:
     from mlfsic_bench.features.backbones.base import Backbone

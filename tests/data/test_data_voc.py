@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mlfsic_bench.data.registry import open_dataset
-from mlfsic_bench.data.voc.dataset import Voc
+from mlfsic_bench.data.voc import Voc
 from mlfsic_bench.errors import BenchError
 from tests.fakes.voc import CONTENTS, write_voc
 

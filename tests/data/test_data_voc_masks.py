@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from mlfsic_bench.data.voc.dataset import Voc
-from mlfsic_bench.data.voc.xml import read_objects
+from mlfsic_bench.data.voc import Voc, read_objects
 from mlfsic_bench.errors import BenchError
 from tests.fakes.jpeg import jpeg
 from tests.fakes.voc import write_voc

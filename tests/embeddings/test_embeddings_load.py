@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfsic_bench.data.dataset import PART_NAMES
-from mlfsic_bench.data.scenes.dataset import Scenes
+from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.embeddings.label_embeddings import load_embeddings, nearest_labels
 from mlfsic_bench.embeddings.lookup import look_up, spaced_form
 from mlfsic_bench.errors import BenchError

@@ -17,7 +17,7 @@ from mlfsic_bench.experiments.files import (
 )
 from mlfsic_bench.experiments.plan import Options, plan_rows
 from mlfsic_bench.experiments.schema import Profiles
-from mlfsic_bench.features.backbones.names import TABLE, split_name
+from mlfsic_bench.features.backbones.registry import TABLE, split_name
 from mlfsic_bench.methods.registry import find_method
 from mlfsic_bench.results.published import read_published
 from mlfsic_bench.splits.shipped import shipped_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlfsic_bench.data.voc.dataset import VOC_LABELS
+from mlfsic_bench.data.voc import VOC_LABELS
 from tests.fakes.jpeg import jpeg
 
 # (label, difficult) of each object

@@ -11,8 +11,7 @@ from torch import nn
 
 from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.base import Backbone
-from mlfsic_bench.features.backbones.transforms import Squash
+from mlfsic_bench.features.backbones.base import Backbone, Squash
 
 SIZE = 16
 MEAN = (0.5, 0.5, 0.5)

@@ -9,10 +9,8 @@ from PIL import Image
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones import torchvision_models
-from mlfsic_bench.features.backbones.base import hash_weights
-from mlfsic_bench.features.backbones.folding import folded
+from mlfsic_bench.features.backbones.base import folded, hash_weights, imagenet_squash, lite_squash
 from mlfsic_bench.features.backbones.registry import backbone_names, build_backbone
-from mlfsic_bench.features.backbones.transforms import imagenet_squash, lite_squash
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 lite = pytest.mark.skipif(

@@ -10,13 +10,18 @@ from torch.nn.functional import avg_pool2d
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones import registry as backbones
-from mlfsic_bench.features.backbones.base import Backbone
+from mlfsic_bench.features.backbones.base import Backbone, Squash
 from mlfsic_bench.features.backbones.registry import build_backbones, split_name, split_weights
-from mlfsic_bench.features.backbones.transforms import Squash
 from mlfsic_bench.features.extract import extract
-from mlfsic_bench.features.joined import JoinedFeatures, describe, join, to_grid
 from mlfsic_bench.features.source import FeatureSource
-from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+from mlfsic_bench.features.sources import (
+    JoinedFeatures,
+    LiveFeatures,
+    StoredFeatures,
+    describe,
+    join,
+    to_grid,
+)
 from tests.features.feature_fakes import (
     MEAN,
     SIZE,

@@ -20,7 +20,7 @@ from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import run_method
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.features.backbones.registry import build_backbone, build_backbones
-from mlfsic_bench.features.joined import describe
+from mlfsic_bench.features.sources import describe
 from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.results.reopen import RunPaths, reopen
 from mlfsic_bench.training.checkpoints import load_checkpoint

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from mlfsic_bench.cli.main import main
-from mlfsic_bench.data.coco.dataset import Coco
-from mlfsic_bench.data.image_files import require_images
-from mlfsic_bench.data.voc.dataset import Voc
+from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.data.images import require_images
+from mlfsic_bench.data.voc import Voc
 from mlfsic_bench.errors import BenchError
 from tests.fakes.coco import image_id, write_coco
 from tests.fakes.jpeg import jpeg

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from mlfsic_bench import progress as module
-from mlfsic_bench.features.extract import extract
-from mlfsic_bench.features.verify import verify_store
+from mlfsic_bench.features.extract import extract, verify_store
 from mlfsic_bench.progress import Lines
 from mlfsic_bench.training.loop import train_episodic
 from tests.features.feature_fakes import FolderDataset, make_images, picked_backbone

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlfsic_bench.data.scenes.dataset import Scenes
+from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.embeddings.label_embeddings import load_embeddings
 from mlfsic_bench.evaluation.base_images import first_base_images
 from mlfsic_bench.evaluation.parts import PartView, endless_episodes
@@ -22,9 +22,8 @@ from mlfsic_bench.evaluation.runner import run_method
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.features.backbones.registry import build_backbone, build_backbones
 from mlfsic_bench.features.extract import extract
-from mlfsic_bench.features.joined import join
 from mlfsic_bench.features.source import FeatureSource
-from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures, join
 from mlfsic_bench.features.store.manifest import manifest_of
 from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.methods.contract import FitContext

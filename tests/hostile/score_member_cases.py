@@ -41,13 +41,13 @@ _member(
 )
 _member(
     "a pickle without a header",
-    "not a version 1.0 .npy file",
+    "unreadable header",
     scores=lambda: pickle.dumps(Payload()),
 )
 _member("records with an object", "not a plain array", scores=raw_npy(header([("a", "|O")])))
 _member(
     "a version 3 member",
-    "not a version 1.0",
+    "not version 1.0",
     scores=b"\x93NUMPY\x03\x00\x10\x00\x00\x00" + bytes(16),
 )
 _member(
@@ -64,7 +64,7 @@ _member(
     ),
 )
 _member("a header of brackets", "unreadable header", scores=raw_npy("(" * 1000))
-_member("a long header", "a header of 60000 bytes", scores=raw_npy(" " * 60000))
+_member("a long header", "unreadable header", scores=raw_npy(" " * 60000))
 _member(
     "a shape of 2^60",
     "has the shape (1152921504606846976,)",
@@ -87,16 +87,16 @@ _member(
     "has the shape (True, 24, 6)",
     scores=raw_npy(header(shape=(True, 24, 6))),
 )
-_member("a list for a shape", "has the shape [3]", scores=raw_npy(header(shape=[3])))
-_member("an unknown type", "unknown type '<f3'", scores=raw_npy(header("<f3")))
-_member("text without characters", "items have no bytes", scores=raw_npy(header("<U0")))
+_member("a list for a shape", "unreadable header", scores=raw_npy(header(shape=[3])))
+_member("an unknown type", "unreadable header", scores=raw_npy(header("<f3")))
+_member("text without characters", "of the type '<U0'", scores=raw_npy(header("<U0")))
 _member("text of 4 GB a piece", "scores.npz", scores=raw_npy(header("<U999999999", (1,))))
 _member(
     "a header key too many",
-    "other keys than .npy files",
+    "unreadable header",
     scores=raw_npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}"),
 )
-_member("an empty member", "not a version 1.0", scores=b"")
+_member("an empty member", "unreadable header", scores=b"")
 
 _array("big-endian scores", "'>f4'", "little-endian", change=lambda a: a.astype(">f4"))
 _array("scores in Fortran order", "not a plain array in C order", change=np.asfortranarray)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.data.coco.dataset import Coco
+from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.splits.build import build_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import DEFINITION, laso_root

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.coco.dataset import Coco
+from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.laso import sample_runs
 from mlfsic_bench.episodes.published_runs import FORMAT
 from mlfsic_bench.episodes.run_files import read_runs, sampled_file, write_runs

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlfsic_bench.data.coco.dataset import Coco
+from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.any_file import read_any
 from mlfsic_bench.episodes.files import sample_episode_set, write_episode_set
 from mlfsic_bench.episodes.laso import sample_runs

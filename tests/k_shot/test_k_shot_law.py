@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlfsic_bench.data.coco.dataset import Coco
+from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.laso import check_runs, run_set, sample_runs
 from mlfsic_bench.episodes.laso_law import PROTOCOL, draw_run, draw_runs, images_of
 from mlfsic_bench.episodes.pools import build_pools

@@ -12,7 +12,7 @@ import torch
 from mlfsic_bench.results.table_text import render_markdown
 from torch import Tensor
 
-from mlfsic_bench.data.coco.dataset import Coco
+from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.laso import sample_runs
 from mlfsic_bench.episodes.run_files import sampled_file, write_runs
 from mlfsic_bench.errors import BenchError

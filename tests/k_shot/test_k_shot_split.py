@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.coco.dataset import Coco
-from mlfsic_bench.data.coco.labels import COCO_CATEGORIES
+from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.data.coco_annotations import COCO_CATEGORIES
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.splits.audit import audit_split

@@ -137,7 +137,7 @@ def test_what_networks_of_scenes_have_seen(dataset, subset, backbone, weights, t
 
 def test_only_the_large_split_holds_the_images_of_the_lesson() -> None:
     """The premise of the tracks: 6,000 base images, of which the small split has 3,000."""
-    from mlfsic_bench.data.scenes.dataset import Scenes
+    from mlfsic_bench.data.scenes import Scenes
     from mlfsic_bench.splits.resolve import resolve_split
 
     lesson = set(Scenes(base_images=6000, val_images=0, novel_images=0).annotations().image_ids)

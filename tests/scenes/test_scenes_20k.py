@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.registry import dataset_names, is_synthetic, open_dataset
-from mlfsic_bench.data.scenes.dataset import Scenes, Scenes20k
+from mlfsic_bench.data.scenes import Scenes, Scenes20k
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.inputs import open_inputs
 from mlfsic_bench.evaluation.plan import RunPlan

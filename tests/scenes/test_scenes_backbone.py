@@ -3,10 +3,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mlfsic_bench.data.scenes.dataset import Scenes
+from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.backbones import scenes as networks
 from mlfsic_bench.features.backbones import scenes as scenes_backbone
-from mlfsic_bench.features.backbones import scenes_networks
 from mlfsic_bench.features.backbones import train_scenes as train_scenes_backbone
 from mlfsic_bench.features.backbones.registry import build_backbone
 from mlfsic_bench.features.compute import Runner
@@ -90,9 +90,9 @@ def test_the_deep_network_is_deeper_and_starts_as_a_chain_without_its_blocks():
     def convolutions(net):
         return [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
 
-    deep = scenes_networks.deep().eval()
-    assert len(convolutions(deep)) == 25 > 4 * len(convolutions(scenes_networks.small()))
-    block = next(m for m in deep if isinstance(m, scenes_networks.Bottleneck))
+    deep = networks.deep().eval()
+    assert len(convolutions(deep)) == 25 > 4 * len(convolutions(networks.small()))
+    block = next(m for m in deep if isinstance(m, networks.Bottleneck))
     x = torch.rand(1, 48, 5, 5)
     assert torch.equal(block(x), x)
     torch.nn.init.ones_(block.residual[-1].weight)
@@ -101,7 +101,7 @@ def test_the_deep_network_is_deeper_and_starts_as_a_chain_without_its_blocks():
 
 def test_the_transformer_sees_every_patch_and_where_it_is():
     torch.manual_seed(0)
-    net = scenes_networks.patch().eval()
+    net = networks.patch().eval()
     x = torch.zeros(1, 3, 112, 112)
     other = x.clone()
     other[:, :, :16, :16] = 1.0

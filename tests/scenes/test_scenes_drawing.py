@@ -4,9 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mlfsic_bench.data.scenes import labels as scenes_labels
-from mlfsic_bench.data.scenes.dataset import FIRST, Scenes
-from mlfsic_bench.data.scenes.layout import SIZE, labels_in, lay_out
+from mlfsic_bench.data import scenes_pictures as pictures
+from mlfsic_bench.data.scenes import FIRST, Scenes
+from mlfsic_bench.data.scenes_pictures import SIZE, labels_in, lay_out
 from mlfsic_bench.errors import BenchError
 
 
@@ -52,7 +52,7 @@ def test_masks_show_exactly_the_labels_and_do_not_overlap(scenes):
 
 def test_groups_show_what_the_open_rule_allows(scenes):
     annotations = scenes.annotations()
-    part = np.array(scenes_labels.PART_OF)
+    part = np.array(pictures.PART_OF)
     for image_id, present in zip(annotations.image_ids, annotations.present, strict=True):
         shown = set(part[present])
         number = int(image_id.removeprefix("scenes/"))
@@ -73,7 +73,7 @@ def test_an_object_changes_its_own_pixels_only(scenes):
     layout = lay_out(3, "base")
     pixels = scenes.pixels(image_id).astype(int)
     for thing in layout.objects:
-        mask = scenes.masks(image_id)[scenes_labels.LABELS[thing.label]]
+        mask = scenes.masks(image_id)[pictures.LABELS[thing.label]]
         inside = pixels[mask]
         inks = np.array([thing.ink, thing.second_ink])
         near = np.abs(inside[:, None] - inks).sum(2).min(1)
@@ -81,34 +81,34 @@ def test_an_object_changes_its_own_pixels_only(scenes):
 
 
 def test_parts_have_twelve_six_and_six_labels():
-    sizes = [len(scenes_labels.labels_of(part)) for part in ("base", "val", "novel")]
+    sizes = [len(pictures.labels_of(part)) for part in ("base", "val", "novel")]
     assert sizes == [12, 6, 6]
-    assert len(set(scenes_labels.LABELS)) == 24
+    assert len(set(pictures.LABELS)) == 24
 
 
 def test_base_sees_each_shape_twice_and_each_pattern_three_times():
-    base = [scenes_labels.LOOKS[i] for i in scenes_labels.labels_of("base")]
+    base = [pictures.LOOKS[i] for i in pictures.labels_of("base")]
     shapes, patterns = Counter(b.shape for b in base), Counter(b.pattern for b in base)
-    assert shapes == dict.fromkeys(scenes_labels.SHAPES, 2)
-    assert patterns == dict.fromkeys(scenes_labels.PATTERNS, 3)
-    pairs = {frozenset(b.pattern for b in base if b.shape == s) for s in scenes_labels.SHAPES}
+    assert shapes == dict.fromkeys(pictures.SHAPES, 2)
+    assert patterns == dict.fromkeys(pictures.PATTERNS, 3)
+    pairs = {frozenset(b.pattern for b in base if b.shape == s) for s in pictures.SHAPES}
     assert len(pairs) == 6
 
 
 def test_label_vectors_tell_labels_apart_and_novel_ones_lie_among_base_ones(scenes):
-    vectors = scenes.label_embeddings(scenes_labels.LABELS)
+    vectors = scenes.label_embeddings(pictures.LABELS)
     assert vectors.dtype == np.float32
-    assert vectors.shape == (24, len(scenes_labels.ATTRIBUTES))
+    assert vectors.shape == (24, len(pictures.ATTRIBUTES))
     assert (vectors.min(), vectors.max()) == (0.0, 1.0)
     assert len({tuple(v) for v in vectors.tolist()}) == 24
     with_one = np.c_[vectors.astype(np.float64), np.ones(24)]
-    base = with_one[list(scenes_labels.labels_of("base"))]
+    base = with_one[list(pictures.labels_of("base"))]
     assert np.linalg.matrix_rank(base) == np.linalg.matrix_rank(with_one)
 
 
 def test_labels_are_drawn_about_equally_often():
     counts = np.bincount(np.concatenate([labels_in(i, "base") for i in range(1200)]), minlength=24)
-    own = counts[list(scenes_labels.labels_of("base"))]
+    own = counts[list(pictures.labels_of("base"))]
     assert own.sum() == counts.sum()
     assert own.min() > 0.8 * own.mean()
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.data.coco.labels import COCO_CATEGORIES
+from mlfsic_bench.data.coco_annotations import COCO_CATEGORIES
 from mlfsic_bench.data.dataset import PART_NAMES
-from mlfsic_bench.data.voc.dataset import VOC_LABELS
+from mlfsic_bench.data.voc import VOC_LABELS
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.splits.build import build_file
 from mlfsic_bench.splits.content import content_hash, problems

@@ -193,7 +193,7 @@ def _source(pipe: Pipe, job: dict[str, Any]) -> FeatureSource:
         served = ServedFeatures(pipe, job["channels"], tuple(job["grid"]), device)
         return LimitedFeatures(served)
     from mlfsic_bench.features.backbones.registry import build_backbones
-    from mlfsic_bench.features.joined import join
+    from mlfsic_bench.features.sources import join
 
     backbones = build_backbones(*job["trainable"])
     return LimitedFeatures(join(backbones, [ServedInputs(pipe, one, device) for one in backbones]))

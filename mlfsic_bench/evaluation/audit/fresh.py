@@ -168,7 +168,7 @@ class Fresh:
     ) -> tuple[dict[str, Any], Arrays]:
         import torch
 
-        from mlfsic_bench.features.joined import JoinedFeatures
+        from mlfsic_bench.features.sources import JoinedFeatures
         from mlfsic_bench.methods.limited import LimitedFeatures, not_given
 
         ids = request["ids"]

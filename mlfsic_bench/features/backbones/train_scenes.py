@@ -25,10 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlfsic_bench.data.scenes.dataset import Scenes
-from mlfsic_bench.data.scenes.labels import ATTRIBUTES
-from mlfsic_bench.features.backbones.scenes import VARIANTS, variant
-from mlfsic_bench.features.backbones.scenes_networks import CELL, GRID
+from mlfsic_bench.data.scenes import Scenes
+from mlfsic_bench.data.scenes_pictures import ATTRIBUTES
+from mlfsic_bench.features.backbones.scenes import CELL, GRID, VARIANTS, variant
 from mlfsic_bench.features.backbones.weights import initialised
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.randomness import splitmix64_array, stream_seed

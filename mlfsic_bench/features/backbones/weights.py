@@ -55,6 +55,27 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in state.items()}
 
 
+def load_weights(
+    module: nn.Module,
+    weights: str,
+    own: tuple[str, Callable[[], dict[str, Tensor]], str],
+    head: tuple[str, ...] = (),
+) -> None:
+    """Load what `--weights` says: the backbone's own weights, the state dict at a path, or nothing.
+
+    Parameters
+    ----------
+    weights: a keyword for the backbone's own, `none` to keep the random ones, or a path.
+    own: that keyword, what reads the backbone's own weights, and what an error calls them.
+    head: prefixes of entries that may be absent, as in `load_strictly`.
+    """
+    keyword, read, what = own
+    if weights == keyword:
+        load_strictly(module, read(), what, head)
+    elif weights != "none":
+        load_strictly(module, read_state_dict(Path(weights)), weights, head)
+
+
 def load_strictly(
     module: nn.Module, state: dict[str, Tensor], source: str, head: tuple[str, ...] = ()
 ) -> None:

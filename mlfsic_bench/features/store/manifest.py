@@ -55,6 +55,12 @@ class Manifest:
         """64 hex digits; equal keys mean equal features up to float16 rounding."""
         return hash_json({"schema": SCHEMA_VERSION, **self.as_json()})
 
+    def differences(self, other: Manifest) -> tuple[str, str]:
+        """What this manifest and another one say where they differ, for an error."""
+        own, its = self.as_json(), other.as_json()
+        names = [name for name in own if own[name] != its[name]]
+        return tuple("; ".join(f"{k} {says[k]}" for k in names) for says in (own, its))  # type: ignore[return-value]
+
     def as_json(self) -> dict[str, Any]:
         """The attributes as a JSON object."""
         return {**asdict(self), "grid": list(self.grid)}

@@ -1,9 +1,12 @@
-"""Reading a feature store: ids in, maps out, by memory map."""
+"""Reading a feature store: ids in, maps out, by memory map, into memory that is used again."""
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
+import weakref
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.store.buffers import BufferPool
 from mlfsic_bench.features.store.index import LOCAL, POOLED, check_sizes, read_index
 from mlfsic_bench.features.store.manifest import Manifest, read_manifest
 from mlfsic_bench.files import open_regular
@@ -21,8 +23,47 @@ from mlfsic_bench.files import open_regular
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 CHUNK_BYTES = 1 << 21  # rows taken at once by a thread: few calls, yet still in its cache
 THREADS = min(4, os.cpu_count() or 1)
+KEPT = 4  # pieces of memory that wait to be used again
+
+
+class BufferPool:
+    """Float32 tensors on memory that returns to the pool when the last view of it is gone.
+
+    A fresh result of 100 MB costs more in page faults than the copy into it, so memory is reused;
+    but a tensor handed out stays the caller's for as long as it, a view of it or a graph that
+    saved it is alive: the tensor's storage holds the numpy view made here, and only the end of
+    that view gives the memory back.
+    """
+
+    def __init__(self) -> None:
+        # Only single, atomic operations of the deque are used, never a lock: memory comes back
+        # wherever the last reference dies, which may be inside `_take` itself.
+        self._free: deque[npt.NDArray[np.float32]] = deque(maxlen=KEPT)
+
+    def tensor(self, shape: tuple[int, ...]) -> Tensor:
+        """float32 tensor of this shape with undefined content."""
+        import torch
+
+        size = math.prod(shape)
+        owner = self._take(size)
+        lease = owner[:size]
+        weakref.finalize(lease, self._free.append, owner).atexit = False
+        return torch.from_numpy(lease).view(shape)
+
+    def _take(self, size: int) -> npt.NDArray[np.float32]:
+        for _ in range(KEPT):
+            try:
+                owner = self._free.popleft()
+            except IndexError:
+                break
+            # one that is far too large would hold memory for nothing
+            if size <= owner.size <= max(4 * size, 1 << 16):
+                return owner
+            self._free.append(owner)
+        return np.empty(size, dtype=np.float32)
 
 
 class FeatureStore:
@@ -78,11 +119,7 @@ class FeatureStore:
 
         The tensor is the caller's own: no later call writes into it while it is referred to.
         """
-        return self.gather_local_rows(self.rows(ids))
-
-    def gather_local_rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """float32 [n, c, h, w]: the local maps of these rows, as in `gather_local`."""
-        m = self.manifest
+        rows, m = self.rows(ids), self.manifest
         out = self._buffers.tensor((len(rows), m.locations * m.channels))
         if len(rows):
             self._will_need(rows)
@@ -95,12 +132,9 @@ class FeatureStore:
 
     def gather_pooled(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c]: pooled features in this order."""
-        return self.gather_pooled_rows(self.rows(ids))
-
-    def gather_pooled_rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """float32 [n, c]: the pooled features of these rows."""
         import torch
 
+        rows = self.rows(ids)
         return torch.from_numpy(self._pooled[rows].astype(np.float32, copy=False))
 
     def _copy(self, rows: npt.NDArray[np.int64], start: int, count: int, out: Tensor) -> None:

@@ -41,8 +41,8 @@ class StoreWriter:
 
     On entry, what a killed writer left behind its last complete row is cut away. Each `add` writes
     and syncs the data of a batch before its index lines, so a row that the index names is whole.
-    Where the file system has no locks `log` is told so; what another process appends meanwhile is
-    noticed before the next batch, and the second writer stops.
+    Where the file system has no locks, `log` gets a line that says so; what another process appends
+    meanwhile is noticed before the next batch, and the second writer stops.
 
     Attributes
     ----------
@@ -163,11 +163,11 @@ class StoreWriter:
         if exists(self.folder / MANIFEST):
             found = read_manifest(self.folder)
             if found != self.manifest:
-                old, new = found.as_json(), self.manifest.as_json()
+                wanted, there = self.manifest.differences(found)
                 raise BenchError(
                     f"{self.folder} holds other features",
-                    expected="; ".join(f"{k} {new[k]}" for k in new if new[k] != old[k]),
-                    found="; ".join(f"{k} {old[k]}" for k in new if new[k] != old[k]),
+                    expected=wanted,
+                    found=there,
                     remedy="name another folder, or remove this one",
                 )
         else:

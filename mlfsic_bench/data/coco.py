@@ -9,12 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL.Image import Image
 
-from mlfsic_bench.data.coco.file import read_instances
-from mlfsic_bench.data.coco.labels import COCO_CATEGORIES
-from mlfsic_bench.data.coco.objects import CocoObjects
+from mlfsic_bench.data.coco_annotations import COCO_CATEGORIES, Instances
 from mlfsic_bench.data.dataset import Annotations, Dataset
-from mlfsic_bench.data.image_files import ImageFiles
-from mlfsic_bench.data.images import decode_rgb, read_image_file
+from mlfsic_bench.data.images import ImageFiles, decode_rgb, read_image_file
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import is_file, is_folder
 
@@ -47,7 +44,7 @@ class Coco(Dataset):
         self._annotations: Annotations | None = None
         self._files = ImageFiles({name: found / name for name in FOLDERS})
         self._order: dict[str, tuple[str, ...]] = {}
-        self._objects: dict[str, CocoObjects] = {}
+        self._objects: dict[str, Instances] = {}
 
     def annotations(self) -> Annotations:
         """The 80 labels in the order of their category ids, both years' images sorted by id."""
@@ -116,7 +113,7 @@ class Coco(Dataset):
         folder, _, name = image_id.partition("/")
         if folder not in self._objects:
             path = self.folder / "annotations" / f"instances_{folder}.json"
-            self._objects[folder] = CocoObjects.read(path)
+            self._objects[folder] = Instances.read(path)
         return self._objects[folder].masks(name, height, width)
 
 
@@ -124,7 +121,7 @@ def _read(
     path: Path, folder: str
 ) -> tuple[list[str], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Image ids, present and shown (bool [n, 80]) of one annotation file."""
-    found = read_instances(path)
+    found = Instances.read(path)
     column = np.searchsorted(list(COCO_CATEGORIES), found.category)  # the ids are sorted
     shown = np.zeros((len(found.names), len(COCO_CATEGORIES)), np.bool_)
     present = np.zeros_like(shown)

@@ -1,6 +1,6 @@
 """Outlines of objects as masks: boxes, polygons and run lengths, at the size of an image.
 
-What strangers' files say is checked before it is drawn: numbers are finite, points outside the
+What untrusted files say is checked before it is drawn: numbers are finite, points outside the
 image are moved to its border, run lengths fill their frame exactly. A ValueError (TypeError,
 OverflowError, IndexError from the conversions) means that the outline is broken; the caller knows
 which file it came from.

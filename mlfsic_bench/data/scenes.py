@@ -1,4 +1,4 @@
-"""The embedded default data set `scenes`: drawn when asked for, nothing to download."""
+"""The synthetic default data set `scenes`: drawn when asked for, nothing to download."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from mlfsic_bench.data.dataset import PART_NAMES, Annotations, Dataset, PartName
-from mlfsic_bench.data.scenes import labels as scenes_labels
-from mlfsic_bench.data.scenes.drawing import paint
-from mlfsic_bench.data.scenes.layout import VERSION, labels_in, lay_out
+from mlfsic_bench.data.scenes_pictures import (
+    LABELS,
+    VERSION,
+    label_embeddings,
+    labels_in,
+    lay_out,
+    paint,
+)
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import stream_seed
 
@@ -24,7 +29,7 @@ ROOM: dict[PartName, int] = {"base": 800_000, "val": 100_000, "novel": 100_000}
 class Scenes(Dataset):
     """Pictures of several patterned shapes on textured ground, with every pixel accounted for.
 
-    Image `scenes/000123` is a function of its number alone (see `scenes_layout`, `scenes_drawing`):
+    Image `scenes/000123` is a function of its number alone (see `scenes_pictures`):
     112 x 112 pixels, RGB. Base images show base labels only; val images also show base labels,
     novel images also base and val labels, as under the split rule `open`.
 
@@ -60,10 +65,10 @@ class Scenes(Dataset):
             for number in range(FIRST[group], FIRST[group] + self._counts[group]):
                 ids.append(f"scenes/{number:06d}")
                 rows.append(labels_in(number, group))
-        present = np.zeros((len(ids), len(scenes_labels.LABELS)), np.bool_)
+        present = np.zeros((len(ids), len(LABELS)), np.bool_)
         for i, row in enumerate(rows):
             present[i, list(row)] = True
-        return Annotations(scenes_labels.LABELS, tuple(ids), present, present)
+        return Annotations(LABELS, tuple(ids), present, present)
 
     def annotations(self) -> Annotations:
         """Every image with its labels; `shown` equals `present`, nothing here is difficult."""
@@ -88,11 +93,11 @@ class Scenes(Dataset):
     def masks(self, image_id: str) -> dict[str, npt.NDArray[np.bool_]]:
         """Label name -> bool [112, 112]: the pixels where its object is seen."""
         masks = _draw(*self._number(image_id))[1]
-        return {scenes_labels.LABELS[label]: mask.copy() for label, mask in masks.items()}
+        return {LABELS[label]: mask.copy() for label, mask in masks.items()}
 
     def label_embeddings(self, labels: Sequence[str]) -> npt.NDArray[np.float32]:
-        """float32 [len(labels), 9]: the labels' attributes; see `labels.label_embeddings`."""
-        return scenes_labels.label_embeddings(labels)
+        """float32 [len(labels), 10]: their attributes (`scenes_pictures.label_embeddings`)."""
+        return label_embeddings(labels)
 
     def _find(self, image_id: str) -> tuple[int, PartName] | None:
         head, _, digits = image_id.partition("/")

@@ -1,1 +1,0 @@
-"""COCO 2014: annotations, labels and object masks."""

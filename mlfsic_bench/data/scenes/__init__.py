@@ -1,1 +1,0 @@
-"""The synthetic data set scenes: drawn when asked for, nothing to download."""

@@ -1,1 +1,0 @@
-"""PASCAL VOC 2007 and 2012: annotations and object masks."""
