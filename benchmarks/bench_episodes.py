@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
-from mlfsic_bench.episodes.one_per_label import EpisodeSampler
-from mlfsic_bench.episodes.pools import build_pools
+from mlfsic_bench.episodes.feasibility import build_pools
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 from mlfsic_bench.splits.split import Part
 
@@ -59,7 +59,7 @@ def main() -> None:
     count = 200
     for n, labels in ((40_000, 16), (82_000, 16), (40_000, 52), (82_000, 52)):
         part = make_part(n, labels)
-        sampler = EpisodeSampler(part, "hash", "novel")
+        sampler = ONE_PER_LABEL.sampler(part, "hash", "novel")
         pools = [sampler.pools[i].tolist() for i in range(labels)]
         order = sampler.pools.order.tolist()
         work = {

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.episodes.files import sample_episode_set, shipped_episode_set
+from mlfsic_bench.episodes.files import find_episodes
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.files import write_json
 from mlfsic_bench.metrics.chance import chance_levels
 from mlfsic_bench.splits.resolve import resolve_split
@@ -24,13 +25,12 @@ SPLITS = (
     *("coco-52-12-16-v1", "coco-52-12-16-open-v1"),
     *("voc-8-6-6-v1", "voc-8-6-6-strict-v1", "scenes-12-6-6-v1"),
 )
-EPISODES = 200
 
 
 def level(split_id: str) -> dict[str, Any]:
     """Expected macro- and micro-AP, in per cent, on the novel episodes of a split, and hashes."""
     split = resolve_split(split_id, data_root=None)
-    episodes = shipped_episode_set(split, "novel") or sample_episode_set(split, "novel", EPISODES)
+    episodes = find_episodes(ONE_PER_LABEL, split)
     targets = np.stack([split.novel.targets_of(one.query) for one in episodes.episodes])
     micro, macro = chance_levels(targets)
     return {

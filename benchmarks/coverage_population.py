@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlfsic_bench.episodes.one_per_label import EpisodeSampler
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.metrics.episode import episode_metrics
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.splits.split import Part
@@ -91,7 +91,7 @@ class Population:
             targets,
         )
         purpose = "/".join(str(one) for one in key)
-        sampler = EpisodeSampler(part, self.setting.name, f"coverage/{purpose}")
+        sampler = ONE_PER_LABEL.sampler(part, self.setting.name, f"coverage/{purpose}")
         return sampler.draw_rows(range(count))
 
     def scores(self, vectors: np.ndarray, brightness: np.ndarray, rows: np.ndarray) -> np.ndarray:

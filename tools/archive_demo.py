@@ -12,13 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from mlfsic_bench.results.table_text import render_markdown
+
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import RECORD
-from mlfsic_bench.evaluation.resume import ANSWERS, CHECKPOINTS, SCORES
+from mlfsic_bench.evaluation.record import ANSWERS, CHECKPOINTS, RECORD, SCORES
 from mlfsic_bench.experiments.demo import demo_plans, margins
 from mlfsic_bench.files import write_bytes, write_text
 from mlfsic_bench.results.table import build_table
-from mlfsic_bench.results.table_text import render_markdown
 from mlfsic_bench.training.history import HISTORY_FILE
 
 ROOT = Path(__file__).resolve().parents[1]

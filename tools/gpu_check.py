@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.inputs import resolve_device
 from mlfsic_bench.evaluation.provenance import provenance
+from mlfsic_bench.features.compute import parse_device
 from mlfsic_bench.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="DIR")
     given = parser.parse_args()
     try:
-        device = resolve_device(given.device)
+        device = parse_device(given.device)
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

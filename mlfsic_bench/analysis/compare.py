@@ -317,16 +317,15 @@ def caption(report: CompareReport) -> list[str]:
     labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
     pairs = len(report.metrics[0].pairs)
     family = "all against one" if report.against else "all pairs"
-    over = "runs" if episodes.shots else "episodes"
     return [
         f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
-        f"{episodes.protocol}; {episodes.count} {over} ({episodes.hash[:12]}); "
+        f"{episodes.drawn_by.title}; {episodes.count} episodes ({episodes.hash[:12]}); "
         f"{report.metrics_version}.",
-        f"Differences are the first minus the second, paired over {over}, in points (per cent). ± "
-        f"is the half width of a 95 % interval: over {over} (Student t; these images, other "
-        f"{over}) and over images (other images; covers {report.image_intervals}).",
-        f"win/tie/loss: {over} in which the first is above, equal, below. Average rank over "
-        f"{over}, 1 is best, equal values share their ranks.",
+        "Differences are the first minus the second, paired over episodes, in points (per cent). "
+        "± is the half width of a 95 % interval: over episodes (Student t; these images, other "
+        f"episodes) and over images (other images; covers {report.image_intervals}).",
+        "win/tie/loss: episodes in which the first is above, equal, below. Average rank over "
+        "episodes, 1 is best, equal values share their ranks.",
         f"p: two-sided, of paired t and Wilcoxon (Pratt's zeros). Holm: over {family}, {pairs} "
         f"{'comparison' if pairs == 1 else 'comparisons'} a metric, each test by itself.",
         *report.notes,

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.base_images import base_order
+from mlfsic_bench.evaluation.parts import base_order
 from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.metrics.chance import chance_levels
@@ -301,7 +301,7 @@ def _check_same(results: Sequence[Result]) -> None:
 
 def labels_used(record: Record) -> int:
     """How many base labels the run trained with; the others have too few images."""
-    return len(record.labels["base"]) - len(record.sitting_out.get("base", []))
+    return len(record.labels["base"]) - len(record.excluded_labels.get("base", []))
 
 
 def images_used(record: Record, total: int, split: Split | None) -> int | None:
@@ -311,7 +311,7 @@ def images_used(record: Record, total: int, split: Split | None) -> int | None:
     M48). `split` is only read when labels are excluded; None when it is needed and not there.
     """
     given = record.base_images.used if record.base_images else total
-    out = set(record.sitting_out.get("base", []))
+    out = set(record.excluded_labels.get("base", []))
     if not out:
         return given
     if split is None:
@@ -331,7 +331,7 @@ def _splits_of(results: Sequence[Result], known: Sequence[Split]) -> dict[str, S
     found = {split.hash: split for split in known}
     for result in results:
         named = result.meta.split
-        needed = result.method.trains and _record(result).sitting_out.get("base")
+        needed = result.method.trains and _record(result).excluded_labels.get("base")
         if not needed or named.hash in found:
             continue
         try:

@@ -324,7 +324,7 @@ def _caption(
             "as they stand."
         )
     lines.append(
-        f"Split {split.id} ({split.hash[:12]}), protocol {episodes.protocol}, episodes "
+        f"Split {split.id} ({split.hash[:12]}), protocol {episodes.drawn_by.title}, episodes "
         f"{episodes.hash[:12]}."
     )
     return tuple(lines)

@@ -318,7 +318,7 @@ def caption(report: ScoreReport) -> list[str]:
     labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
     return [
         f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
-        f"{episodes.protocol}; {episodes.count} episodes ({episodes.hash[:12]}) of "
+        f"{episodes.drawn_by.title}; {episodes.count} episodes ({episodes.hash[:12]}) of "
         f"{report.queries} queries; {report.metrics_version}.",
         "Targets made from split and episodes."
         if report.targets == "rebuilt"

@@ -149,7 +149,7 @@ def average(
     from mlfsic_bench.embeddings.text_encoder import AveragePlan, side_file
     from mlfsic_bench.embeddings.text_encoder import average as make
     from mlfsic_bench.errors import BenchError
-    from mlfsic_bench.evaluation.inputs import resolve_device
+    from mlfsic_bench.features.compute import parse_device
 
     refuse_input(out)
     names = _labels(split, labels, required=True)
@@ -161,7 +161,7 @@ def average(
             remedy="lower the one or raise the other",
         )
     plan = AveragePlan(model, corpus, names, mentions, min_mentions, masked, layer)
-    used = make(plan, out, resolve_device(device))
+    used = make(plan, out, parse_device(device))
     for label in names:
         found = used.sentences[label]
         shown = for_terminal(label)

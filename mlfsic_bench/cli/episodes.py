@@ -1,46 +1,35 @@
-"""`mlfsic-bench episodes`: sample, verify and show episodes."""
+"""`mlfsic-bench episodes`: sample, import, verify and show episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.episode_files import files_to_verify, is_split_file
-from mlfsic_bench.cli.episode_runs import (
-    check_shots,
-    is_run_file,
-    needs_data,
-    show_run,
-    write_imported_runs,
-    write_sampled_runs,
-)
-from mlfsic_bench.cli.options import refuse_input
+from mlfsic_bench.cli.options import PROTOCOL, refuse_input, with_options
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.paths import is_file
+from mlfsic_bench.paths import exists, is_file
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
+    from mlfsic_bench.episodes.protocol import Protocol
     from mlfsic_bench.splits.split import Split
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _split_options(function: F) -> F:
-    """The options that say how a split's images are found and limited."""
-    for option in (
-        click.option("--min-pool", type=click.IntRange(min=1), metavar="N",
-                     help="Let labels with fewer than N images leave each part."),
-        click.option("--available-only", is_flag=True,
-                     help="Limit the split to the images on disk; the result is a subset."),
-        click.option("--data-root", type=click.Path(path_type=Path), envvar="MLFSIC_DATA",
-                     help="Folder with the data sets.  [env: MLFSIC_DATA]"),
-    ):  # fmt: skip
-        function = option(function)
-    return function
+# How a split's images are found and limited.
+SPLIT = (
+    click.option("--data-root", type=click.Path(path_type=Path), envvar="MLFSIC_DATA",
+                 help="Folder with the data sets.  [env: MLFSIC_DATA]"),
+    click.option("--available-only", is_flag=True,
+                 help="Limit the split to the images on disk; the result is a subset."),
+    click.option("--min-pool", type=click.IntRange(min=1), metavar="N",
+                 help="Let labels with fewer than N images leave each part."),
+)  # fmt: skip
+PART = click.option("--part", type=click.Choice(["val", "novel"]), default="novel",
+                    show_default=True, help="The part to draw from.")  # fmt: skip
+OF_SPLIT = click.option("--split", metavar="SPLIT",
+                        help="The split of a file, when not the one of that id.")  # fmt: skip
 
 
 @click.group()
@@ -50,48 +39,38 @@ def episodes() -> None:
 
 @episodes.command()
 @click.argument("split")
-@click.option("--part", type=click.Choice(["val", "novel"]), default="novel", show_default=True,
-              help="The part to draw from.")  # fmt: skip
-@click.option("--protocol", type=click.Choice(["one_per_label", "laso_k_shot"]),
-              default="one_per_label", show_default=True, help="The law to draw by.")  # fmt: skip
-@click.option("--shots", type=click.IntRange(min=1), metavar="K",
-              help="At least K support images of each label (laso_k_shot), any K from 1 on; "
-              "runs come with the package for 1 and 5.")  # fmt: skip
+@PART
+@with_options(*PROTOCOL)
 @click.option("--count", type=click.IntRange(min=1),
               help="How many.  [default: novel 200, val 100; laso_k_shot 10]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="File to write.  [default: SPLIT-ID.PART-episodes.json here; "
               "SPLIT-ID.K-shot-runs.json for laso_k_shot]")  # fmt: skip
-@_split_options
+@with_options(*SPLIT)
 def sample(
     split: str,
     part: str,
-    protocol: str,
-    shots: int | None,
     count: int | None,
     out: Path | None,
     data_root: Path | None,
     available_only: bool,
     min_pool: int | None,
+    **protocol: Any,
 ) -> None:
     """Draw the episodes of SPLIT (an id or a split file) and write them to a file."""
-    from mlfsic_bench.episodes.files import (
-        OFFICIAL_COUNTS,
-        sample_episode_set,
-        shipped_name,
-        write_episode_set,
-    )
+    from mlfsic_bench.episodes.files import draw_file
+    from mlfsic_bench.files import write_bytes
 
-    check_shots(protocol, shots, part)
+    chosen = _protocol(protocol)
     resolved = _resolve(split, data_root, available_only, min_pool)
-    if shots is not None:
-        write_sampled_runs(resolved, shots, count, out)
-    else:
-        drawn = sample_episode_set(resolved, part, count or OFFICIAL_COUNTS[part])
-        path = out if out is not None else Path(shipped_name(resolved.id, part))
-        write_episode_set(drawn, path)
-        size = len(drawn.episodes)
-        echo(f"{path}: {size} {part} episodes of {resolved.id}, hash {drawn.hash}")
+    drawn = draw_file(chosen, resolved, part, count)
+    whole = drawn.on(resolved, "what was drawn")
+    path = out if out is not None else Path(chosen.file_name(resolved.id, part))
+    write_bytes(path, drawn.format())
+    n = len(drawn.episodes)
+    echo(f"{path}: {n} {part} episodes of {resolved.id}, {chosen.title}, hash {whole.hash}")
+    sizes = list(dict.fromkeys(str(len(episode.support)) for episode in drawn.episodes))
+    echo(f"support images: {', '.join(sizes)}; query images: {len(whole.episodes[0].query):,}")
     if resolved.subset is not None:
         echo("the split is a subset of its images; results on these episodes say so")
 
@@ -100,9 +79,9 @@ def sample(
 @click.argument("split")
 @click.argument("indices", type=click.Path(path_type=Path), metavar="INDICES.json")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              required=True, help="File of runs to write, for `run --episodes-file`.")  # fmt: skip
-@_split_options
-def import_runs(
+              required=True, help="Episode file to write, for `run --episodes-file`.")  # fmt: skip
+@with_options(*SPLIT)
+def import_published(
     split: str,
     indices: Path,
     out: Path,
@@ -110,23 +89,34 @@ def import_runs(
     available_only: bool,
     min_pool: int | None,
 ) -> None:
-    """Turn published laso_k_shot runs of SPLIT, given as indices into train2014, into a file.
+    """Turn LaSO's published support sets, given as indices into train2014, into an episode file.
 
     The file of indices is described in docs/episodes.md; it needs the official annotations.
     """
+    from mlfsic_bench.data.coco import Coco
+    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.episodes.k_shot import import_indices
+    from mlfsic_bench.files import write_bytes
+
     refuse_input(out)
     resolved = _resolve(split, data_root, available_only, min_pool)
-    write_imported_runs(resolved, indices, data_root, out)
+    dataset = open_dataset(resolved.dataset, data_root)
+    if not isinstance(dataset, Coco):
+        raise BenchError(
+            f"indices into an annotation file say nothing about {resolved.dataset}",
+            expected="a split of coco",
+            found=f"split {resolved.id!r} of {resolved.dataset}",
+            remedy="name a split of COCO 2014, such as coco-64-16-laso-v1",
+        )
+    given = import_indices(indices, resolved, dataset)
+    write_bytes(out, given.format())
+    echo(f"{out}: {len(given.episodes)} episodes of {resolved.id}, {given.protocol.title}")
 
 
 @episodes.command()
 @click.argument("targets", nargs=-1, metavar="[FILE|SPLIT-ID]...")
-@click.option(
-    "--split",
-    metavar="SPLIT",
-    help="The split the files were drawn from, when not the one of that id.",
-)
-@_split_options
+@OF_SPLIT
+@with_options(*SPLIT)
 def verify(
     targets: tuple[str, ...],
     split: str | None,
@@ -137,43 +127,26 @@ def verify(
     """Draw the episodes of each file anew and compare byte for byte; exits with 1 on a difference.
 
     A SPLIT-ID stands for the files that come with the package for that split; without an argument,
-    all files that come with the package are verified. Runs of laso_k_shot are drawn anew when the
-    data root holds the annotations they were drawn from. Without a data root they can't be held
-    against their split; that is said, counted at the end, and no difference.
+    all files that come with the package are verified. Where a split needs a data root and none is
+    named, its files are only checked by themselves: that is said and no difference.
     """
-    from mlfsic_bench.episodes.verify import differences
-    from mlfsic_bench.episodes.verify_runs import verify_runs
-    from mlfsic_bench.files import read_json, read_regular
+    from mlfsic_bench.episodes.files import verify_file
 
-    failed = 0
-    unheld = total = 0
-    resolved: dict[str, Split] = {}
-    for path in files_to_verify(targets):
-        raw = read_json(path, kind="episode file")
-        name = split or (raw.get("split_id") if isinstance(raw, dict) else None)
-        if not isinstance(name, str):
-            raise BenchError(
-                f"{path} does not name its split",
-                expected="the key 'split_id'",
-                found=repr(raw)[:80],
-                remedy="name the split with --split, or an episode file",
-            )
-        runs = is_run_file(path)
-        unread = runs and needs_data(name, data_root)
-        if name not in resolved and not unread:
-            resolved[name] = _resolve(name, data_root, available_only, min_pool)
-        if runs:
-            verdict = verify_runs(path, None if unread else resolved[name])
-            lines, said = verdict.differences, verdict.said
-        else:
-            lines = differences(read_regular(path), raw, resolved[name], str(path))
-            said = "differs" if lines else "regenerates byte for byte"
-        echo(for_terminal(f"{path.name}: {said}"))
-        for line in lines:
+    failed = alone = total = 0
+    resolved: dict[str, Split | None] = {}
+    for path in _files_to_verify(targets):
+        name = _split_of(path, split)
+        if name not in resolved:
+            unread = _needs_data(name, data_root)
+            resolved[name] = None if unread else _resolve(name, data_root, available_only, min_pool)
+        verdict = verify_file(path, resolved[name])
+        echo(for_terminal(f"{path.name}: {verdict.said}"))
+        for line in verdict.differences:
             echo(for_terminal(f"  {line}"))
-        total, failed, unheld = total + 1, failed + bool(lines), unheld + unread
+        total, failed = total + 1, failed + bool(verdict.differences)
+        alone += resolved[name] is None
     echo(f"{total} {'file' if total == 1 else 'files'}: {failed} differ; "
-               f"{unheld} not held against the split they name")  # fmt: skip
+         f"{alone} not compared with the split they name")  # fmt: skip
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -181,12 +154,10 @@ def verify(
 @episodes.command()
 @click.argument("source", metavar="SPLIT|FILE")
 @click.argument("index", type=click.IntRange(min=0))
-@click.option("--part", type=click.Choice(["val", "novel"]), default="novel", show_default=True,
-              help="The part to draw from, when a split is named.")  # fmt: skip
-@click.option(
-    "--split", metavar="SPLIT", help="The split a file was drawn from, when not the one of that id."
-)
-@_split_options
+@PART
+@with_options(*PROTOCOL)
+@OF_SPLIT
+@with_options(*SPLIT)
 def show(
     source: str,
     index: int,
@@ -195,24 +166,16 @@ def show(
     data_root: Path | None,
     available_only: bool,
     min_pool: int | None,
+    **protocol: Any,
 ) -> None:
     """Print episode INDEX of a split or of an episode file: each image with its labels."""
-    from mlfsic_bench.episodes.files import OFFICIAL_COUNTS, read_episode_set
-    from mlfsic_bench.episodes.one_per_label import QUERY_PER_LABEL, EpisodeSampler
+    from mlfsic_bench.episodes.files import episode_set, read_file
 
     path, note = Path(source), ""
-    if is_file(path) and not is_split_file(path):
-        from mlfsic_bench.episodes.files import check_belongs
-
-        if is_run_file(path):
-            from mlfsic_bench.episodes.run_files import read_runs
-
-            name = split or read_runs(path).split_id
-            show_run(path, _resolve(name, data_root, available_only, min_pool), index)
-            return
-        kept = read_episode_set(path)
-        resolved = _resolve(split or kept.split_id, data_root, available_only, min_pool)
-        check_belongs(kept, resolved, source)
+    if is_file(path) and not _is_split_file(path):
+        content = read_file(path)
+        resolved = _resolve(split or content.split_id, data_root, available_only, min_pool)
+        kept = content.on(resolved, source)
         if index >= len(kept.episodes):
             raise BenchError(
                 f"{source} has no episode {index}",
@@ -220,27 +183,48 @@ def show(
                 found=str(index),
                 remedy="name one of the file's episodes",
             )
-        episode, part = kept.episodes[index], kept.part
+        episode = kept.episodes[index]
     else:
+        chosen = _protocol(protocol)
         resolved = _resolve(source, data_root, available_only, min_pool)
-        episode = EpisodeSampler(resolved.parts[part], resolved.hash, part).draw_one(index)  # type: ignore[index]
-        official = OFFICIAL_COUNTS[part]
+        drawn = chosen.draw(resolved, part, [index])
+        kept = episode_set(chosen, resolved, part, drawn)
+        (episode,) = kept.episodes
+        official = chosen.counts.get(part, 0)
         if index >= official:
             note = f"not among the {official} official episodes (0 to {official - 1})"
-    labels = resolved.parts[part].labels  # type: ignore[index]
-    echo(for_terminal(f"{resolved.id}, {part} episode {index}: {len(labels)} labels"))
+    content_of_part = resolved.parts[kept.part]  # type: ignore[index]
+    labels = content_of_part.labels
+    title = f"{resolved.id}, {kept.part} episode {index} of {kept.protocol.title}"
+    echo(for_terminal(f"{title}: {len(labels)} labels"))
     if note:
-        echo(f"note: drawn by the same law, but {note}")
-    for title, images, each in (
-        ("support", episode.support, 1),
-        ("query", episode.query, QUERY_PER_LABEL),
+        echo(f"note: drawn in the same way, but {note}")
+    for what, images, each in (
+        ("support", episode.support, kept.protocol.shots),
+        ("query", episode.query, kept.protocol.queries),
     ):
-        echo(f"\n{title} ({len(images)} images; image, drawn for, all its labels of the part)")
-        targets = resolved.parts[part].targets_of(images)  # type: ignore[index]
+        if what == "query" and each is None:
+            echo(f"\nquery: {len(images):,} images, the same in all episodes")
+            continue
+        drawn_for = kept.protocol.queries is not None
+        columns = "image, drawn for, all" if drawn_for else "image, all"
+        echo(f"\n{what} ({len(images)} images; {columns} its labels of the part)")
+        targets = content_of_part.targets_of(images)
         wide, broad = max(map(len, images)), max(map(len, labels))
         for i, image in enumerate(images):
             has = ", ".join(label for label, yes in zip(labels, targets[i], strict=True) if yes)
-            echo(for_terminal(f"  {image:<{wide}}  {labels[i // each]:<{broad}}  {has}"))
+            label = f"  {labels[i // (each or 1)]:<{broad}}" if drawn_for else ""
+            echo(for_terminal(f"  {image:<{wide}}{label}  {has}"))
+        if not drawn_for:
+            counts = zip(labels, targets.sum(axis=0), strict=True)
+            shown = ", ".join(f"{for_terminal(label)} {n}" for label, n in counts)
+            echo(f"\nimages of each label: {shown}")
+
+
+def _protocol(options: dict[str, Any]) -> Protocol:
+    from mlfsic_bench.episodes.protocol import DEFAULT, find_protocol
+
+    return find_protocol(options.pop("protocol") or DEFAULT, **options)
 
 
 def _resolve(
@@ -251,3 +235,66 @@ def _resolve(
     return resolve_split(
         name, data_root=data_root, available_only=available_only, min_pool=min_pool
     )
+
+
+def _files_to_verify(targets: tuple[str, ...]) -> list[Path]:
+    """The files named, those shipped for the ids named, or all shipped ones."""
+    from mlfsic_bench.episodes.files import shipped_files
+
+    shipped = shipped_files()
+    if not targets:
+        return shipped
+    chosen: list[Path] = []
+    for target in targets:
+        of_split = [path for path in shipped if path.name.partition(".")[0] == target]
+        if of_split:
+            chosen += of_split
+        elif exists(Path(target)):
+            chosen.append(Path(target))
+        else:
+            ids = sorted({path.name.partition(".")[0] for path in shipped})
+            raise BenchError(
+                f"nothing to verify under the name {target!r}",
+                expected="an episode file, or a split id with shipped episodes: " + ", ".join(ids),
+                found="neither",
+                remedy="check the path, or draw the episodes with `mlfsic-bench episodes sample`",
+            )
+    return chosen
+
+
+def _split_of(path: Path, named: str | None) -> str:
+    """The split of an episode file: the one that is named, else the one it names."""
+    from mlfsic_bench.files import read_json
+
+    raw = read_json(path, kind="episode file")
+    name = named or (raw.get("split_id") if isinstance(raw, dict) else None)
+    if not isinstance(name, str):
+        raise BenchError(
+            f"{path} does not name its split",
+            expected="the key 'split_id'",
+            found=repr(raw)[:80],
+            remedy="name the split with --split, or an episode file",
+        )
+    return name
+
+
+def _needs_data(split: str, data_root: Path | None) -> bool:
+    """Whether a split has no images without a data root, and none is named."""
+    from mlfsic_bench.data.registry import is_synthetic
+    from mlfsic_bench.splits.shipped import split_file
+
+    if data_root is not None:
+        return False
+    content = split_file(split)
+    return content.images is None and not is_synthetic(content.dataset)
+
+
+def _is_split_file(path: Path) -> bool:
+    """Whether a file holds a split, not episodes (what can't be read counts as episodes)."""
+    from mlfsic_bench.files import read_json
+
+    try:
+        raw = read_json(path, kind="split file")
+    except BenchError:
+        return False
+    return isinstance(raw, dict) and "protocol" not in raw

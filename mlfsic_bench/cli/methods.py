@@ -105,7 +105,7 @@ def check_command(spec: str, settings: tuple[str, ...], preset: str | None, time
     these tests (`check_settings`); --set goes before them. Exits with 0 when all tests pass, 1
     when one fails, 2 when METHOD can't be loaded.
     """
-    from mlfsic_bench.evaluation.check_process import Checked, CheckJob, check_in_process
+    from mlfsic_bench.evaluation.checked import Checked, CheckJob, check_in_process
     from mlfsic_bench.methods.settings import parse_settings
 
     name = spec

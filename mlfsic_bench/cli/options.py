@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.episodes.protocol import DEFAULT, OPTIONS, PROTOCOLS
 
 Option = Callable[[Any], Any]
 
@@ -21,6 +22,14 @@ EMBEDDINGS_FORMAT: Option = click.option(
     show_default=True,
     help="How the label embeddings are written, should their content mislead.",
 )
+
+# How episodes are drawn: the arguments of episodes.protocol.find_protocol.
+PROTOCOL: tuple[Option, ...] = (
+    click.option("--protocol", type=click.Choice(list(PROTOCOLS)),
+                 help=f"How episodes are drawn.  [default: {DEFAULT}]"),
+    *(click.option(f"--{name}", type=click.IntRange(1), metavar=letter, help=text)
+      for name, (letter, text) in OPTIONS.items()),
+)  # fmt: skip
 
 # The keyword arguments of results.targets.SplitPlace: for scores whose record and this machine do
 # not say where their split is.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT
+from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT, PROTOCOL, with_options
 from mlfsic_bench.cli.streams import leave, say
-from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.registry import backbone_names
 
 
@@ -41,19 +41,7 @@ from mlfsic_bench.features.backbones.registry import backbone_names
 @click.option("--preset", metavar="P", help="A named set of the method's parameters.")
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="One parameter; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Training seed.")
-@click.option(
-    "--protocol",
-    type=click.Choice(["one_per_label", "laso_k_shot"]),
-    default="one_per_label",
-    show_default=True,
-    help="How novel episodes are drawn.",
-)
-@click.option(
-    "--shots",
-    type=click.IntRange(1),
-    metavar="K",
-    help="K of laso_k_shot, 1 or more; files of runs come with the package for 1 and 5.",
-)
+@with_options(*PROTOCOL)
 @click.option("--episodes", type=int, metavar="N", help="Only the first N episodes.")
 @click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes.")
 @click.option(
@@ -72,52 +60,43 @@ from mlfsic_bench.features.backbones.registry import backbone_names
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    metavar="D",
+    help="Where to compute: auto, cpu, cuda or cuda:N.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="Where extracted features are kept.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images extracted together.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/...)")
-def run(method: str, settings: tuple[str, ...], **options: object) -> None:
+def run(method: str, settings: tuple[str, ...], protocol: str | None, **options: Any) -> None:
     """Fit METHOD (a name, or path/to/file.py:Class) on base, score the novel episodes.
 
     Running the same command again resumes, or says that the run is done. Exit code 1: a fresh
     process did not give the scores of some episodes again (docs/running.md, Audit).
     """
+    from mlfsic_bench.episodes.protocol import DEFAULT, OPTIONS, find_protocol
     from mlfsic_bench.evaluation.audit.audit import failure_of
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.evaluation.runner import run_method
+    from mlfsic_bench.methods.settings import parse_settings
 
-    plan = RunPlan(method=method, settings=_settings(settings), **options)  # type: ignore[arg-type]
+    chosen = {name: options.pop(name) for name in OPTIONS}
+    drawn_by = None
+    if protocol or any(value is not None for value in chosen.values()):
+        drawn_by = find_protocol(protocol or DEFAULT, **chosen)
+    plan = RunPlan(method=method, settings=parse_settings(settings), protocol=drawn_by, **options)
     try:
         folder = run_method(plan, log=say)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command resumes the run")
     record = read_record(folder)
-    ap, over = record.metrics["macro_ap"], "runs" if record.episodes.shots else "episodes"
+    ap = record.metrics["macro_ap"]
     if ap.mean is not None:
         half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
-        say(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over {over})")
+        say(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over episodes)")
     echo(str(folder))
     failure = failure_of(record, folder)
     if failure is not None:
         raise failure
-
-
-def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name or name in settings:
-            raise BenchError(
-                f"can't use --set {pair}",
-                expected="name=value, each name once",
-                found=repr(pair),
-                remedy="write for example --set lr=0.001",
-            )
-        settings[name] = value
-    return settings

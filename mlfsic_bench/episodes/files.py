@@ -1,212 +1,424 @@
-"""Episode files: ids only, one episode a line, hashed, the same bytes on every machine."""
+"""Episode files: written, read, drawn anew and compared; and the episodes of a split, found.
+
+A file is JSON with fixed keys, one episode a line, ids only, and its own hash: the same bytes on
+every machine. Which keys, and what a line holds, the protocol says that the file names.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mlfsic_bench.episodes.episode import Episode, EpisodeSet
-from mlfsic_bench.episodes.hashed_json import FileKind, shipped_folder
-from mlfsic_bench.episodes.one_per_label import (
-    PROTOCOL,
-    QUERY_PER_LABEL,
-    SUPPORT_PER_LABEL,
-    EpisodeSampler,
+from mlfsic_bench.episodes.protocol import (
+    Episode,
+    EpisodeSet,
+    Protocol,
+    find_protocol,
+    kind_with_id,
+    known_ids,
 )
-from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.files import read_json, write_bytes
-from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.errors import BenchError, nearest, unknown_name
+from mlfsic_bench.files import read_json, read_regular, write_bytes
+from mlfsic_bench.hashing import canonical_json, hash_json
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.schema import is_plain
 from mlfsic_bench.splits.split import Split
 
-SCHEMA = "mlfsic-bench/episodes-v1"
-OFFICIAL_COUNTS = {"val": 100, "novel": 200}
 LARGEST_COUNT = 100_000
-KEYS = (
-    "schema", "split_id", "split_hash", "protocol", "part", "support_per_label",
-    "query_per_label", "count", "episodes", "hash",
-)  # fmt: skip
-KIND = FileKind(
-    what="episode file",
-    keys=KEYS,
-    fixed={
-        "schema": SCHEMA,
-        "protocol": PROTOCOL,
-        "support_per_label": SUPPORT_PER_LABEL,
-        "query_per_label": QUERY_PER_LABEL,
-    },
-    listed="episodes",
-    remedy="make the file anew with `mlfsic-bench episodes sample`",
-)
+MOST_DRAWN = 10_000  # episodes drawn to find those of a hash; larger sets come as a file
+LONGEST = 200  # characters of an id
+HEAD = ("schema", "split_id", "split_hash", "protocol", "part")
+INDICES = "mlfsic-bench/coco-indices-v1"
+"""`format` of a file that holds indices into annotations, which `episodes import` turns into ids"""
 
 
-def sample_episode_set(split: Split, part_name: str, count: int) -> EpisodeSet:
-    """Episodes 0 to count - 1 of the split's `val` or `novel` part, drawn for testing on it.
+@dataclass(frozen=True)
+class EpisodeFile:
+    """The content of an episode file.
 
-    Raises BenchError when the part can't serve its labels or the count is not 1 to 100,000.
+    Attributes
+    ----------
+    split_id, split_hash: the split they were drawn from, or checked against when they were given.
+    protocol, part: as in `EpisodeSet`.
+    episodes: without queries where all share one.
+    drawn: whether the protocol drew them; else somebody gave them.
     """
-    _check_part(part_name)
+
+    split_id: str
+    split_hash: str
+    protocol: Protocol
+    part: str
+    episodes: tuple[Episode, ...]
+    drawn: bool = True
+
+    def body(self) -> dict[str, Any]:
+        """All keys of the file but the hash, in the order of the file."""
+        return {
+            "schema": self.protocol.schema,
+            "split_id": self.split_id,
+            "split_hash": self.split_hash,
+            "protocol": self.protocol.id,
+            "part": self.part,
+            **self.protocol.stated(self.drawn),
+            "count": len(self.episodes),
+            self.protocol.listed: [self.protocol.entry(episode) for episode in self.episodes],
+        }
+
+    def format(self) -> bytes:
+        """The bytes of the file: keys in a fixed order, one episode a line, UTF-8."""
+        body = self.body()
+        fields = []
+        for key, value in {**body, "hash": hash_json(body)}.items():
+            text = json.dumps(value, ensure_ascii=False)
+            if key == self.protocol.listed:
+                text = "[\n" + ",\n".join(canonical_json(one).decode() for one in value) + "\n]"
+            fields.append(f'"{key}":{text}')
+        return ("{\n" + ",\n".join(fields) + "\n}\n").encode()
+
+    def on(self, split: Split, name: str) -> EpisodeSet:
+        """The episode set that these are on a split, checked; `name` names the file in errors.
+
+        Where all episodes share one query, the annotations of the split may differ from those they
+        were drawn from, as long as they still fit.
+        """
+        found, expected = f"split {self.split_id}", f"split {split.id}"
+        if self.split_id == split.id and not self.protocol.one_query:
+            found += f" with hash {self.split_hash}"
+            expected += f" with hash {split.hash}"
+        if found != expected:
+            raise BenchError(
+                f"{name} holds episodes of another split",
+                expected=expected,
+                found=found,
+                remedy="name the split the episodes were drawn from, or sample new ones",
+            )
+        self.protocol.check(split, self.part, self.episodes, name)
+        return episode_set(self.protocol, split, self.part, self.episodes, self.drawn)
+
+
+def draw_file(protocol: Protocol, split: Split, part: str, count: int | None = None) -> EpisodeFile:
+    """Episodes 0 to count - 1 of a part, or as many as the protocol has by default.
+
+    BenchError when the part can't give them or the count is not 1 to 100,000.
+    """
+    if part not in protocol.counts:
+        raise unknown_name(f"part that {protocol.name} draws from", part, protocol.counts)
+    count = protocol.counts[part] if count is None else count
     if not 1 <= count <= LARGEST_COUNT:
         raise BenchError(
             "an episode set can't have that many episodes",
             expected=f"a count from 1 to {LARGEST_COUNT}",
             found=str(count),
-            remedy=f"the official count for {part_name} is {OFFICIAL_COUNTS[part_name]}",
+            remedy=f"the official count for {part} is {protocol.counts[part]}",
         )
-    part = split.parts[part_name]  # type: ignore[index]
-    sampler = EpisodeSampler(part, split.hash, part_name)
-    return named_set(split.id, split.hash, part_name, tuple(sampler.draw(range(count))))
+    drawn = protocol.draw(split, part, range(count))
+    return EpisodeFile(split.id, split.hash, protocol, part, tuple(drawn))
 
 
-def named_set(
-    split_id: str, split_hash: str, part_name: str, episodes: tuple[Episode, ...]
+def draw_episodes(
+    protocol: Protocol, split: Split, part: str, count: int | None = None
 ) -> EpisodeSet:
-    """The set of these episodes with the hash that names it."""
-    unnamed = EpisodeSet(split_id, split_hash, PROTOCOL, part_name, episodes, "")
-    return replace(unnamed, hash=hash_json(_body(unnamed)))
+    """The set of the episodes that `draw_file` draws."""
+    content = draw_file(protocol, split, part, count)
+    return episode_set(protocol, split, part, content.episodes)
 
 
-def format_episode_set(episodes: EpisodeSet) -> bytes:
-    """The bytes of the set's file: keys in a fixed order, one episode a line, UTF-8."""
-    return KIND.format(_body(episodes), episodes.hash)
+def episode_set(
+    protocol: Protocol, split: Split, part: str, episodes: Sequence[Episode], drawn: bool = True
+) -> EpisodeSet:
+    """The set of these episodes of a split, with the hash that names it."""
+    content = EpisodeFile(split.id, split.hash, protocol, part, tuple(episodes), drawn)
+    query = protocol.query(split, part) if protocol.one_query else ()
+    whole = tuple(Episode(e.support, query) for e in episodes) if query else content.episodes
+    digest = hash_json(protocol.identity(content.body(), query))
+    return EpisodeSet(split.id, split.hash, protocol, part, whole, digest)
 
 
-def write_episode_set(episodes: EpisodeSet, path: Path) -> None:
-    """Write the set's file atomically."""
-    write_bytes(path, format_episode_set(episodes))
+def write_episodes(path: Path, episodes: EpisodeSet, drawn: bool = True) -> None:
+    """Write a set's file atomically."""
+    head = (episodes.split_id, episodes.split_hash, episodes.protocol, episodes.part)
+    write_bytes(path, EpisodeFile(*head, episodes.episodes, drawn).format())
 
 
-def read_episode_set(path: Path, split: Split | None = None) -> EpisodeSet:
-    """The set in a file, checked: keys, counts, hash, no image twice in an episode.
-
-    With `split`, the file must also belong to it: id, hash, every image in the part and every
-    image with the label it was drawn for. Raises BenchError otherwise.
-    """
-    raw = read_json(path, kind="episode file")
-    episodes = parse_episode_set(raw, str(path))
-    if split is not None:
-        check_belongs(episodes, split, str(path))
-    return episodes
+# Reading ------------------------------------------------------------------------------------------
 
 
-def parse_episode_set(raw: Any, name: str) -> EpisodeSet:
-    """The set in the JSON value of the file called `name`, checked like `read_episode_set`."""
-    raw = KIND.check_head(raw, name)
-    if raw["part"] not in tuple(OFFICIAL_COUNTS):  # of any type, hashable or not
-        raise KIND.wrong(name, "part 'val' or 'novel'", repr(raw["part"]))
-    if not isinstance(raw["episodes"], list) or not raw["episodes"]:
-        raise KIND.wrong(name, "a list of at least one episode", repr(raw["episodes"])[:80])
-    episodes = tuple(_episode(name, i, entry) for i, entry in enumerate(raw["episodes"]))
+def read_episodes(path: Path, split: Split) -> EpisodeSet:
+    """The episodes in a file of whichever protocol, checked by themselves and on the split."""
+    return read_file(path).on(split, str(path))
+
+
+def read_file(path: Path) -> EpisodeFile:
+    """The content of an episode file, checked by itself: keys, counts, hash, no image twice."""
+    return parse_file(read_json(path, kind="episode file"), str(path))
+
+
+def parse_file(raw: Any, name: str) -> EpisodeFile:
+    """The content of the JSON value of the file called `name`, checked like `read_file`."""
+    protocol = _protocol(raw, name)
+    drawn = raw.get("drawn", True)
+    if not isinstance(drawn, bool):
+        raise wrong(name, "true or false for 'drawn'", repr(drawn)[:80])
+    stated = {"schema": protocol.schema, **protocol.stated(drawn)}
+    keys = (*HEAD, *protocol.stated(drawn), "count", protocol.listed, "hash")
+    for key in raw:
+        if key not in keys:
+            close = nearest(key, keys)
+            hint = f"did you mean {close!r}? " if close else ""
+            raise wrong(name, f"keys among {', '.join(keys)}", f"unknown key {key!r}", hint)
+    for key in keys:
+        if key not in raw:
+            raise wrong(name, f"the key {key!r}", "no such key")
+    for key, value in stated.items():
+        if raw[key] != value or type(raw[key]) is not type(value):  # true and 1.0 equal 1
+            raise wrong(name, f"{key} {value!r}", repr(raw[key])[:80])
+    for key in ("split_id", "split_hash", "hash"):
+        if not is_plain(raw[key]) or len(raw[key]) > LONGEST:
+            raise wrong(name, f"plain text for {key!r}", repr(raw[key])[:80])
+    parts = " or ".join(map(repr, protocol.counts))
+    if raw["part"] not in tuple(protocol.counts):  # of any type, hashable or not
+        raise wrong(name, f"part {parts}", repr(raw["part"])[:80])
+    entries = raw[protocol.listed]
+    if not isinstance(entries, list) or not entries:
+        raise wrong(name, "a list of at least one episode", repr(entries)[:80])
+    episodes = tuple(_episode(protocol, name, i, entry) for i, entry in enumerate(entries))
     if type(raw["count"]) is not int or raw["count"] != len(episodes):
-        raise KIND.wrong(name, f"count {len(episodes)}, as many as listed", repr(raw["count"]))
+        raise wrong(name, f"count {len(episodes)}, as many as listed", repr(raw["count"])[:80])
     sizes = {(len(episode.support), len(episode.query)) for episode in episodes}
     support, query = next(iter(sizes))
-    if len(sizes) > 1 or query * SUPPORT_PER_LABEL != support * QUERY_PER_LABEL:
-        expected = f"{SUPPORT_PER_LABEL} support and {QUERY_PER_LABEL} query images per label"
-        raise KIND.wrong(name, f"{expected} in every episode", f"sizes {sorted(sizes)}")
-    result = EpisodeSet(
-        raw["split_id"], raw["split_hash"], PROTOCOL, raw["part"], episodes, raw["hash"]
+    if protocol.queries and (
+        len(sizes) > 1 or query * protocol.shots != support * protocol.queries
+    ):
+        expected = f"{protocol.shots} support and {protocol.queries} query images per label"
+        raise wrong(name, f"{expected} in every episode", f"sizes {sorted(sizes)}")
+    head = (raw["split_id"], raw["split_hash"], protocol, raw["part"])
+    content = EpisodeFile(*head, episodes, drawn)
+    try:
+        expected = hash_json(content.body())
+    except UnicodeEncodeError as error:
+        raise wrong(name, "text that can be written as UTF-8", str(error)) from error
+    if raw["hash"] != expected:
+        raise wrong(name, f"hash {expected} (that of the content)", f"hash {raw['hash']}")
+    return content
+
+
+def wrong(name: str, expected: str, found: str, hint: str = "") -> BenchError:
+    """The error of a file called `name` that is no sound episode file."""
+    return BenchError(
+        f"{name} is not a valid episode file",
+        expected=expected,
+        found=found,
+        remedy=f"{hint}make the file anew with `mlfsic-bench episodes sample`",
     )
-    KIND.check_hash(raw, _body(result), name)
-    return result
 
 
-def check_belongs(episodes: EpisodeSet, split: Split, name: str) -> None:
-    """BenchError unless the set called `name` is one of this split."""
-    if (episodes.split_id, episodes.split_hash) != (split.id, split.hash):
+def _protocol(raw: Any, name: str) -> Protocol:
+    """The protocol that the file called `name` says its episodes are of."""
+    if not isinstance(raw, dict):
+        raise wrong(name, "a JSON object", type(raw).__name__)
+    if raw.get("format") == INDICES:
         raise BenchError(
-            f"{name} was drawn from another split",
-            expected=f"split {split.id} with hash {split.hash}",
-            found=f"split {episodes.split_id} with hash {episodes.split_hash}",
-            remedy="name the split the episodes were drawn from, or sample episodes for this one",
+            f"{name} holds indices into an annotation file, not image ids",
+            expected="an episode file",
+            found=f"format {INDICES!r}",
+            remedy=f"turn it into one: mlfsic-bench episodes import SPLIT {name} --out FILE",
         )
-    part = split.parts[episodes.part]  # type: ignore[index]
-    count = len(part.labels)
-    for i, episode in enumerate(episodes.episodes):
-        if len(episode.support) != count * SUPPORT_PER_LABEL:
-            found = f"{len(episode.support)} support images in episode {i}"
-            raise KIND.wrong(name, f"{SUPPORT_PER_LABEL} support image per label ({count})", found)
-        for images, each in (
-            (episode.support, SUPPORT_PER_LABEL),
-            (episode.query, QUERY_PER_LABEL),
+    if "protocol" not in raw:
+        raise wrong(name, "the key 'protocol'", "no such key")
+    kind = kind_with_id(raw["protocol"])
+    if kind is None:
+        raise wrong(name, f"a protocol among {', '.join(known_ids())}", repr(raw["protocol"])[:80])
+    chosen = kind.chosen_in(raw)
+    for key, value in chosen.items():
+        if type(value) is not int or value < 1:
+            raise wrong(name, f"a whole number of at least 1 for {key!r}", repr(value)[:80])
+    return find_protocol(kind.name, **chosen)
+
+
+def _episode(protocol: Protocol, name: str, i: int, entry: Any) -> Episode:
+    lists = protocol.lists_in(entry)
+    if lists is None:
+        found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
+        raise wrong(name, "the keys 'support' and 'query' in each episode", f"{found} in {i}")
+    for key, ids in zip(("support", "query"), lists, strict=True):
+        if not isinstance(ids, list) or not all(is_plain(image) for image in ids):
+            raise wrong(name, f"a list of image ids as {key!r}", f"other values in episode {i}")
+    support, query = lists
+    if not support:
+        raise wrong(name, "support images in each episode", f"none in episode {i}")
+    seen: set[str] = set()
+    for image in (*support, *query):
+        if image in seen:
+            raise wrong(name, "each image once in an episode", f"{image!r} twice in episode {i}")
+        seen.add(image)
+    return Episode(tuple(support), tuple(query))
+
+
+# Finding ------------------------------------------------------------------------------------------
+
+
+def find_episodes(
+    protocol: Protocol | None,
+    split: Split,
+    part: str = "novel",
+    *,
+    count: int | None = None,
+    hash: str | None = None,
+    file: Path | None = None,
+) -> EpisodeSet:
+    """The episodes of a part: those in `file`, else those that ship for the split, else drawn.
+
+    Parameters
+    ----------
+    protocol: how they were drawn; None: as the file says, or by the default protocol.
+    count: how many are drawn, where none that ship fit; None: as many as the protocol has.
+    hash: the set must be the one with this hash.
+    file: an episode file; it must be of the protocol and the part.
+
+    Raises BenchError when there is no such set.
+    """
+    if file is not None:
+        found = read_episodes(file, split)
+        for what, wanted, there in (
+            ("another protocol", protocol and protocol.title, found.protocol.title),
+            (f"the {found.part} part", part, found.part),
         ):
-            try:
-                targets = part.targets_of(images)
-            except KeyError as error:
-                found = f"image {error.args[0]!r} in episode {i}"
-                raise KIND.wrong(name, f"images of the {episodes.part} part", found) from None
-            for place, image in enumerate(images):
-                if not targets[place, place // each]:
-                    label = part.labels[place // each]
-                    found = f"image {image!r} without it in episode {i}"
-                    raise KIND.wrong(name, f"an image with the label {label!r}", found)
+            if wanted not in (None, there):
+                raise BenchError(
+                    f"{file} holds episodes of {what}",
+                    expected=f"episodes of {wanted}",
+                    found=there,
+                    remedy="name another file; it says itself by which protocol it was made",
+                )
+    else:
+        protocol = protocol or find_protocol()
+        shipped = shipped_episodes(protocol, split, part)
+        fits = shipped is not None and (
+            count in (None, len(shipped.episodes)) if hash is None else shipped.hash == hash
+        )
+        if shipped is not None and fits:
+            return shipped
+        if hash is not None and count is not None and count > MOST_DRAWN:
+            raise BenchError(
+                f"a set of {count} episodes is not drawn here",
+                expected=f"at most {MOST_DRAWN} episodes, or their file",
+                found=str(count),
+                remedy="name their file: --episodes-file FILE",
+            )
+        found = draw_episodes(protocol, split, part, count)
+    if hash not in (None, found.hash):
+        raise BenchError(
+            "the episodes found are not the ones the scores were made on",
+            expected=f"{found.protocol.title}, part {part}, hash {hash}",
+            found=f"{found.protocol.title}, part {part}, hash {found.hash}",
+            remedy="name the file of the episodes that were scored: --episodes-file FILE",
+        )
+    return found
 
 
-def shipped_name(split_id: str, part_name: str) -> str:
-    """The file name of a split's official episodes."""
-    return f"{split_id}.{part_name}-episodes.json"
+def shipped_folder() -> Path:
+    """Where the files lie that come with the package."""
+    return Path(str(files("mlfsic_splits")))
 
 
 def shipped_files() -> list[Path]:
     """The episode files that come with the package, by name."""
-    return sorted(shipped_folder().glob("*-episodes.json"))
+    return sorted(shipped_folder().glob("*.*.json"))  # a split's own file has no dot in its name
 
 
-def shipped_episode_set(split: Split, part_name: str) -> EpisodeSet | None:
-    """The official episodes of this split, checked; None when none ship for its hash.
+def shipped_episodes(protocol: Protocol, split: Split, part: str) -> EpisodeSet | None:
+    """The episodes of this split that come with the package, checked; None when there are none.
 
-    A split limited to some of its images has another hash, so it never gets the official episodes.
+    A split that is limited to some of its images never gets them: it may lack some of theirs.
     """
-    _check_part(part_name)
-    path = shipped_folder() / shipped_name(split.id, part_name)
-    if not is_file(path):
+    if part not in protocol.counts:
+        raise unknown_name(f"part that {protocol.name} draws from", part, protocol.counts)
+    path = shipped_folder() / protocol.file_name(split.id, part)
+    if split.subset is not None or not is_file(path):
         return None
-    episodes = read_episode_set(path)
-    if episodes.split_hash != split.hash:
+    content = read_file(path)
+    if content.split_hash != split.hash and not protocol.one_query:
         return None
-    check_belongs(episodes, split, path.name)
-    return episodes
+    return content.on(split, path.name)
 
 
-def _body(episodes: EpisodeSet) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "split_id": episodes.split_id,
-        "split_hash": episodes.split_hash,
-        "protocol": episodes.protocol,
-        "part": episodes.part,
-        "support_per_label": SUPPORT_PER_LABEL,
-        "query_per_label": QUERY_PER_LABEL,
-        "count": len(episodes.episodes),
-        "episodes": [
-            {"support": list(episode.support), "query": list(episode.query)}
-            for episode in episodes.episodes
-        ],
-    }
+# Verifying ----------------------------------------------------------------------------------------
 
 
-def _episode(name: str, i: int, entry: Any) -> Episode:
-    if not isinstance(entry, dict) or sorted(entry) != ["query", "support"]:
-        found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise KIND.wrong(name, "the keys 'support' and 'query' in each episode", f"{found} in {i}")
-    for key in ("support", "query"):
-        ids = entry[key]
-        if not isinstance(ids, list) or not all(is_plain(image) for image in ids):
-            raise KIND.wrong(
-                name, f"a list of image ids as {key!r}", f"other values in episode {i}"
-            )
-    episode = Episode(tuple(entry["support"]), tuple(entry["query"]))
-    images = episode.support + episode.query
-    if not episode.support:
-        raise KIND.wrong(name, "support images in each episode", f"none in episode {i}")
-    if len(set(images)) != len(images):
-        double = next(image for image in images if images.count(image) > 1)
-        raise KIND.wrong(name, "each image once in an episode", f"{double!r} twice in episode {i}")
-    return episode
+@dataclass(frozen=True)
+class Verdict:
+    """`said`: what a file was found to be; `differences`: what is wrong, empty when sound."""
+
+    said: str
+    differences: tuple[str, ...] = ()
 
 
-def _check_part(part_name: str) -> None:
-    if part_name not in OFFICIAL_COUNTS:
-        raise unknown_name("part with fixed episodes", part_name, OFFICIAL_COUNTS)
+def verify_file(path: Path, split: Split | None) -> Verdict:
+    """Draw the episodes of a file anew and compare byte for byte.
+
+    Without a split the file is only checked by itself. Where all episodes share one query, those
+    that were given, or drawn from other annotations of the split, are only checked on the split.
+    Raises BenchError when the file does not say which episodes it holds, or is unsound in a case
+    where it can't be drawn anew.
+    """
+    data, raw = read_regular(path), read_json(path, kind="episode file")
+    if split is None:
+        read_file(path)
+        return Verdict("sound; not compared with its split: no data root named")
+    protocol = _protocol(raw, str(path))
+    if protocol.one_query:
+        content = read_file(path)
+        content.on(split, str(path))
+        if not content.drawn:
+            return Verdict("sound episodes of the split; given, so not drawn anew")
+        if content.split_hash != split.hash:
+            said = "drawn from other annotations of it, so not drawn anew"
+            return Verdict(f"sound episodes of the split; {said}")
+    part, count = raw.get("part"), raw.get("count")
+    known = part in tuple(protocol.counts) and type(count) is int and 1 <= count <= LARGEST_COUNT
+    if not known:
+        raise wrong(str(path), "a 'part' and a 'count' that say which episodes", repr(raw)[:80])
+    expected = draw_file(protocol, split, part, count).format()
+    if data == expected:
+        return Verdict("regenerates byte for byte")
+    return Verdict("differs", tuple(_differences(raw, json.loads(expected), data, expected)))
+
+
+def _differences(
+    raw: dict[str, Any], wanted: dict[str, Any], data: bytes, expected: bytes
+) -> list[str]:
+    lines = [f"unknown key {key!r}" for key in raw if key not in wanted]
+    for key, value in wanted.items():
+        if key not in raw:
+            lines.append(f"the key {key!r} is missing")
+        elif isinstance(value, list):
+            lines += _entry_differences(raw[key], value)
+        elif raw[key] != value:
+            lines.append(f"{key}: {raw[key]!r} in the file, {value!r} regenerated")
+    if not lines:
+        pairs = zip(data, expected, strict=False)
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(data), len(expected)))
+        lines = [f"same content, other bytes: first difference at byte {at} (spacing or order)"]
+    return lines
+
+
+def _entry_differences(found: Any, wanted: list[Any]) -> list[str]:
+    if not isinstance(found, list):
+        return [f"episodes: {type(found).__name__} in the file, a list regenerated"]
+    lines = []
+    if len(found) != len(wanted):
+        lines.append(f"episodes: {len(found)} in the file, {len(wanted)} regenerated")
+    differ = [i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b]
+    if differ:
+        first = differ[0]
+        have, want = canonical_json(found[first]).decode(), canonical_json(wanted[first]).decode()
+        at = next((i for i, (a, b) in enumerate(zip(have, want, strict=False)) if a != b), 0)
+        start = max(0, at - 40)
+        lines.append(f"{len(differ)} episode(s) differ, the first is {first}")
+        lines.append(f"there {have[start : at + 40]!r} in the file,")
+        lines.append(f"      {want[start : at + 40]!r} regenerated")
+    return lines

@@ -10,7 +10,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.inputs import Inputs, Log
 from mlfsic_bench.evaluation.method_calls import plugin_call
 from mlfsic_bench.evaluation.parts import endless_episodes, fixed_episodes
-from mlfsic_bench.evaluation.resume import CHECKPOINTS, METHOD
+from mlfsic_bench.evaluation.record import CHECKPOINTS, METHOD
 from mlfsic_bench.files import make_folder
 from mlfsic_bench.methods.calls import ours
 from mlfsic_bench.methods.contract import FitContext, TrainingPart

@@ -9,14 +9,10 @@ Nobody guards the version of a method in a file of its own: its identity has the
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlfsic_bench.files import read_regular
-from mlfsic_bench.hashing import hash_bytes, hash_json
-from mlfsic_bench.paths import cannot_use, is_file
+from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,51 +98,6 @@ def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[st
         elif a != b:
             lines.append(f"{name}: {_short(a)} -> {_short(b)}")
     return lines
-
-
-def method_source(spec: str) -> str:
-    """`sha256:...` of a method in a file of its own, empty for a registered one.
-
-    The hash is over the file and every file of its folder that it imports, directly or not.
-    """
-    if ":" not in spec:
-        return ""
-    file = Path(spec.rpartition(":")[0])
-    entries = {
-        path.relative_to(file.parent).as_posix(): hash_bytes(_source(path))
-        for path in _local_imports(file)
-    }
-    return f"sha256:{hash_json(entries)}"
-
-
-def _source(path: Path) -> bytes:
-    try:
-        return read_regular(path)
-    except OSError as error:
-        raise cannot_use(path, error) from error
-
-
-def _local_imports(file: Path) -> list[Path]:
-    """The file, and the files beside it that it imports, directly or not."""
-    found: list[Path] = []
-    waiting = [file]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.append(path)
-        for node in ast.walk(ast.parse(_source(path))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            for name in names:
-                parts = file.parent.joinpath(*name.split("."))
-                options = (parts.with_suffix(".py"), parts / "__init__.py")
-                waiting += [option for option in options if is_file(option)]
-    return found
 
 
 def _short(value: object) -> str:

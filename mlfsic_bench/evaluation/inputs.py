@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.data.images import require_images
-from mlfsic_bench.episodes.episode import Episode, EpisodeSet
+from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.evaluation.identity import method_source
-from mlfsic_bench.evaluation.novel_episodes import is_own, novel_episodes
+from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
-from mlfsic_bench.evaluation.record import FeaturesMeta
 from mlfsic_bench.evaluation.resources import ResourceCache
-from mlfsic_bench.evaluation.sources import DeferredFeatures
+from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.limited import LimitedFeatures
 
 if TYPE_CHECKING:
@@ -89,13 +87,15 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
 
     What `opened` holds already is not opened again.
     """
+    from mlfsic_bench.episodes.files import find_episodes
+    from mlfsic_bench.features.compute import parse_device
     from mlfsic_bench.features.sources import describe
     from mlfsic_bench.methods.registry import make_method
 
     opened = opened or ResourceCache()
     if plan.features not in FEATURE_MODES:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
-    device = resolve_device(plan.device)
+    device = parse_device(plan.device)
 
     def fresh_method() -> Method:
         return make_method(plan.method, plan.settings, plan.preset)
@@ -125,11 +125,19 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
             remedy="leave --base-images out; a learning curve draws this method as a level line",
         )
     split = opened.split(plan)
-    episodes = novel_episodes(plan, split)
+    episodes = find_episodes(plan.protocol, split, file=plan.episodes_file)
     embeddings = _embeddings(plan, split, method)
     selection = select_parts(split, plan.base_images) if method.trains else None
     dataset = opened.dataset(split.dataset, plan.data_root)
-    count = len(episodes.episodes) if plan.episodes is None else plan.episodes
+    total = len(episodes.episodes)
+    count = total if plan.episodes is None else plan.episodes
+    if not 1 <= count <= total:
+        raise BenchError(
+            f"can't run the first {count} episodes",
+            expected=f"a number from 1 to {total}",
+            found=str(count),
+            remedy="correct --episodes, or leave it out to run them all",
+        )
     _check_images(dataset, split, episodes.episodes[:count], selection)
     damaged = dataset.damaged() if plan.available_only else {}
     backbones = opened.backbones(plan)
@@ -157,26 +165,11 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         ),
         device=device,
         open_source=_source_opener(plan, dataset, backbones, device),
-        own_episodes=plan.episodes_file is None or is_own(split, episodes),
+        own_episodes=plan.episodes_file is None
+        or find_episodes(episodes.protocol, split, count=total).hash == episodes.hash,
         damaged=damaged,
         plan=plan,
     )
-
-
-def resolve_device(name: str) -> torch.device:
-    """The torch device for `auto`, `cpu` or `cuda`; BenchError when there is no such GPU."""
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise unknown_name("device", name, ("auto", "cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BenchError(
-            "there is no GPU that torch can use",
-            expected="a CUDA device for --device cuda",
-            found=f"torch {torch.__version__} without an available CUDA device",
-            remedy="use --device cpu, or install a torch build that matches the GPU's driver",
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _embeddings(plan: RunPlan, split: Split, method: Method) -> LabelEmbeddings | None:
@@ -261,8 +254,8 @@ def _source_opener(
         def opened(ids: Sequence[str]) -> FeatureSource:
             return join(backbones, [stored(backbone, ids) for backbone in backbones])
 
-        return LimitedFeatures(
-            DeferredFeatures(made_by.channels, made_by.grid, device, wanted, others, opened)
+        return LimitedFeatures.deferred(
+            made_by.channels, made_by.grid, device, wanted, others, opened
         )
 
     return deferred

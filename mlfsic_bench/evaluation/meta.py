@@ -16,7 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from mlfsic_bench.schema import FileSchema, Label, Name, Sha256, Text, Values, Version
+from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol, protocol_with_id
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.plan import FeatureMode, Precision
+from mlfsic_bench.schema import FileSchema, Label, Line, Name, Sha256, Text, Values, Version
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = "scores-meta-v1.schema.json"
@@ -41,7 +44,8 @@ class SplitMeta(FileSchema):
 class EpisodesMeta(FileSchema):
     """Which episodes: protocol, part, the set's hash and size, how many of it (the first) ran.
 
-    `shots` is K of the protocol `laso_k_shot`; other protocols are written without the key.
+    `shots` and `queries` are K and Q of protocols that let one choose them; they are written for
+    these alone.
     """
 
     protocol: Name
@@ -50,18 +54,41 @@ class EpisodesMeta(FileSchema):
     total: Count
     count: Count
     shots: Count | None = None
+    queries: Count | None = None
+
+    @classmethod
+    def of(cls, episodes: EpisodeSet, count: int) -> EpisodesMeta:
+        """What is written of the first `count` episodes of a set."""
+        return cls(
+            protocol=episodes.protocol.id,
+            part=episodes.part,
+            hash=episodes.hash,
+            total=len(episodes.episodes),
+            count=count,
+            **episodes.protocol.choices,
+        )
+
+    @property
+    def drawn_by(self) -> Protocol:
+        """The protocol; what is written has been checked to name one."""
+        return protocol_with_id(self.protocol, shots=self.shots, queries=self.queries)
 
     @model_validator(mode="after")
     def _consistent(self) -> EpisodesMeta:
         if self.count > self.total:
             raise ValueError(f"at most the {self.total} episodes of the set, not {self.count}")
+        try:
+            self.drawn_by  # noqa: B018
+        except BenchError as error:
+            raise ValueError(f"{error.expected} for {self.protocol}, not {error.found}") from error
         return self
 
     @model_serializer(mode="wrap")
     def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = serialise(self)
-        if self.shots is None:
-            del content["shots"]
+        for key in ("shots", "queries"):
+            if content[key] is None:
+                del content[key]
         return content
 
 
@@ -130,6 +157,27 @@ class AnswersMeta(FileSchema):
     split: SplitMeta
     episodes: EpisodesMeta
     labels: Labels
+
+
+class FeaturesMeta(FileSchema):
+    """Where features came from."""
+
+    mode: FeatureMode
+    backbone: Name
+    weights: Line
+    weights_hash: Name
+    transform: Line
+    precision: Precision
+    channels: Count
+    grid: tuple[Count, Count]
+
+
+class EmbeddingsMeta(FileSchema):
+    """Which label embeddings the run had."""
+
+    name: Line
+    hash: Sha256
+    dimensions: Count
 
 
 def meta_schema() -> str:

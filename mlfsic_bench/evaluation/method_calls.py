@@ -118,11 +118,10 @@ def _refuse_bad_features(support: Images, query: Images, episode: int) -> None:
     """BenchError when it is the features that are not finite: then the method is not to blame."""
     import torch
 
-    from mlfsic_bench.evaluation.sources import DeferredFeatures
     from mlfsic_bench.features.sources import JoinedFeatures, LiveFeatures, StoredFeatures
 
     source: FeatureSource | None = query.source
-    while isinstance(source, (LimitedFeatures, DeferredFeatures)):
+    if isinstance(source, LimitedFeatures):
         source = source.source
     networks = source.sources.values() if isinstance(source, JoinedFeatures) else [source]
     for one in networks:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mlfsic_bench.episodes.episode import Episode
+import numpy as np
+
+from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.base_images import first_base_images
 from mlfsic_bench.evaluation.meta import BaseImages
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode, TrainingPart
@@ -17,14 +18,12 @@ from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.splits.split import Part, Split
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
     from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
     from mlfsic_bench.features.source import FeatureSource
 
-SELECTION_EPISODES = 100
 DRAWN_TOGETHER = 32  # training episodes drawn in one call of the sampler
 
 
@@ -34,11 +33,11 @@ class Selection:
 
     Attributes
     ----------
-    base: the base part over the labels that can serve episodes.
-    val: the val part likewise; None when fewer than two labels of it can: there is nothing to
+    base: the base part over the labels that are feasible: those with images for an episode.
+    val: the val part likewise; None when fewer than two labels of it are: there is nothing to
         select on.
     episodes: the fixed selection episodes of `val`.
-    sitting_out: part name -> labels whose pools are too small for an episode.
+    excluded_labels: part name -> labels whose pools are too small for an episode.
     hash: of the labels and the selection episodes.
     base_images: how many base images of how many, where `base` was cut; None for all.
     """
@@ -46,19 +45,20 @@ class Selection:
     base: Part
     val: Part | None
     episodes: tuple[Episode, ...]
-    sitting_out: dict[str, list[str]]
+    excluded_labels: dict[str, list[str]]
     hash: str
     base_images: BaseImages | None = None
 
 
 def select_parts(split: Split, base_images: int | None = None) -> Selection:
-    """The base and val parts to train and select on, labels without a sufficient pool left out.
+    """The base and val parts to train and select on, over the labels that are feasible.
 
-    Val episodes are the shipped ones; where the split has none they are drawn, over the labels
-    that can serve. `base_images`: only the first so many base images (`first_base_images`); the
-    val part and its episodes stay what they are.
+    Val episodes are the shipped ones; where the split has none they are drawn. `base_images`: only
+    the first so many base images (`first_base_images`); the val part and its episodes stay what
+    they are.
     """
-    from mlfsic_bench.episodes.servable import restrict, servable_labels
+    from mlfsic_bench.episodes.feasibility import feasible_labels, restrict
+    from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 
     whole, cut = split.base, None
     if base_images is not None:
@@ -67,7 +67,7 @@ def select_parts(split: Split, base_images: int | None = None) -> Selection:
     parts: dict[str, Part] = {}
     out: dict[str, list[str]] = {}
     for name, part in (("base", whole), ("val", split.val)):
-        kept, left = servable_labels(part)
+        kept, left = feasible_labels(part, ONE_PER_LABEL.need)
         parts[name] = restrict(part, kept) if left else part
         if left:
             out[name] = list(left)
@@ -76,7 +76,7 @@ def select_parts(split: Split, base_images: int | None = None) -> Selection:
         val = restrict(val, ())
     if not base.labels:
         raise BenchError(
-            f"no base label of split {split.id!r} has images enough for a training episode",
+            f"no base label of split {split.id!r} has enough images for a training episode",
             expected="5 distinct images of a label: one for support, four for queries",
             found=f"{len(whole.image_ids)} base images",
             remedy="use more images, or a method that does not train",
@@ -90,14 +90,46 @@ def select_parts(split: Split, base_images: int | None = None) -> Selection:
     return Selection(base, val if val.labels else None, episodes, out, hash_json(value), cut)
 
 
+def base_order(split_hash: str, image_ids: tuple[str, ...]) -> list[str]:
+    """The ids in the order in which a learning curve takes them (docs/methodology.md, M48).
+
+    An id's place is its number `stream_seed("base-images", split hash, id)`, the ids themselves
+    settling ties. No training seed and no N is in it, so the images of a smaller N are among those
+    of a larger one, and every method gets the same.
+    """
+    return sorted(image_ids, key=lambda i: (stream_seed("base-images", split_hash, i), i))
+
+
+def first_base_images(split: Split, count: int) -> tuple[Part, BaseImages]:
+    """The base part with only its first `count` images, and how many of how many that are.
+
+    All labels stay, also those that no image is left of. Raises BenchError for a count below one
+    or above the number of base images.
+    """
+    base = split.base
+    total = len(base.image_ids)
+    if not 1 <= count <= total:
+        raise BenchError(
+            f"can't train on {count:,} base images of split {split.id!r}",
+            expected=f"a number from 1 to {total:,}",
+            found=str(count),
+            remedy="correct --base-images, or leave it out to train on all of them",
+        )
+    chosen = set(base_order(split.hash, base.image_ids)[:count])
+    rows = np.array([i for i, name in enumerate(base.image_ids) if name in chosen], np.int64)
+    ids = tuple(base.image_ids[row] for row in rows)
+    part = Part(base.labels, ids, np.ascontiguousarray(base.targets[rows]))
+    return part, BaseImages(used=count, of=total)
+
+
 def _selection_episodes(split: Split, val: Part) -> tuple[Episode, ...]:
-    from mlfsic_bench.episodes.files import sample_episode_set, shipped_episode_set
-    from mlfsic_bench.episodes.one_per_label import draw_episodes
+    from mlfsic_bench.episodes.files import find_episodes
+    from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 
     if val is split.val:
-        shipped = shipped_episode_set(split, "val")
-        return (shipped or sample_episode_set(split, "val", SELECTION_EPISODES)).episodes
-    return tuple(draw_episodes(val, split.hash, "val", range(SELECTION_EPISODES)))
+        return find_episodes(ONE_PER_LABEL, split, "val").episodes
+    drawn = ONE_PER_LABEL.sampler(val, split.hash, "val")
+    return tuple(drawn.draw(range(ONE_PER_LABEL.counts["val"])))
 
 
 class PartView:
@@ -176,9 +208,9 @@ class PartView:
 
 def endless_episodes(part: Part, split_hash: str, seed: int) -> Callable[[int], Episode]:
     """Training episode i of a part, for any i >= 0, from the stream `train/<seed>`."""
-    from mlfsic_bench.episodes.one_per_label import EpisodeSampler
+    from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 
-    sampler = EpisodeSampler(part, split_hash, f"train/{seed}")
+    sampler = ONE_PER_LABEL.sampler(part, split_hash, f"train/{seed}")
 
     @lru_cache(maxsize=2)
     def block(number: int) -> list[Episode]:

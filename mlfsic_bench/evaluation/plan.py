@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mlfsic_bench.embeddings.formats import Form
+    from mlfsic_bench.episodes.protocol import Protocol
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
 Precision = Literal["fp32", "bf16"]
-Protocol = Literal["one_per_label", "laso_k_shot"]
-PROTOCOLS: tuple[Protocol, ...] = ("one_per_label", "laso_k_shot")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 FEATURE_MODES: tuple[FeatureMode, ...] = ("stored", "live", "end-to-end")
 
@@ -34,8 +33,7 @@ class RunPlan:
     base_images: train on the first so many base images only (`harness.base_images`); None for all.
     preset, settings: the method's parameters, `settings` being name -> text.
     seed: the training seed.
-    protocol: how the novel episodes are drawn, `one_per_label` or `laso_k_shot`.
-    shots: K of `laso_k_shot`; None under `one_per_label`.
+    protocol: how the novel episodes are drawn; None: as `episodes_file` says, else the default.
     episodes: only the first so many episodes of the set; None for all.
     episodes_file: an episode file instead of the split's own episodes.
     features: `stored`, `live`, or `end-to-end` (the backbone is trained too).
@@ -59,8 +57,7 @@ class RunPlan:
     preset: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     seed: int = 0
-    protocol: Protocol = "one_per_label"
-    shots: int | None = None
+    protocol: Protocol | None = None
     episodes: int | None = None
     episodes_file: Path | None = None
     features: FeatureMode = "stored"

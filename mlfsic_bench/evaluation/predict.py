@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.arrays import read_arrays, write_arrays
-from mlfsic_bench.episodes.episode import Episode
+from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.method_calls import adapt_all, score
 from mlfsic_bench.paths import exists

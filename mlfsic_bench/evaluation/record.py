@@ -1,22 +1,25 @@
-"""The record of a run: what it is, what made it, how it went."""
+"""The record of a run and the folder it lies in: what it is, how it went, whether it is done."""
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 
-from mlfsic_bench.evaluation.meta import BaseImages
-from mlfsic_bench.evaluation.plan import FeatureMode, Precision
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.identity import differences, meaning
+from mlfsic_bench.evaluation.meta import BaseImages, EmbeddingsMeta, FeaturesMeta
 from mlfsic_bench.evaluation.provenance import Provenance
 from mlfsic_bench.evaluation.scores import EpisodesMeta, MethodMeta, SplitMeta
 from mlfsic_bench.files import read_json, write_json
+from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.paths import exists, list_folder
 from mlfsic_bench.schema import (
     FileSchema,
     Label,
-    Line,
     Name,
     Sha256,
     Time,
@@ -28,6 +31,11 @@ from mlfsic_bench.schema import (
 from mlfsic_bench.splits.schema import Subset
 
 RECORD = "record.json"
+METHOD = "method.pt"
+SCORES = "scores.npz"
+ANSWERS = "answers.npz"
+PARTS = "parts"
+CHECKPOINTS = "checkpoints"
 Status = Literal["started", "success", "error", "cancelled"]
 AuditStatus = Literal["passed", "failed", "not made"]
 AuditKind = Literal[
@@ -106,27 +114,6 @@ class Audit(FileSchema):
     seconds: Share = 0.0
 
 
-class FeaturesMeta(FileSchema):
-    """Where features came from."""
-
-    mode: FeatureMode
-    backbone: Name
-    weights: Line
-    weights_hash: Name
-    transform: Line
-    precision: Precision
-    channels: Count
-    grid: tuple[Count, Count]
-
-
-class EmbeddingsMeta(FileSchema):
-    """Which label embeddings the run had."""
-
-    name: Line
-    hash: Sha256
-    dimensions: Count
-
-
 class Record(FileSchema):
     """Schema version 1 of `record.json`; docs/results-format.md describes every key."""
 
@@ -142,7 +129,9 @@ class Record(FileSchema):
     episodes: EpisodesMeta
     selection_episodes: Annotated[int, Field(ge=0)]
     labels: LabelLists
-    sitting_out: LabelLists = Field(default_factory=dict)
+    excluded_labels: LabelLists = Field(
+        default_factory=dict, validation_alias=AliasChoices("excluded_labels", "sitting_out")
+    )
     base_images: BaseImages | None = None
     method: MethodMeta
     features: FeaturesMeta | None
@@ -184,3 +173,56 @@ def read_record(folder: Path) -> Record:
         page="docs/results-format.md",
         remedy="name a folder that mlfsic-bench run wrote with this version",
     )
+
+
+def earlier_record(folder: Path, key: str, identity: dict[str, object]) -> Record | None:
+    """The record of the same run in this folder, or None when the folder is empty.
+
+    Raises BenchError when the folder holds anything else: another run (the differences are
+    named), the begun run of an earlier version, or files of no run at all.
+    """
+    if not exists(folder / RECORD):
+        others = [path.name for path in list_folder(folder)]
+        if others:
+            raise BenchError(
+                f"{folder} holds files that are not a run",
+                expected="an empty folder, or the folder of this very run",
+                found=", ".join(others[:5]),
+                remedy="name another folder with --out",
+            )
+        return None
+    record = read_record(folder)
+    if record.key != key:
+        changed = differences(meaning(record.identity), identity)
+        if not changed and is_done(folder, record):
+            return record  # by an earlier version of this package, which made keys otherwise
+        raise BenchError(
+            f"{folder} holds another run",
+            expected=f"the run with key {key[:12]}",
+            found=f"key {record.key[:12]}; {'; '.join(changed) or 'begun by another version'}",
+            remedy="name another folder with --out, or repeat the options of the run that is there",
+        )
+    return record
+
+
+def is_done(folder: Path, record: Record) -> bool:
+    """Whether the run succeeded, no audit of it failed, and its files are what the record says.
+
+    Records of earlier versions have no audit. BenchError when a file is a Git LFS pointer.
+    """
+    sound = record.status == "success" and record.audit_status != "failed"
+    return sound and is_scored(folder, record)
+
+
+def lacks_audit(folder: Path, record: Record, key: str) -> bool:
+    """Whether the run could still be audited: what it had learnt is there, under the same key."""
+    return record.audit is None and record.key == key and exists(folder / METHOD)
+
+
+def is_scored(folder: Path, record: Record) -> bool:
+    """Whether the run's scores are there, as the record says: all that is left is its audit."""
+    if set(record.outputs) != {SCORES, ANSWERS}:
+        return False
+    with contextlib.suppress(OSError):
+        return all(hash_file(folder / name) == value for name, value in record.outputs.items())
+    return False

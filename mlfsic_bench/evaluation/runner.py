@@ -8,26 +8,45 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlfsic_bench.episodes.episode import Episode
+from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation import resume
 from mlfsic_bench.evaluation.audit.audit import audit_run
 from mlfsic_bench.evaluation.audit.compare import Stored
 from mlfsic_bench.evaluation.checked import refuse_faulty
-from mlfsic_bench.evaluation.finish import answers_of, scores_of, summary
 from mlfsic_bench.evaluation.fit import fitted_method
 from mlfsic_bench.evaluation.identity import identity, run_key
 from mlfsic_bench.evaluation.inputs import Inputs, Log, open_inputs
-from mlfsic_bench.evaluation.lock import only_writer
-from mlfsic_bench.evaluation.looks import notes_on_scores
+from mlfsic_bench.evaluation.outputs import (
+    answers_of,
+    new_record,
+    notes_on_scores,
+    scores_of,
+    summary,
+)
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.predict import discard, evaluate
 from mlfsic_bench.evaluation.provenance import provenance
 from mlfsic_bench.evaluation.recall import remember_run
-from mlfsic_bench.evaluation.record import Failure, Record, Stage, Status, now, write_record
+from mlfsic_bench.evaluation.record import (
+    ANSWERS,
+    CHECKPOINTS,
+    METHOD,
+    PARTS,
+    SCORES,
+    Failure,
+    Record,
+    Stage,
+    Status,
+    earlier_record,
+    is_done,
+    is_scored,
+    lacks_audit,
+    now,
+    write_record,
+)
 from mlfsic_bench.evaluation.scores import read_scores, write_answers, write_scores
-from mlfsic_bench.evaluation.start import new_record
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.locks import only_writer
 from mlfsic_bench.paths import exists, is_folder
 from mlfsic_bench.signals import undisturbed
 from mlfsic_bench.text import exception_text
@@ -56,21 +75,17 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
     split = inputs.split
     folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
     if is_folder(folder):  # looked at first: not even a lock in a folder of others
-        earlier = resume.earlier_record(folder, key, run_identity)
+        earlier = earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # perhaps in a read-only folder
             return folder
-    if inputs.plan is not None and not exists(folder / resume.METHOD):
+    if inputs.plan is not None and not exists(folder / METHOD):
         refuse_faulty(inputs.plan)
-    with only_writer(folder, (resume.PARTS, resume.CHECKPOINTS), log):
-        earlier = resume.earlier_record(folder, key, run_identity)
+    with only_writer(folder, (PARTS, CHECKPOINTS), log):
+        earlier = earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # by whoever held the lock
             return folder
         record = new_record(inputs, key, run_identity, provenance(str(inputs.device)), earlier)
-        if (
-            earlier is not None
-            and resume.is_scored(folder, earlier)
-            and exists(folder / resume.METHOD)
-        ):
+        if earlier is not None and is_scored(folder, earlier) and exists(folder / METHOD):
             log(f"{folder} has its scores; they are audited")
             record.outputs, record.metrics = earlier.outputs, earlier.metrics
             record.undefined, record.provenance = earlier.undefined, earlier.provenance
@@ -80,9 +95,9 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
 
 def _done(folder: Path, earlier: Record | None, key: str, log: Log) -> bool:
     """Whether nothing is left to do; a run of this key that nobody has audited is audited now."""
-    if earlier is None or not resume.is_done(folder, earlier):
+    if earlier is None or not is_done(folder, earlier):
         return False
-    if resume.lacks_audit(folder, earlier, key):
+    if lacks_audit(folder, earlier, key):
         return False
     log(f"{folder} is done already: key {earlier.key[:12]}, ended {earlier.ended}")
     return True
@@ -130,7 +145,7 @@ class _Runner:
             method, source = fitted_method(inputs, novel, self.folder, key, self.log)
         with self._stage("evaluate"):
             view = inputs.view(inputs.split.novel, "novel", source)
-            parts = self.folder / resume.PARTS
+            parts = self.folder / PARTS
             raw, decisions = evaluate(method, view, episodes, parts, key, self.log)
         with self._stage("write"):
             for note in notes_on_scores(raw, decisions):
@@ -138,27 +153,27 @@ class _Runner:
                 self.log(f"note: {note}")
             scores = scores_of(inputs, self.record, raw, decisions)
             answers = answers_of(inputs, self.record, episodes)
-            write_scores(self.folder / resume.SCORES, scores)
-            write_answers(self.folder / resume.ANSWERS, answers)
+            write_scores(self.folder / SCORES, scores)
+            write_answers(self.folder / ANSWERS, answers)
             self.record.metrics, self.record.undefined = summary(scores, answers)
             self.record.outputs = {
-                name: hash_file(self.folder / name) for name in (resume.SCORES, resume.ANSWERS)
+                name: hash_file(self.folder / name) for name in (SCORES, ANSWERS)
             }
         self._audit(source, episodes)
 
     def _audit(self, source: FeatureSource, episodes: tuple[Episode, ...]) -> None:
         """Score some episodes again and end the run; a failed audit is no error of the run."""
         with self._stage("audit"):
-            scores = read_scores(self.folder / resume.SCORES)
+            scores = read_scores(self.folder / SCORES)
             stored = Stored(episodes, scores.scores, scores.decisions)
             self.record.audit = audit_run(
-                self.inputs, source, self.record, self.folder / resume.METHOD, stored
+                self.inputs, source, self.record, self.folder / METHOD, stored
             )
         self._end("success", None)
         audit = self.record.audit
         kind = f": {audit.kind}" if audit.kind else ""
         self.log(f"audit {audit.status}{kind} ({audit.seconds:.1f} s)")
-        discard(self.folder / resume.PARTS)
+        discard(self.folder / PARTS)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

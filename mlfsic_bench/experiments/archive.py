@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlfsic_bench.evaluation.record import RECORD
-from mlfsic_bench.evaluation.resume import ANSWERS, CHECKPOINTS, SCORES
+from mlfsic_bench.evaluation.record import ANSWERS, CHECKPOINTS, RECORD, SCORES
 from mlfsic_bench.files import copy_file, write_text
 from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.paths import is_file

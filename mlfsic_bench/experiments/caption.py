@@ -35,16 +35,16 @@ def _labels(run: FinishedRun) -> str:
 
 def data_lines(runs: Sequence[FinishedRun]) -> list[str]:
     """Split, subset, episodes and chance of these runs; a line for each protocol."""
-    longest: dict[int | None, FinishedRun] = {}
+    longest: dict[str, FinishedRun] = {}
     for run in runs:
-        first = longest.setdefault(run.record.episodes.shots, run)
+        protocol = run.record.episodes.drawn_by.title
+        first = longest.setdefault(protocol, run)
         if run.record.episodes.count > first.record.episodes.count:
-            longest[run.record.episodes.shots] = run
+            longest[protocol] = run
     lines = []
-    for shots, run in longest.items():
+    for protocol, run in longest.items():
         split, episodes = run.record.split, run.record.episodes
         micro, macro = chance_levels(run.answers.targets)
-        protocol = episodes.protocol + (f", {shots}-shot" if shots else "")
         # The level is of the episodes that were run, which need not be all.
         over = f" over the first {episodes.count}" if episodes.count < episodes.total else ""
         lines.append(

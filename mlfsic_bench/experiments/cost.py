@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlfsic_bench.episodes.protocol import Protocol, find_protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import RECORD, Record, read_record
 from mlfsic_bench.experiments.plan import PlannedRun
@@ -14,7 +15,6 @@ from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.paths import folders_with
 
 NO_RATE = "no rate is known"
-EPISODES, RUNS = 200, 10  # of one_per_label, of laso_k_shot
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Costs:
             return Estimate(None, "nothing is known of training a backbone here")
         parameters = method.params.model_dump()
         units = self._units(parameters, run.plan.base_images)
-        episodes = run.plan.episodes or (RUNS if run.plan.shots else EPISODES)
+        episodes = run.plan.episodes or _protocol(run).counts["novel"]
         rate, basis = self._measured(run, method)
         if rate is None and self.rates and method.name in self.rates.methods:
             rate, basis = self.rates.methods[method.name], self.rates.basis
@@ -84,7 +84,7 @@ class Costs:
             same = record.features is not None and record.features.backbone == run.plan.backbone
             if record.method.name != method.name or not same:
                 continue
-            if record.episodes.protocol.startswith("laso") != bool(run.plan.shots):
+            if record.episodes.protocol != _protocol(run).id:
                 continue
             other = record.method.parameters
             if bool(_steps(record.method.parameters)) != bool(_steps(mine)):
@@ -111,6 +111,10 @@ def total(estimates: Sequence[Estimate]) -> tuple[float, int]:
     """(seconds of all that are known, how many are not)."""
     known = [one.seconds for one in estimates if one.seconds is not None]
     return sum(known), len(estimates) - len(known)
+
+
+def _protocol(run: PlannedRun) -> Protocol:
+    return run.plan.protocol or find_protocol()
 
 
 def _steps(parameters: dict[str, object]) -> float:

@@ -20,9 +20,9 @@ def describe_plan(rows: Sequence[PlannedRow], profile: Profile, options: Options
 
     Raises BenchError when a split can't be opened, as the runs would.
     """
-    from mlfsic_bench.evaluation.inputs import resolve_device
+    from mlfsic_bench.features.compute import parse_device
 
-    device = resolve_device(options.device).type
+    device = parse_device(options.device).type
     opened = ResourceCache()
     wanted = open_splits(rows, opened)
     base_images = len(opened.split(wanted[0].plan).base.image_ids) if wanted else None

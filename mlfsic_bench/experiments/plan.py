@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, is_synthetic
+from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_method, known_split
 from mlfsic_bench.evaluation.plan import FeatureMode, RunPlan
@@ -193,8 +194,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         min_pool=profile.min_pool,
         preset=spec.preset,
         settings=settings,
-        protocol=spec.protocol,
-        shots=spec.shots,
+        protocol=find_protocol(spec.protocol, shots=spec.shots),
         episodes=spec.episodes or profile.episodes.get(method.name),
         features=_features(spec, method, profile, options),
         device=options.device,

@@ -228,7 +228,7 @@ def _check_same(runs: Sequence[FinishedRun]) -> None:
         record = run.record
         for kind, key, value in (
             ("split", "split", record.split.hash),
-            ("episodes", ("episodes", record.episodes.shots), record.episodes.hash),
+            ("episodes", record.episodes.drawn_by, record.episodes.hash),
         ):
             first = seen.setdefault(key, run).record
             expected = first.split.hash if kind == "split" else first.episodes.hash

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from mlfsic_bench.evaluation.plan import FeatureMode, Protocol
+from mlfsic_bench.episodes.protocol import DEFAULT
+from mlfsic_bench.evaluation.plan import FeatureMode
 from mlfsic_bench.results.fields import MetricName
 from mlfsic_bench.schema import FileSchema, InnerPath, Line, Name, Version, Word, plain
 
@@ -57,7 +58,7 @@ class RowSpec(FileSchema):
     settings: Settings = Field(default_factory=dict)
     backbone: Word = "resnet50"
     embeddings: Word | None = None
-    protocol: Protocol = "one_per_label"
+    protocol: Word = DEFAULT
     shots: Count | None = None
     episodes: Count | None = None
     features: FeatureMode | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def slug_of(plan: RunPlan, method: Method) -> str:
     Parameters are taken as `method` has them, so a default that one table spells out and another
     leaves out makes one run. A run's key still decides whether a folder holds the run in question.
     """
+    protocol = plan.protocol or find_protocol()
     public = {
         "method": plan.method,
         "parameters": method.params.model_dump(mode="json"),
@@ -29,8 +31,8 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         "words": plan.embeddings.name if plan.embeddings else None,
         "features": plan.features,
         "precision": plan.precision,
-        "protocol": plan.protocol,
-        "shots": plan.shots,
+        "protocol": protocol.name,
+        **{"shots": None, **protocol.choices},
         "episodes": plan.episodes,
         "base_images": plan.base_images,
         "seed": plan.seed,
@@ -38,8 +40,8 @@ def slug_of(plan: RunPlan, method: Method) -> str:
     parts = [method.name, plan.backbone]
     if plan.embeddings:
         parts.append(plan.embeddings.name.removesuffix(".txt").removesuffix(".labels"))
-    if plan.shots:
-        parts.append(f"{plan.shots}shot")
+    if protocol.tag:
+        parts.append(protocol.tag.replace("-", ""))
     if plan.base_images:
         parts.append(f"{plan.base_images}images")
     parts += [f"seed{plan.seed}", hash_json(public)[:8]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.identity import method_source, method_version
-from mlfsic_bench.evaluation.record import RECORD, read_record
-from mlfsic_bench.evaluation.resume import is_done
+from mlfsic_bench.evaluation.identity import method_version
+from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
 from mlfsic_bench.experiments.plan import PlannedRun
+from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.paths import exists
 
 Status = Literal["missing", "part", "done", "other version", "unreadable"]

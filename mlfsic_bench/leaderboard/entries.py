@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import RECORD, Record
-from mlfsic_bench.evaluation.resume import ANSWERS, SCORES
+from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record
 from mlfsic_bench.evaluation.scores import ScoresMeta
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.leaderboard.entry import (
@@ -163,7 +162,7 @@ def make_entry(
             episodes=episodes.hash,
             count=episodes.count,
             total=episodes.total,
-            shots=episodes.shots,
+            **episodes.drawn_by.choices,
         ),
         metrics_version=METRICS_VERSION,
         figures=computed.figures,
@@ -188,8 +187,8 @@ def default_id(meta: ScoresMeta, record: Record | None, card: SubmissionCard) ->
     if card.id:
         return card.id
     backbone = backbone_of(record) if record else card.backbone or ""
-    shots = f"{meta.episodes.shots}-shot" if meta.episodes.shots else ""
-    return slug(f"{meta.method.name}-{meta.method.preset or ''}-{backbone}-{shots}")
+    chosen = meta.episodes.drawn_by.tag
+    return slug(f"{meta.method.name}-{meta.method.preset or ''}-{backbone}-{chosen}")
 
 
 def _proof(seeds: Sequence[Evidence], reruns: Sequence[Evidence], truth: Truth) -> WithScores:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
-from mlfsic_bench.evaluation.record import Record
-from mlfsic_bench.evaluation.resume import ANSWERS, SCORES
+from mlfsic_bench.evaluation.record import ANSWERS, SCORES, Record
 from mlfsic_bench.evaluation.scores import Scores
 from mlfsic_bench.leaderboard.entry import Entry
 from mlfsic_bench.leaderboard.evidence import Evidence, image_track, stated

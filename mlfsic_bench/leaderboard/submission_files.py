@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlfsic_bench.evaluation.record import RECORD, Record
-from mlfsic_bench.evaluation.resume import ANSWERS, SCORES
+from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record
 from mlfsic_bench.evaluation.scores import (
     Answers,
     AnswersMeta,

@@ -1,18 +1,19 @@
-"""Methods in files of their own: the class that `path/to/file.py:Class` names."""
+"""Methods in files of their own: the class that `path/to/file.py:Class` names, and its hash."""
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.files import open_regular
-from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.files import open_regular, read_regular
+from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.calls import where
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.surroundings import preserved
-from mlfsic_bench.paths import resolved
+from mlfsic_bench.paths import cannot_use, is_file, resolved
 from mlfsic_bench.text import exception_text
 
 EXAMPLE = "path/to/file.py:Class"
@@ -88,3 +89,48 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
             remedy="repair that line, or install what it imports",
         ) from error
     return module
+
+
+def method_source(spec: str) -> str:
+    """`sha256:...` of a method in a file of its own, empty for a registered one.
+
+    The hash is over the file and every file of its folder that it imports, directly or not.
+    """
+    if ":" not in spec:
+        return ""
+    file = Path(spec.rpartition(":")[0])
+    entries = {
+        path.relative_to(file.parent).as_posix(): hash_bytes(_source(path))
+        for path in _local_imports(file)
+    }
+    return f"sha256:{hash_json(entries)}"
+
+
+def _source(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise cannot_use(path, error) from error
+
+
+def _local_imports(file: Path) -> list[Path]:
+    """The file, and the files beside it that it imports, directly or not."""
+    found: list[Path] = []
+    waiting = [file]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.append(path)
+        for node in ast.walk(ast.parse(_source(path))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            for name in names:
+                parts = file.parent.joinpath(*name.split("."))
+                options = (parts.with_suffix(".py"), parts / "__init__.py")
+                waiting += [option for option in options if is_file(option)]
+    return found

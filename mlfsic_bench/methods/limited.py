@@ -1,8 +1,8 @@
-"""A feature source that serves the images at hand, and whose failures are not a method's."""
+"""A feature source that gives the images at hand, and whose failures are not a method's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,60 +28,108 @@ def not_given(foreign: Sequence[str]) -> BenchError:
 
 
 class LimitedFeatures:
-    """A FeatureSource that refuses images other than those at hand (`limited_to`).
+    """A FeatureSource that gives the features of the images at hand (`limited_to`) and no others.
 
     Implements `features.source.FeatureSource`; see there for the members.
 
     Attributes
     ----------
-    source: where features come from.
-    allowed: the images that are served; None for all that the source has.
+    source: where features come from; None where it is not open yet (`deferred`).
+    allowed: the images at hand; None for all that the source has.
     """
 
+    source: FeatureSource | None
+
     def __init__(self, source: FeatureSource) -> None:
+        self._set_shape(source.channels, source.grid, source.device)
         self.source = source
-        self.channels, self.grid, self.device = source.channels, source.grid, source.device
+
+    @classmethod
+    def deferred(
+        cls,
+        channels: int,
+        grid: tuple[int, int],
+        device: torch.device,
+        wanted: Sequence[str],
+        others: Sequence[str],
+        open_source: Callable[[Sequence[str]], FeatureSource],
+    ) -> LimitedFeatures:
+        """A frozen source that is opened at the first request.
+
+        Methods differ in what they look at: a random scorer needs no features at all, a classifier
+        on frozen features no base images. Opening late spares them the extraction.
+
+        Parameters
+        ----------
+        channels, grid, device: what the source will have, known from the backbone.
+        wanted: the images that will be asked for; extracted at the first request.
+        others: images that may be asked for; extracted when one of them is. Images of neither kind
+            are refused: `fit` is not given images of the novel part.
+        open_source: makes the source of these images.
+        """
+        made = cls.__new__(cls)
+        made._set_shape(channels, grid, device)
+        made.source = None
+        made._wanted, made._all = frozenset(wanted), frozenset((*wanted, *others))
+        made._open = open_source
+        return made
+
+    def _set_shape(self, channels: int, grid: tuple[int, int], device: torch.device) -> None:
+        self.channels, self.grid, self.device = channels, grid, device
         self.allowed: frozenset[str] | None = None
+        self._wanted: frozenset[str] = frozenset()
+        self._all: frozenset[str] | None = None  # None: the source says what it has
+        self._open: Callable[[Sequence[str]], FeatureSource] | None = None
 
     def local(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c, h, w]: local feature maps."""
-        with self._serving(ids):
-            return self.source.local(ids)
+        with self._opened(ids) as source:
+            return source.local(ids)
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c]: pooled features."""
-        with self._serving(ids):
-            return self.source.pooled(ids)
+        with self._opened(ids) as source:
+            return source.pooled(ids)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """Those of the source."""
-        return self.source.trainable_parameters()
+        """Those of the source; none where it is opened late, for it is frozen then."""
+        return self.source.trainable_parameters() if self.source else []
 
     def train(self, mode: bool) -> None:
         """As the source does."""
-        self.source.train(mode)
+        if self.source:
+            self.source.train(mode)
 
     def state(self) -> dict[str, Tensor]:
         """That of the source."""
-        return self.source.state()
+        return self.source.state() if self.source else {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """As the source does."""
-        self.source.load_state(state)
+        if self.source:
+            self.source.load_state(state)
 
     @contextmanager
-    def _serving(self, ids: Sequence[str]) -> Iterator[None]:
+    def _opened(self, ids: Sequence[str]) -> Iterator[FeatureSource]:
         if isinstance(ids, str) or not all(isinstance(i, str) for i in ids):
             raise TypeError("features are asked for with a list or tuple of image ids")
-        foreign = [] if self.allowed is None else [i for i in ids if i not in self.allowed]
-        if foreign:
-            raise not_given(foreign)
+        for known in (self.allowed, self._all):
+            foreign = [] if known is None else [i for i in ids if i not in known]
+            if foreign:
+                raise not_given(foreign)
         # Features are made outside of the caller's inference mode: what a source keeps is used in
         # training too, where tensors made in that mode can't be.
         grad = torch.is_grad_enabled()
         try:
             with torch.inference_mode(False), torch.set_grad_enabled(grad):
-                yield
+                if self._open and self._all is not None:
+                    more = not self._wanted.issuperset(ids)
+                    if more:
+                        self._wanted = self._all
+                    if self.source is None or more:
+                        self.source = self._open(sorted(self._wanted))
+                assert self.source is not None
+                yield self.source
         except BenchError:
             raise
         except Exception as error:
@@ -95,7 +143,7 @@ class LimitedFeatures:
 
 @contextmanager
 def limited_to(*images: Images, and_ids: Sequence[str] = ()) -> Iterator[None]:
-    """In the block the sources of these images serve these images (and `and_ids`) and no other."""
+    """In the block the sources of these images give these (and `and_ids`) and no others."""
     allowed = frozenset(and_ids).union(*(one.ids for one in images))
     with ExitStack() as stack:
         seen: list[LimitedFeatures] = []

@@ -50,13 +50,12 @@ def conditions_title(result: Result, targets: Targets) -> str:
         noun="novel labels",
     )
     queries = targets.targets.shape[1]
-    shots = episodes.shots or 1
-    images = (
-        f"{shots} support image{'s' if shots > 1 else ''} per label and {queries:,} query images"
-    )
-    if targets.drawn_for is not None:
-        per_label = queries // targets.targets.shape[2]
-        images = f"{shots} support and {per_label} query images per label"
+    protocol = episodes.drawn_by
+    if protocol.queries is None:
+        support = f"{protocol.shots} support image{'s' if protocol.shots > 1 else ''} per label"
+        images = f"at least {support} and the same {queries:,} query images"
+    else:
+        images = f"{protocol.shots} support and {protocol.queries} query images per label"
     count = (
         f"the first {episodes.count} of {episodes.total} episodes"
         if episodes.count < episodes.total
@@ -159,6 +158,5 @@ def picture_title(
     if known:
         marks.append(f"LEARNING CURVE: base_images=N of {max(known):,}")
     if episodes is not None and episodes.count < episodes.total:
-        over = "runs" if episodes.shots else "episodes"
-        marks.append(f"first {episodes.count} of {episodes.total} {over}")
+        marks.append(f"first {episodes.count} of {episodes.total} episodes")
     return f"{what}\n{split.id}" + "".join(f" ({mark})" for mark in marks)

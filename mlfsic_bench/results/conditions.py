@@ -25,7 +25,7 @@ from mlfsic_bench.results.result import UNSTATED, Float64, Result, Targets, open
 from mlfsic_bench.results.targets import SplitPlace, targets_of
 
 if TYPE_CHECKING:
-    from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, MethodMeta, ScoresMeta
+    from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
 
 Seeds = Literal["mean", "each"]
 MAY_DIFFER = ("backbone", "weights", "features", "precision", "embeddings", "embeddings hash",
@@ -164,16 +164,12 @@ def conditions_of(result: Result) -> dict[str, str]:
         "split": f"{split.id} (dataset {split.dataset}, rule {split.rule})",
         "share of the split's images": "a subset of the images" if split.subset else "all images",
         "content of the split": f"{split.id} with hash {split.hash[:16]}",
-        "protocol": f"{episodes.protocol}{_shots(episodes)}, part {episodes.part}",
+        "protocol": f"{episodes.drawn_by.title}, part {episodes.part}",
         "set of episodes": f"{episodes.total} episodes with hash {episodes.hash[:16]}",
         "number of episodes": f"the first {episodes.count} of {episodes.total}",
         "list of labels": f"{len(labels)} labels with hash {hash_json(labels)[:16]}: "
         f"{', '.join(labels)[:120]}",
     }
-
-
-def _shots(episodes: EpisodesMeta) -> str:
-    return f" with K = {episodes.shots}" if episodes.shots else ""
 
 
 def check_comparable(results: Sequence[Result]) -> None:

@@ -89,8 +89,7 @@ def citations(results: Sequence[Result]) -> str:
     texts = [bibtex_of(result) for result in results]
     texts += [DATASETS.get(result.meta.split.dataset, "") for result in results]
     for result in results:
-        protocol = result.meta.episodes.protocol.rpartition("-")[0]
-        texts.append(PROTOCOLS.get(protocol, ""))
+        texts.append(PROTOCOLS.get(result.meta.episodes.drawn_by.name, ""))
     return "\n\n".join(_distinct([*texts, SOFTWARE])) + "\n"
 
 

@@ -18,8 +18,7 @@ from mlfsic_bench.evaluation.known_names import (
 )
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.recall import PATHS, recall_run
-from mlfsic_bench.evaluation.record import Record, read_record
-from mlfsic_bench.evaluation.resume import METHOD
+from mlfsic_bench.evaluation.record import METHOD, Record, read_record
 from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
@@ -147,8 +146,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
         base_images=record.base_images.used if record.base_images else None,
         settings={name: _text(value) for name, value in card.parameters.items()},
         seed=card.seed,
-        protocol="one_per_label" if record.episodes.shots is None else "laso_k_shot",
-        shots=record.episodes.shots,
+        protocol=record.episodes.drawn_by,
         episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
         episodes_file=where.episodes_file,
         features=features.mode,

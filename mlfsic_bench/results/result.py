@@ -20,8 +20,7 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import meaning, method_version
 from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
-from mlfsic_bench.evaluation.record import RECORD, Record, read_record
-from mlfsic_bench.evaluation.resume import ANSWERS, SCORES
+from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record, read_record
 from mlfsic_bench.evaluation.scores import Answers, Scores, read_answers, read_scores
 from mlfsic_bench.hashing import hash_file, hash_json
 from mlfsic_bench.metrics.episode import episode_metrics, query_influence

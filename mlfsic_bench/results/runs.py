@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import RECORD, Record, read_record
-from mlfsic_bench.evaluation.resume import ANSWERS, SCORES
+from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record, read_record
 from mlfsic_bench.evaluation.scores import Answers, Scores, read_answers, read_scores
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.paths import exists, folders_with, is_file

@@ -21,12 +21,11 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.results.result import Result, Targets
 
 if TYPE_CHECKING:
-    from mlfsic_bench.episodes.episode import EpisodeSet
+    from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol
     from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta
     from mlfsic_bench.evaluation.scores import Answers
     from mlfsic_bench.splits.split import Split
 
-MOST_DRAWN = 10_000  # episodes drawn to check a hash; larger sets come as a file
 STORED = (
     "Targets are those the run stored, since its split is not at hand; name --data-root to make "
     "them from the split. Without the support images, intervals over images cover query images "
@@ -135,7 +134,7 @@ def stored_targets(stored: Answers) -> Targets:
         query=stored.query,
         support=None,
         support_targets=None,
-        drawn_for=_drawn_for(stored.meta.episodes.protocol, stored.targets.shape),
+        drawn_for=_drawn_for(stored.meta.episodes.drawn_by, stored.targets),
         origin="stored",
     )
 
@@ -171,7 +170,7 @@ def targets_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) 
         query=np.array([episode.query for episode in used]),
         support=tuple(episode.support for episode in used),
         support_targets=tuple(novel.targets_of(episode.support) for episode in used),
-        drawn_for=_drawn_for(episodes.protocol, targets.shape),
+        drawn_for=_drawn_for(episodes.protocol, targets),
         origin="rebuilt",
     )
 
@@ -205,15 +204,17 @@ def _split(meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any]) -> Sp
 
 
 def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet:
-    found = _found_episodes(card, split, place)
-    total, known = len(found.episodes), (found.protocol, found.part, found.shots)
-    if found.hash != card.hash or known != (card.protocol, card.part, card.shots):
-        raise BenchError(
-            "the episodes found are not the ones the scores were made on",
-            expected=f"{card.protocol}, part {card.part}, hash {card.hash}",
-            found=f"{found.protocol}, part {found.part}, hash {found.hash}",
-            remedy="name the file of the episodes that were scored: --episodes-file FILE",
-        )
+    from mlfsic_bench.episodes.files import find_episodes
+
+    found = find_episodes(
+        card.drawn_by,
+        split,
+        card.part,
+        count=card.total,
+        hash=card.hash,
+        file=place.episodes_file,
+    )
+    total = len(found.episodes)
     if total != card.total or card.count > total:
         raise BenchError(
             "the scores state another number of episodes than their set has",
@@ -224,34 +225,9 @@ def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet
     return found
 
 
-def _found_episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet:
-    from mlfsic_bench.episodes.any_file import read_any
-    from mlfsic_bench.episodes.files import sample_episode_set, shipped_episode_set
-    from mlfsic_bench.episodes.run_files import own_runs
-
-    if place.episodes_file is not None:
-        return read_any(place.episodes_file, split)
-    if card.shots is not None:
-        return own_runs(split, card.shots)
-    shipped = shipped_episode_set(split, "novel")
-    if shipped is not None and shipped.hash == card.hash:
-        return shipped
-    if card.total > MOST_DRAWN:
-        raise BenchError(
-            f"a set of {card.total} episodes is not drawn here",
-            expected=f"at most {MOST_DRAWN} episodes, or their file",
-            found=str(card.total),
-            remedy="name their file: --episodes-file FILE",
-        )
-    return sample_episode_set(split, "novel", card.total)
-
-
-def _drawn_for(protocol: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64] | None:
-    """Under `one_per_label` the queries stand label by label, as many for each."""
-    _, queries, labels = shape
-    if not protocol.startswith("one_per_label-") or queries % labels:
-        return None
-    return np.arange(queries, dtype=np.int64) // (queries // labels)
+def _drawn_for(protocol: Protocol, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
+    _, queries, labels = targets.shape
+    return protocol.drawn_for(labels, queries)
 
 
 Truth = Targets

@@ -14,12 +14,15 @@ SECONDS = 120.0
 
 
 class FreshProcess:
-    """A process that makes a method by its name; started at once, since importing takes time."""
+    """A process that makes a method by its name, and runs `state_tests.main`.
+
+    It is started at once, since importing takes time.
+    """
 
     def __init__(self) -> None:
         self._job: dict[str, object] = {}
         self._child = subprocess.Popen(
-            command("mlfsic_bench.testing.fresh"),
+            command("mlfsic_bench.testing.state_tests"),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -60,30 +63,3 @@ def command(module: str) -> list[str]:
 def ending(code: int) -> str:
     """How a process ended, in words."""
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def main() -> None:
-    """Read one job, write the scores, or what went wrong beside them."""
-    import torch
-
-    from mlfsic_bench.errors import BenchError
-    from mlfsic_bench.methods.calls import last_frames
-    from mlfsic_bench.methods.registry import make_method
-    from mlfsic_bench.testing.core import Bench
-    from mlfsic_bench.text import exception_text
-
-    line = sys.stdin.readline()
-    if not line:
-        return
-    job = json.loads(line)
-    answers = Path(job["answers"])
-    try:
-        bench = Bench(lambda: make_method(job["spec"], job["settings"], job["preset"]))
-        method = bench.make()
-        method.load_state(torch.load(job["state"], weights_only=True))
-        torch.save(bench.answers(method, bench.support(), bench.query()), answers)
-    except BenchError as error:
-        answers.with_suffix(".txt").write_text(str(error), encoding="utf-8")
-    except BaseException as error:  # `exit` too: the process ends in any case
-        text = f"{exception_text(error)}\n{last_frames(error)}"
-        answers.with_suffix(".txt").write_text(text, encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.methods.calls import last_frames
 from mlfsic_bench.methods.contract import Method, Support
 from mlfsic_bench.methods.params import build_params
+from mlfsic_bench.methods.registry import make_method
 from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
 from mlfsic_bench.testing.core import (
     Bench,
@@ -23,8 +27,9 @@ from mlfsic_bench.testing.core import (
     same_global_state,
     usable,
 )
+from mlfsic_bench.text import exception_text
 
-TOGETHER = 20  # supports given to adapt_all, as many as harness.evaluate.CHUNK
+TOGETHER = 20  # supports given to adapt_all, as many as evaluation.predict.CHUNK
 EPISODES_BEFORE = 100
 
 
@@ -275,3 +280,22 @@ CHECKS = (
     Check("presets", "every preset is valid", presets),
 )
 FRESH = Check("fresh-process", "saved, loaded in another process, the same scores", fresh_process)
+
+
+def main() -> None:
+    """What a `FreshProcess` runs: read one job, write the scores, or what went wrong."""
+    line = sys.stdin.readline()
+    if not line:
+        return
+    job = json.loads(line)
+    answers = Path(job["answers"])
+    try:
+        bench = Bench(lambda: make_method(job["spec"], job["settings"], job["preset"]))
+        method = bench.make()
+        method.load_state(torch.load(job["state"], weights_only=True))
+        torch.save(bench.answers(method, bench.support(), bench.query()), answers)
+    except BenchError as error:
+        answers.with_suffix(".txt").write_text(str(error), encoding="utf-8")
+    except BaseException as error:  # `exit` too: the process ends in any case
+        text = f"{exception_text(error)}\n{last_frames(error)}"
+        answers.with_suffix(".txt").write_text(text, encoding="utf-8")

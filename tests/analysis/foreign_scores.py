@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.episodes.episode import EpisodeSet
+from mlfsic_bench.episodes.protocol import EpisodeSet
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.splits.split import Split
 
@@ -77,7 +77,7 @@ def drawn_from(split: Split, episodes: EpisodeSet, path: Path) -> Path:
     """Scores for all these episodes of any split, alike in all episodes."""
     first = episodes.episodes[0]
     shape = (len(episodes.episodes), len(first.query), len(split.novel.labels))
-    shots = {} if episodes.shots is None else {"shots": episodes.shots}
+    protocol = {"protocol": episodes.protocol.id, **episodes.protocol.choices}
     rng = np.random.default_rng(0)
     return foreign(
         path,
@@ -85,7 +85,7 @@ def drawn_from(split: Split, episodes: EpisodeSet, path: Path) -> Path:
         labels=list(split.novel.labels),
         split={"id": split.id, "hash": split.hash, "dataset": split.dataset, "rule": split.rule,
                "subset": split.subset is not None},
-        episodes={"protocol": episodes.protocol, "hash": episodes.hash, "total": shape[0], **shots},
+        episodes={"hash": episodes.hash, "total": shape[0], **protocol},
     )  # fmt: skip
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlfsic_bench.analysis.compare_render import RENDERERS
+from mlfsic_bench.results.lineup import line_up
 
 from mlfsic_bench.analysis.compare import compare
-from mlfsic_bench.analysis.compare_render import RENDERERS
-from mlfsic_bench.episodes.files import shipped_episode_set
+from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import Scores, read_scores, write_scores
 from mlfsic_bench.results import lineup
-from mlfsic_bench.results.lineup import line_up
 from mlfsic_bench.results.runs import read_run
 from mlfsic_bench.results.targets import SplitPlace, stored_truth
 from mlfsic_bench.splits.resolve import resolve_split
@@ -28,8 +28,7 @@ from tests.analysis.compared import changed, run
         ({"split__rule": "strict"}, "another split"),
         ({"split__subset": True}, "another share of the split's images"),
         ({"split__hash": "a" * 64}, "another content of the split"),
-        ({"episodes__protocol": "laso_k_shot-v1"}, "another protocol"),
-        ({"episodes__shots": 5}, "another protocol"),
+        ({"episodes__protocol": "laso_k_shot-v1", "episodes__shots": 5}, "another protocol"),
         ({"episodes__hash": "a" * 64}, "another set of episodes"),
         ({"episodes__total": 50}, "another set of episodes"),
         ({"episodes__count": 5}, "another number of episodes"),
@@ -65,8 +64,7 @@ def test_scores_files_are_compared_with_answers_made_anew(
     with pytest.raises(BenchError, match="unknown split in a file"):
         compare([one, two])
     split = resolve_split("scenes-12-6-6-v1", data_root=None)
-    episodes = shipped_episode_set(split, "novel")
-    assert episodes is not None
+    episodes = find_episodes(None, split)
     targets = np.stack([split.novel.targets_of(e.query) for e in episodes.episodes[:6]])
     meta = read_scores(one).meta
     card = {"id": split.id, "hash": split.hash, "dataset": split.dataset, "rule": split.rule}

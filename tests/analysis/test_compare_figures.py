@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from mlfsic_bench.analysis.compare_render import RENDERERS
 
 from mlfsic_bench.analysis.compare import compare
-from mlfsic_bench.analysis.compare_render import RENDERERS
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.metrics.episode import query_influence
 from mlfsic_bench.metrics.image_interval import episode_images, image_interval

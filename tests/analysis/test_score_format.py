@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.analysis.score_render import RENDERERS
 from mlfsic_bench.analysis.score_report import (
     Breakdown,
@@ -23,6 +21,8 @@ from mlfsic_bench.analysis.score_report import (
     SeedFigure,
     SeedsScore,
 )
+
+from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.meta import SCHEMA_FILE, meta_schema
 from tests.analysis.foreign_scores import LABELS, ROOT, SPLIT, E, L, Q, foreign

@@ -9,8 +9,9 @@ import pytest
 from sklearn import metrics as sk
 
 from mlfsic_bench.analysis.score import score_files
-from mlfsic_bench.episodes.files import named_set, sample_episode_set, write_episode_set
-from mlfsic_bench.episodes.run_files import runs_for, sampled_file, write_runs
+from mlfsic_bench.episodes.files import draw_episodes, episode_set, write_episodes
+from mlfsic_bench.episodes.k_shot import LasoKShot
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.results.targets import SplitPlace
 from mlfsic_bench.splits.resolve import resolve_split
@@ -25,7 +26,8 @@ def test_the_options_that_limit_a_split(tmp_path: Path) -> None:
         "pool": {"min_pool": 2},
     }.items():
         split = resolve_split(SPLIT["id"], data_root=None, **options)
-        path = drawn_from(split, sample_episode_set(split, "novel", 3), tmp_path / f"{name}.npz")
+        drawn = draw_episodes(ONE_PER_LABEL, split, "novel", 3)
+        path = drawn_from(split, drawn, tmp_path / f"{name}.npz")
         flags = ["--available-only"] if name == "available" else ["--min-pool", "2"]
         assert "SUBSET" in run(path, *flags)
         assert "add --available-only or --min-pool" in refused(path)
@@ -41,9 +43,9 @@ def test_the_options_that_name_split_and_episodes(tmp_path: Path) -> None:
     official = ROOT / f"splits/{SPLIT['id']}.novel-episodes.json"
     assert run(path, "--episodes-file", official) == whole
     split = resolve_split(SPLIT["id"], data_root=None)
-    turned = sample_episode_set(split, "novel", 4).episodes[::-1]
-    other = named_set(split.id, split.hash, "novel", turned)
-    write_episode_set(other, tmp_path / "other.json")
+    turned = draw_episodes(ONE_PER_LABEL, split, "novel", 4).episodes[::-1]
+    other = episode_set(ONE_PER_LABEL, split, "novel", turned)
+    write_episodes(tmp_path / "other.json", other)
     own = drawn_from(split, other, tmp_path / "own.npz")
     assert "the episodes found are not the ones" in refused(own)
     assert "micro_ap" in run(own, "--episodes-file", tmp_path / "other.json")
@@ -53,9 +55,8 @@ def test_runs_of_laso_and_a_data_root(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("MLFSIC_DATA", raising=False)
     root = laso_root(tmp_path / "root")
     split = resolve_split(LASO, data_root=root)
-    content = sampled_file(split, 2, 3)
-    write_runs(content, tmp_path / "runs.json")
-    runs = runs_for(content, split, "runs.json")
+    runs = draw_episodes(LasoKShot(2), split, "novel", 3)
+    write_episodes(tmp_path / "runs.json", runs)
     path = drawn_from(split, runs, tmp_path / "a.npz")
     assert "needs a data root" in refused(path)
     place = SplitPlace(data_root=root, episodes_file=tmp_path / "runs.json")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlfsic_bench.evaluation.lock import only_writer
 from mlfsic_bench.features.store.manifest import read_manifest
 from mlfsic_bench.features.store.writer import StoreWriter
+from mlfsic_bench.locks import only_writer
 from tests.bad_input.cases import RUN_LEAVES, SCENES, as_file, case, main_ok
 
 RANDOM = ["run", "random", *SCENES, "--out", "out"]
@@ -67,7 +67,7 @@ def _infinite(folder, monkeypatch):
     return ["run", "word-guided-attention", *SCENES, "--out", "out", "--set", "gamma=inf"]
 
 
-@case("a parameter without a value", "--set gamma", "name=value")
+@case("a parameter without a value", "'gamma'", "name=value")
 def _no_value(folder, monkeypatch):
     return ["run", "word-guided-attention", *SCENES, "--out", "out", "--set", "gamma"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
-from mlfsic_bench.episodes.files import format_episode_set, named_set, read_episode_set
+from mlfsic_bench.episodes.files import read_file
 from mlfsic_bench.splits.content import content_hash, count_images
 from mlfsic_bench.splits.files import parse_split, write_split
 from tests.bad_input.cases import SCENES, as_file, case, shipped
@@ -159,9 +160,8 @@ def _other(folder, monkeypatch):
     from importlib.resources import files
 
     path = files("mlfsic_splits") / f"{SPLIT}.novel-episodes.json"
-    kept = read_episode_set(path)
-    other = named_set("other-1-1-1-v1", "0" * 64, "novel", kept.episodes)
-    (folder / "other.json").write_bytes(format_episode_set(other))
+    other = replace(read_file(path), split_id="other-1-1-1-v1", split_hash="0" * 64)
+    (folder / "other.json").write_bytes(other.format())
     return ["run", "random", *SCENES, "--out", "out", "--episodes-file", "other.json"]
 
 

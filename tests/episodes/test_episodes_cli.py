@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli import episodes as verb
-from mlfsic_bench.episodes import files, run_files
-from mlfsic_bench.episodes.files import sample_episode_set, shipped_name, write_episode_set
+from mlfsic_bench.episodes import files
+from mlfsic_bench.episodes.files import draw_episodes, read_episodes, write_episodes
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.splits.split import Part, Split
 
@@ -38,7 +39,7 @@ def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Split:
     monkeypatch.setattr(verb, "_resolve", stand_in)
     (tmp_path / "shipped").mkdir()
     monkeypatch.setattr(files, "shipped_folder", lambda: tmp_path / "shipped")
-    monkeypatch.setattr(run_files, "shipped_run_files", list)  # none: they belong to COCO
+    monkeypatch.setattr(verb, "_needs_data", lambda *options: False)
     monkeypatch.chdir(tmp_path)
     return made
 
@@ -51,7 +52,7 @@ def test_sample_writes_the_official_counts(split: Split, tmp_path: Path) -> None
     for part, count in (("novel", 200), ("val", 100)):
         result = call("sample", "toy-v1", "--part", part)
         assert result.exit_code == 0
-        read = files.read_episode_set(tmp_path / shipped_name("toy-v1", part), split)
+        read = read_episodes(tmp_path / f"toy-v1.{part}-episodes.json", split)
         assert len(read.episodes) == count
         assert read.hash in result.output
 
@@ -70,8 +71,8 @@ def test_sample_then_verify_a_file(split: Split, tmp_path: Path) -> None:
 
 def test_verify_shipped_files_by_id_and_all(split: Split, tmp_path: Path) -> None:
     for part in ("val", "novel"):
-        path = tmp_path / "shipped" / shipped_name("toy-v1", part)
-        write_episode_set(sample_episode_set(split, part, 3), path)
+        path = tmp_path / "shipped" / f"toy-v1.{part}-episodes.json"
+        write_episodes(path, draw_episodes(ONE_PER_LABEL, split, part, 3))
     for args in ((), ("toy-v1",)):
         result = call("verify", *args)
         assert result.exit_code == 0
@@ -91,7 +92,7 @@ def test_show_by_split_and_by_file(split: Split, tmp_path: Path) -> None:
     by_split, by_file = call("show", "toy-v1", "2"), call("show", "my.json", "2")
     assert by_split.exit_code == 0
     assert by_split.output == by_file.output
-    episode = sample_episode_set(split, "novel", 3).episodes[2]
+    episode = draw_episodes(ONE_PER_LABEL, split, "novel", 3).episodes[2]
     for image in episode.support + episode.query:
         assert image in by_split.output
     assert "sofa" in by_split.output

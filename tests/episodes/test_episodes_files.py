@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import pytest
 
 from mlfsic_bench.episodes import files
 from mlfsic_bench.episodes.files import (
-    format_episode_set,
-    named_set,
-    read_episode_set,
-    sample_episode_set,
-    shipped_episode_set,
-    shipped_name,
-    write_episode_set,
+    draw_episodes,
+    draw_file,
+    episode_set,
+    find_episodes,
+    read_episodes,
+    read_file,
+    verify_file,
+    write_episodes,
 )
-from mlfsic_bench.episodes.one_per_label import draw_episodes
-from mlfsic_bench.episodes.verify import differences
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64
 from mlfsic_bench.splits.split import Part, Split
@@ -43,6 +45,10 @@ def make_split(hash_: str = "f" * 64) -> Split:
     return Split("toy-v1", hash_, "toy", "open", parts)  # type: ignore[arg-type]
 
 
+def draw(split: Split, count: int, part: str = "novel") -> EpisodeSet:
+    return draw_episodes(ONE_PER_LABEL, split, part, count)
+
+
 @pytest.fixture
 def split() -> Split:
     return make_split()
@@ -51,35 +57,42 @@ def split() -> Split:
 @pytest.fixture
 def path(tmp_path: Path, split: Split) -> Path:
     target = tmp_path / "episodes.json"
-    write_episode_set(sample_episode_set(split, "novel", 6), target)
+    write_episodes(target, draw(split, 6))
     return target
 
 
 def test_write_and_read_give_the_same_set(split: Split, path: Path) -> None:
-    drawn = sample_episode_set(split, "novel", 6)
-    assert read_episode_set(path) == drawn
-    assert read_episode_set(path, split) == drawn
-    assert list(drawn.episodes) == draw_episodes(split.novel, split.hash, "novel", range(6))
+    drawn = draw(split, 6)
+    assert read_episodes(path, split) == drawn
+    assert read_file(path) == draw_file(ONE_PER_LABEL, split, "novel", 6)
+    assert list(drawn.episodes) == ONE_PER_LABEL.draw(split, "novel", range(6))
 
 
 def test_the_bytes_are_canonical(split: Split, path: Path) -> None:
     data = path.read_bytes()
-    assert data == format_episode_set(sample_episode_set(split, "novel", 6))
+    assert data == draw_file(ONE_PER_LABEL, split, "novel", 6).format()
     lines = data.decode().split("\n")
     assert len([line for line in lines if '"support":[' in line]) == 6
-    assert list(json.loads(data)) == list(files.KEYS)
+    assert list(json.loads(data)) == [
+        "schema", "split_id", "split_hash", "protocol", "part", "support_per_label",
+        "query_per_label", "count", "episodes", "hash",
+    ]  # fmt: skip
     assert data.endswith(b"}\n")
 
 
 def test_the_hash_names_every_part_of_the_content(split: Split) -> None:
-    drawn = sample_episode_set(split, "novel", 3)
+    drawn = draw(split, 3)
+
+    def hash_of(split: Split, part: str, episodes: Sequence[Episode]) -> str:
+        return episode_set(ONE_PER_LABEL, split, part, episodes).hash
+
     hashes = {
         drawn.hash,
-        named_set("other", split.hash, "novel", drawn.episodes).hash,
-        named_set(split.id, "0" * 64, "novel", drawn.episodes).hash,
-        named_set(split.id, split.hash, "val", drawn.episodes).hash,
-        named_set(split.id, split.hash, "novel", drawn.episodes[:2]).hash,
-        named_set(split.id, split.hash, "novel", drawn.episodes[::-1]).hash,
+        hash_of(replace(split, id="other"), "novel", drawn.episodes),
+        hash_of(replace(split, hash="0" * 64), "novel", drawn.episodes),
+        hash_of(split, "val", drawn.episodes),
+        hash_of(split, "novel", drawn.episodes[:2]),
+        hash_of(split, "novel", drawn.episodes[::-1]),
     }
     assert len(hashes) == 6
 
@@ -134,7 +147,7 @@ def test_broken_files_are_refused(name: str, path: Path) -> None:
     change(raw)
     path.write_text(json.dumps(raw))
     with pytest.raises(BenchError) as error:
-        read_episode_set(path)
+        read_file(path)
     assert message in str(error.value)
     assert str(path) in error.value.what
 
@@ -142,9 +155,9 @@ def test_broken_files_are_refused(name: str, path: Path) -> None:
 def test_what_is_not_an_object_is_refused(path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(BenchError, match="JSON object"):
-        read_episode_set(path)
+        read_file(path)
     with pytest.raises(BenchError, match="no episode file"):
-        read_episode_set(path.with_name("none.json"))
+        read_file(path.with_name("none.json"))
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -158,11 +171,11 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 def test_episodes_of_another_split_are_refused(split: Split, path: Path) -> None:
     with pytest.raises(BenchError, match="another split"):
-        read_episode_set(path, make_split("e" * 64))
+        read_episodes(path, make_split("e" * 64))
     rewrite(path, foreign)
-    read_episode_set(path)
+    read_file(path)
     with pytest.raises(BenchError, match="images of the novel part"):
-        read_episode_set(path, split)
+        read_episodes(path, split)
 
 
 def test_an_image_without_its_label_is_refused(split: Split, path: Path) -> None:
@@ -177,7 +190,7 @@ def test_an_image_without_its_label_is_refused(split: Split, path: Path) -> None
 
     rewrite(path, swap)
     with pytest.raises(BenchError, match="with the label 'six'"):
-        read_episode_set(path, split)
+        read_episodes(path, split)
 
 
 def test_episodes_of_fewer_labels_are_refused(split: Split, path: Path) -> None:
@@ -187,7 +200,7 @@ def test_episodes_of_fewer_labels_are_refused(split: Split, path: Path) -> None:
 
     rewrite(path, shrink)
     with pytest.raises(BenchError, match="1 support image per label"):
-        read_episode_set(path, split)
+        read_episodes(path, split)
 
 
 @pytest.mark.parametrize(
@@ -195,26 +208,43 @@ def test_episodes_of_fewer_labels_are_refused(split: Split, path: Path) -> None:
 )
 def test_impossible_requests_are_refused(split: Split, part: str, count: int) -> None:
     with pytest.raises(BenchError):
-        sample_episode_set(split, part, count)
+        draw(split, count, part)
 
 
 def test_shipped_episodes_belong_to_one_hash(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "shipped_folder", lambda: tmp_path)
-    assert shipped_episode_set(split, "novel") is None
-    drawn = sample_episode_set(split, "novel", 4)
-    write_episode_set(drawn, tmp_path / shipped_name(split.id, "novel"))
-    assert shipped_episode_set(split, "novel") == drawn
-    assert shipped_episode_set(split, "val") is None
-    assert shipped_episode_set(make_split("e" * 64), "novel") is None
+    assert files.shipped_episodes(ONE_PER_LABEL, split, "novel") is None
+    assert len(find_episodes(None, split).episodes) == 200
+    drawn = draw(split, 4)
+    write_episodes(tmp_path / "toy-v1.novel-episodes.json", drawn)
+    assert find_episodes(None, split) == drawn
+    assert find_episodes(ONE_PER_LABEL, split, count=3) == draw(split, 3)
+    assert files.shipped_episodes(ONE_PER_LABEL, split, "val") is None
+    assert files.shipped_episodes(ONE_PER_LABEL, make_split("e" * 64), "novel") is None
+    limited = replace(split, subset={"available_only": True})
+    assert files.shipped_episodes(ONE_PER_LABEL, limited, "novel") is None
     with pytest.raises(BenchError, match="part"):
-        shipped_episode_set(split, "base")
+        find_episodes(None, split, "base")
+
+
+def test_episodes_of_a_hash_are_found_or_refused(split: Split, path: Path) -> None:
+    drawn = draw(split, 5)
+    assert find_episodes(ONE_PER_LABEL, split, count=5, hash=drawn.hash) == drawn
+    with pytest.raises(BenchError, match="not the ones the scores were made on"):
+        find_episodes(ONE_PER_LABEL, split, count=4, hash=drawn.hash)
+    with pytest.raises(BenchError, match="is not drawn here"):
+        find_episodes(ONE_PER_LABEL, split, count=10**6, hash=drawn.hash)
+    with pytest.raises(BenchError, match="not the ones the scores were made on"):
+        find_episodes(ONE_PER_LABEL, split, hash=drawn.hash, file=path)
+    assert find_episodes(None, split, file=path) == draw(split, 6)
+    with pytest.raises(BenchError, match="holds episodes of the novel part"):
+        find_episodes(None, split, "val", file=path)
 
 
 def found(path: Path, split: Split) -> list[str]:
-    data = path.read_bytes()
-    return differences(data, json.loads(data), split, path.name)
+    return list(verify_file(path, split).differences)
 
 
 def test_verify_says_what_differs(split: Split, path: Path) -> None:
@@ -232,7 +262,8 @@ def test_verify_says_what_differs(split: Split, path: Path) -> None:
     path.write_text(json.dumps(raw))
     lines = found(path, split)
     assert lines[0] == "1 episode(s) differ, the first is 4"
-    assert lines[1] == f"episode 4 query 7: 'n/none' in the file, {kept!r} regenerated"
+    assert "n/none" in lines[1]
+    assert kept in lines[2]
 
     raw = json.loads(original)
     raw["episodes"].pop()
@@ -251,7 +282,9 @@ def test_verify_says_what_differs(split: Split, path: Path) -> None:
     assert any("episode(s) differ" in line for line in lines)
 
 
-@pytest.mark.parametrize("raw", [[], {}, {"part": "novel", "count": -1}, {"part": [], "count": 1}])
-def test_verify_needs_part_and_count(split: Split, raw: object) -> None:
-    with pytest.raises(BenchError, match="does not say"):
-        differences(b"", raw, split, "x.json")
+@pytest.mark.parametrize("raw", [{"part": "novel", "count": -1}, {"part": [], "count": 1}, {}])
+def test_verify_needs_part_and_count(split: Split, path: Path, raw: dict[str, Any]) -> None:
+    path.write_text(json.dumps({"protocol": "one_per_label-v1", **raw}))
+    with pytest.raises(BenchError) as error:
+        verify_file(path, split)
+    assert "'part' and a 'count'" in error.value.expected

@@ -10,10 +10,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from mlfsic_bench.episodes import law, vectorised
-from mlfsic_bench.episodes.law import draw_attempt, draw_episode, last_accepted, position_labels
-from mlfsic_bench.episodes.pools import Pools, build_pools
-from mlfsic_bench.episodes.servable import hall_violator
+from mlfsic_bench.episodes import fast_sampler, reference_sampler
+from mlfsic_bench.episodes.feasibility import Pools, build_pools, hall_violator
+from mlfsic_bench.episodes.reference_sampler import (
+    ATTEMPTS,
+    draw_attempt,
+    draw_episode,
+    last_accepted,
+    position_labels,
+)
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from tests.searches import examples
@@ -57,7 +62,7 @@ def test_law_is_the_enumerated_sequential_law(name: str) -> None:
     assert dry >= least_dry
     draws = 12_000
     seeds = np.array([stream_seed("test", name, i) for i in range(draws)], np.uint64)
-    taken = vectorised.draw_episodes_at_once(pools, seeds, 1, query)
+    taken = fast_sampler.draw_episodes_at_once(pools, seeds, 1, query)
     seen, counts = np.unique(taken, axis=0, return_counts=True)
     observed = dict(zip(map(tuple, seen.tolist()), counts.tolist(), strict=True))
     assert set(observed) <= set(expected)
@@ -66,7 +71,7 @@ def test_law_is_the_enumerated_sequential_law(name: str) -> None:
     assert chisquare(frequencies, [p * draws for p in expected.values()]).pvalue > 0.01
 
 
-def test_enumeration_tells_a_wrong_law_apart() -> None:
+def test_enumeration_detects_a_wrong_law() -> None:
     """The chi-square above has the power to see uniform-over-sequences instead of sequential."""
     targets, query, _ = CASES["often-dry"]
     pools = build_pools(targets)
@@ -81,7 +86,7 @@ def test_dry_attempts_happen_and_are_redrawn_whole() -> None:
     labels = position_labels(pools, 1, query).tolist()
     later = 0
     for seed in range(60):
-        attempts = (draw_attempt(pools, labels, seed, t) for t in range(law.ATTEMPTS))
+        attempts = (draw_attempt(pools, labels, seed, t) for t in range(ATTEMPTS))
         first = next((t, taken) for t, taken in enumerate(attempts) if taken is not None)
         later += first[0] > 0
         assert draw_episode(pools, seed, 1, query).tolist() == first[1]
@@ -95,7 +100,7 @@ def test_too_many_dry_attempts_are_an_error() -> None:
 
 
 @st.composite
-def servable_targets(draw: st.DrawFn) -> tuple[np.ndarray, int, int]:
+def feasible_targets(draw: st.DrawFn) -> tuple[np.ndarray, int, int]:
     labels = draw(st.integers(1, 5))
     images = draw(st.integers(2, 24))
     support, query = draw(st.integers(1, 2)), draw(st.integers(1, 4))
@@ -108,7 +113,7 @@ def servable_targets(draw: st.DrawFn) -> tuple[np.ndarray, int, int]:
 
 
 @examples(150)
-@given(case=servable_targets(), seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=6))
+@given(case=feasible_targets(), seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=6))
 def test_at_once_equals_one_after_another(
     case: tuple[np.ndarray, int, int], seeds: list[int]
 ) -> None:
@@ -123,7 +128,7 @@ def test_at_once_equals_one_after_another(
 
     each = [one(seed) for seed in seeds]
     assume(all(taken is not None for taken in each))
-    at_once = vectorised.draw_episodes_at_once(pools, np.array(seeds, np.uint64), support, query)
+    at_once = fast_sampler.draw_episodes_at_once(pools, np.array(seeds, np.uint64), support, query)
     assert at_once.tolist() == each
     for taken in at_once:
         assert len(set(taken.tolist())) == len(taken)
@@ -133,20 +138,20 @@ def test_at_once_equals_one_after_another(
 def test_blocks_and_rounds_do_not_change_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.arange(40)[:, None] % np.array([2, 3, 5]) == 0
     pools, seeds = build_pools(targets), np.arange(50, dtype=np.uint64)
-    plain = vectorised.draw_episodes_at_once(pools, seeds, 1, 2)
-    monkeypatch.setattr(vectorised, "BLOCK_POSITIONS", 20)
-    monkeypatch.setattr(vectorised, "ROUNDS", 1)
-    assert (vectorised.draw_episodes_at_once(pools, seeds, 1, 2) == plain).all()
+    plain = fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2)
+    monkeypatch.setattr(fast_sampler, "BLOCK_POSITIONS", 20)
+    monkeypatch.setattr(fast_sampler, "ROUNDS", 1)
+    assert (fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2) == plain).all()
 
 
 def test_words_above_the_last_multiple_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real pools hardly ever meet such a word; a lower bound makes it common in both paths."""
     seeds = np.arange(20, dtype=np.uint64)
     pools = build_pools(targets_of(list(range(12)), list(range(5, 20))))
-    before = vectorised.draw_episodes_at_once(pools, seeds, 1, 2)
-    for module in (law, vectorised):
+    before = fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2)
+    for module in (reference_sampler, fast_sampler):
         monkeypatch.setattr(module, "last_accepted", lambda n: (1 << 62) // n * n - 1)
-    after = vectorised.draw_episodes_at_once(pools, seeds, 1, 2)
+    after = fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2)
     assert (after != before).any()
     assert after.tolist() == [draw_episode(pools, int(seed), 1, 2).tolist() for seed in seeds]
 

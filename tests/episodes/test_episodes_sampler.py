@@ -1,6 +1,8 @@
-"""Episodes as others see them: order, independence of the number drawn, servable labels."""
+"""Episodes as others see them: order, independence of the number drawn, feasible labels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,14 +11,16 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from mlfsic_bench.episodes.one_per_label import EpisodeSampler, draw_episodes
-from mlfsic_bench.episodes.pools import build_pools, pools_of
-from mlfsic_bench.episodes.servable import (
-    check_servable,
+from mlfsic_bench.episodes.feasibility import (
+    build_pools,
+    check_feasible,
+    feasible_labels,
     hall_violator,
+    pools_of,
     restrict,
-    servable_labels,
 )
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL, OnePerLabel
+from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.splits.split import Part
@@ -28,6 +32,20 @@ def make_part(targets: np.ndarray) -> Part:
     return Part(
         tuple("abcdefgh"[:count]), tuple(f"img/{i:04d}" for i in range(n)), targets.astype(bool)
     )
+
+
+class Sized(OnePerLabel):
+    """The same protocol with other numbers of images."""
+
+    def __init__(self, shots: int = 1, queries: int = 4) -> None:
+        object.__setattr__(self, "shots", shots)
+        object.__setattr__(self, "queries", queries)
+
+
+def draw_episodes(
+    part: Part, split_hash: str, purpose: str, indices: Sequence[int], **sizes: int
+) -> list[Episode]:
+    return Sized(**sizes).sampler(part, split_hash, purpose).draw(indices)
 
 
 def mixed_part(n: int = 300) -> Part:
@@ -46,9 +64,9 @@ def test_entries_were_drawn_for_their_label() -> None:
 
 
 def test_an_episode_is_the_same_alone_and_among_others() -> None:
-    sampler = EpisodeSampler(mixed_part(), "hash", "novel")
+    sampler = ONE_PER_LABEL.sampler(mixed_part(), "hash", "novel")
     among = sampler.draw(range(200))
-    assert sampler.draw_one(137) == among[137]
+    assert sampler.draw([137]) == [among[137]]
     assert sampler.draw([9, 4, 9]) == [among[9], among[4], among[9]]
     assert len(set(among)) == 200
 
@@ -63,24 +81,24 @@ def test_split_hash_purpose_and_index_name_the_episode() -> None:
 
 
 def test_seeds_are_the_documented_streams() -> None:
-    seeds = EpisodeSampler(mixed_part(), "hash", "train/3").seeds([0, 7, 123])
+    seeds = ONE_PER_LABEL.sampler(mixed_part(), "hash", "train/3").seeds([0, 7, 123])
     for index, seed in zip([0, 7, 123], seeds.tolist(), strict=True):
         assert seed == stream_seed("episodes", "one_per_label-v1", "hash", "train/3", index)
 
 
 def test_support_does_not_depend_on_the_number_of_queries() -> None:
     part = mixed_part()
-    few = draw_episodes(part, "h", "novel", range(5), query_per_label=1)
-    many = draw_episodes(part, "h", "novel", range(5), query_per_label=6)
+    few = draw_episodes(part, "h", "novel", range(5), queries=1)
+    many = draw_episodes(part, "h", "novel", range(5), queries=6)
     assert [e.support for e in few] == [e.support for e in many]
-    five = draw_episodes(part, "h", "novel", [0], support_per_label=5)[0]
+    five = draw_episodes(part, "h", "novel", [0], shots=5)[0]
     assert part.targets_of(five.support)[np.arange(20), np.arange(20) // 5].all()
 
 
 def test_frozen_episode() -> None:
     """Written down once: if this changes, every published episode file changes with it."""
     targets = np.arange(60)[:, None] % np.array([2, 3, 5]) == 0
-    episode = draw_episodes(make_part(targets), "0" * 64, "novel", [7], query_per_label=1)[0]
+    episode = draw_episodes(make_part(targets), "0" * 64, "novel", [7], queries=1)[0]
     assert [int(image[-4:]) for image in episode.support] == FROZEN_SUPPORT
     assert [int(image[-4:]) for image in episode.query] == FROZEN_QUERY
 
@@ -89,15 +107,9 @@ FROZEN_SUPPORT = [50, 42, 10]
 FROZEN_QUERY = [54, 0, 30]
 
 
-@pytest.mark.parametrize("kwargs", [{"support_per_label": 0}, {"query_per_label": 0}])
-def test_empty_sets_are_refused(kwargs: dict[str, int]) -> None:
-    with pytest.raises(BenchError, match="support and query"):
-        draw_episodes(mixed_part(), "h", "novel", [0], **kwargs)
-
-
 def test_negative_numbers_are_refused() -> None:
     with pytest.raises(BenchError, match="numbered from 0"):
-        EpisodeSampler(mixed_part(), "h", "novel").draw([0, -1])
+        ONE_PER_LABEL.sampler(mixed_part(), "h", "novel").draw([0, -1])
 
 
 def test_small_pools_are_named() -> None:
@@ -105,7 +117,7 @@ def test_small_pools_are_named() -> None:
     targets[4:, 1] = False
     targets[:, 2] = False
     with pytest.raises(BenchError) as error:
-        EpisodeSampler(make_part(targets), "h", "novel")
+        ONE_PER_LABEL.sampler(make_part(targets), "h", "novel")
     assert "b, c" in str(error.value)
     assert "b (4), c (0)" in str(error.value)
     assert "--min-pool" in error.value.remedy
@@ -113,7 +125,7 @@ def test_small_pools_are_named() -> None:
 
 def test_a_part_without_labels_is_refused() -> None:
     with pytest.raises(BenchError, match="without labels"):
-        EpisodeSampler(make_part(np.zeros((9, 0))), "h", "novel")
+        ONE_PER_LABEL.sampler(make_part(np.zeros((9, 0))), "h", "novel")
 
 
 def test_labels_that_share_too_few_images_are_named() -> None:
@@ -122,11 +134,11 @@ def test_labels_that_share_too_few_images_are_named() -> None:
     targets[:, 1] = True
     part = make_part(targets)
     with pytest.raises(BenchError) as error:
-        check_servable(part)
+        check_feasible(part, 5)
     assert "a, c" in error.value.what
     assert "8 images together" in error.value.found
-    assert servable_labels(part) == (("b", "c"), ("a",))
-    check_servable(restrict(part, ("b", "c")))
+    assert feasible_labels(part, 5) == (("b", "c"), ("a",))
+    check_feasible(restrict(part, ("b", "c")), 5)
 
 
 @examples(200)
@@ -162,9 +174,9 @@ def test_restrict_keeps_order_and_drops_bare_images() -> None:
         restrict(part, ("d",))
 
 
-def test_servable_labels_keeps_all_when_all_can_be_served() -> None:
+def test_all_labels_are_feasible_where_all_have_images() -> None:
     part = mixed_part()
-    assert servable_labels(part) == (part.labels, ())
+    assert feasible_labels(part, 5) == (part.labels, ())
 
 
 def test_pools_are_the_images_of_each_label() -> None:

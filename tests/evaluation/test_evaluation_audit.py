@@ -15,12 +15,11 @@ from mlfsic_bench.evaluation import runner as run
 from mlfsic_bench.evaluation.audit import audit
 from mlfsic_bench.evaluation.audit.audit import choose_episodes, failure_of
 from mlfsic_bench.evaluation.audit.compare import TOLERANCE
-from mlfsic_bench.evaluation.identity import method_source
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.plan import RunPlan
-from mlfsic_bench.evaluation.record import Audit, read_record
-from mlfsic_bench.evaluation.resume import is_done
+from mlfsic_bench.evaluation.record import Audit, is_done, read_record
 from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method
 from mlfsic_bench.results.table import build_table
 from tests.fakes.world import fake_inputs, fake_run

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlfsic_bench.episodes.episode import Episode
+from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.evaluation.audit.audit import EPISODES
 from mlfsic_bench.evaluation.audit.compare import TOLERANCE, Found, Stored, compare
 from mlfsic_bench.evaluation.audit.kinds import QUERIES

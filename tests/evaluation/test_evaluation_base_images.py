@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.base_images import base_order, first_base_images
 from mlfsic_bench.evaluation.identity import identity, run_key
 from mlfsic_bench.evaluation.inputs import Inputs, open_inputs
 from mlfsic_bench.evaluation.meta import BaseImages
-from mlfsic_bench.evaluation.parts import endless_episodes, select_parts
+from mlfsic_bench.evaluation.parts import (
+    base_order,
+    endless_episodes,
+    first_base_images,
+    select_parts,
+)
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute, run_method
@@ -94,15 +98,15 @@ def test_a_run_touches_the_first_images_only_and_says_so(tmp_path: Path) -> None
 
 def test_labels_that_can_not_serve_sit_out_and_are_listed(tmp_path: Path) -> None:
     order = base_order(SPLIT.hash, SPLIT.base.image_ids)
-    count = next(n for n in range(20, TOTAL) if select_parts(SPLIT, n).sitting_out.get("base"))
+    count = next(n for n in range(20, TOTAL) if select_parts(SPLIT, n).excluded_labels.get("base"))
     assert len(order) == TOTAL
     record = read_record(execute(cut_inputs(count), tmp_path / "run"))
-    left = record.sitting_out["base"]
+    left = record.excluded_labels["base"]
     targets = first_base_images(SPLIT, count)[0].targets
     pools = dict(zip(SPLIT.base.labels, targets.sum(axis=0), strict=True))
     assert left
     assert min(pools, key=lambda label: pools[label]) in left
-    assert any(left[0] in note and "sit out" in note for note in record.notes)
+    assert any(left[0] in note and "excluded" in note for note in record.notes)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_labels_that_can_not_serve_sit_out_and_are_listed(tmp_path: Path) -> Non
         (0, "can't train on 0 base images"),
         (-3, "can't train on -3"),
         (TOTAL + 1, "from 1 to 80"),
-        (3, "has images enough"),
+        (3, "has enough images"),
     ],
 )
 def test_impossible_numbers(count: int, reason: str) -> None:

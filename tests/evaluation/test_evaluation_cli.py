@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli, main
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.inputs import open_inputs, resolve_device
+from mlfsic_bench.evaluation.inputs import open_inputs
 from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.features.compute import parse_device
 from tests.fakes.world import fake_run
 
 PLAIN = ("run", "random", "--split", "scenes-12-6-6-v1", "--backbone", "scenes-small")
@@ -33,7 +34,7 @@ def error_of(*args: str) -> str:
         ((*PLAIN[:5], "scenes-smal"), "did you mean 'scenes-small'"),
         (("run", "protonet", *PLAIN[2:], "--set", "tempurature=1"), "tempurature"),
         ((*PLAIN, "--set", "lr"), "name=value"),
-        ((*PLAIN, "--set", "a=1", "--set", "a=2"), "each name once"),
+        ((*PLAIN, "--set", "a=1", "--set", "a=2"), "each parameter set once"),
         ((*PLAIN, "--preset", "papr"), "papr"),
         ((*PLAIN, "--embeddings-format", "text"), "there is none"),
         ((*PLAIN, "--episodes", "0"), "from 1 to 200"),
@@ -68,8 +69,8 @@ def test_split_file_with_a_wrong_hash(tmp_path: Path) -> None:
 
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "no GPU" in error_of(*PLAIN, "--device", "cuda")
-    assert resolve_device("auto").type == "cpu"
+    assert "there is no cuda" in error_of(*PLAIN, "--device", "cuda")
+    assert parse_device("auto").type == "cpu"
 
 
 def test_words_are_asked_of_methods_that_need_them(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.identity import differences, identity, meaning, method_source, run_key
+from mlfsic_bench.evaluation.identity import differences, identity, meaning, run_key
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.runner import run_method
+from mlfsic_bench.methods.files import method_source
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
 
 
@@ -41,7 +42,7 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
         "method", "split", "backbone", "weights", "embeddings", "embeddings_format",
         "available_only", "min_pool", "preset", "settings", "seed", "episodes", "episodes_file",
         "features",
-        "precision", "base_images", "protocol", "shots",
+        "precision", "base_images", "protocol",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside
 

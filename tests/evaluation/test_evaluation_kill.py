@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.lock import only_writer
 from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.locks import only_writer
 from tests.evaluation.killed_run import log_of, run_until
 from tests.fakes.processes import KILLED, run_apart
 from tests.fakes.world import fake_run

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.looks import notes_on_scores, share_tied
 from mlfsic_bench.evaluation.method_calls import MethodFailedError, adapt_all, plugin_call
+from mlfsic_bench.evaluation.outputs import notes_on_scores, share_tied
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute

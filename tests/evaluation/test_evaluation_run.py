@@ -19,8 +19,8 @@ from mlfsic_bench.evaluation.provenance import checkout_state
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_answers, read_scores
-from mlfsic_bench.evaluation.sources import DeferredFeatures
 from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
+from mlfsic_bench.methods.limited import LimitedFeatures
 from tests.fakes.world import (
     CHANNELS,
     FakeFeatures,
@@ -94,7 +94,8 @@ def test_features_of_other_images_are_refused() -> None:
 
     split = fake_split()
     base, novel = split.base.image_ids, split.novel.image_ids
-    source = DeferredFeatures(CHANNELS, (1, 1), torch.device("cpu"), base[:3], base[3:], opener)
+    cpu = torch.device("cpu")
+    source = LimitedFeatures.deferred(CHANNELS, (1, 1), cpu, base[:3], base[3:], opener)
     assert source.pooled(base[:2]).shape == (2, CHANNELS)
     assert set(opened) == set(base[:3])
     with pytest.raises(BenchError, match="was not given"):
@@ -183,16 +184,16 @@ def test_labels_with_small_pools_sit_out_of_training() -> None:
     )
     whole.parts["base"] = part
     selection = select_parts(whole)
-    assert selection.sitting_out == {"base": ["bee"]}
+    assert selection.excluded_labels == {"base": ["bee"]}
     assert selection.base.labels == ("ant", "cat", "dog")
     assert selection.val is whole.val
     assert len(selection.episodes) == 100
 
 
-def test_sitting_out_is_recorded_and_a_starved_base_refused(tmp_path: Path) -> None:
+def test_excluded_labels_is_recorded_and_a_starved_base_refused(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run", Trained, split=fake_split(val=2), episodes=3)
     record = read_record(folder)
-    assert record.sitting_out["val"] == ["elk", "fox", "gnu"]
+    assert record.excluded_labels["val"] == ["elk", "fox", "gnu"]
     assert any("nothing is selected on val" in note for note in record.notes)
     with pytest.raises(BenchError, match="no base label"):
         fake_inputs(Trained, split=fake_split(base=2), episodes=3)

@@ -36,7 +36,9 @@ def scores(shape: tuple[int, int, int] = (2, 6, 3), decisions: bool = False) -> 
     meta = ScoresMeta(
         run="c" * 64,
         split=SplitMeta(id="s", hash="a" * 64, dataset="fake", rule="open", subset=False),
-        episodes=EpisodesMeta(protocol="p", part="novel", hash="e" * 64, total=5, count=shape[0]),
+        episodes=EpisodesMeta(
+            protocol="one_per_label-v1", part="novel", hash="e" * 64, total=5, count=shape[0]
+        ),
         labels=[f"label {i} ☂" for i in range(shape[2])],
         method=MethodMeta(
             name="m",

@@ -120,7 +120,7 @@ def test_device_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     file = small(tmp_path)
-    with pytest.raises(BenchError, match="no GPU"):
+    with pytest.raises(BenchError, match="there is no cuda"):
         reproduce(file, "--dry-run", "--device", "cuda")
     result = reproduce(file, "--only", "Random", "--device", "cuda", code=1)
     assert "no GPU" in result.stderr

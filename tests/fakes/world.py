@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor
 
 from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings, make_label_embeddings
-from mlfsic_bench.episodes.files import sample_episode_set
+from mlfsic_bench.episodes.files import draw_episodes
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.evaluation.inputs import Inputs
+from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import select_parts
-from mlfsic_bench.evaluation.record import FeaturesMeta
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.methods.contract import (
     FitContext,
@@ -207,7 +208,7 @@ def fake_inputs(
 
     return Inputs(
         split=split,
-        episodes=sample_episode_set(split, "novel", episodes),
+        episodes=draw_episodes(ONE_PER_LABEL, split, "novel", episodes),
         count=count or episodes,
         selection=select_parts(split) if method.trains else None,
         embeddings=fake_embeddings(split) if embeddings else None,

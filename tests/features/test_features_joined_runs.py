@@ -161,14 +161,13 @@ def test_head_and_whole_network_fine_tuning(plan: RunPlan, tmp_path: Path, backb
 
 def _second_episode(folder: Path) -> Path:
     """An episode file with the novel part's second episode only."""
-    from mlfsic_bench.episodes.files import named_set, shipped_episode_set, write_episode_set
+    from mlfsic_bench.episodes.files import episode_set, find_episodes, write_episodes
     from mlfsic_bench.splits.resolve import resolve_split
 
-    episodes = shipped_episode_set(resolve_split(SPLIT, data_root=None), "novel")
-    assert episodes is not None
+    split = resolve_split(SPLIT, data_root=None)
+    episodes = find_episodes(None, split)
     path = folder / "second.json"
-    second = named_set(episodes.split_id, episodes.split_hash, "novel", episodes.episodes[1:2])
-    write_episode_set(second, path)
+    write_episodes(path, episode_set(episodes.protocol, split, "novel", episodes.episodes[1:2]))
     return path
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from mlfsic_bench import locks
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.lock import only_writer
 from mlfsic_bench.features.store.manifest import Manifest
 from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
+from mlfsic_bench.locks import only_writer
 
 fcntl = pytest.importorskip("fcntl")
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -26,7 +26,7 @@ LIBRARY = """#include <errno.h>
 int flock(int fd, int op) { errno = atoi(getenv("FLOCK_ERRNO")); return -1; }
 """
 USER = """import sys, pathlib
-from mlfsic_bench.evaluation.lock import only_writer
+from mlfsic_bench.locks import only_writer
 with only_writer(pathlib.Path(sys.argv[1]), log=print):
     print("writing")
 """

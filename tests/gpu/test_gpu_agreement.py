@@ -15,8 +15,7 @@ import torch
 
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.embeddings.label_embeddings import load_embeddings
-from mlfsic_bench.evaluation.base_images import first_base_images
-from mlfsic_bench.evaluation.parts import PartView, endless_episodes
+from mlfsic_bench.evaluation.parts import PartView, endless_episodes, first_base_images
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.runner import run_method
 from mlfsic_bench.evaluation.scores import read_scores

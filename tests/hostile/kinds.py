@@ -69,7 +69,7 @@ def _record() -> dict[str, Any]:
     left: dict[str, dict[str, int]] = {"base": {"ant": 1}, "val": {}, "novel": {}}
     missing = {"base": 0, "val": 0, "novel": 0}
     subset = {"available_only": True, "min_pool": None, "images_missing": missing}
-    value |= {"subset": {**subset, "labels_left": left}, "sitting_out": {"base": ["ant"]}}
+    value |= {"subset": {**subset, "labels_left": left}, "excluded_labels": {"base": ["ant"]}}
     value |= {"words": {"name": "glove.txt", "hash": "0" * 64, "dimensions": 3}, "notes": ["x"]}
     value |= {"failure": {"stage": "fit", "message": "x"}}
     value["audit"] = {"status": "not made", "reason": "x"}
@@ -82,6 +82,7 @@ def _experiment() -> dict[str, Any]:
     row = {
         "name": "a", "published": "8", "method": "word-guided-attention", "preset": "paper",
         "settings": {"prototype": "attention"}, "backbone": "resnet50", "embeddings": "glove-300",
+        "protocol": "one_per_label",
     }  # fmt: skip
     return {
         "schema_version": 1, "kind": "curve", "title": "x", "published": "yan-2022-table5",

@@ -53,7 +53,7 @@ def binary_words() -> bytes:
 
 
 def _scores(path: Path, answers_path: Path) -> None:
-    from mlfsic_bench.episodes.files import shipped_episode_set
+    from mlfsic_bench.episodes.files import find_episodes
     from mlfsic_bench.evaluation.meta import AnswersMeta
     from mlfsic_bench.evaluation.scores import (
         Answers,
@@ -65,8 +65,7 @@ def _scores(path: Path, answers_path: Path) -> None:
     from mlfsic_bench.splits.resolve import resolve_split
 
     split = resolve_split(SPLIT, data_root=None)
-    episodes = shipped_episode_set(split, "novel")
-    assert episodes is not None
+    episodes = find_episodes(None, split)
     used = episodes.episodes[:3]
     targets = np.stack([split.novel.targets_of(episode.query) for episode in used])
     scores = np.random.default_rng(0).normal(size=targets.shape).astype(np.float32)
@@ -76,7 +75,7 @@ def _scores(path: Path, answers_path: Path) -> None:
             "subset": False,
         },
         "episodes": {
-            "protocol": episodes.protocol, "part": "novel", "hash": episodes.hash,
+            "protocol": episodes.protocol.id, "part": "novel", "hash": episodes.hash,
             "total": len(episodes.episodes), "count": len(used),
         },
         "labels": list(split.novel.labels),

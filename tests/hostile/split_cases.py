@@ -138,9 +138,13 @@ _runs(
     "'shots'",
     change=lambda v: v.update(shots=float("9e999")) or _finite(v),
 )
-_runs("a run of nothing", "image ids for each run", change=lambda v: v["runs"].__setitem__(0, []))
-_runs("a text for a run", "image ids for each run", change=lambda v: v["runs"].__setitem__(0, "x"))
-_runs("an image twice", "twice in 1", change=lambda v: v["runs"][0].append(v["runs"][0][0]))
+_runs(
+    "a run of nothing",
+    "support images in each episode",
+    change=lambda v: v["runs"].__setitem__(0, []),
+)
+_runs("a text for a run", "a list of image ids", change=lambda v: v["runs"].__setitem__(0, "x"))
+_runs("an image twice", "twice in episode 0", change=lambda v: v["runs"][0].append(v["runs"][0][0]))
 _runs(
     "a run of 100,000 images",
     "hash",
@@ -154,7 +158,7 @@ def _finite(value: dict[str, Any]) -> None:
 
 @hostile("indices of a run that are none", "is not a valid file of indices")
 def _indices(sound: Path) -> Command:
-    from mlfsic_bench.episodes.published_runs import _checked
+    from mlfsic_bench.episodes.k_shot import _checked
     from mlfsic_bench.files import read_json
 
     write(

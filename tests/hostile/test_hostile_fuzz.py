@@ -151,8 +151,7 @@ def test_answers(data: st.DataObject, sound: Path, tmp_path_factory: Folders) ->
 
 def _json_reader(name: str) -> tuple[Path, Callable[[Path], Any], Callable[[Any], Any]]:
     """(the sound file, its reader, what the reader's value is as a JSON value, or part of it)."""
-    from mlfsic_bench.episodes.files import read_episode_set
-    from mlfsic_bench.episodes.run_files import read_runs
+    from mlfsic_bench.episodes.files import EpisodeFile, read_file
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.features.store.manifest import read_manifest
     from mlfsic_bench.leaderboard.files import read_entry
@@ -162,10 +161,10 @@ def _json_reader(name: str) -> tuple[Path, Callable[[Path], Any], Callable[[Any]
         "split": ("split.json", read_split_file, lambda v: {"id": v.id, "hash": v.hash}),
         "episodes": (
             "episodes.json",
-            read_episode_set,
-            lambda v: {"hash": v.hash, "split_id": v.split_id, "count": len(v.episodes)},
+            read_file,
+            EpisodeFile.body,
         ),
-        "runs": ("runs.json", read_runs, lambda v: {**v.body(), "hash": v.hash}),
+        "runs": ("runs.json", read_file, EpisodeFile.body),
         "entry": (
             "results/leaderboard/fake-4-3-3-v1/printed.json",
             read_entry,

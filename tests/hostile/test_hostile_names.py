@@ -32,12 +32,13 @@ LONG = "canary" * 400
 # Read as one of known names, or of a fixed form: every attack is refused.
 NAMES = listed("""
     Dates.made Dates.submitted Entry.figures[key] Entry.id Entry.metrics_version EpisodesMeta.hash
+    EpisodesMeta.protocol RowSpec.protocol
     Experiment.columns
     EpisodesMeta.part Experiment.backbones Experiment.backbones[key] Experiment.base_images[key]
     Experiment.not_on[key] Experiment.published Experiment.reference Experiment.splits
     Experiment.splits[key] ProtocolRef.episodes ProtocolRef.id Record.ended Record.key
     Record.labels[key] Record.metrics[key] Record.outputs Record.outputs[key]
-    Record.sitting_out[key] Record.started Record.subset[key] Record.undefined[key]
+    Record.excluded_labels[key] Record.started Record.subset[key] Record.undefined[key]
     Reported.copy_in RowSpec.backbone RowSpec.method RowSpec.preset
     RowSpec.published RowSpec.settings RowSpec.settings[key] RowSpec.embeddings ScoresFile.answers
     ScoresFile.answers_sha256 ScoresFile.record ScoresFile.record_sha256 ScoresFile.run
@@ -47,14 +48,15 @@ NAMES = listed("""
 """)
 # Shown, and looked up where a run is opened again: see REOPENED.
 SHOWN = listed("""
-    AnswersMeta.labels Entry.authors Entry.backbone Entry.contact Entry.name EpisodesMeta.protocol
+    AnswersMeta.labels Entry.authors Entry.backbone Entry.contact Entry.name
     Experiment.not_on Experiment.title Failure.stage FeaturesMeta.backbone FeaturesMeta.transform
     FeaturesMeta.weights FeaturesMeta.weights_hash LabelFigure.label LabelLists.base
     LabelLists.novel LabelLists.val Link.title Link.url MethodMeta.changed MethodMeta.name
     MethodMeta.parameters[key] MethodMeta.preset MethodFacts.method MethodFacts.parameters[key]
     MethodFacts.preset PartCounts.labels[key] Provenance.commit Provenance.packages
     Provenance.packages[key] Provenance.python Provenance.version Record.identity[key]
-    Record.labels Record.sitting_out Reported.row Reported.section RowSpec.name ScoresMeta.labels
+    Record.labels Record.excluded_labels Reported.row Reported.section RowSpec.name
+    ScoresMeta.labels
     SplitMeta.dataset SplitMeta.id SplitMeta.rule SplitRef.dataset Stage.name
     SubmissionCard.authors SubmissionCard.backbone SubmissionCard.contact SubmissionCard.name
     EmbeddingsMeta.name

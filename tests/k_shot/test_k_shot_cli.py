@@ -10,9 +10,8 @@ from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.episodes.laso import sample_runs
-from mlfsic_bench.episodes.published_runs import FORMAT
-from mlfsic_bench.episodes.run_files import read_runs, sampled_file, write_runs
+from mlfsic_bench.episodes.files import INDICES, EpisodeFile, draw_file, read_file
+from mlfsic_bench.episodes.k_shot import LasoKShot
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.results.reopen import RunPaths, reopen
@@ -20,6 +19,10 @@ from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import SPLIT
 
 LASO = ("--protocol", "laso_k_shot")
+
+
+def drawn(split: Split, shots: int, count: int | None = None) -> EpisodeFile:
+    return draw_file(LasoKShot(shots), split, "novel", count)
 
 
 def call(*args: object) -> Result:
@@ -33,12 +36,12 @@ def sample(root: Path, *args: object) -> Result:
 def test_sample(root: Path, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     output = sample(root, *LASO, "--shots", 2).output
-    assert "10 runs with K = 2" in output
-    assert "48 query images" in output
-    content = read_runs(tmp_path / f"{SPLIT}.2-shot-runs.json")
-    assert content == sampled_file(split, 2)
+    assert f"10 novel episodes of {SPLIT}, laso_k_shot-v1, K = 2" in output
+    assert "query images: 48" in output
+    content = read_file(tmp_path / f"{SPLIT}.2-shot-runs.json")
+    assert content == drawn(split, 2)
     sample(root, *LASO, "--shots", 1, "--count", 3, "--out", "mine.json")
-    assert read_runs(tmp_path / "mine.json") == sampled_file(split, 1, 3)
+    assert read_file(tmp_path / "mine.json") == drawn(split, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +49,8 @@ def test_sample(root: Path, split: Split, tmp_path: Path, monkeypatch: pytest.Mo
     [
         (LASO, "any K from 1 on"),
         (("--shots", 1), "add --protocol laso_k_shot"),
-        ((*LASO, "--shots", 1, "--part", "val"), "novel part alone"),
-        ((*LASO, "--shots", 9), "runs with K = 9"),
+        ((*LASO, "--shots", 1, "--part", "val"), "unknown part that laso_k_shot draws from 'val'"),
+        ((*LASO, "--shots", 9), "episodes with K = 9"),
     ],
 )
 def test_bad_samples(root: Path, tmp_path: Path, args: tuple[object, ...], reason: str) -> None:
@@ -59,39 +62,41 @@ def test_bad_samples(root: Path, tmp_path: Path, args: tuple[object, ...], reaso
 
 def test_verify(root: Path, split: Split, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
-    write_runs(sampled_file(split, 1), path)
+    path.write_bytes(drawn(split, 1).format())
     done = call("episodes", "verify", path, "--data-root", root)
     assert (done.exit_code, "regenerates byte for byte" in done.output) == (0, True)
     path.write_bytes(path.read_bytes() + b"\n")
     done = call("episodes", "verify", path, "--data-root", root)
-    assert (done.exit_code, "same runs, other bytes" in done.output) == (1, True)
-    assert "1 file: 1 differ; 0 not held" in done.output
+    assert (done.exit_code, "same content, other bytes" in done.output) == (1, True)
+    assert "1 file: 1 differ; 0 not compared" in done.output
     shipped = CliRunner(env={"MLFSIC_DATA": None}).invoke(cli, ["episodes", "verify", SPLIT])
     assert shipped.exit_code == 0
     assert shipped.output.count("no data root named") == 2
-    assert shipped.output.endswith("2 files: 0 differ; 2 not held against the split they name\n")
+    assert shipped.output.endswith("2 files: 0 differ; 2 not compared with the split they name\n")
 
 
 def test_show(root: Path, split: Split, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
-    content = sampled_file(split, 1)
-    write_runs(content, path)
+    content = drawn(split, 1)
+    path.write_bytes(content.format())
     output = call("episodes", "show", path, 2, "--data-root", root).output
-    assert all(image in output for image in content.runs[2])
-    assert "48 query images" in output
+    assert all(image in output for image in content.episodes[2].support)
+    assert "query: 48 images, the same in all episodes" in output
     assert "images of each label: bicycle" in output
-    with pytest.raises(BenchError, match="has no run 10"):
+    output = call("episodes", "show", SPLIT, 2, *LASO, "--shots", 1, "--data-root", root).output
+    assert all(image in output for image in content.episodes[2].support)
+    with pytest.raises(BenchError, match="has no episode 10"):
         call("episodes", "show", path, 10, "--data-root", root)
 
 
 def test_import(root: Path, split: Split, tmp_path: Path) -> None:
     order = Coco(root).file_order("train2014")
-    runs = [[order.index(image) for image in e.support] for e in sample_runs(split, 1, 2).episodes]
+    runs = [[order.index(image) for image in e.support] for e in drawn(split, 1, 2).episodes]
     path, out = tmp_path / "indices.json", tmp_path / "runs.json"
-    path.write_text(json.dumps({"format": FORMAT, "shots": 1, "runs": runs}))
+    path.write_text(json.dumps({"format": INDICES, "shots": 1, "runs": runs}))
     done = call("episodes", "import", SPLIT, path, "--out", out, "--data-root", root)
-    assert "2 runs with K = 1" in done.output
-    assert not read_runs(out).drawn
+    assert "2 episodes of" in done.output
+    assert not read_file(out).drawn
     assert "given" in call("episodes", "verify", out, "--data-root", root).output
     with pytest.raises(BenchError, match="say nothing about scenes"):
         call("episodes", "import", "scenes-12-6-6-v1", path, "--out", tmp_path / "no.json")
@@ -103,9 +108,9 @@ def test_run_and_table(root: Path, tmp_path: Path) -> None:
     common = (*images, "--backbone", "scenes-small", "--device", "cpu", "--cache", tmp_path / "c")
     out = tmp_path / "run"
     done = call("run", "protonet", *common, *LASO, "--shots", 1, "--out", out)
-    assert "(95 %, over runs)" in done.output
+    assert "(95 %, over episodes)" in done.output
     assert read_record(out).episodes.shots == 1
-    assert "10 runs with K = 1" in call("table", out).output
+    assert "laso_k_shot-v1, K = 1; 10 episodes" in call("table", out).output
     again = reopen(out, RunPaths(data_root=root, cache=tmp_path / "c"))
     _, support = again.episode(3)
     assert support.images.ids == again.inputs.episodes.episodes[3].support

@@ -11,24 +11,22 @@ from typing import Any
 import pytest
 
 from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.episodes.any_file import read_any
-from mlfsic_bench.episodes.files import sample_episode_set, write_episode_set
-from mlfsic_bench.episodes.laso import sample_runs
-from mlfsic_bench.episodes.published_runs import FORMAT, import_runs
-from mlfsic_bench.episodes.run_files import (
-    KEYS,
-    RunFile,
-    format_runs,
-    own_runs,
-    parse_runs,
-    read_runs,
-    runs_for,
-    sampled_file,
-    shipped_run_files,
-    shipped_runs_name,
-    write_runs,
+from mlfsic_bench.episodes.files import (
+    INDICES,
+    EpisodeFile,
+    draw_episodes,
+    draw_file,
+    find_episodes,
+    parse_file,
+    read_episodes,
+    read_file,
+    shipped_files,
+    verify_file,
+    write_episodes,
 )
-from mlfsic_bench.episodes.verify_runs import verify_runs
+from mlfsic_bench.episodes.k_shot import LasoKShot, import_indices
+from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.splits.build import build_split
@@ -48,17 +46,28 @@ LASO_1_SHOT_RUN_1 = [
 ]  # fmt: skip
 
 
+def sampled(split: Split, shots: int, count: int | None = None) -> EpisodeFile:
+    return draw_file(LasoKShot(shots), split, "novel", count)
+
+
+def written(content: EpisodeFile, path: Path) -> Path:
+    path.write_bytes(content.format())
+    return path
+
+
 def test_round_trip(split: Split, tmp_path: Path) -> None:
-    content = sampled_file(split, 2)
-    path = tmp_path / "runs.json"
-    write_runs(content, path)
-    assert read_runs(path) == content
-    assert path.read_bytes() == format_runs(content)
-    drawn = sample_runs(split, 2)
-    assert read_any(path, split).hash == drawn.hash
-    assert read_any(path, split).episodes == drawn.episodes
-    assert list(json.loads(path.read_text())) == list(KEYS)
-    assert verify_runs(path, split).said == "regenerates byte for byte"
+    content = sampled(split, 2)
+    path = written(content, tmp_path / "runs.json")
+    assert read_file(path) == content
+    drawn = draw_episodes(LasoKShot(2), split, "novel")
+    assert read_episodes(path, split) == drawn
+    write_episodes(tmp_path / "again.json", drawn)
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+    assert list(json.loads(path.read_text())) == [
+        "schema", "split_id", "split_hash", "protocol", "part", "shots", "support_from",
+        "query_from", "drawn", "count", "runs", "hash",
+    ]  # fmt: skip
+    assert verify_file(path, split).said == "regenerates byte for byte"
 
 
 def rehashed(body: dict[str, Any]) -> dict[str, Any]:
@@ -71,112 +80,116 @@ def rehashed(body: dict[str, Any]) -> dict[str, Any]:
         ({"shot": 1}, "did you mean 'shots'"),
         ({"shots": 0}, "at least 1 for 'shots'"),
         ({"shots": True}, "at least 1 for 'shots'"),
-        ({"protocol": "one_per_label-v1"}, "laso_k_shot-v1"),
+        ({"protocol": "one_per_label-v1"}, "unknown key 'shots'"),
+        ({"protocol": "laso_k_shot-v0"}, "laso_k_shot-v1"),
         ({"query_from": "train2014"}, "query_from 'val2014'"),
         ({"part": "val"}, "part 'novel'"),
         ({"drawn": 1}, "true or false"),
         ({"count": 3}, "as many as listed"),
-        ({"runs": []}, "at least one run"),
+        ({"runs": []}, "at least one episode"),
         ({"runs": [["a", 1]]}, "a list of image ids"),
-        ({"runs": [[]]}, "a list of image ids"),
-        ({"runs": [["a", "b", "a"]]}, "'a' twice in 1"),
+        ({"runs": [[]]}, "none in episode 0"),
+        ({"runs": [["a", "b", "a"]]}, "'a' twice in episode 0"),
         ({"split_id": 3}, "text for 'split_id'"),
     ],
 )
 def test_unsound_files(split: Split, change: dict[str, Any], reason: str) -> None:
-    body = json.loads(format_runs(sampled_file(split, 1, 2)))
+    body = json.loads(sampled(split, 1, 2).format())
     with pytest.raises(BenchError) as error:
-        parse_runs(rehashed(body | change), "runs.json")
+        parse_file(rehashed(body | change), "runs.json")
     assert reason in str(error.value)
 
 
 def test_missing_key_wrong_hash_and_no_object(split: Split) -> None:
-    body = json.loads(format_runs(sampled_file(split, 1, 2)))
-    with pytest.raises(BenchError, match="not a valid file of runs") as error:
-        parse_runs({k: v for k, v in body.items() if k != "drawn"}, "runs.json")
+    body = json.loads(sampled(split, 1, 2).format())
+    with pytest.raises(BenchError, match="not a valid episode file") as error:
+        parse_file({k: v for k, v in body.items() if k != "drawn"}, "runs.json")
     assert "'drawn'" in error.value.expected
     with pytest.raises(BenchError) as error:
-        parse_runs(body | {"split_hash": "0" * 64}, "runs.json")
+        parse_file(body | {"split_hash": "0" * 64}, "runs.json")
     assert "that of the content" in error.value.expected
     with pytest.raises(BenchError):
-        parse_runs([body], "runs.json")
+        parse_file([body], "runs.json")
 
 
 def test_runs_of_another_split(split: Split) -> None:
-    content = replace(sampled_file(split, 1), split_id="coco-52-12-16-v1")
-    with pytest.raises(BenchError, match="runs of another split"):
-        runs_for(content, split, "runs.json")
+    content = replace(sampled(split, 1), split_id="coco-52-12-16-v1")
+    with pytest.raises(BenchError, match="episodes of another split"):
+        content.on(split, "runs.json")
 
 
 def test_other_annotations_of_the_same_split(split: Split, tmp_path: Path) -> None:
-    """More annotations: the runs still serve, but are not the law's there; fewer: named."""
-    content = sampled_file(split, 3)
-    path = tmp_path / "runs.json"
-    write_runs(content, path)
+    """More annotations: the file still fits, but is not the law's there; fewer: named."""
+    content = sampled(split, 3)
+    path = written(content, tmp_path / "runs.json")
     train, val = contents()
     more = train | {7: [("vase", "box")]}
     there = build_split(DEFINITION, Coco(write_coco(tmp_path / "more", more, val)))
     assert there.hash != split.hash
-    assert runs_for(content, there, "runs").hash != runs_for(content, split, "runs").hash
-    assert "other annotations" in verify_runs(path, there).said
-    first = content.runs[0][0]
+    assert content.on(there, "runs").hash != content.on(split, "runs").hash
+    assert "other annotations" in verify_file(path, there).said
+    first = content.episodes[0].support[0]
     number = int(first[-12:])
     less = train | {number: without(train, "bicycle")[number] or [("person", "box")]}
     less = {n: shown if n != number else [("person", "box")] for n, shown in less.items()}
     here = build_split(DEFINITION, Coco(write_coco(tmp_path / "less", less, val)))
     with pytest.raises(BenchError) as error:
-        verify_runs(path, here)
+        verify_file(path, here)
     assert first in error.value.found
 
 
 def test_tampered_runs_are_told(split: Split, tmp_path: Path) -> None:
-    content = sampled_file(split, 1, 3)
-    swapped = replace(content, runs=(content.runs[1], content.runs[0], content.runs[2]))
-    path = tmp_path / "runs.json"
-    write_runs(swapped, path)
-    assert verify_runs(path, split).differences == ["runs that differ: 1, 2"]
-    write_runs(replace(swapped, drawn=False), path)
-    assert "given" in verify_runs(path, split).said
-    path.write_bytes(format_runs(content).replace(b'"count":3', b'"count": 3'))
-    assert verify_runs(path, split).differences == ["same runs, other bytes"]
+    content = sampled(split, 1, 3)
+    one, two, three = content.episodes
+    swapped = replace(content, episodes=(two, one, three))
+    path = written(swapped, tmp_path / "runs.json")
+    assert "2 episode(s) differ, the first is 0" in verify_file(path, split).differences
+    written(replace(swapped, drawn=False), path)
+    assert "given" in verify_file(path, split).said
+    path.write_bytes(content.format().replace(b'"count":3', b'"count": 3'))
+    assert "same content, other bytes" in verify_file(path, split).differences[0]
 
 
-def test_read_any_tells_the_kinds_apart(split: Split, tmp_path: Path) -> None:
+def test_one_reader_for_every_protocol(split: Split, tmp_path: Path) -> None:
     scenes = resolve_split("scenes-12-6-6-v1", data_root=None)
     path = tmp_path / "episodes.json"
-    write_episode_set(sample_episode_set(scenes, "novel", 2), path)
-    assert read_any(path, scenes).shots is None
+    write_episodes(path, draw_episodes(ONE_PER_LABEL, scenes, "novel", 2))
+    assert read_episodes(path, scenes).protocol == ONE_PER_LABEL
     with pytest.raises(BenchError, match="another split"):
-        read_any(path, split)
-    path.write_text(json.dumps({"format": FORMAT, "shots": 1, "runs": [[1]]}))
+        read_episodes(path, split)
+    with pytest.raises(BenchError, match="episodes of another protocol"):
+        find_episodes(LasoKShot(1), scenes, file=path)
+    path.write_text(json.dumps({"format": INDICES, "shots": 1, "runs": [[1]]}))
     with pytest.raises(BenchError) as error:
-        read_any(path, split)
+        read_episodes(path, split)
     assert "episodes import" in error.value.remedy
 
 
 def test_own_runs_of_a_subset_are_drawn(root: Path, split: Split) -> None:
     subset = resolve_split(SPLIT, data_root=root, available_only=True)
-    assert own_runs(subset, 1).hash == sample_runs(subset, 1).hash
-    with pytest.raises(BenchError, match=shipped_runs_name(SPLIT, 1)):  # a whole split gets ours
-        own_runs(split, 1)
+    found = find_episodes(LasoKShot(1), subset)
+    assert found == draw_episodes(LasoKShot(1), subset, "novel")
+    with pytest.raises(BenchError, match=f"{SPLIT}.1-shot-runs.json"):  # a whole split gets those
+        find_episodes(LasoKShot(1), split)
 
 
 def test_shipped_files_are_sound() -> None:
-    files = {path.name: read_runs(path) for path in shipped_run_files()}
-    assert set(files) == {shipped_runs_name(SPLIT, k) for k in (1, 5)}
+    paths = [path for path in shipped_files() if path.name.startswith(SPLIT)]
+    files = {path.name: read_file(path) for path in paths}
+    assert set(files) == {LasoKShot(k).file_name(SPLIT, "novel") for k in (1, 5)}
     for name, content in files.items():
-        assert (content.split_id, content.drawn, len(content.runs)) == (SPLIT, True, 10)
-        assert name == shipped_runs_name(SPLIT, content.shots)
-        sizes = [len(run) for run in content.runs]
+        assert (content.split_id, content.drawn, len(content.episodes)) == (SPLIT, True, 10)
+        assert name == content.protocol.file_name(SPLIT, "novel")
+        sizes = [len(episode.support) for episode in content.episodes]
         assert (min(sizes), max(sizes)) == (11, 14) or (min(sizes), max(sizes)) == (58, 65)
-    assert all(verify_runs(path, None).differences == [] for path in shipped_run_files())
+    assert all(verify_file(path, None).differences == () for path in paths)
 
 
 @needs_data
 def test_shipped_runs_serve_on_the_real_annotations() -> None:
     split = resolve_split(SPLIT, data_root=None)
     for shots in (1, 5):
-        drawn = own_runs(split, shots)
+        drawn = find_episodes(LasoKShot(shots), split)
         assert {len(e.query) for e in drawn.episodes} == {15_927}
         counts = [split.novel.targets_of(e.support).sum(axis=0).min() for e in drawn.episodes]
         assert min(counts) >= shots
@@ -186,7 +199,7 @@ def test_shipped_runs_serve_on_the_real_annotations() -> None:
 
 
 def indices(path: Path, **content: object) -> Path:
-    path.write_text(json.dumps({"format": FORMAT, "shots": 1} | content))
+    path.write_text(json.dumps({"format": INDICES, "shots": 1} | content))
     return path
 
 
@@ -196,26 +209,28 @@ def test_indices_count_the_images_as_the_file_lists_them(
     dataset = Coco(root)
     order = dataset.file_order("train2014")
     assert order != tuple(sorted(order))
-    support = sample_runs(split, 1, 2).episodes[1].support
+    support = sampled(split, 1, 2).episodes[1].support
     given = indices(tmp_path / "i.json", runs=[[order.index(image) for image in support]])
-    content = import_runs(given, split, dataset)
-    assert content == RunFile(SPLIT, split.hash, 1, False, (support,))
+    content = import_indices(given, split, dataset)
+    assert content == EpisodeFile(
+        SPLIT, split.hash, LasoKShot(1), "novel", (Episode(support, ()),), drawn=False
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"runs": [[0, 99999]]}, "99999 in run 1"),
-        ({"runs": [[-1]]}, "-1 in run 1"),
-        ({"runs": [[0], [4, 5, 4]]}, "4 twice in run 2"),
+        ({"runs": [[0, 99999]]}, "99999 in episode 0"),
+        ({"runs": [[-1]]}, "-1 in episode 0"),
+        ({"runs": [[0], [4, 5, 4]]}, "4 twice in episode 1"),
         ({"runs": [[True]]}, "whole numbers"),
         ({"runs": [0]}, "whole numbers"),
-        ({"runs": {}}, "at least one run"),
-        ({"runs": [[0, 3]]}, "in run 1: stop sign (0), bird (0)"),
+        ({"runs": {}}, "at least one episode"),
+        ({"runs": [[0, 3]]}, "in episode 0: stop sign (0), bird (0)"),
         ({"runs": [[100]]}, "not support images"),
         ({"runs": [[0]], "shots": "1"}, "at least 1 for 'shots'"),
         ({"runs": [[0]], "shot": 1}, "did you mean 'shots'"),
-        ({"runs": [[0]], "format": "pickle"}, FORMAT),
+        ({"runs": [[0]], "format": "pickle"}, INDICES),
         ({}, "the key 'runs'"),
     ],
 )
@@ -223,7 +238,7 @@ def test_bad_indices(
     root: Path, split: Split, tmp_path: Path, content: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(BenchError) as error:
-        import_runs(indices(tmp_path / "i.json", **content), split, Coco(root))
+        import_indices(indices(tmp_path / "i.json", **content), split, Coco(root))
     assert reason in str(error.value)
 
 
@@ -232,7 +247,7 @@ def test_a_sorted_copy_of_the_annotations_is_suspected(tmp_path: Path) -> None:
     root = write_coco(tmp_path, dict(sorted(train.items())), val)
     split = build_split(DEFINITION, Coco(root))
     with pytest.raises(BenchError) as error:
-        import_runs(indices(tmp_path / "i.json", runs=[[0]]), split, Coco(root))
+        import_indices(indices(tmp_path / "i.json", runs=[[0]]), split, Coco(root))
     assert "sorted by id" in error.value.remedy
 
 
@@ -248,8 +263,8 @@ def test_lasos_first_run_on_the_real_annotations(tmp_path: Path) -> None:
     order = dataset.file_order("train2014")
     if order == tuple(sorted(order)):
         with pytest.raises(BenchError) as error:
-            import_runs(given, split, dataset)
+            import_indices(given, split, dataset)
         assert "sorted by id" in error.value.remedy
     else:
-        content = import_runs(given, split, dataset)
-        assert split.novel.targets_of(content.runs[0]).any(axis=0).all()
+        content = import_indices(given, split, dataset)
+        assert split.novel.targets_of(content.episodes[0].support).any(axis=0).all()

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mlfsic_bench.results.table_text import render_markdown
 from torch import Tensor
 
+from mlfsic_bench.analysis.paper_table import as_text, paper_tables
 from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.episodes.laso import sample_runs
-from mlfsic_bench.episodes.run_files import sampled_file, write_runs
+from mlfsic_bench.episodes.files import draw_episodes, draw_file
+from mlfsic_bench.episodes.k_shot import LasoKShot
+from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation import predict as evaluate_module
-from mlfsic_bench.evaluation.identity import identity, method_source, run_key
+from mlfsic_bench.evaluation.identity import identity, run_key
 from mlfsic_bench.evaluation.inputs import Inputs, open_inputs
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.evaluation.plan import RunPlan
@@ -25,8 +26,8 @@ from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_answers, read_scores, write_answers
 from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
-from mlfsic_bench.results.table import build_table
 from mlfsic_bench.splits.build import build_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import DEFINITION, SPLIT, laso_root
@@ -67,7 +68,7 @@ def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) ->
     return replace(
         plain,
         split=split,
-        episodes=sample_runs(split, shots, count),
+        episodes=draw_episodes(LasoKShot(shots), split, "novel", count),
         count=count,
         selection=select_parts(split) if method.trains else None,
         embeddings=fake_embeddings(split),
@@ -165,14 +166,13 @@ def test_key_names_shots_and_runs(split: Split) -> None:
 
 def test_table(split: Split, tmp_path: Path) -> None:
     runs = [execute(laso_inputs(split, name), tmp_path / name) for name in ("protonet", "random")]
-    text = render_markdown(build_table(runs)).replace("\\", "")
-    assert "protocol laso_k_shot-v1; 3 runs with K = 1, each tested on the same 48 images" in text
-    assert "Means over runs" in text
-    assert "interval over runs" in text
-    assert "episode" not in text
     other = execute(laso_inputs(split, "random", shots=2), tmp_path / "two")
-    with pytest.raises(BenchError, match="was not run on the episodes"):
-        build_table([runs[0], other])
+    tables, _ = paper_tables([*runs, other])
+    one, two = as_text(tables[:1]), as_text(tables[1:])
+    assert "at least 1 support image per label and the same 48 query images, 3 episodes" in one
+    assert "laso_k_shot-v1, K = 1" in one
+    assert "at least 2 support images per label" in two
+    assert "Means over episodes" in one
 
 
 # -- plans ----------------------------------------------------------------------------------------
@@ -181,26 +181,23 @@ def test_table(split: Split, tmp_path: Path) -> None:
 def plan(root: Path, **fields: object) -> RunPlan:
     given: dict[str, object] = {
         "method": "protonet", "split": SPLIT, "backbone": "scenes-small", "data_root": root,
-        "protocol": "laso_k_shot", "shots": 1, "available_only": True, "device": "cpu",
+        "protocol": LasoKShot(1), "available_only": True, "device": "cpu",
     }  # fmt: skip
     return RunPlan(**(given | fields))  # type: ignore[arg-type]
 
 
 def test_a_plan_opens_the_runs_of_the_split(root: Path) -> None:
     inputs = open_inputs(plan(root))
-    assert inputs.episodes.hash == sample_runs(inputs.split, 1).hash
+    assert inputs.episodes == draw_episodes(LasoKShot(1), inputs.split, "novel")
     assert (inputs.count, inputs.own_episodes) == (10, True)
-    assert open_inputs(plan(root, shots=2)).episodes.shots == 2
+    assert open_inputs(plan(root, protocol=LasoKShot(2))).episodes.protocol.shots == 2
     assert open_inputs(plan(root, episodes=4)).count == 4
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"shots": None}, "add --shots K; runs ship for 1 and 5"),
-        ({"protocol": "one_per_label"}, "add --protocol laso_k_shot"),
-        ({"protocol": "laso"}, "laso_k_shot"),
-        ({"shots": 9}, "runs with K = 9"),
+        ({"protocol": LasoKShot(9)}, "episodes with K = 9"),
         ({"episodes": 11}, "from 1 to 10"),
     ],
 )
@@ -210,15 +207,33 @@ def test_plans_that_can_not_be(root: Path, fields: dict[str, object], reason: st
     assert reason in str(error.value)
 
 
-def test_a_file_of_runs_says_protocol_and_shots(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "chosen", "reason"),
+    [
+        ("laso_k_shot", {}, "add --shots K, any K from 1 on"),
+        ("one_per_label", {"shots": 1}, "add --protocol laso_k_shot"),
+        ("laso", {}, "laso_k_shot"),
+        ("laso_k_shot", {"shots": 0}, "at least 1 for 'shots'"),
+    ],
+)
+def test_protocols_that_can_not_be(name: str, chosen: dict[str, int], reason: str) -> None:
+    with pytest.raises(BenchError) as error:
+        find_protocol(name, **chosen)
+    assert reason in str(error.value)
+
+
+def test_a_file_says_how_its_episodes_were_drawn(root: Path, tmp_path: Path) -> None:
     split = open_inputs(plan(root)).split
     path = tmp_path / "runs.json"
-    write_runs(sampled_file(split, 2, 4), path)
-    alone = open_inputs(plan(root, protocol="one_per_label", shots=None, episodes_file=path))
-    assert (alone.episodes.shots, alone.count, alone.own_episodes) == (2, 4, False)
-    assert open_inputs(plan(root, shots=2, episodes_file=path)).episodes == alone.episodes
-    assert open_inputs(plan(root, shots=None, episodes_file=path)).episodes == alone.episodes
+    path.write_bytes(draw_file(LasoKShot(2), split, "novel", 4).format())
+    alone = open_inputs(plan(root, protocol=None, episodes_file=path))
+    assert (alone.episodes.protocol, alone.count) == (LasoKShot(2), 4)
+    assert alone.own_episodes
+    same = open_inputs(plan(root, protocol=LasoKShot(2), episodes_file=path))
+    assert same.episodes == alone.episodes
     with pytest.raises(BenchError, match="episodes of another protocol"):
-        open_inputs(plan(root, shots=1, episodes_file=path))
-    write_runs(sampled_file(split, 2), path)
-    assert open_inputs(plan(root, shots=2, episodes_file=path)).own_episodes
+        open_inputs(plan(root, episodes_file=path))
+    content = draw_file(LasoKShot(2), split, "novel", 2)
+    turned = replace(content, episodes=content.episodes[::-1])
+    path.write_bytes(turned.format())
+    assert not open_inputs(plan(root, protocol=None, episodes_file=path)).own_episodes

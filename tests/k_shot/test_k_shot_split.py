@@ -94,7 +94,7 @@ def test_nothing_is_selected(tmp_path: Path) -> None:
     selection = select_parts(split)
     assert (selection.val, selection.episodes) == (None, ())
     assert len(selection.base.labels) == 64
-    assert "val" not in selection.sitting_out
+    assert "val" not in selection.excluded_labels
 
 
 def test_show_and_subset(root: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mlfsic_bench.episodes.files import shipped_episode_set
+from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import Scores, ScoresMeta, read_scores, write_scores
 from mlfsic_bench.leaderboard.entries import entry_from_run
@@ -36,7 +36,7 @@ BOUNDS = {"low": 1.0, "high": 99.0}
 @pytest.fixture(scope="module")
 def scenes() -> tuple[Any, Any]:
     split = resolve_split(SPLIT, data_root=None)
-    return split, shipped_episode_set(split, "novel")
+    return split, find_episodes(None, split)
 
 
 def foreign(scenes: tuple[Any, Any], path: Path, seed: int = 0, **method: Any) -> Path:
@@ -54,7 +54,7 @@ def foreign(scenes: tuple[Any, Any], path: Path, seed: int = 0, **method: Any) -
             "subset": False,
         },
         "episodes": {
-            "protocol": episodes.protocol, "part": "novel", "hash": episodes.hash,
+            "protocol": episodes.protocol.id, "part": "novel", "hash": episodes.hash,
             "total": len(episodes.episodes), "count": len(used),
         },
         "labels": list(split.novel.labels),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlfsic_bench.episodes.files import shipped_episode_set
+from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.metrics.chance import chance_levels, expected_random_ap
 from mlfsic_bench.splits.resolve import resolve_split
 from tools.refresh_docs import COMMAND, blocks, pages, refresh
@@ -41,7 +41,7 @@ def test_chance_levels_of_the_claims_page_are_computed():
         assert f"| {dataset}, {labels} labels, {images} images | {cells} |" in text
     split = resolve_split("voc-8-6-6-v1", data_root=None)
     y = dict(zip(split.novel.image_ids, split.novel.targets, strict=True))
-    episodes = shipped_episode_set(split, "novel").episodes
+    episodes = find_episodes(None, split).episodes
     targets = np.array([[y[image] for image in episode.query] for episode in episodes])
     micro, macro = chance_levels(targets)
     drawn = f"it is {targets.sum(axis=2).mean():.2f}, where chance is {100 * micro:.1f} (micro)"

@@ -10,12 +10,11 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.check_process import Checked, CheckJob, check_in_process
-from mlfsic_bench.evaluation.checked import refuse_faulty
-from mlfsic_bench.evaluation.identity import method_source
+from mlfsic_bench.evaluation.checked import Checked, CheckJob, check_in_process, refuse_faulty
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method
 from mlfsic_bench.methods.surroundings import Surroundings, watching
 from mlfsic_bench.testing.check import ALL_CHECKS, BEFORE_A_RUN, run_check

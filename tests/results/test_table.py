@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import FeaturesMeta
+from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_answers, read_scores
 from mlfsic_bench.metrics.registry import columns

@@ -9,13 +9,13 @@ import unicodedata
 
 import click
 import pytest
+from mlfsic_bench.results.columns import grid
+from mlfsic_bench.results.table_text import render_terminal
 
 from mlfsic_bench.cli.main import VERBS, cli, main
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.registry import columns
-from mlfsic_bench.results.columns import grid
 from mlfsic_bench.results.table import Cell, Row, Table
-from mlfsic_bench.results.table_text import render_terminal
 from mlfsic_bench.text import (
     HIDDEN,
     csv_text,

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from mlfsic_bench.analysis.curve_points import Curve, Level, Line, Point
 
 from mlfsic_bench.analysis import compare_render, curve_text, score_render
 from mlfsic_bench.analysis.attention import picture as attention_picture
@@ -16,7 +17,6 @@ from mlfsic_bench.analysis.attention import pointing_text as pointing_render
 from mlfsic_bench.analysis.attention.pointing import Estimate, Pointing
 from mlfsic_bench.analysis.attention.pointing import Line as PointingLine
 from mlfsic_bench.analysis.compare import compare
-from mlfsic_bench.analysis.curve_points import Curve, Level, Line, Point
 from mlfsic_bench.analysis.plots import curve as curve_picture
 from mlfsic_bench.analysis.plots.difference import difference
 from mlfsic_bench.analysis.plots.frame import data, picture

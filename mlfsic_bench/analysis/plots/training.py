@@ -17,7 +17,7 @@ from mlfsic_bench.analysis.plots.frame import (
     legend_name,
 )
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.resume import CHECKPOINTS
+from mlfsic_bench.evaluation.record import CHECKPOINTS
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.results.conditions import MethodResult, ResultGroup
 from mlfsic_bench.training.history import HISTORY_FILE, HistoryRow, read_history

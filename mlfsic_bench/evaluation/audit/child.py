@@ -26,11 +26,11 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, send
-from mlfsic_bench.evaluation.identity import method_source
 from mlfsic_bench.evaluation.method_calls import adapt, adapt_all, plugin_call, score
 from mlfsic_bench.evaluation.predict import Chunk
 from mlfsic_bench.features.sources import LiveFeatures
 from mlfsic_bench.methods.contract import Images, Support
+from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.methods.registry import make_method
 from mlfsic_bench.training.checkpoints import load_checkpoint

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.episodes.episode import Episode
+from mlfsic_bench.episodes.protocol import Episode
 
 TOLERANCE = 1e-3  # of the range of a label's stored scores in the episode
 Float32 = npt.NDArray[np.float32]

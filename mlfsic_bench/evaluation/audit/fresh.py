@@ -177,11 +177,11 @@ class Fresh:
             error = not_given(foreign)
             refused = {k: getattr(error, k) for k in ("what", "expected", "found", "remedy")}
             return {"refused": refused}, {}
-        # The limit to the images at hand has been looked at above, in the other process's name.
-        limited = self.source
-        source: Any = limited.source if isinstance(limited, LimitedFeatures) else limited
-        if request["get"] == "inputs" and isinstance(source, JoinedFeatures):
-            source = source.sources[request["network"]]
+        source: Any = self.source
+        if request["get"] == "inputs":  # of a live network, which lies inside
+            source = source.source if isinstance(source, LimitedFeatures) else source
+            if isinstance(source, JoinedFeatures):
+                source = source.sources[request["network"]]
         with torch.no_grad():
             found = getattr(source, request["get"])(ids)
         return {}, {"features": found.detach().to("cpu", torch.float32).numpy()}

@@ -1,18 +1,76 @@
-"""Which labels can be served with distinct images: Hall's condition, checked by matching."""
+"""The pools of a part, and whether they are enough: Hall's condition, checked by matching.
+
+An episode needs distinct images for all labels at once. Labels for which there are enough are
+feasible, the others are excluded.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from mlfsic_bench.episodes.pools import Pools, pools_of
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.splits.split import Part
 
-NEED = 5
-"""Images per label in one episode: one support image and four query images."""
+
+@dataclass(frozen=True, eq=False)
+class Pools:
+    """Label i's pool is `images[starts[i] : starts[i + 1]]`, rows of the part in ascending order.
+
+    A part's images are sorted by id, so ascending rows are sorted ids.
+
+    Attributes
+    ----------
+    images: int64 [sum of sizes]; the pools one after another, in the order of the labels.
+    starts: int64 [L + 1]; where each pool begins.
+    order: int64 [L]; labels by pool size, smallest first, ties in the order of the labels.
+    """
+
+    images: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """int64 [L]: how many images have each label."""
+        return np.diff(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, label: int) -> npt.NDArray[np.int64]:
+        """int64 [size]: the rows of the images that have this label, ascending."""
+        if not 0 <= label < len(self):
+            raise IndexError(label)
+        return self.images[self.starts[label] : self.starts[label + 1]]
+
+
+def build_pools(targets: npt.NDArray[np.bool_]) -> Pools:
+    """The pools of bool targets [n, L]."""
+    n, count = targets.shape
+    flat = np.flatnonzero(np.ascontiguousarray(targets.T))
+    sizes = np.count_nonzero(targets, axis=0)
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    images = flat - np.repeat(np.arange(count, dtype=np.int64) * n, sizes)
+    return Pools(images, starts, np.argsort(sizes, kind="stable").astype(np.int64))
+
+
+# Building costs more than drawing 200 episodes, and a part never changes.
+_BUILT: weakref.WeakKeyDictionary[Part, Pools] = weakref.WeakKeyDictionary()
+
+
+def pools_of(part: Part) -> Pools:
+    """The pools of a part, built at the first call and kept as long as the part lives."""
+    pools = _BUILT.get(part)
+    if pools is None:
+        pools = _BUILT[part] = build_pools(part.targets)
+    return pools
 
 
 def hall_violator(pools: Pools, labels: Sequence[int], need: int) -> tuple[int, ...]:
@@ -34,7 +92,7 @@ def hall_violator(pools: Pools, labels: Sequence[int], need: int) -> tuple[int, 
 
 
 def _tight(pools: Pools, labels: Sequence[int], need: int) -> list[int]:
-    """The labels left when those that can always be served last are taken away, one by one."""
+    """The labels left when those that always find images last are taken away, one by one."""
     sizes = pools.sizes
     left = sorted(labels, key=lambda label: (int(sizes[label]), label))
     while left and sizes[left[-1]] >= need * len(left):
@@ -69,7 +127,7 @@ def _augment(pools: Pools, label: int, owner: dict[int, int]) -> set[int]:
     return reached
 
 
-def check_servable(part: Part, need: int = NEED) -> None:
+def check_feasible(part: Part, need: int) -> None:
     """BenchError naming the labels when the part has no `need` distinct images for every label."""
     if not part.labels:
         raise BenchError(
@@ -97,12 +155,12 @@ def check_servable(part: Part, need: int = NEED) -> None:
     )
 
 
-def servable_labels(part: Part, need: int = NEED) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(kept, sitting out): the labels that episodes can be drawn for, and the others.
+def feasible_labels(part: Part, need: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(feasible, excluded): the labels that episodes can be drawn for, and the others.
 
-    Labels with fewer than `need` images sit out. While the rest still breaks Hall's condition, the
-    label with the smallest pool of the violating set (the first of equals) sits out as well. Both
-    tuples keep the part's order.
+    Labels with fewer than `need` images are excluded. While the rest still breaks Hall's condition,
+    the label with the smallest pool of the violating set (the first of equals) is excluded as well.
+    Both tuples keep the part's order.
     """
     pools = pools_of(part)
     kept = [i for i in range(len(pools)) if pools.sizes[i] >= need]

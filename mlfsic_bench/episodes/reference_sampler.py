@@ -1,4 +1,4 @@
-"""The law of `one_per_label-v1`, written as it is defined: one image after another.
+"""The sampler of `one_per_label-v1` as it is defined: one image after another.
 
 Labels are ordered by the size of their pools, smallest first, ties in the part's order. An episode
 has L(s + q) *positions*: for each label in that order its s support images, then for each label in
@@ -15,7 +15,7 @@ not below the largest multiple of n up to 2**64, and otherwise names image `x mo
 first candidate that no earlier position of the attempt has taken: the image is uniform over those
 of the pool not yet used. When every image of the pool is used the attempt has run dry, and the
 whole episode is drawn again with t + 1. The result is therefore the sequential law conditioned on
-not running dry. `vectorised.py` computes the same images, bit for bit, for many episodes at once.
+not running dry. `fast_sampler.py` draws the same images, bit for bit, for many episodes at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.episodes.pools import Pools
+from mlfsic_bench.episodes.feasibility import Pools
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64
 

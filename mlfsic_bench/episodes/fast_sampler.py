@@ -1,4 +1,4 @@
-"""The law of `law.py` for many episodes at once, equal to it bit for bit.
+"""What `reference_sampler.py` defines, for many episodes at once, equal to it bit for bit.
 
 Every position draws its first candidate at the same time. A candidate that equals the present
 candidate of an *earlier* position of the same episode is rejected and the position goes on to its
@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.episodes.law import draw_episode, last_accepted, position_labels
-from mlfsic_bench.episodes.pools import Pools
+from mlfsic_bench.episodes.feasibility import Pools
+from mlfsic_bench.episodes.reference_sampler import draw_episode, last_accepted, position_labels
 from mlfsic_bench.randomness import splitmix64_array
 
 ROUNDS = 24
