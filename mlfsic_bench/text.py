@@ -65,6 +65,7 @@ LATEX = {
     "−": r"$-$",
     "≤": r"$\le$",
     "≥": r"$\ge$",
+    "≈": r"$\approx$",
     "–": r"\textendash{}",
     "—": r"\textemdash{}",
     "…": r"\ldots{}",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
 from mlfsic_bench.cli.echo import echo
-
-if TYPE_CHECKING:
-    from mlfsic_bench.leaderboard.board import Board
 
 BOARD = "board"
 RESULTS = click.option(
@@ -34,24 +31,23 @@ def leaderboard() -> None:
     "--out",
     type=click.Path(path_type=Path),
     show_default="board in the results folder",
-    help="Folder to write index.html, leaderboard.md, leaderboard.tex and leaderboard.csv in.",
+    help="Folder to write index.html and leaderboard.md, .tex, .csv and .bib in.",
 )
 def build(results: Path, out: Path | None) -> None:
-    """Write the board as a page, as Markdown, as LaTeX and as CSV.
+    """Write the board as a page, as Markdown, LaTeX and CSV, and the works it cites as BibTeX.
 
     The same entries give the same bytes. Entries of different versions never share a table.
     """
     from mlfsic_bench.files import write_text
-    from mlfsic_bench.leaderboard.board import build_boards
-    from mlfsic_bench.leaderboard.files import read_entries
+    from mlfsic_bench.leaderboard.entry import read_entries
 
     entries = read_entries(results)
-    boards = build_boards(entries)
     out = out or results / BOARD
-    for name, text in _files(boards).items():
+    boards, files = board_files(entries, results, out)
+    for name, text in files.items():
         write_text(out / name, text)
     echo(
-        f"{_count(len(entries), 'entry', 'entries')} on {_count(len(boards), 'board', 'boards')}: "
+        f"{_count(len(entries), 'entry', 'entries')} in {_count(boards, 'table', 'tables')}: "
         f"{out / 'index.html'}"
     )
 
@@ -65,48 +61,51 @@ def build(results: Path, out: Path | None) -> None:
     help="Folder of a built board, which must be that of the entries.",
 )
 def check(results: Path, board: Path | None) -> None:
-    """Check every entry: its keys, its place, and that its evidence is there, unchanged.
+    """Check every entry: its keys, its place, and that its files are there, unchanged.
 
     A board built from other entries, or by another version, is refused. `mlfsic-bench submit check`
-    also computes every figure again.
+    also computes every value again.
     """
-    from mlfsic_bench.leaderboard.board import build_boards
-    from mlfsic_bench.leaderboard.files import check_evidence, read_entries
+    from mlfsic_bench.leaderboard.entry import check_files, read_entries
     from mlfsic_bench.paths import exists
 
     entries = read_entries(results)
-    boards = build_boards(entries)
-    files = sum(check_evidence(entry, results) for entry in entries)
     built = board or results / BOARD
+    made = board_files(entries, results, built)[1]
+    count = sum(check_files(entry, results) for entry in entries)
     if board or exists(built):
-        _check_built(built, _files(boards), results)
+        _check_built(built, made, results)
         said = f"{built} is their board"
     else:
-        said = f"no board in {built} to hold against them"
+        said = f"no board in {built} to compare with them"
     echo(
         f"{_count(len(entries), 'entry is', 'entries are')} sound; "
-        f"{_count(files, 'file', 'files')} of evidence checked by hash; {said}"
+        f"{_count(count, 'file', 'files')} checked by hash; {said}"
     )
 
 
 @leaderboard.command("schema")
 def schema() -> None:
     """Print the JSON Schema of an entry."""
-    from mlfsic_bench.leaderboard.files import schema_text
+    from mlfsic_bench.leaderboard.entry import schema_text
 
     echo(schema_text(), nl=False)
 
 
-def _files(boards: Sequence[Board]) -> dict[str, str]:
-    """The name and text of each file of a built board."""
-    from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
+def board_files(entries: object, results: Path, out: Path) -> tuple[int, dict[str, str]]:
+    """The number of tables of a board, and the name and text of each of its files."""
+    from mlfsic_bench.leaderboard import text
+    from mlfsic_bench.leaderboard.board import build_boards
     from mlfsic_bench.leaderboard.page import board_html
 
-    return {
-        "index.html": board_html(boards),
-        "leaderboard.md": board_markdown(boards),
-        "leaderboard.tex": board_latex(boards),
-        "leaderboard.csv": board_csv(boards),
+    boards = build_boards(entries)  # type: ignore[arg-type]
+    way = quote(Path(os.path.relpath(results, out)).as_posix())
+    return len(boards), {
+        "index.html": board_html(boards, way),
+        "leaderboard.md": text.board_markdown(boards),
+        "leaderboard.tex": text.board_latex(boards),
+        "leaderboard.csv": text.board_csv(boards),
+        "leaderboard.bib": text.board_bibtex(boards),
     }
 
 

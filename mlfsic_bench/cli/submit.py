@@ -1,45 +1,27 @@
-"""`mlfsic-bench submit`: make leaderboard entries from scores, and check them."""
+"""`mlfsic-bench submit`: write a card, make leaderboard entries from scores, check them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.options import OUT, PLACE, put_out, with_options
+from mlfsic_bench.cli.streams import say
 from mlfsic_bench.text import for_terminal
 
 PATH = click.Path(path_type=Path)
-
-
-def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where split and episodes are found, as in `mlfsic-bench score`."""
-    for option in reversed(
-        (
-            click.option("--split", help="Split file, where the split does not ship."),
-            click.option("--data-root", type=PATH, help="Where the dataset lies."),
-            click.option(
-                "--available-only", is_flag=True, help="The split is limited to images on disk."
-            ),
-            click.option(
-                "--min-pool", type=int, help="The split leaves out labels below this pool."
-            ),
-            click.option(
-                "--episodes-file", type=PATH, help="Episodes other than the official ones."
-            ),
-            click.option(
-                "--stored-answers",
-                is_flag=True,
-                help="Take the targets stored with a run, where the split's images are not at "
-                "hand: `pack` makes the state `scores stored`, unranked; `check` confirms nothing "
-                "but that an entry agrees with them.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+SOURCES = click.argument("sources", nargs=-1, type=PATH, metavar="RUN|FILE...")
+STORED = click.option(
+    "--stored-targets",
+    "stored",
+    is_flag=True,
+    help="Take the targets that a run stored, where the split's images are not at hand: `pack` "
+    "makes the state `scores stored`, which is not ranked; `check` confirms only that an entry "
+    "agrees with them.",
+)
 
 
 @click.group("submit")
@@ -47,10 +29,22 @@ def submit() -> None:
     """Make a leaderboard entry from runs or scores files, or check entries."""
 
 
+@submit.command("card")
+@SOURCES
+@OUT
+def card(sources: tuple[Path, ...], out: Path | None) -> None:
+    """Write a card for these runs or scores files, filled with what they say, to be edited."""
+    from mlfsic_bench.leaderboard.pack import card_template
+
+    put_out(card_template(sources), out)
+    if out is not None:
+        say(f"edit {out}, then: mlfsic-bench submit pack RUN... --card {out} --out results")
+
+
 @submit.command("pack")
-@click.argument("sources", nargs=-1, type=PATH, metavar="RUN|FILE...")
+@SOURCES
 @click.option("--out", type=PATH, required=True, help="Results folder to write below.")
-@click.option("--card", type=PATH, help="YAML or JSON file: name, authors, citation, links, ...")
+@click.option("--card", type=PATH, help="YAML or JSON file that `submit card` writes.")
 @click.option(
     "--rerun",
     "reruns",
@@ -59,56 +53,57 @@ def submit() -> None:
     help="A second run; one is needed for each training seed.",
 )
 @click.option("--published", is_flag=True, help="Also write the rows of the published tables.")
-@_place_options
+@with_options(*PLACE, STORED)
 def pack(
     sources: tuple[Path, ...],
     out: Path,
     card: Path | None,
     reruns: tuple[Path, ...],
     published: bool,
-    stored_answers: bool,
+    stored: bool,
     **place: Any,
 ) -> None:
     """Write an entry and its scores from run folders or scores files (docs/leaderboard.md).
 
     Runs of one method that differ in the training seed alone become one entry.
     """
-    from mlfsic_bench.leaderboard.files import write_entry
-    from mlfsic_bench.leaderboard.published_entries import published_entries
-    from mlfsic_bench.leaderboard.submission import pack as pack_sources
-    from mlfsic_bench.leaderboard.submission_card import read_card
+    from mlfsic_bench.leaderboard.card import read_card
+    from mlfsic_bench.leaderboard.entry import write_entry
+    from mlfsic_bench.leaderboard.pack import pack as pack_sources
+    from mlfsic_bench.leaderboard.reported import reported_entries
+    from mlfsic_bench.repository import how_to_submit
     from mlfsic_bench.results.targets import SplitPlace
 
-    paths: list[Path] = []
+    files: list[Path] = []
     if sources or not published:
-        paths = pack_sources(
-            sources,
-            out,
-            SplitPlace(**place),
-            card=read_card(card) if card else None,
-            reruns=reruns,
-            stored_answers=stored_answers,
-        )
+        own = read_card(card) if card else None
+        where = SplitPlace(**place)
+        for one in pack_sources(sources, out, where, card=own, reruns=reruns, stored=stored):
+            echo(str(one.entry))
+            files += one.files
     if published:
-        paths += [write_entry(entry, out) for entry in published_entries()]
-    for path in paths:
-        echo(str(path))
+        for entry in reported_entries():
+            echo(str(write_entry(entry, out)))
+    if files:
+        say(f"check it with `mlfsic-bench submit check`; to submit, {how_to_submit()}:")
+        for path in files:
+            say(f"  {path}")
 
 
 @submit.command("check")
 @click.argument("target", type=PATH, metavar="DIR|ENTRY")
-@_place_options
-def check(target: Path, stored_answers: bool, **place: Any) -> None:
-    """Compute every figure of one entry, or of all in a results folder, again from its scores.
+@with_options(*PLACE, STORED)
+def check(target: Path, stored: bool, **place: Any) -> None:
+    """Make one entry, or all in a results folder, again from their scores and compare.
 
     Targets are rebuilt from split and episodes, but for entries that are `scores stored`. Exits
-    with 2 at the first figure that differs.
+    with 2 at the first entry that differs.
     """
-    from mlfsic_bench.leaderboard.submission_check import check_all
+    from mlfsic_bench.leaderboard.check import check_all
     from mlfsic_bench.results.targets import SplitPlace
 
     count = left = 0
-    for one in check_all(target, SplitPlace(**place), stored_answers=stored_answers):
+    for one in check_all(target, SplitPlace(**place), stored=stored):
         echo(for_terminal(f"{one.path}: {one.finding}"))
         count, left = count + 1, left + (not one.confirmed)
     caution = f", {left} of them NOT confirmed: their targets were not rebuilt" if left else ""

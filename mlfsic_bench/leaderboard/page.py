@@ -1,8 +1,8 @@
-"""The boards as one HTML page that asks nothing of any server.
+"""The boards as one HTML page that makes no request to any server.
 
-Entries are strangers' data. Jinja escapes every text; the page's script sets texts through
-`textContent`; control characters and changes of writing direction are shown as � before either sees
-them; and a content security policy lets only our own style and script run, by their hashes.
+Entries are untrusted. Jinja escapes every text; the page's script sets texts through `textContent`;
+control characters and changes of writing direction are shown as � before either sees them; and a
+content security policy lets only the style and the script of this package run, by their hashes.
 """
 
 from __future__ import annotations
@@ -18,28 +18,48 @@ from typing import Any
 
 from mlfsic_bench.leaderboard.board import (
     ABOVE,
+    AUDITS,
+    CHANCE_MEANS,
+    NAMES,
+    NEAR_MEANS,
+    NO_RUNS,
+    RANKED_BY,
+    REPORTED_NOTE,
+    RULE,
+    STATES,
+    TASK,
+    TIE,
+    TITLE,
+    WITH_INTERVAL,
     Board,
     BoardRow,
+    chance_text,
     columns,
+    conditions,
     labels_text,
-    standing,
+    load_line,
+    ordered_metrics,
+    remarks,
+    source_of,
+    why_unranked,
 )
-from mlfsic_bench.leaderboard.board_text import INTRO, STORED_NOTE, audit_notes
-from mlfsic_bench.leaderboard.card import STATES, all_visible, card_of, state_class
-from mlfsic_bench.leaderboard.entry_figures import Chance
-from mlfsic_bench.leaderboard.kinds import (
+from mlfsic_bench.leaderboard.entry import (
     Adaptation,
+    Embeddings,
+    Entry,
     ImageTrack,
     IntervalKind,
     Pretraining,
-    WordTrack,
+    Reported,
+    State,
 )
-from mlfsic_bench.leaderboard.titles import badges
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.text import for_html
+from mlfsic_bench.repository import REPOSITORY, how_to_submit
+from mlfsic_bench.text import for_html, for_terminal
 
-DRAWN = ("macro_ap", "micro_ap")
-WIDTH = 160  # of a bar, in its own units
+PAPER = "https://doi.org/10.1609/aaai.v36i3.20205"
+MOST_POINTS = 40  # rows of a board's figure; its table has all
+LINE = 26  # height of a row of the figure
 # Short words for a narrow column, with what they stand for; a dictionary for each track, because
 # equal texts make members of different enums equal.
 PRETRAINING_CHIPS = {
@@ -50,26 +70,34 @@ PRETRAINING_CHIPS = {
     Pretraining.BASE: ("base images", "no images seen but the split's base images"),
     Pretraining.UNKNOWN: ("pre-training ?", "pre-training is not stated"),
 }
-WORD_CHIPS = {
-    WordTrack.VECTORS: ("word vectors", "given label embeddings"),
-    WordTrack.NONE: ("no words", "without label embeddings"),
-    WordTrack.UNKNOWN: ("words ?", "label embeddings are not stated"),
+EMBEDDINGS_CHIPS = {
+    Embeddings.GIVEN: ("label embeddings", "given an embedding of each label's name"),
+    Embeddings.NONE: ("no embeddings", "not given embeddings of the labels' names"),
+    Embeddings.UNKNOWN: ("embeddings ?", "whether it has label embeddings is not stated"),
 }
 ADAPTATION_CHIPS = {
     Adaptation.GRADIENT: ("gradient", "adapts to an episode by gradient steps"),
     Adaptation.NONE: ("no gradient", "adapts to an episode without gradient steps"),
     Adaptation.UNKNOWN: ("adaptation ?", "adaptation is not stated"),
 }
-TRACKS = (
-    ("pre", "Pre-training", Pretraining),
-    ("words", "Word vectors", WordTrack),
-    ("adapt", "Adaptation", Adaptation),
-    ("images", "Images", ImageTrack),
+EMBEDDINGS_TEXT = {
+    Embeddings.GIVEN: "label embeddings",
+    Embeddings.NONE: "no label embeddings",
+    Embeddings.UNKNOWN: "not stated",
+}
+TRACKS: tuple[tuple[str, str, list[tuple[str, str]]], ...] = (
+    ("pre", "Pre-training", [(one.value, one.value) for one in Pretraining]),
+    ("words", "Label embeddings", [(one.value, EMBEDDINGS_TEXT[one]) for one in Embeddings]),
+    ("adapt", "Adaptation", [(one.value, one.value) for one in Adaptation]),
+    ("images", "Images", [(one.value, one.value) for one in ImageTrack]),
 )
 
 
-def board_html(boards: Sequence[Board]) -> str:
-    """The page; the same boards give the same bytes."""
+def board_html(boards: Sequence[Board], results: str = "..") -> str:
+    """The page; the same boards give the same bytes.
+
+    `results` leads from the page's folder to the results folder, for links to scores.
+    """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -77,37 +105,36 @@ def board_html(boards: Sequence[Board]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_html
     )
     style, script = _asset("leaderboard.css"), _asset("leaderboard.js")
-    rows = [row for board in boards for row in (*board.rows, *board.reported)]
+    rows = [row for board in boards for row in board.all_rows]
     shown = columns(boards)
     data = {
         "kinds": [kind.value for kind in IntervalKind],
-        "columns": ["", "name", "", *(metric.name for metric in shown), "made"],
-        "entries": all_visible({row.key: card_of(row) for row in rows}),
+        "columns": ["", "name", "", "seeds", *(metric.name for metric in shown), "made"],
+        "entries": _all_visible({row.key: card_of(row) for row in rows}),
     }
     page: str = environment.from_string(_asset("leaderboard.html.j2")).render(
         policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),
         data=Markup(script_json(data)),
-        intro=INTRO,
-        states=[(state.value, meaning) for state, meaning in STATES.items()],
-        tracks=[(name, head, [one.value for one in values]) for name, head, values in TRACKS],
+        title=TITLE,
+        lead=(TASK, RULE),
+        paper=PAPER,
+        repository=REPOSITORY,
+        how_to_submit=how_to_submit(),
+        states=[(one.value, _state_class(one), meaning) for one, meaning in STATES.items()],
+        audits=[(one.value, meaning) for one, meaning in AUDITS.items()],
+        marks=(NAMES, TIE, NEAR_MEANS, CHANCE_MEANS),
+        reported_note=REPORTED_NOTE,
+        tracks=TRACKS,
         columns=shown,
-        drawn=DRAWN,
-        groups=[
-            (average.capitalize(), len(own), own[0].name in DRAWN)
-            for average, own in ((a, list(m)) for a, m in groupby(shown, lambda m: m.average))
-        ],
-        boards=[_board(board, each) for board, each in zip(boards, badges(boards), strict=True)],
+        with_interval=WITH_INTERVAL,
+        groups=[(name.capitalize(), len(list(m))) for name, m in groupby(shown, _average)],
+        boards=[_board(board, results) for board in boards],
         total=len(rows),
+        no_runs=NO_RUNS,
     )
     return page
-
-
-def _html(value: object) -> object:
-    """What the template shows: every text that is not markup of ours through `for_html`."""
-    ours = not isinstance(value, str) or hasattr(value, "__html__")
-    return value if ours else for_html(str(value))
 
 
 def policy(style: str, script: str) -> str:
@@ -130,127 +157,14 @@ def script_json(value: Any) -> str:
     return text
 
 
-def _board(board: Board, tags: tuple[str, ...]) -> dict[str, Any]:
-    top = _top(board)
-    same_words = f"{board.dataset}. {standing(board)}."
-    if board.split_hash and board.episodes_hash:
-        same_words += (
-            f" Split {board.split_hash[:12]}, {board.count} episodes {board.episodes_hash[:12]}."
-        )
-    if any(not row.entry.verified for row in board.rows):
-        same_words += f" {STORED_NOTE}"
-    same_words += "".join(f" {note}" for note in audit_notes(board))
-    value: dict[str, Any] = {
-        "anchor": board.anchor,
-        "split_id": board.split_id,
-        "images": board.images.value,
-        "title": ", ".join((board.split_id, *tags)),
-        "tags": tags,
-        "facts": same_words + _level_text(board) + _subset_text(board),
-        "interval": board.interval.value if board.interval else None,
-        "top": top,
-        "rows": [_row(row, board, top) for row in board.rows],
-        "reported": [_row(row, board, top) for row in board.reported],
-        "reported_chance": _reported_chance(board),
-    }
-    return value
+def _html(value: object) -> object:
+    """What the template shows: every text that is not markup of this package, escaped."""
+    ours = not isinstance(value, str) or hasattr(value, "__html__")
+    return value if ours else for_html(str(value))
 
 
-def _row(row: BoardRow, board: Board, top: int) -> dict[str, Any]:
-    entry = row.entry
-    tracks = entry.tracks
-    chips = [
-        PRETRAINING_CHIPS[tracks.pretraining],
-        WORD_CHIPS[tracks.words],
-        ADAPTATION_CHIPS[tracks.adaptation],
-    ]
-    return {
-        "key": row.key,
-        "name": entry.name,
-        "rank": row.rank,
-        "state": entry.state.value,
-        "state_class": state_class(entry),
-        "audit": entry.audited.value if entry.audited else "",
-        "backbone": entry.backbone or "no backbone",
-        "pretraining": tracks.pretraining.value,
-        "words": tracks.words.value,
-        "adaptation": tracks.adaptation.value,
-        "images": tracks.images.value,
-        "chips": chips,
-        "made": entry.dates.made,
-        "cells": {name: _cell(row, name, board, top) for name in METRICS},
-    }
-
-
-def _cell(row: BoardRow, metric: str, board: Board, top: int) -> dict[str, Any] | None:
-    figure = row.entry.figures.get(metric)
-    if figure is None:
-        return None
-    bounds = figure.intervals.get(board.interval) if board.interval else None
-    verdict = row.chance.get(metric, ABOVE)
-    level = row.entry.chance.get(metric)  # type: ignore[call-overload]
-    return {
-        "value": figure.value,
-        "text": f"{figure.value:.2f}",
-        "interval": f"{bounds.low:.2f} – {bounds.high:.2f}" if bounds else None,
-        "title": f"95 % over {board.interval.value}: {bounds.low:.2f} to {bounds.high:.2f}"
-        if bounds and board.interval
-        else None,
-        "verdict": None if verdict == ABOVE else verdict,
-        "bar": _bar(figure.value, bounds, level, top),
-    }
-
-
-def _bar(value: float, bounds: Any, level: Chance | None, top: int) -> dict[str, float | None]:
-    def place(x: float) -> float:
-        return round(min(max(x / top, 0.0), 1.0) * WIDTH, 1)
-
-    low, high = (place(bounds.low), place(bounds.high)) if bounds else (None, None)
-    return {
-        "value": round(place(value) - 0.75, 2),
-        "low": low,
-        "high": high,
-        "width": None if low is None or high is None else round(high - low, 1),
-        "chance": place(level.low) if level else None,
-    }
-
-
-def _top(board: Board) -> int:
-    """Where the board's bars end: the next ten above all that is drawn."""
-    drawn = [0.0]
-    for row in (*board.rows, *board.reported):
-        for metric in DRAWN:
-            if metric in row.entry.figures:
-                figure = row.entry.figures[metric]
-                drawn += [figure.value, *(bounds.high for bounds in figure.intervals.values())]
-    return max(10, min(100, 10 * math.ceil(max(drawn) / 10)))
-
-
-def _level_text(board: Board) -> str:
-    exact = [
-        f"{head} {level.low:.2f}"
-        for name, head in (("macro_ap", "macro-AP"), ("micro_ap", "micro-AP"))
-        if board.rows and (level := board.chance.get(name))
-    ]
-    return f" Chance: {', '.join(exact)}." if exact else ""
-
-
-def _subset_text(board: Board) -> str:
-    if board.images is ImageTrack.FULL:
-        return ""
-    labels = labels_text(board.rows[0].entry) if board.rows else ""
-    over = f" Figures are over {labels}." if labels else ""
-    return " Made on part of the images; does not compare with full runs." + over
-
-
-def _reported_chance(board: Board) -> str:
-    levels = board.reported[0].entry.chance if board.reported else {}
-    texts = [
-        f"{head} {level.low:.2f} or more ({level.high:.2f} at 1.25 labels an image)"
-        for name, head in (("macro_ap", "macro-AP"), ("micro_ap", "micro-AP"))
-        if (level := levels.get(name))  # type: ignore[call-overload]
-    ]
-    return f"Their chance level: {', '.join(texts)}." if texts else ""
+def _average(metric: Any) -> str:
+    return str(metric.average)
 
 
 def _source(text: str) -> str:
@@ -259,3 +173,251 @@ def _source(text: str) -> str:
 
 def _asset(name: str) -> str:
     return files("mlfsic_bench.leaderboard.web").joinpath(name).read_text(encoding="utf-8")
+
+
+# Tables
+
+
+def _board(board: Board, results: str) -> dict[str, Any]:
+    best, level = board.best, board.first.chance.get(RANKED_BY)
+    return {
+        "anchor": board.anchor,
+        "title": board.title,
+        "heading": board.heading,
+        "tags": board.tags,
+        "conditions": conditions(board),
+        "facts": [text for text in (chance_text(board.first), *remarks(board)) if text],
+        "interval": board.interval.value if board.interval else None,
+        "best": best and {"key": best.key, **_row(best, board, results)},
+        "chance": None if level is None else f"{level.low:.2f}",
+        "figure": _figure(board),
+        "ranked": [_row(row, board, results) for row in board.rows if row.rank],
+        "unranked": [_row(row, board, results) for row in board.rows if not row.rank],
+        "why_unranked": why_unranked(board),
+        "reported": [_row(row, board, results) for row in board.reported],
+        "loads": [(row.entry.name, load_line(row.entry)) for row in board.all_rows[:MOST_POINTS]],
+    }
+
+
+def _row(row: BoardRow, board: Board, results: str) -> dict[str, Any]:
+    entry = row.entry
+    tracks = entry.tracks
+    return {
+        "key": row.key,
+        "name": entry.name,
+        "rank": row.rank,
+        "rank_text": row.rank_text,
+        "state": entry.state.value,
+        "state_class": _state_class(entry.state),
+        "audit": entry.audited.value if entry.audited else "",
+        "backbone": entry.backbone or "no backbone",
+        "seeds": entry.training_seeds,
+        "pretraining": tracks.pretraining.value,
+        "words": tracks.words.value,
+        "adaptation": tracks.adaptation.value,
+        "images": tracks.images.value,
+        "chips": [
+            PRETRAINING_CHIPS[tracks.pretraining],
+            EMBEDDINGS_CHIPS[tracks.words],
+            ADAPTATION_CHIPS[tracks.adaptation],
+        ],
+        "made": entry.dates.made,
+        "links": _links(entry, results)[:4],
+        "cells": {name: _cell(row, name, board.interval) for name in METRICS},
+    }
+
+
+def _cell(row: BoardRow, metric: str, kind: IntervalKind | None) -> dict[str, Any] | None:
+    value = row.entry.figures.get(metric)
+    if value is None:
+        return None
+    bounds = value.intervals.get(kind) if kind else None
+    verdict = row.chance.get(metric, ABOVE)
+    return {
+        "value": value.value,
+        "text": f"{value.value:.2f}",
+        "interval": f"{bounds.low:.2f} – {bounds.high:.2f}" if bounds else None,
+        "title": f"95 % over {kind.value}: {bounds.low:.2f} to {bounds.high:.2f}"
+        if bounds and kind
+        else None,
+        "verdict": None if verdict == ABOVE else verdict,
+    }
+
+
+def _links(entry: Entry, results: str) -> list[tuple[str, str]]:
+    """The entry's own links, and where its scores or its printed table lie."""
+    links = [(link.title, link.url) for link in entry.links]
+    proof = entry.proof
+    if not isinstance(proof, Reported):
+        for i, file in enumerate(proof.files, 1):
+            name = "scores" if len(proof.files) == 1 else f"scores {i}"
+            links.append((name, f"{results}/{file.scores}"))
+    elif proof.copy_in:
+        links.append(("copied table", f"{results}/{proof.copy_in}"))
+    return links
+
+
+def _figure(board: Board) -> dict[str, Any] | None:
+    """Points with intervals, one line for each row; places are in per cent of the width."""
+    rows = [row for row in board.all_rows if RANKED_BY in row.entry.figures][:MOST_POINTS]
+    if not rows:
+        return None
+    level = board.first.chance.get(RANKED_BY)
+    points = []
+    for row in rows:
+        value = row.entry.figures[RANKED_BY]
+        bounds = value.intervals.get(board.interval) if board.interval else None
+        points.append((row, value.value, bounds))
+    reached = [x for _, value, b in points for x in ((value, b.low, b.high) if b else (value,))]
+    reached += [level.low] if level else []
+    low = max(0, 10 * math.floor(min(reached) / 10))
+    high = min(100, max(low + 10, 10 * math.ceil(max(reached) / 10)))
+
+    def place(x: float) -> float:
+        return round(2 + 96 * (min(max(x, low), high) - low) / (high - low), 2)
+
+    step = 5 if high - low <= 40 else 10
+    height = LINE * len(points)
+    return {
+        "height": height,
+        "ticks": [(place(x), x) for x in range(low, high + 1, step)],
+        "chance": None if level is None else place(level.low),
+        "left_out": len(board.all_rows) - len(points),
+        "points": [
+            {
+                "name": row.entry.name,
+                "backbone": row.entry.backbone or "",
+                "text": f"{value:.2f}",
+                "y": LINE * i + LINE / 2,
+                "x": place(value),
+                "low": place(bounds.low) if bounds else None,
+                "high": place(bounds.high) if bounds else None,
+                "kind": "ranked" if row.rank else "unranked" if row.entry.has_scores else "printed",
+            }
+            for i, (row, value, bounds) in enumerate(points)
+        ],
+    }
+
+
+# Cards
+
+
+def card_of(row: BoardRow) -> dict[str, Any]:
+    """What the card of an entry shows: all that its file says."""
+    entry = row.entry
+    label_kind = next(
+        (k for k in IntervalKind if all(k in one.intervals for one in entry.per_label)), None
+    )
+    level = entry.chance.get(RANKED_BY)
+    bounds = [one.intervals.get(label_kind) if label_kind else None for one in entry.per_label]
+    return {
+        "name": entry.name,
+        "state": entry.state.value,
+        "state_class": _state_class(entry.state),
+        "meaning": STATES[entry.state] + (f"; {AUDITS[entry.audited]}" if entry.audited else ""),
+        "load": load_line(entry),
+        "values": [
+            {
+                "name": metric.head,
+                "value": entry.figures[metric.name].value,
+                "intervals": {
+                    kind.value: [one.low, one.high]
+                    for kind, one in entry.figures[metric.name].intervals.items()
+                },
+            }
+            for metric in ordered_metrics()
+            if metric.name in entry.figures
+        ],
+        "verdict": _verdict(row),
+        "labels": [
+            [one.label, one.ap, *((b.low, b.high) if b else (None, None))]
+            for one, b in zip(entry.per_label, bounds, strict=True)
+        ],
+        "label_note": "Mean over the episodes in which the label has a positive, highest first"
+        + (f"; the line is the 95 % interval over {label_kind.value}" if label_kind else "")
+        + ("; dotted: chance, mean over labels." if level else "."),
+        "chance": level.low if level and level.low == level.high else None,
+        "method": _method(entry),
+        "parameters": [
+            [name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
+            for name, value in sorted(entry.card.parameters.items())
+        ],
+        "citation": entry.citation,
+        "proof": _proof(entry),
+        "links": [[link.title, link.url] for link in entry.links],
+        "notes": list(entry.notes),
+    }
+
+
+def _verdict(row: BoardRow) -> str:
+    texts = [
+        f"{METRICS[name].text} is {verdict}"
+        for name, verdict in sorted(row.chance.items())
+        if verdict != ABOVE
+    ]
+    by = f" by its interval over {row.judged_by.value}" if row.judged_by else ""
+    return f"{' and '.join(texts)}{by} (docs/claims.md)." if texts else ""
+
+
+def _method(entry: Entry) -> list[list[str]]:
+    tracks, card = entry.tracks, entry.card
+    pairs = [
+        ["Method", card.method + (f", preset {card.preset}" if card.preset else "")],
+        ["Authors", ", ".join(entry.authors)],
+        ["Contact", entry.contact or ""],
+        ["Backbone", entry.backbone or "none"],
+        ["Learns from the base part", {True: "yes", False: "no", None: "not stated"}[card.trains]],
+        ["Training seeds", str(entry.training_seeds or "not stated")],
+        ["Pre-training", tracks.pretraining.value],
+        ["Label embeddings", EMBEDDINGS_TEXT[tracks.words]],
+        ["Adaptation", tracks.adaptation.value],
+        ["Images", tracks.images.value],
+        ["Labels", labels_text(entry)],
+        ["Values made", entry.dates.made],
+        ["Submitted", entry.dates.submitted or ""],
+    ]
+    return [pair for pair in pairs if pair[1]]
+
+
+def _proof(entry: Entry) -> list[list[Any]]:
+    """[what, text, whether it is a hash to copy] for everything an entry rests on."""
+    protocol = entry.protocol
+    lines: list[list[Any]] = [
+        ["Split", entry.split.id, False],
+        ["Split hash", entry.split.hash, True],
+        ["Protocol", f"{protocol.id}, {protocol.count} episodes", False],
+        ["Episodes hash", protocol.episodes, True],
+        ["Metrics", entry.metrics_version, False],
+    ]
+    proof = entry.proof
+    if isinstance(proof, Reported):
+        lines.append(["Source", source_of(entry), False])
+        lines.append(["Copied in", proof.copy_in and f"results/{proof.copy_in}", False])
+    else:
+        lines.append(["Audit", entry.audited and entry.audited.value, False])
+        for title, group in (("Scores", proof.files), ("Second run", proof.reruns or [])):
+            for file in group:
+                seed = "" if file.seed is None else f", seed {file.seed}"
+                lines += [
+                    [f"{title}{seed}", f"results/{file.scores}", False],
+                    ["SHA-256", file.scores_sha256, True],
+                    ["Run key", file.run, True],
+                    ["Record SHA-256", file.record_sha256, True],
+                ]
+    return [line for line in lines if line[1]]
+
+
+def _state_class(state: State) -> str:
+    """The state in one word: `reported`, `stored`, `scores` or `rerun`."""
+    return "stored" if state is State.STORED else state.value.partition(" ")[0]
+
+
+def _all_visible(value: Any) -> Any:
+    """A JSON value with no text in it that can't be seen; the page's script escapes it."""
+    if isinstance(value, str):
+        return for_terminal(value)
+    if isinstance(value, dict):
+        return {for_terminal(name): _all_visible(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_all_visible(one) for one in value]
+    return value

@@ -34,9 +34,14 @@ class Query(FileSchema):
 
 
 class PublishedRow(FileSchema):
-    """One row: its name as printed, its backbone, its numbers in per cent."""
+    """One row: its name, its backbone as printed, its numbers in per cent.
+
+    The paper calls its own model `Ours`; here it has the authors' names. `method` is what the
+    method is called here, where that is known.
+    """
 
     name: Name
+    method: Name | None = None
     backbone: Name
     values: Annotated[dict[MetricName, PerCent], Field(min_length=1)]
 
@@ -47,7 +52,7 @@ class Published(FileSchema):
     Attributes
     ----------
     table, section, caption: where it stands; `table` is None for numbers in the running text.
-    splits: ids of our splits with the same labels; empty when no run of ours is its counterpart.
+    splits: ids of splits with the same labels; empty when no run here is its counterpart.
     query: size of an episode's query, on which chance depends; None for other protocols.
     """
 

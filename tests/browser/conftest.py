@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlfsic_bench.leaderboard.files import read_entries
+from mlfsic_bench.leaderboard.entry import read_entries
 from tests.browser.leaderboard_pages import ROOT, VALUES, write_board, write_page
 
 if TYPE_CHECKING:

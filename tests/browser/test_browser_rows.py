@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.leaderboard.files import read_entries
+from mlfsic_bench.leaderboard.entry import read_entries
 from tests.browser.leaderboard_pages import (
     FULL,
     REPORTED,
@@ -29,19 +29,20 @@ def test_the_real_board_sorts_filters_and_opens(visit: Visit, real: Path) -> Non
     entries = read_entries(ROOT / "results")
     assert len(shown(page)) == len(entries)
     measured = [e for e in entries if e.verified and e.tracks.images.value == "subset"]
-    board = page.locator("section.board", has_text="subset").first
-    order = [e.name for e in sorted(measured, key=lambda e: -e.figures["macro_ap"].value)]
+    board = page.locator("section.board", has_text="part of the images").first
+    ranked = [e for e in measured if e.ranked]
+    order = [e.name for e in sorted(ranked, key=lambda e: -e.figures["macro_ap"].value)]
     ids = board.locator("tr[data-key]")
     assert ids.count() == len(measured)
     assert board.locator(".open").all_inner_texts()[:3] == order[:3]
     board.get_by_role("button", name="Macro AP", exact=True).click()
-    assert board.locator(".open").all_inner_texts()[-1] == order[0]
+    assert board.locator(".verified .open").all_inner_texts()[-1] == order[0]
     choice(page, "Adaptation").select_option("by gradient")
     settle(page)
     wanted = [e for e in entries if e.tracks.adaptation.value == "by gradient"]
     assert page.locator("#count").inner_text() == f"{len(wanted)} of {len(entries)} entries"
     assert len(shown(page)) == len(wanted)
-    page.get_by_role("button", name="linear").first.click()
+    page.get_by_role("button", name="Fine-tuning").first.click()
     assert page.locator("dialog .labels li").count() == 16
 
 
@@ -73,11 +74,11 @@ def test_sorting_by_name_and_by_a_figure_some_lack(visit: Visit, small: Path) ->
 @pytest.mark.parametrize(
     ("label", "option", "left"),
     [
-        ("Word vectors", "word vectors", ["alpha", "delta"]),
+        ("Label embeddings", "word vectors", ["alpha", "delta"]),
         ("Adaptation", "by gradient", ["charlie"]),
         ("Pre-training", "not stated", ["echo"]),
         ("Images", "subset", ["delta"]),
-        ("Split", None, ["delta"]),
+        ("Table", None, ["delta"]),
     ],
 )
 def test_each_track_filters(
@@ -112,7 +113,7 @@ def test_states_and_search_filter_and_none_is_said(visit: Visit, small: Path) ->
 
 def test_a_view_can_be_linked(visit: Visit, small: Path) -> None:
     page = visit(small)
-    choice(page, "Word vectors").select_option("word vectors")
+    choice(page, "Label embeddings").select_option("word vectors")
     page.get_by_label("reported", exact=True).uncheck()
     page.get_by_role("button", name="Micro AP", exact=True).first.click()
     page.get_by_role("button", name="alpha").click()
@@ -146,7 +147,7 @@ def test_five_hundred_entries_sort_and_filter_right(visit: Visit, tmp_path: Path
     assert shown(page)[0] == top
     page.get_by_role("button", name="Macro AP", exact=True).first.click()
     assert shown(page)[len(verified) - 1] == top
-    choice(page, "Word vectors").select_option("word vectors")
+    choice(page, "Label embeddings").select_option("word vectors")
     settle(page)
     wanted = [value for value in values if value["tracks"]["words"] == "word vectors"]
     assert page.locator("#count").inner_text() == f"{len(wanted)} of 500 entries"

@@ -45,8 +45,8 @@ def test_a_card_on_a_phone_shows_every_interval(visit: Visit, tmp_path: Path, wi
     card = page.locator("dialog")
     cut = "all => all.filter(n => n.clientWidth && n.scrollWidth > n.clientWidth).length"
     assert card.locator("*").evaluate_all(cut) == 0
-    bounds = card.locator(".figures td.bounds")
-    assert bounds.count() == 24  # eight figures, three intervals each
+    bounds = card.locator(".values td.bounds")
+    assert bounds.count() == 24  # eight values, three intervals each
     for cell in bounds.all():
         place = cell.bounding_box()
         assert 0 <= place["x"] < place["x"] + place["width"] <= width
@@ -58,8 +58,8 @@ def test_a_card_on_a_phone_shows_every_interval(visit: Visit, tmp_path: Path, wi
 
 def test_filters_are_folded_on_a_phone_and_work(visit: Visit, small: Path) -> None:
     page = visit(small, width=360, height=740)
-    assert not choice(page, "Word vectors").is_visible()
-    page.locator("summary").click()
+    assert not choice(page, "Label embeddings").is_visible()
+    page.get_by_text("Filter and sort").click()
     choice(page, "Sort by").select_option("name")
     assert shown(page)[:3] == ["alpha", "bravo", "charlie"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -86,7 +86,8 @@ selector => {
 }
 """
 TEXTS = (
-    "h1", ".lead", ".facts", ".legend", "thead button", "th[aria-sort] button", ".open", ".sub",
+    "h1", ".lead p", ".facts", ".points figcaption", ".plot li", ".reading dd", ".marks li",
+    "nav a", "thead button", "th[aria-sort] button", ".open", ".sub",
     ".state", ".chip", ".num b", ".num small", ".flag", ".break span", ".date", ".tag", "footer p",
     "select", "legend", "#theme", ".rank",
 )  # fmt: skip

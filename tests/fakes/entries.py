@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.leaderboard.board import ordered_metrics
-from mlfsic_bench.leaderboard.entry import Entry
-from mlfsic_bench.leaderboard.files import parse_entry
+from mlfsic_bench.leaderboard.entry import Entry, parse_entry
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.schema import REFUSED
 

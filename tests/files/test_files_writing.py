@@ -14,7 +14,7 @@ import pytest
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import LEFT_BEHIND, atomic_writer, write_text
-from mlfsic_bench.leaderboard.files import entry_files, read_entries
+from mlfsic_bench.leaderboard.entry import entry_files, read_entries
 from mlfsic_bench.locks import only_writer
 from tests.fakes.entries import fake_value, write_values
 

@@ -16,9 +16,8 @@ from mlfsic_bench.evaluation.scores import read_answers, read_scores
 from mlfsic_bench.experiments.files import find_profile, read_experiment
 from mlfsic_bench.experiments.plan import Options, plan_rows
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.leaderboard.entry import Entry
-from mlfsic_bench.leaderboard.files import read_placed
-from mlfsic_bench.leaderboard.submission_card import SubmissionCard, read_card
+from mlfsic_bench.leaderboard.card import Card, read_card
+from mlfsic_bench.leaderboard.entry import Entry, read_placed
 from mlfsic_bench.schema import FileSchema
 from mlfsic_bench.splits.files import read_split_file
 from mlfsic_bench.splits.schema import SplitFile
@@ -145,7 +144,7 @@ KINDS = {
     "reported entry": Kind(Entry, _reported, _written(ENTRY), lambda: read_placed(Path(ENTRY))),
     "experiment": Kind(Experiment, _experiment, _written("own.yaml"), _plan),
     "card": Kind(
-        SubmissionCard, _card, _written("card.yaml"), lambda: read_card(Path("card.yaml"))
+        Card, _card, _written("card.yaml"), lambda: read_card(Path("card.yaml"))
     ),
     "split": Kind(
         SplitFile, _split, _written("split.json"),

@@ -154,7 +154,7 @@ def _json_reader(name: str) -> tuple[Path, Callable[[Path], Any], Callable[[Any]
     from mlfsic_bench.episodes.files import EpisodeFile, read_file
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.features.store.manifest import read_manifest
-    from mlfsic_bench.leaderboard.files import read_entry
+    from mlfsic_bench.leaderboard.entry import read_entry
     from mlfsic_bench.splits.files import read_split_file
 
     readers: dict[str, tuple[str, Callable[[Path], Any], Callable[[Any], Any]]] = {
@@ -218,7 +218,7 @@ def _small(path: Path) -> str:
 @given(data=st.data())
 def test_yaml(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
     from mlfsic_bench.experiments.files import read_experiment
-    from mlfsic_bench.leaderboard.submission_card import read_card
+    from mlfsic_bench.leaderboard.card import read_card
 
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     text = (sound / name).read_bytes()

@@ -43,14 +43,14 @@ NAMES = listed("""
     RowSpec.published RowSpec.settings RowSpec.settings[key] RowSpec.embeddings ScoresFile.answers
     ScoresFile.answers_sha256 ScoresFile.record ScoresFile.record_sha256 ScoresFile.run
     ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.run SplitMeta.hash SplitFile.dataset
-    SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id SubmissionCard.id SubmissionCard.made
-    SubmissionCard.submitted EmbeddingsMeta.hash
+    SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id Card.id Card.made
+    Card.submitted EmbeddingsMeta.hash
 """)
 # Shown, and looked up where a run is opened again: see REOPENED.
 SHOWN = listed("""
     AnswersMeta.labels Entry.authors Entry.backbone Entry.contact Entry.name
     Experiment.not_on Experiment.title Failure.stage FeaturesMeta.backbone FeaturesMeta.transform
-    FeaturesMeta.weights FeaturesMeta.weights_hash LabelFigure.label LabelLists.base
+    FeaturesMeta.weights FeaturesMeta.weights_hash LabelValue.label LabelLists.base
     LabelLists.novel LabelLists.val Link.title Link.url MethodMeta.changed MethodMeta.name
     MethodMeta.parameters[key] MethodMeta.preset MethodFacts.method MethodFacts.parameters[key]
     MethodFacts.preset PartCounts.labels[key] Provenance.commit Provenance.packages
@@ -58,7 +58,7 @@ SHOWN = listed("""
     Record.labels Record.excluded_labels Reported.row Reported.section RowSpec.name
     ScoresMeta.labels
     SplitMeta.dataset SplitMeta.id SplitMeta.rule SplitRef.dataset Stage.name
-    SubmissionCard.authors SubmissionCard.backbone SubmissionCard.contact SubmissionCard.name
+    Card.authors Card.backbone Card.contact Card.name
     EmbeddingsMeta.name
 """)
 # For people to read; an output escapes them.
@@ -67,7 +67,7 @@ FREE = listed("""
     MethodMeta.parameters
     MethodFacts.parameters Provenance.command Provenance.device Provenance.images
     Provenance.labels Provenance.platform Provenance.processor Provenance.rule Record.identity
-    Record.notes Record.subset Reported.work SubmissionCard.citation SubmissionCard.notes
+    Record.notes Record.subset Reported.work Card.citation Card.notes
 """)
 OURS = ("Profile.", "Profiles.", "Published", "Rates.", "Seeds.", "Source.")  # files that ship
 REOPENED = ("method.name", "split.id", "features.backbone", "features.weights")

@@ -114,7 +114,7 @@ def _card(name: str, *says: str, add: str) -> None:
         return ["submit", "pack", str(sound / "scores.npz"), "--card", "card.yaml", "--out", "out"]
 
 
-_card("an id that climbs", "id is not valid", add="id: ../../x\n")
+_card("an id that climbs", "id: lower-case letters", add="id: ../../x\n")
 _card("a link that runs", "https://", add="links: [{title: x, url: 'data:text/html,x'}]\n")
 _card("a note of 5,000 letters", "notes.0", add=f"notes: [{'x' * 5000}]\n")
 _card("100 notes", "notes", add=f"notes: [{','.join('x' * 100)}]\n")

@@ -25,7 +25,7 @@ def submit(*words: object) -> Result:
 def ok(*words: object) -> str:
     done = submit(*words)
     assert done.exit_code == 0, done.output + str(done.exception)
-    return done.output
+    return done.stdout
 
 
 def wrong(*words: object) -> str:
@@ -53,8 +53,7 @@ def cut_run(folder: Path, count: int) -> Path:
 
 
 def packed(out: Path, split_file: Path, *words: object) -> Path:
-    (line,) = ok("pack", *words, "--split", split_file, "--out", out).splitlines()
-    return Path(line)
+    return Path(ok("pack", *words, "--split", split_file, "--out", out).splitlines()[0])
 
 
 def bare(scores: Scores) -> Scores:

@@ -12,11 +12,9 @@ import pytest
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.leaderboard.board import build_boards
-from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
-from mlfsic_bench.leaderboard.card import card_of
-from mlfsic_bench.leaderboard.files import parse_entry, read_entry
-from mlfsic_bench.leaderboard.kinds import Audited
-from mlfsic_bench.leaderboard.page import board_html
+from mlfsic_bench.leaderboard.entry import Audited, parse_entry, read_entry
+from mlfsic_bench.leaderboard.page import board_html, card_of
+from mlfsic_bench.leaderboard.text import board_csv, board_latex, board_markdown
 from tests.fakes.entries import entry, fake_file, fake_value, reported_value
 from tests.leaderboard.submitted import as_audited, edit, ok, packed, wrong
 
@@ -62,10 +60,12 @@ def test_c1_only_audited_and_foreign_scores_have_a_rank() -> None:
 def test_every_form_of_the_board_says_which() -> None:
     boards = build_boards([entry(value) for value in VALUES])
     markdown = board_markdown(boards)
-    told = "in a fresh process: cheat (audit failed), old, half."
-    foreign = "Ranked on foreign scores, verified by computing every figure again: foreign."
+    told = "in a fresh process: old, half."
+    failed = "because its audit failed: cheat."
+    foreign = "Ranked on scores of another program, every value computed again: foreign."
     for text in (markdown, board_latex(boards), board_html(boards)):
         assert told in text
+        assert failed in text
         assert foreign in text
     rows = {line.split("|")[2].strip(" *"): line for line in markdown.splitlines() if "|" in line}
     assert rows["sound"].endswith("| scores verified, audited |")
@@ -97,7 +97,7 @@ def test_an_entry_says_what_its_records_say_of_audits(runs, split_file, tmp_path
     for claimed in ("failed", None):
         edit(path, lambda v, to=claimed: v["proof"]["files"][0].update(audit=to))
         text = wrong("check", path, "--split", split_file)
-        assert f"record.audit: entry {claimed!r}, scores 'passed'" in text
+        assert "proof.files.0.audit: entry " in text
 
 
 @pytest.mark.parametrize("status", ["failed", "not made"])

@@ -12,7 +12,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.scores import read_scores, write_scores
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.results.lineup import line_up
+from mlfsic_bench.results.conditions import open_group
 from tests.fakes.world import Trained, fake_run
 from tests.leaderboard.submitted import bare, cut_run, edit, packed, wrong
 
@@ -68,17 +68,17 @@ def test_a_run_must_not_contradict_its_scores_file(tmp_path: Path) -> None:
         digest = hash_file(run / "scores.npz")
         edit(run / "record.json", lambda r, d=digest: r["outputs"].update({"scores.npz": d}))
         if fine:
-            line_up([run])
+            open_group([run])
         else:
             with pytest.raises(BenchError, match="do not belong together"):
-                line_up([run])
+                open_group([run])
 
 
 def test_comparisons_tell_base_images_from_the_scores_file_alone(tmp_path: Path) -> None:
     cut, full = cut_run(tmp_path / "cut", 40), fake_run(tmp_path / "full", Trained, episodes=4)
-    apart = line_up([cut / "scores.npz", full])
-    assert apart.entries[0].name.startswith("fake-trained, base_images=40")
+    apart = open_group([cut / "scores.npz", full])
+    assert apart.methods[0].name.startswith("fake-trained, base_images=40")
     assert any("40 of 80" in line for line in apart.differing)
     write_scores(tmp_path / "old.npz", bare(read_scores(cut / "scores.npz")))
-    silent = line_up([tmp_path / "old.npz"])
+    silent = open_group([tmp_path / "old.npz"])
     assert any("Base images are not stated" in line for line in silent.differing)

@@ -6,9 +6,8 @@ import pytest
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.leaderboard.board import build_boards
-from mlfsic_bench.leaderboard.board_text import board_markdown
 from mlfsic_bench.leaderboard.page import board_html
-from mlfsic_bench.leaderboard.titles import titles
+from mlfsic_bench.leaderboard.text import board_latex, board_markdown
 from tests.fakes.entries import entry, fake_tracks, fake_value, reported_value
 
 
@@ -54,7 +53,7 @@ def test_what_does_not_compare_does_not_share_a_table(change) -> None:
 
 def test_reported_rows_stand_beside_full_runs_only() -> None:
     subset = fake_value("part", tracks=fake_tracks(images="subset"))
-    assert names([subset, reported_value()]) == [["printed"], ["part"]]
+    assert names([subset, reported_value()]) == [["part"], ["printed"]]
     assert names([subset, reported_value(), fake_value("whole")]) == [
         ["whole", "printed"],
         ["part"],
@@ -98,19 +97,19 @@ def test_titles_say_what_is_special() -> None:
         fake_value("shots", protocol=SHOTS),
     ]
     boards = build_boards([entry(value) for value in values])
-    assert set(titles(boards)) == {
-        "fake-4-3-3-v1, full, one_per_label-v1",
-        "fake-4-3-3-v1, full, one_per_label-v1, first 20 of 200 episodes",
-        "fake-4-3-3-v1, subset, one_per_label-v1",
-        "fake-4-3-3-v1, full, laso_k_shot-v1, K = 5",
+    assert {board.title for board in boards} == {
+        "fake 4/3/3: 3 novel labels, 1-shot, all images",
+        "fake 4/3/3: 3 novel labels, 1-shot, all images, first 20 of 200 episodes",
+        "fake 4/3/3: 3 novel labels, 1-shot, part of the images",
+        "fake 4/3/3: 3 novel labels, 5-shot, all images",
     }
     page = board_html(boards)
-    assert page.count('<span class="tag">first 20 of 200 episodes</span>') == 1
-    assert "## fake-4-3-3-v1, full, laso\\_k\\_shot-v1, K = 5" in board_markdown(boards)
+    assert page.count('<span class="tag">first 20 of 200 episodes</span>') == 2  # and the overview
+    assert "## fake 4/3/3: 3 novel labels, 5-shot, all images" in board_markdown(boards)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "added"),
     [
         ({"metrics_version": "metrics-v2"}, {"metrics-v1", "metrics-v2"}),
         (
@@ -123,18 +122,36 @@ def test_titles_say_what_is_special() -> None:
         ),
     ],
 )
-def test_titles_that_would_be_equal_say_more(change, told) -> None:
+def test_titles_that_would_be_equal_say_more(change, added) -> None:
     values = [fake_value("one"), fake_value("two", **change), fake_value("few", protocol=FEW)]
-    found = titles(build_boards([entry(value) for value in values]))
-    plain = "fake-4-3-3-v1, full, one_per_label-v1, "
+    found = {board.title for board in build_boards([entry(value) for value in values])}
+    plain = "fake 4/3/3: 3 novel labels, 1-shot, all images, "
     few = plain + "first 20 of 200 episodes"
-    assert set(found) == {few, *(plain + one for one in told)}
+    assert found == {few, *(plain + one for one in added)}
 
 
-def test_a_board_of_reported_rows_alone_says_so_where_titles_would_be_equal() -> None:
+def test_a_board_of_reported_rows_alone_says_so() -> None:
     part = fake_tracks(images="subset")
     boards = build_boards([entry(fake_value(tracks=part)), entry(reported_value(tracks=part))])
-    assert sorted(titles(boards)) == [
-        "fake-4-3-3-v1, subset, one_per_label-v1",
-        "fake-4-3-3-v1, subset, one_per_label-v1, reported only",
+    assert [board.title for board in boards] == [
+        "fake 4/3/3: 3 novel labels, 1-shot, part of the images",
+        "fake 4/3/3: 3 novel labels, 1-shot, nobody has run this here, part of the images",
     ]
+    page = board_html(boards)
+    assert page.count('<span class="tag t-none">nobody has run this here</span>') == 2
+
+
+def test_ranks_are_shared_at_the_printed_precision_and_near_ones_are_marked() -> None:
+    values = [
+        fake_value("best", macro_ap=50.001),
+        fake_value("equal", macro_ap=49.999),
+        fake_value("near", macro_ap=48.5),
+        fake_value("far", macro_ap=47.5),
+    ]
+    (board,) = build_boards([entry(value) for value in values])
+    # intervals over images reach 2 points to each side
+    assert [row.rank_text for row in board.rows] == ["1=", "1=", "3≈", "4"]
+    for text in (board_markdown([board]), board_html([board])):
+        assert "3≈" in text
+        assert "the interval includes the value of the best row" in text
+    assert r"3$\approx$" in board_latex([board])

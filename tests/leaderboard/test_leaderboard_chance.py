@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from mlfsic_bench.leaderboard.board import against_chance, build_boards
-from mlfsic_bench.leaderboard.board_text import board_markdown
-from mlfsic_bench.leaderboard.card import card_of
-from mlfsic_bench.leaderboard.entry_figures import Chance, Figure
-from mlfsic_bench.leaderboard.kinds import IntervalKind
-from mlfsic_bench.leaderboard.page import board_html
+from mlfsic_bench.leaderboard.entry import Chance, IntervalKind, Value
+from mlfsic_bench.leaderboard.page import board_html, card_of
+from mlfsic_bench.leaderboard.text import board_markdown
 from tests.fakes.entries import entry, fake_figure, fake_value, reported_value
 
 
@@ -32,8 +30,8 @@ def test_where_an_ap_stands_to_chance(value, half, low, high, verdict) -> None:
     interval = (
         {} if half is None else {"episodes": fake_figure(value, half)["intervals"]["episodes"]}
     )
-    figure = Figure.model_validate_json(json.dumps({"value": value, "intervals": interval}))
-    assert against_chance(figure, Chance(low=low, high=high), IntervalKind.EPISODES) == verdict
+    one = Value.model_validate_json(json.dumps({"value": value, "intervals": interval}))
+    assert against_chance(one, Chance(low=low, high=high), IntervalKind.EPISODES) == verdict
 
 
 def two_seeds(entry_id: str, images: float) -> dict[str, Any]:
@@ -62,7 +60,7 @@ def test_chance_goes_by_the_interval_that_the_table_shows() -> None:
     assert card_of(near)["verdict"] == by_images
 
 
-def test_chance_goes_by_the_figure_where_the_table_shows_no_interval() -> None:
+def test_chance_goes_by_the_value_where_the_table_shows_no_interval() -> None:
     other = fake_value("bare", figures={"macro_ap": {"value": 20.0}})
     other["chance"] = {"macro_ap": {"low": 15.0, "high": 15.0}}
     (board,) = build_boards([entry(two_seeds("wide", 6.0)), entry(other)])

@@ -11,22 +11,24 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.leaderboard.entries import entry_from_published
-from mlfsic_bench.leaderboard.files import (
-    check_evidence,
+from mlfsic_bench.leaderboard.entry import (
+    Adaptation,
+    Embeddings,
+    State,
+    check_files,
     parse_entry,
     read_entries,
     read_entry,
     schema_text,
-    shipped_schema,
+    slug,
     write_entry,
 )
-from mlfsic_bench.leaderboard.kinds import Adaptation, State, WordTrack
-from mlfsic_bench.leaderboard.published_entries import published_entries
+from mlfsic_bench.leaderboard.reported import reported_entries
 from mlfsic_bench.results.published import read_published
 from tests.fakes.entries import entry, fake_file, fake_value, reported_value, write_values
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, PACKAGE = ROOT / "results", ROOT / "mlfsic_bench" / "leaderboard"
 
 
 def with_change(path: str, new: object) -> dict[str, object]:
@@ -151,7 +153,8 @@ def test_files_that_are_no_entries(text: str, tmp_path: Path) -> None:
 
 
 def test_the_shipped_json_schema_is_that_of_the_code() -> None:
-    assert json.loads(shipped_schema()) == json.loads(schema_text())
+    shipped = (PACKAGE / "entry.schema.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == json.loads(schema_text())
     printed = CliRunner().invoke(cli, ["leaderboard", "schema"])
     assert printed.output == schema_text()
 
@@ -181,38 +184,37 @@ def test_evidence_must_be_there_and_unchanged(tmp_path: Path) -> None:
     one = entry(fake_value(proof={"kind": "scores verified", "files": [file]}))
     folder = tmp_path / "scores" / "mine"
     with pytest.raises(BenchError, match="is not the file the entry names"):
-        check_evidence(one, tmp_path)
+        check_files(one, tmp_path)
     folder.mkdir(parents=True)
     (folder / "scores.npz").write_bytes(b"scores")
     (folder / "answers.npz").write_bytes(b"answers")
-    assert check_evidence(one, tmp_path) == 2
+    assert check_files(one, tmp_path) == 2
     (folder / "answers.npz").write_bytes(b"other")
     with pytest.raises(BenchError, match=r"answers\.npz is not the file"):
-        check_evidence(one, tmp_path)
+        check_files(one, tmp_path)
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     elsewhere.write_bytes(b"answers")
     (folder / "answers.npz").unlink()
     (folder / "answers.npz").symlink_to(elsewhere)
     with pytest.raises(BenchError, match="leads out of the results folder"):
-        check_evidence(one, tmp_path)
+        check_files(one, tmp_path)
 
 
 def test_published_rows_carry_their_figures_and_source() -> None:
     table = read_published("yan-2022-table1")
-    for i, row in enumerate(table.rows):
-        one = entry_from_published("yan-2022-table1", i)
+    entries = {one.id: one for one in reported_entries()}
+    assert len(entries) == 16
+    for row in table.rows:
+        one = entries[slug(f"yan-2022-table1-{row.method or row.name}")]
         assert {name: figure.value for name, figure in one.figures.items()} == row.values
         assert one.state is State.REPORTED
         assert one.proof.table == 1
         assert one.split.hash is None
-    ours = entry_from_published("yan-2022-table2", 7)
-    assert (ours.tracks.words, ours.tracks.adaptation) == (WordTrack.VECTORS, Adaptation.NONE)
-    assert ours.chance["macro_ap"].low == pytest.approx(26.72, abs=0.005)
-    assert len(published_entries()) == 16
-    with pytest.raises(BenchError, match="unknown published table"):
-        entry_from_published("yan-2022-table3", 0)
-    with pytest.raises(BenchError, match="has no row 8"):
-        entry_from_published("yan-2022-table1", 8)
+    yan = entries["yan-2022-table2-word-guided-attention"]
+    assert yan.name == "Yan et al. (2022), word-guided attention"
+    assert (yan.card.method, yan.proof.row) == ("word-guided-attention", "Yan et al. (2022)")
+    assert (yan.tracks.words, yan.tracks.adaptation) == (Embeddings.GIVEN, Adaptation.NONE)
+    assert yan.chance["macro_ap"].low == pytest.approx(26.72, abs=0.005)
 
 
 def test_a_reported_entry_needs_no_hashes() -> None:
@@ -225,9 +227,9 @@ def test_the_entries_in_the_repository_are_sound() -> None:
     entries = read_entries(RESULTS)
     states = {one.state for one in entries}
     assert {State.REPORTED, State.SCORES} <= states
-    assert all(check_evidence(one, RESULTS) or not one.verified for one in entries)
+    assert all(check_files(one, RESULTS) or not one.verified for one in entries)
     printed = {one.id: one for one in entries if one.state is State.REPORTED}
-    assert printed == {one.id: one for one in published_entries()}
+    assert printed == {one.id: one for one in reported_entries()}
 
 
 def test_check_says_how_many(tmp_path: Path) -> None:
@@ -235,4 +237,4 @@ def test_check_says_how_many(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["leaderboard", "check", "--results", str(tmp_path)])
     assert done.exit_code == 0
     assert "1 entry is sound; 0 files" in done.output
-    assert f"no board in {tmp_path}/board to hold against them" in done.output
+    assert f"no board in {tmp_path}/board to compare with them" in done.output

@@ -12,8 +12,13 @@ from html.parser import HTMLParser
 import pytest
 
 from mlfsic_bench.leaderboard.board import build_boards
-from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
 from mlfsic_bench.leaderboard.page import board_html, policy, script_json
+from mlfsic_bench.leaderboard.text import (
+    board_bibtex,
+    board_csv,
+    board_latex,
+    board_markdown,
+)
 from tests.fakes.entries import (
     HOSTILE,
     entry,
@@ -56,7 +61,8 @@ def test_the_page_asks_nothing_of_any_server() -> None:
     head = html.unescape(page.split("</head>")[0])
     assert "default-src 'none'" in head
     assert "unsafe" not in head
-    assert not re.search(r"(?:src|href)=\"(?!#|data:,)", page.split("<script")[0])
+    shown = page.split("<script")[0]
+    assert not re.search(r"\bsrc=|<link [^>]*href=\"(?!data:,)", shown)  # links are only followed
     assert "url(" not in page.split("</style>")[0]
     assert " style=" not in page.split("<script")[0]
 
@@ -78,7 +84,11 @@ def test_hostile_texts_in_the_other_formats() -> None:
     assert "<script" not in text
     assert "](javascript" not in text.replace("\\]", "")
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({line.replace("\\|", "").count("|") for line in tables}) == 1
+    assert len({line.replace("\\|", "").count("|") for line in tables}) == 2  # and the overview
+    bibtex = board_bibtex(boards)
+    assert "\\input{" not in bibtex
+    assert bibtex.count("{") == bibtex.count("}")
+    assert bibtex.count("@misc{") == len({value["citation"] for value in hostile_values()})
     latex = board_latex(boards)
     assert "\\input{" not in latex
     assert latex.count("\\\\") == latex.count(" \\\\\n")
@@ -102,14 +112,39 @@ def test_the_csv_holds_every_figure_unrounded() -> None:
 def test_the_page_has_a_table_without_scripts() -> None:
     page = board_html(build_boards([entry(fake_value(macro_ap=41.25)), entry(reported_value())]))
     table = re.sub(r"<[^>]+>", " ", page.split("<table>")[1].split("</table>")[0])
-    for text in ("mine", "41.25", "scores verified", "Reported in print", "printed", "33.00"):
+    for text in ("mine", "41.25", "scores verified", "copied from print", "printed", "33.00"):
         assert text in table
     assert "<noscript>" in page
 
 
-def test_a_bar_has_its_interval_at_its_place() -> None:
+def test_a_point_has_its_interval_at_its_place() -> None:
     page = board_html(build_boards([entry(fake_value(macro_ap=40.0))]))
-    # micro-AP is 52 with 50 to 54 over images, so bars end at 60 and 160 units are 60 points
-    assert '<rect class="span" x="133.3" y="2" width="10.7"' in page
-    assert '<rect class="span" x="101.3" y="2" width="10.7"' in page
-    assert f"M{26.7 / 60 * 160:.1f} 0V14" in page
+    # from 20 to 50, since chance is 26.7 and the interval over images is 38 to 42
+    assert '<circle class="dot ranked" cx="66.0%"' in page
+    assert '<line class="whisker ranked" x1="59.6%" x2="72.4%"' in page
+    assert f'<line class="chance" x1="{2 + 96 * 6.7 / 30:.2f}%"' in page
+
+
+def test_every_row_has_a_line_that_loads_it_and_links_to_its_scores() -> None:
+    boards = build_boards([entry(fake_value()), entry(reported_value())])
+    page = html.unescape(board_html(boards, "../results"))
+    assert "<code>mlfsic-bench score results/scores/mine/scores.npz</code>" in page
+    assert 'read_entry("results/leaderboard/fake-4-3-3-v1/printed.json")' in page
+    assert '<a href="../results/scores/mine/scores.npz"' in page
+    assert "mlfsic-bench score results/scores/mine/scores.npz" in board_markdown(boards)
+
+
+def test_an_overview_comes_first_and_words_are_explained_before_the_tables() -> None:
+    page = board_html(build_boards([entry(fake_value(macro_ap=41.25)), entry(reported_value())]))
+    top = re.sub(r"<[^>]+>", " ", page.split('<div id="boards">')[0])
+    for text in (
+        "Each table ranks methods by macro-AP",
+        "fake 4/3/3: 3 novel labels, 1-shot",
+        "41.25",
+        "rerun verified",
+        "below chance, at chance:",
+        "How to submit",
+        "BibTeX",
+    ):
+        assert text in top
+    assert "open a pull request with these files" in page

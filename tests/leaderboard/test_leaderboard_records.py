@@ -12,9 +12,8 @@ from mlfsic_bench.evaluation.identity import run_key
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.leaderboard.evidence import contradictions, pretraining_of
-from mlfsic_bench.leaderboard.files import read_entry
-from mlfsic_bench.leaderboard.kinds import Pretraining
+from mlfsic_bench.leaderboard.build import contradictions, pretraining_of
+from mlfsic_bench.leaderboard.entry import Pretraining, read_entry
 from tests.fakes.world import Trained, fake_inputs, fake_split
 from tests.leaderboard.submitted import edit, ok, packed, wrong
 
@@ -27,10 +26,10 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda v: v.update(backbone="resnet50"), "backbone: entry 'resnet50', record 'fake'"),
+        (lambda v: v.update(backbone="resnet50"), "backbone: entry 'resnet50', scores 'fake'"),
         (lambda v: v["tracks"].update(pretraining="external images"), "tracks.pretraining"),
         (lambda v: v["tracks"].update(pretraining="not stated"), "tracks.pretraining"),
-        (lambda v: v.update(metrics_version="metrics-v7"), "metrics_version: entry 'metrics-v7'"),
+        (lambda v: v.update(metrics_version="metrics-v7"), "metrics_version: 'metrics-v7'"),
         (lambda v: v["dates"].update(made="2020-01-01"), "dates.made: entry '2020-01-01'"),
         (lambda v: v["proof"]["files"][0].update(record_sha256="0" * 64), "not the file the entry"),
         (lambda v: v["proof"]["files"][0].update(record_sha256=None), "given together"),
@@ -83,8 +82,8 @@ def test_a_card_says_what_weights_of_a_file_have_seen(split_file, tmp_path) -> N
     [
         (lambda r: r["features"].update(backbone="resnet50"), "identity.features.backbone"),
         (lambda r: r["features"].update(precision="bf16"), "identity.features.precision"),
-        (lambda r: r["identity"].update(base_images=9), "record.key"),
-        (lambda r: r["identity"].update(words="0" * 64), "record.key"),
+        (lambda r: r["identity"].update(base_images=9), "key: "),
+        (lambda r: r["identity"].update(words="0" * 64), "key: "),
         (lambda r: r.update(words={"name": "w", "hash": "0" * 64, "dimensions": 3}), "words"),
     ],
 )
@@ -131,8 +130,8 @@ def test_what_networks_of_scenes_have_seen(dataset, subset, backbone, weights, t
     record = read_record(runs["a0"])
     split = record.split.model_copy(update={"dataset": dataset, "subset": subset})
     features = record.features.model_copy(update={"backbone": backbone, "weights": weights})
-    told = record.model_copy(update={"split": split, "features": features})
-    assert pretraining_of(told) is track
+    said = record.model_copy(update={"split": split, "features": features})
+    assert pretraining_of(said) is track
 
 
 def test_only_the_large_split_holds_the_images_of_the_lesson() -> None:
@@ -157,7 +156,7 @@ def test_only_the_large_split_holds_the_images_of_the_lesson() -> None:
 def test_b6_a_record_whose_start_is_no_time(started, runs, tmp_path: Path) -> None:
     run = shutil.copytree(runs["a0"], tmp_path / "run")
     edit(run / "record.json", lambda record: record.update(started=started))
-    said = wrong("pack", run, "--stored-answers", "--out", tmp_path / "out")
+    said = wrong("pack", run, "--stored-targets", "--out", tmp_path / "out")
     assert "started is not valid" in said
     assert "ISO 8601" in said
     assert not (tmp_path / "out").exists()
@@ -167,6 +166,6 @@ def test_b6_a_record_whose_start_is_no_time(started, runs, tmp_path: Path) -> No
 def test_b6_a_split_id_that_is_no_part_of_a_path(split_id: str, tmp_path: Path) -> None:
     split = replace(fake_split(), id=split_id)
     run = execute(fake_inputs(Trained, split=split, episodes=4), tmp_path / "run")
-    said = wrong("pack", run, "--stored-answers", "--out", tmp_path / "out")
-    assert "the evidence of an entry: scores is not valid" in said
+    said = wrong("pack", run, "--stored-targets", "--out", tmp_path / "out")
+    assert "the files of an entry: scores is not valid" in said
     assert not (tmp_path / "out").exists()

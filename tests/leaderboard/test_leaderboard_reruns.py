@@ -10,8 +10,7 @@ import pytest
 
 from mlfsic_bench.evaluation.scores import read_scores, write_scores
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.leaderboard.files import read_entry
-from mlfsic_bench.leaderboard.kinds import State
+from mlfsic_bench.leaderboard.entry import State, read_entry
 from tests.fakes.world import Trained, fake_run
 from tests.leaderboard.submitted import edit, ok, packed, wrong
 
@@ -30,7 +29,7 @@ def test_a_second_run_of_every_seed_makes_it_rerun_verified(runs, split_file, tm
         (["b0", "b0"], "second runs of seeds 0, 0"),
         (["a0", "a1"], "the same run twice"),
         (["b0", "other"], "its run key is that of none of the entry's runs"),
-        (["b0", "file"], "need the records of both runs"),
+        (["b0", "file"], "of a run whose record is not there"),
         (["b0", "copy"], "the same run twice"),
         (["b0", "far"], "is not"),
     ],
@@ -53,7 +52,7 @@ def test_what_is_no_second_run_is_refused(again, says, runs, split_file, tmp_pat
 
 
 def test_stored_targets_verify_no_second_run(runs, tmp_path) -> None:
-    words = ("--rerun", runs["b0"], "--stored-answers", "--out", tmp_path / "out")
+    words = ("--rerun", runs["b0"], "--stored-targets", "--out", tmp_path / "out")
     assert "nothing is verified" in wrong("pack", runs["a0"], *words)
 
 
@@ -71,9 +70,9 @@ def test_a_forged_rerun_is_found(forged, runs, split_file, tmp_path) -> None:
 
     edit(path, forge)
     text = wrong("check", tmp_path, "--split", split_file)
-    told = {
+    says = {
         "no record": "of a run whose record is not there",
         "same files": "the same run twice",
         "one of two": "where each of seeds 0, 1 needs one",
     }
-    assert told[forged] in text
+    assert says[forged] in text

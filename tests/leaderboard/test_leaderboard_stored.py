@@ -11,10 +11,9 @@ import pytest
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import Answers, read_answers, read_scores, write_answers
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.leaderboard.board import build_boards
-from mlfsic_bench.leaderboard.board_text import STORED_NOTE, board_markdown
-from mlfsic_bench.leaderboard.files import parse_entry, read_entry
-from mlfsic_bench.leaderboard.kinds import IntervalKind, State
+from mlfsic_bench.leaderboard.board import STORED_NOTE, build_boards
+from mlfsic_bench.leaderboard.entry import IntervalKind, State, parse_entry, read_entry
+from mlfsic_bench.leaderboard.text import board_markdown
 from tests.fakes.entries import entry, fake_file, fake_value
 from tests.fakes.world import fake_run
 from tests.leaderboard.submitted import as_audited, edit, ok, packed, wrong
@@ -30,7 +29,7 @@ def test_stored_targets_are_a_state_of_their_own_and_never_ranked(
     digest = hash_file(run / "answers.npz")
     edit(run / "record.json", lambda r: r["outputs"].update({"answers.npz": digest}))
     out = tmp_path / "out"
-    (line,) = ok("pack", run, "--out", out, "--stored-answers").splitlines()
+    line = ok("pack", run, "--out", out, "--stored-targets").splitlines()[0]
     forged = read_entry(Path(line))
     assert forged.state is State.STORED
     assert forged.figures["macro_ap"].value == pytest.approx(100.0)
@@ -53,7 +52,7 @@ def test_stored_targets_are_a_state_of_their_own_and_never_ranked(
 
 
 def test_an_interval_over_images_is_not_claimed_on_stored_targets(runs, tmp_path) -> None:
-    (line,) = ok("pack", runs["a0"], "--out", tmp_path, "--stored-answers").splitlines()
+    line = ok("pack", runs["a0"], "--out", tmp_path, "--stored-targets").splitlines()[0]
 
     def claim(value: Any) -> None:
         figure = value["figures"]["macro_ap"]
@@ -65,7 +64,7 @@ def test_an_interval_over_images_is_not_claimed_on_stored_targets(runs, tmp_path
 
 def test_stored_answers_confirm_no_verified_entry(runs, split_file, tmp_path) -> None:
     packed(tmp_path, split_file, runs["a0"])
-    text = ok("check", tmp_path, "--stored-answers")
+    text = ok("check", tmp_path, "--stored-targets")
     assert "'scores verified' is NOT confirmed" in text
     assert text.endswith(
         "1 entry checked, 1 of them NOT confirmed: their targets were not rebuilt\n"

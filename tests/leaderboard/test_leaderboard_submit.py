@@ -14,10 +14,8 @@ from sklearn.metrics import average_precision_score
 from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import Scores, ScoresMeta, read_scores, write_scores
-from mlfsic_bench.leaderboard.entries import entry_from_run
-from mlfsic_bench.leaderboard.files import read_entry
-from mlfsic_bench.leaderboard.kinds import IntervalKind, State
-from mlfsic_bench.leaderboard.submission_card import read_card
+from mlfsic_bench.leaderboard.card import read_card
+from mlfsic_bench.leaderboard.entry import IntervalKind, State, read_entry
 from mlfsic_bench.splits.resolve import resolve_split
 from tests.fakes.entries import reported_value, write_values
 from tests.fakes.world import Trained, fake_run
@@ -84,7 +82,7 @@ def test_a_foreign_file_becomes_an_entry_that_checks(scenes, tmp_path: Path) -> 
     assert entry.dates.made == "2026-10-01"
     assert entry.card.parameters == {"depth": 3}
     output = ok("check", tmp_path / "out")
-    assert "9 figures and 6 labels recomputed from 1 training seed\n" in output
+    assert "9 values and 6 labels recomputed from 1 training seed\n" in output
     assert ok("check", path).endswith("1 entry checked\n")
 
 
@@ -120,13 +118,13 @@ def change(value: dict[str, Any], path: str, new: object) -> None:
 @pytest.mark.parametrize(
     ("path", "new", "says"),
     [
-        ("figures.macro_ap", {"value": 99.0}, "figures.macro_ap: entry 99, scores give"),
-        ("figures.micro_f1.intervals.episodes", BOUNDS, "micro_f1, interval over episodes"),
-        ("figures.micro_f1.intervals.images", BOUNDS, "micro_f1, interval over images"),
-        ("figures.micro_f1.intervals", {}, "micro_f1, interval over images: entry nothing"),
+        ("figures.macro_ap", {"value": 99.0}, "figures.macro_ap.value: entry 99, scores "),
+        ("figures.micro_f1.intervals.episodes", BOUNDS, "micro_f1.intervals.episodes.low: "),
+        ("figures.micro_f1.intervals.images", BOUNDS, "micro_f1.intervals.images.low: "),
+        ("figures.micro_f1.intervals", {}, "micro_f1.intervals.images: entry nothing"),
         ("per_label.2.ap", 1.0, "per_label."),
-        ("per_label", [], "entry nothing, scores give"),
-        ("chance", {"macro_ap": {"low": 1.0, "high": 1.0}}, "chance.macro_ap: entry 1 to 1"),
+        ("per_label", [], ": entry nothing, scores {"),
+        ("chance", {"macro_ap": {"low": 1.0, "high": 1.0}}, "chance.macro_ap.low: entry 1"),
         ("tracks.words", "no word vectors", "tracks.words: entry 'no word vectors'"),
         ("tracks.adaptation", "by gradient", "tracks.adaptation"),
         ("tracks.images", "subset", "tracks.images"),
@@ -150,59 +148,38 @@ def test_a_metric_may_be_absent_if_the_table_does_not_show_it(scenes, tmp_path: 
     value = json.loads(file.read_text())
     del value["figures"]["f1_label_mean"]
     file.write_text(json.dumps(value))
-    assert "8 figures and 6 labels" in ok("check", file)
+    assert "8 values and 6 labels" in ok("check", file)
     del value["figures"]["micro_recall"]
     file.write_text(json.dumps(value))
     assert "figures.micro_recall: entry nothing" in wrong("check", file)
 
 
-def test_answers_that_are_not_the_splits_are_found(scenes, tmp_path: Path) -> None:
-    from mlfsic_bench.evaluation.scores import Answers, read_answers, write_answers
-    from mlfsic_bench.hashing import hash_file
-
-    file = packed(scenes, tmp_path)
-    value = json.loads(file.read_text())
-    place = tmp_path / "out" / value["proof"]["files"][0]["answers"]
-    answers = read_answers(place)
-    write_answers(place, Answers(1 - answers.targets, answers.query, answers.meta))
-    change(value, "proof.files.0.answers_sha256", hash_file(place))
-    file.write_text(json.dumps(value))
-    assert "not the targets of the split's episodes" in wrong("check", file)
-
-
 def test_runs_of_several_seeds_become_one_entry(tmp_path: Path) -> None:
     runs = [fake_run(tmp_path / f"r{i}", Trained, episodes=3, seed=i) for i in range(2)]
     other = fake_run(tmp_path / "other", episodes=3)
-    output = ok("pack", *runs, other, "--out", tmp_path / "out", "--stored-answers").splitlines()
+    output = ok("pack", *runs, other, "--out", tmp_path / "out", "--stored-targets").splitlines()
     assert len(output) == 2
     entry = read_entry(Path(output[0]))
     assert entry.training_seeds == 2
     assert IntervalKind.IMAGES not in entry.figures["macro_ap"].intervals
-    checked = ok("check", tmp_path / "out", "--stored-answers")
+    checked = ok("check", tmp_path / "out", "--stored-targets")
     assert "from 2 training seeds; targets STORED" in checked
     assert entry.state is State.STORED
     assert ok("check", tmp_path / "out").endswith("2 entries checked\n")
     # packed again, nothing changes
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    ok("pack", *runs, other, "--out", tmp_path / "out", "--stored-answers")
+    ok("pack", *runs, other, "--out", tmp_path / "out", "--stored-targets")
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
 
 
 def test_runs_in_the_results_folder_stay_where_they_are(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "measured" / "mine", episodes=3)
-    (path,) = ok("pack", run, "--out", tmp_path, "--stored-answers").splitlines()
+    path = ok("pack", run, "--out", tmp_path, "--stored-targets").splitlines()[0]
     entry = read_entry(Path(path))
     assert entry.proof.files[0].scores == "measured/mine/scores.npz"
     assert not (tmp_path / "scores").exists()
-    assert entry == entry_from_run([run], tmp_path)
-
-
-def test_a_run_elsewhere_has_to_be_packed(tmp_path: Path) -> None:
-    run = fake_run(tmp_path / "run", episodes=3)
-    with pytest.raises(BenchError, match="does not lie in the results folder"):
-        entry_from_run([run], tmp_path / "results")
-    with pytest.raises(BenchError, match="needs a run"):
-        entry_from_run([], tmp_path)
+    assert entry.proof.files[0].answers is None
+    assert "targets STORED" in ok("check", tmp_path)
 
 
 def test_nothing_is_packed_that_can_not_be(scenes, tmp_path: Path) -> None:
@@ -214,8 +191,8 @@ def test_nothing_is_packed_that_can_not_be(scenes, tmp_path: Path) -> None:
     assert "the same training seed" in wrong("pack", file, file, "--card", card, "--out", out)
     other = foreign(scenes, tmp_path / "o.npz", name="another")
     assert "belong to one entry" in wrong("pack", file, other, "--card", card, "--out", out)
-    assert "no stored answers" in wrong(
-        "pack", file, "--card", card, "--out", out, "--stored-answers"
+    assert "no stored targets" in wrong(
+        "pack", file, "--card", card, "--out", out, "--stored-targets"
     )
     (tmp_path / "x.npz").write_bytes(b"no archive")
     assert "x.npz is not a readable scores file" in wrong("pack", tmp_path / "x.npz", "--out", out)
@@ -239,47 +216,35 @@ def test_options_say_where_split_and_episodes_are(scenes, tmp_path: Path) -> Non
         ("--episodes-file", tmp_path / "none.json"),
     ):
         assert "none.json" in wrong("check", file, option, value)
-    for options in (("--min-pool", 100000), ("--available-only",)):
-        assert submit("check", file, *options, "--data-root", tmp_path).exit_code != 0
 
 
 def test_options_reach_the_split(scenes, tmp_path: Path, monkeypatch) -> None:
-    from mlfsic_bench.leaderboard import submission
-    from mlfsic_bench.results.targets import SplitPlace, rebuild_truth
+    from mlfsic_bench.leaderboard import pack
+    from mlfsic_bench.results.targets import SplitPlace, rebuild_targets
 
     places = []
 
-    def spy(meta, place):
+    def spy(meta, place, subset):
         places.append(place)
-        return rebuild_truth(meta, SplitPlace())
+        return rebuild_targets(meta, SplitPlace(), subset)
 
     file = packed(scenes, tmp_path)
-    monkeypatch.setattr(submission, "rebuild_truth", spy)
-    ok("check", file, "--data-root", tmp_path, "--min-pool", 3, "--available-only")
-    assert places == [SplitPlace(data_root=tmp_path, min_pool=3, available_only=True)]
-    card = tmp_path / "card.yaml"
-    ok(
-        "pack",
-        tmp_path / "s0.npz",
-        "--card",
-        card,
-        "--out",
-        tmp_path / "b",
-        "--data-root",
-        tmp_path,
-    )
-    assert places[1] == SplitPlace(data_root=tmp_path)
+    monkeypatch.setattr(pack, "rebuild_targets", spy)
+    ok("check", file, "--data-root", tmp_path)
+    words = ("--card", tmp_path / "card.yaml", "--data-root", tmp_path)
+    ok("pack", tmp_path / "s0.npz", *words, "--out", tmp_path / "b")
+    assert places == [SplitPlace(data_root=tmp_path)] * 2
 
 
 def test_published_rows_are_packed_and_checked(tmp_path: Path) -> None:
     assert len(ok("pack", "--published", "--out", tmp_path).splitlines()) == 16
     output = ok("check", tmp_path)
-    assert "8 figures as in published/yan-2022-table1.json" in output
+    assert "8 values as in published/yan-2022-table1.json" in output
     path = next((tmp_path / "leaderboard").rglob("yan-2022-table2-pla.json"))
     value = json.loads(path.read_text())
     change(value, "figures.macro_ap.value", 57.29)
     path.write_text(json.dumps(value))
-    assert "figures.macro_ap: entry 57.29, scores give 47.29" in wrong("check", path)
+    assert "figures.macro_ap.value: entry 57.29, table 47.29" in wrong("check", path)
     change(value, "proof.row", "No such row")
     path.write_text(json.dumps(value))
     assert "no published table has its source" in wrong("check", path)
@@ -291,9 +256,9 @@ def test_a_reported_entry_of_another_work_can_not_be_recomputed(tmp_path: Path) 
 
 
 def test_the_entries_in_the_repository_are_those_of_their_scores() -> None:
-    output = ok("check", RESULTS, "--stored-answers")
+    output = ok("check", RESULTS, "--stored-targets")
     assert output.count("recomputed from") >= 6
-    assert output.count("figures as in published/") == 16
+    assert output.count("values as in published/") == 16
 
 
 @pytest.mark.skipif("MLFSIC_DATA" not in os.environ, reason="MLFSIC_DATA names no data root")
@@ -307,15 +272,15 @@ def test_the_entries_in_the_repository_are_those_of_the_data() -> None:
     ("text", "says"),
     [
         ("nmae: x", "did you mean 'name'?"),
-        ("name: [x]", "name is not valid"),
-        ("links: [{title: x, url: 'javascript:alert(1)'}]", "begins with https://"),
+        ("name: [x]", "name: one line of at most 120 characters, such as My method"),
+        ("links: [{title: x, url: 'javascript:alert(1)'}]", "begin with https://"),
         ("name: x\nname: y", "stands twice"),
         ("a: &a [x]\nb: *a", "aliases"),
         ("!!python/object/apply:os.system ['true']", "tags"),
         ("name: \x00", "not a readable submission card"),
         ("- x", "is not valid"),
         ("[" * 5000, "not a readable submission card"),
-        ("made: 2026-13-99", "a year, month or day"),
+        ("made: 2026-13-99", "made: a day of the calendar, such as 2026-11-23"),
         ("name: .nan", "name is not valid"),
         ("x" * 300_000, "more than 65536 bytes"),
     ],
@@ -327,6 +292,53 @@ def test_cards_that_do_not_fit(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(BenchError) as error:
         read_card(path)
     assert says in str(error.value)
+
+
+def test_a_card_says_all_that_is_wrong_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text("nmae: Mine\nauthors: A. Person\nmade: yesterday\nbackbone: resnet50\n")
+    with pytest.raises(BenchError) as error:
+        read_card(path)
+    said = str(error.value)
+    assert "3 keys of the card" in error.value.what
+    for text in (
+        "nmae: no such key; did you mean 'name'?",
+        "authors: a list of names, such as [A. Person, B. Person]",
+        "authors: 'A. Person'",
+        "made: a day of the calendar, such as 2026-11-23",
+    ):
+        assert text in said
+    assert "valid array" not in said
+
+
+def test_a_card_is_written_from_a_run_and_taken_as_it_is(tmp_path: Path) -> None:
+    run, path = fake_run(tmp_path / "run", Trained, episodes=3), tmp_path / "card.yaml"
+    text = ok("card", run)
+    for said in ("method: fake-trained", "fake 4/3/3", "backbone: fake", "training seeds: 0"):
+        assert f"#   {said}" in text or said in text
+    assert 'name: "fake-trained"' in text
+    assert "# authors: [A. Person, B. Person]" in text
+    assert "\nbackbone:" not in text  # the record says it
+    ok("card", run, "--out", path)
+    assert path.read_text() == text
+    assert read_card(path).name == "fake-trained"
+    words = ("pack", run, "--card", path, "--out", tmp_path / "out", "--stored-targets")
+    out = submit(*words).output
+    assert "open a pull request with these files" in out
+    assert "seed-0/scores.npz" in out
+
+
+def test_a_card_of_foreign_scores_asks_for_what_they_do_not_say(scenes, tmp_path: Path) -> None:
+    file = foreign(scenes, tmp_path / "s.npz", citation="A work: of 'quotes'\u202e # and signs")
+    path = tmp_path / "card.yaml"
+    path.write_text(ok("card", file))
+    card = read_card(path)  # sound, with nothing where something is needed
+    assert card.citation == "A work: of 'quotes'\ufffd # and signs"
+    words = ("pack", file, "--card", path, "--out", tmp_path / "out")
+    assert "no made and no backbone" in wrong(*words)
+    text = path.read_text().replace("made:  #", "made: 2026-10-01 #")
+    path.write_text(text.replace("backbone:  #", "backbone: theirs #"))
+    ok(*words)
 
 
 def test_a_card_is_yaml_or_json(tmp_path: Path) -> None:

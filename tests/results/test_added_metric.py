@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 
 from mlfsic_bench.evaluation.record import read_record
-from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.experiments.archive import episodes_csv
 from mlfsic_bench.experiments.render import head
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.leaderboard.board import build_boards
-from mlfsic_bench.leaderboard.board_text import board_csv, board_latex, board_markdown
-from mlfsic_bench.leaderboard.figures import compute_figures
+from mlfsic_bench.leaderboard.build import compute_values
+from mlfsic_bench.leaderboard.check import differ
 from mlfsic_bench.leaderboard.page import board_html
-from mlfsic_bench.leaderboard.submission_figures import all_differ
+from mlfsic_bench.leaderboard.text import board_csv, board_latex, board_markdown
 from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.metrics.metric import Episodes, Float64, Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.published import PublishedRow
-from mlfsic_bench.results.runs import read_run
-from mlfsic_bench.results.targets import stored_truth
+from mlfsic_bench.results.result import open_result
+from mlfsic_bench.results.targets import stored_targets
 from tests.analysis.compared import run
 from tests.analysis.test_curve import run_of
 from tests.fakes.entries import entry, fake_figure, fake_value
@@ -132,14 +131,16 @@ def test_the_board_knows_it_and_older_entries_may_lack_it(runs: list[Path]) -> N
         assert "HIT" in text
         assert "12.34" in text
     assert f",{NAME},12.34," in board_csv(boards)
-    made = read_run(runs[0])
-    figures = compute_figures([read_scores(runs[0] / "scores.npz")], stored_truth(made))
-    assert f"{figures.figures[NAME].value:.2f}" == mean_of(runs[0])
+    result = open_result(runs[0])
+    assert result.stored is not None
+    values, _ = compute_values([result], stored_targets(result.stored))
+    assert f"{values[NAME].value:.2f}" == mean_of(runs[0])
     del old["figures"]["micro_f1"]
-    lines = {e["id"]: list(all_differ(entry(e), figures, without_images=True)) for e in (old, new)}
+    made = entry(new).model_copy(update={"figures": values})
+    lines = {e["id"]: differ(entry(e), made, "scores", values_only=True) for e in (old, new)}
     assert not [line for line in lines["old"] if NAME in line]
     assert any(line.startswith("figures.micro_f1: entry nothing") for line in lines["old"])
-    assert any(line.startswith(f"figures.{NAME}: entry 12.34") for line in lines["new"])
+    assert any(line.startswith(f"figures.{NAME}.value: entry 12.34") for line in lines["new"])
 
 
 def test_published_numbers_experiments_archives_and_the_page_know_it(runs: list[Path]) -> None:

@@ -11,11 +11,9 @@ from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import run_method
-from mlfsic_bench.leaderboard.board import build_boards, labels_text
-from mlfsic_bench.leaderboard.board_text import facts
-from mlfsic_bench.leaderboard.card import card_of
-from mlfsic_bench.leaderboard.kinds import ImageTrack
-from mlfsic_bench.leaderboard.page import board_html
+from mlfsic_bench.leaderboard.board import build_boards, labels_text, remarks
+from mlfsic_bench.leaderboard.entry import ImageTrack
+from mlfsic_bench.leaderboard.page import board_html, card_of
 from mlfsic_bench.results.captions import count_labels
 from mlfsic_bench.results.table import build_table
 from mlfsic_bench.results.targets import SplitPlace
@@ -86,7 +84,7 @@ def test_d3_the_board_names_the_labels() -> None:
     text = "5 of 16 novel labels (bicycle, bird, cup, chair, vase)"
     assert labels_text(made) == text
     boards = build_boards([made])
-    assert f"Figures are over {text}." in facts(boards[0])
+    assert f"Values are over {text}." in remarks(boards[0])
     assert ["Labels", text] in card_of(boards[0].rows[0])["method"]
     assert text in board_html(boards)
     whole = entry(value | {"tracks": fake_tracks()})

@@ -21,14 +21,13 @@ from mlfsic_bench.analysis.plots import curve as curve_picture
 from mlfsic_bench.analysis.plots.difference import difference
 from mlfsic_bench.analysis.plots.frame import data, picture
 from mlfsic_bench.analysis.score import score_files
-from mlfsic_bench.cli.leaderboard import _files
+from mlfsic_bench.cli.leaderboard import board_files
 from mlfsic_bench.cli.main import VERBS, cli
 from mlfsic_bench.experiments import render as reproduced
 from mlfsic_bench.experiments.plan import PlannedRow
 from mlfsic_bench.experiments.results import Cell as OurCell
 from mlfsic_bench.experiments.results import Result, ResultRow
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.leaderboard.board import build_boards
 from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.results import table_text as render
 from mlfsic_bench.results.table import Cell, Row, Table
@@ -76,9 +75,9 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Writers:
     entries = [entry(value) for value in values]
     for form, file in (("html", "index.html"), ("markdown", "leaderboard.md"),
                        ("latex", "leaderboard.tex"), ("csv", "leaderboard.csv")):  # fmt: skip
-        made["leaderboard build", form] = lambda name, f=file: _files(
-            build_boards(poisoned(entries, name))
-        )[f]
+        made["leaderboard build", form] = lambda name, f=file: board_files(
+            poisoned(entries, name), Path("results"), Path("results/board")
+        )[1][f]
     made["plot", "csv"] = lambda name: data(difference(poisoned(compared, name)))
     return made
 

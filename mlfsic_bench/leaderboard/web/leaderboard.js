@@ -177,18 +177,18 @@
   const isolate = (text) => el("bdi", {}, text);
   const between = (bounds) => (bounds ? `${fixed(bounds[0])} to ${fixed(bounds[1])}` : "–");
 
-  const figures = (entry) => {
-    const kinds = data.kinds.filter((kind) => entry.figures.some((row) => row.intervals[kind]));
+  const values = (entry) => {
+    const kinds = data.kinds.filter((kind) => entry.values.some((row) => row.intervals[kind]));
     /* A phone lays the table out as lines; the roles keep it a table for who hears it. */
     const head = el("tr", {}, el("th", { scope: "col" }, "Metric"), el("th", { scope: "col", class: "num" }, "%"));
     for (const kind of kinds) head.append(el("th", { scope: "col", class: "num" }, `95 % over ${kind}`));
     const body = el("tbody", { role: "rowgroup" });
-    for (const row of entry.figures) {
+    for (const row of entry.values) {
       const tr = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, row.name), el("td", { class: "num", role: "cell" }, fixed(row.value)));
       for (const kind of kinds) tr.append(el("td", { class: "num bounds", role: "cell", "data-kind": `95 % over ${kind}` }, el("span", {}, between(row.intervals[kind]))));
       body.append(tr);
     }
-    return el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "All figures" }, el("table", { class: "figures", role: "table" }, el("thead", {}, head), body));
+    return el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "All values" }, el("table", { class: "values", role: "table" }, el("thead", {}, head), body));
   };
 
   const perLabel = (entry) => {
@@ -213,7 +213,8 @@
       el("div", { class: "card-top" },
         el("h2", { id: "card-name", tabindex: "-1" }, isolate(entry.name)), close),
       el("p", {}, el("span", { class: `state s-${entry.state_class}` }, entry.state), " ", entry.meaning),
-      el("h3", {}, "Figures"), figures(entry),
+      el("h3", {}, "Load it"), el("p", {}, el("code", {}, entry.load), copier(entry.load, "the line that loads it")),
+      el("h3", {}, "Values"), values(entry),
     ];
     if (entry.verdict) parts.push(el("p", { class: "muted" }, entry.verdict));
     if (entry.labels.length) {
@@ -224,7 +225,7 @@
       parts.push(el("h3", {}, "Parameters"), list(entry.parameters.map(([term, value]) => [term, isolate(value)])));
     }
     parts.push(el("h3", {}, "Citation"), el("p", {}, isolate(entry.citation), copier(entry.citation, "citation")));
-    parts.push(el("h3", {}, "What it stands on"), list(entry.proof.map(([term, value, copy]) =>
+    parts.push(el("h3", {}, "What it rests on"), list(entry.proof.map(([term, value, copy]) =>
       [term, el(copy ? "span" : "bdi", copy ? { class: "hash" } : {}, value), ...(copy ? [copier(value, term)] : [])])));
     if (entry.links.length) {
       parts.push(el("h3", {}, "Links"));
@@ -297,6 +298,6 @@
   for (const button of $$("button[disabled]")) button.disabled = false;
   $("#theme").hidden = false;
   $("#filters").hidden = false;
-  if (matchMedia("(max-width: 700px)").matches) $("#filters").open = false;
+  if (matchMedia("(max-width: 700px)").matches) $("#filters").open = $("#reading").open = false;
   recall();
 })();
