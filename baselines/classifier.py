@@ -18,6 +18,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
 from mlfsic_bench.paths import exists
+from mlfsic_bench.progress import tracked
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.training.batches import epoch_batches
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
@@ -59,7 +60,8 @@ def train_epochs(
     saved_at = time.monotonic()
     source.train(True)
     try:
-        for number in range(first, epochs):
+        numbers = range(first, epochs)
+        for number in tracked(numbers, f"{what} training", context.log, "epochs", done=first):
             loss = epoch(number)
             context.log(f"{what} epoch {number + 1}/{epochs}: loss {loss:.4f}")
             due = number + 1 == epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS

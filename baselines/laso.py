@@ -39,6 +39,7 @@ from mlfsic_bench.methods.contract import (
 )
 from mlfsic_bench.methods.refusals import loading_state
 from mlfsic_bench.paths import exists
+from mlfsic_bench.progress import progress
 from mlfsic_bench.randomness import splitmix64_array, stream_seed, stream_seeds, torch_generator
 from mlfsic_bench.training.checkpoints import save_checkpoint
 
@@ -170,51 +171,53 @@ def train_operations(
         context.log(f"resuming after step {step} of {p.epochs * steps}")
     saved_at, parts = time.monotonic(), None
     networks.train()
-    while step < p.epochs * steps:
-        epoch, k = divmod(step, steps)
-        if parts is None or k == 0:
-            seed = stream_seeds(["laso/epoch", context.seed], [epoch])[0]
-            parts = np.array_split(draw_pairs(carried, pairs, seed), steps)
-        if epoch < p.warmup_epochs:
-            done = step / (p.warmup_epochs * steps)
-            sgd.param_groups[0]["lr"] = p.warmup_lr + (p.lr - p.warmup_lr) * done
-        elif k == 0 and epoch == p.warmup_epochs:
-            sgd.param_groups[0]["lr"] = p.lr
-        i, j = torch.from_numpy(parts[k].T).to(f.device)
-        with torch.enable_grad():
-            loss = networks.loss(
-                f[i],
-                f[j],
-                Y[i],
-                Y[j],
-                lambda x: linear(x, W[:, :-1], W[:, -1]),
-                (p.class_weight, p.error_weight),
-                torch_generator("laso/pair dropout", context.seed, step),
-            )
-        sgd.zero_grad()
-        loss.backward()
-        sgd.step()
-        step, total = step + 1, total + loss.detach()  # read once an epoch
-        if step % steps == 0:
-            mean, total = total.item() / steps, torch.zeros_like(total)
-            rate = sgd.param_groups[0]["lr"]
-            _check(mean, rate)
-            line = f"set operations, epoch {epoch + 1}/{p.epochs}: loss {mean:.4f}, lr {rate:.2e}"
-            context.log(line)
-            if epoch >= p.warmup_epochs:
-                plateau.step(mean)
-        due = step == p.epochs * steps or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
-        if path is not None and due:
-            content = {
-                "key": key,
-                "step": step,
-                "total": total,
-                "networks": networks.state_dict(),
-                "sgd": sgd.state_dict(),
-                "plateau": plateau.state_dict(),
-            }
-            save_checkpoint(path, content)
-            saved_at = time.monotonic()
+    with progress("set operations", p.epochs * steps, context.log, "steps", done=step) as advance:
+        while step < p.epochs * steps:
+            epoch, k = divmod(step, steps)
+            if parts is None or k == 0:
+                seed = stream_seeds(["laso/epoch", context.seed], [epoch])[0]
+                parts = np.array_split(draw_pairs(carried, pairs, seed), steps)
+            if epoch < p.warmup_epochs:
+                done = step / (p.warmup_epochs * steps)
+                sgd.param_groups[0]["lr"] = p.warmup_lr + (p.lr - p.warmup_lr) * done
+            elif k == 0 and epoch == p.warmup_epochs:
+                sgd.param_groups[0]["lr"] = p.lr
+            i, j = torch.from_numpy(parts[k].T).to(f.device)
+            with torch.enable_grad():
+                loss = networks.loss(
+                    f[i],
+                    f[j],
+                    Y[i],
+                    Y[j],
+                    lambda x: linear(x, W[:, :-1], W[:, -1]),
+                    (p.class_weight, p.error_weight),
+                    torch_generator("laso/pair dropout", context.seed, step),
+                )
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+            step, total = step + 1, total + loss.detach()  # read once an epoch
+            advance(1)
+            if step % steps == 0:
+                mean, total = total.item() / steps, torch.zeros_like(total)
+                rate = sgd.param_groups[0]["lr"]
+                _check(mean, rate)
+                where = f"set operations, epoch {epoch + 1}/{p.epochs}"
+                context.log(f"{where}: loss {mean:.4f}, lr {rate:.2e}")
+                if epoch >= p.warmup_epochs:
+                    plateau.step(mean)
+            due = step == p.epochs * steps or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
+            if path is not None and due:
+                content = {
+                    "key": key,
+                    "step": step,
+                    "total": total,
+                    "networks": networks.state_dict(),
+                    "sgd": sgd.state_dict(),
+                    "plateau": plateau.state_dict(),
+                }
+                save_checkpoint(path, content)
+                saved_at = time.monotonic()
     networks.eval()
 
 

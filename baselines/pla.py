@@ -340,7 +340,7 @@ class PLA(Method):
                 "the label embeddings are not those that pla was trained with",
                 expected=f"vectors of dimension {d}",
                 found=f"dimension {words.shape[1]}",
-                remedy="use one file of word vectors, or train anew",
+                remedy="use one file of label embeddings, or train again",
             )
 
 

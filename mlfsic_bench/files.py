@@ -17,11 +17,13 @@ from typing import IO, Any
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import cannot_use, kind_of, reason
+from mlfsic_bench.progress import LOG
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"  # how such a file begins
 LEFT_BEHIND = 24 * 3600.0  # seconds without a write after which nobody writes a temporary file
 _OURS = re.compile(r"\..*\.mlfsic-[a-z0-9_]{8}\.tmp")
 JSON_LIMIT = 64 << 20  # bytes of a JSON file; the largest that ships has half a million
+_MANY = (".jpg", ".png", ".xml")  # of a data set, a file or two for each image: not told with -v
 MOST_VALUES = 3_000_000  # in a JSON file; a split of all of COCO has about 700,000
 
 
@@ -124,6 +126,8 @@ def open_regular(path: Path) -> IO[bytes]:
     except BaseException:
         stream.close()
         raise
+    if Path(path).suffix not in _MANY:
+        LOG.debug("read %s", path)
     return stream
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.files import open_regular
+from mlfsic_bench.progress import progress
+
+MIB = 1 << 20
 
 
 def canonical_json(value: Any) -> bytes:
@@ -35,6 +39,9 @@ def hash_file(path: Path) -> str:
     """
     digest = hashlib.sha256()
     with open_regular(path) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        blocks = -(-os.fstat(stream.fileno()).st_size // MIB)
+        with progress(f"hashing {path.name}", blocks, unit="MiB") as advance:
+            while block := stream.read(MIB):
+                digest.update(block)
+                advance(1)
     return digest.hexdigest()

@@ -1,82 +1,99 @@
-"""How far a long piece of work is: a bar on a terminal, a line every ten seconds in a log file."""
+"""What long work says of itself: a bar on a terminal, a line every ten seconds in a log file.
+
+Lines go to the function `log` that most long calls take. Deep code without one uses `LOG`, the
+logger `mlfsic_bench`: `info` for progress and notes, `debug` for what only `-v` shows (files read,
+stored features used). A program that imports the package sees neither unless it asks for them:
+
+    logging.basicConfig(level=logging.INFO)
+"""
 
 from __future__ import annotations
 
+import logging
+import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
+from mlfsic_bench.text import printable
+
+Item = TypeVar("Item")
+LOG = logging.getLogger("mlfsic_bench")
 SECONDS = 10.0  # between two lines
+BAR_AFTER, BAR_EVERY = 1.0, 0.2  # seconds until a bar is shown, and between two drawings of it
+_CELLS = 20  # of the bar itself
+_drawn = False  # whether a bar is on the terminal now
 
 
-class Lines:
-    """Says every SECONDS how much is done, how fast it goes and how long it will still take.
+def is_quiet() -> bool:
+    """Whether progress and notes are left out (`-q`)."""
+    return LOG.level > logging.INFO
+
+
+@contextmanager
+def progress(
+    title: str,
+    total: int,
+    log: Callable[[str], None] | None = None,
+    unit: str = "images",
+    done: int = 0,
+) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of pieces that were done since the last call.
+
+    Where standard error is a terminal, a bar is drawn; elsewhere a line every SECONDS says how many
+    are done, how fast it goes and how long it will still take.
 
     Parameters
     ----------
     title: what is being worked on.
     total, done: pieces in all, and those done by an earlier process.
+    log: gets the lines; None for `LOG.info`.
     unit: what a piece is called, in the plural.
-    log: gets the lines.
     """
+    start = said = time.monotonic()
+    count, on_terminal = done, sys.stderr is not None and sys.stderr.isatty()
 
-    def __init__(
-        self,
-        title: str,
-        total: int,
-        log: Callable[[str], None],
-        unit: str = "images",
-        done: int = 0,
-    ) -> None:
-        self.title, self.total, self.unit, self.done = title, total, unit, done
-        self._log, self._first = log, done
-        self._start = self._said = time.monotonic()
-
-    def advance(self, count: int = 1) -> None:
-        """`count` more pieces are done."""
-        self.done += count
+    def advance(more: int = 1) -> None:
+        nonlocal count, said
+        count += more
         now = time.monotonic()
-        if now - self._said < SECONDS:
-            return
-        self._said = now
-        rate = (self.done - self._first) / (now - self._start)
-        left = in_words((self.total - self.done) / rate) if rate else "unknown time"
-        self._log(
-            f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:.3g} a second, "
-            f"{left} left"
-        )
+        if on_terminal:
+            if now - start >= BAR_AFTER and now - said >= BAR_EVERY and not is_quiet():
+                said = now
+                _draw(title, count, total, unit, _speed(count - done, total - count, now - start))
+        elif now - said >= SECONDS:
+            said = now
+            speed = _speed(count - done, total - count, now - start)
+            (log or LOG.info)(f"{title}: {count:,} of {total:,} {unit}, {speed}")
+
+    try:
+        yield advance
+    finally:
+        wipe()
 
 
-@contextmanager
-def progress(title: str, total: int, log: Callable[[str], None]) -> Iterator[Callable[[int], None]]:
-    """A function that is told how many more images are done.
+def tracked(
+    items: Collection[Item],
+    title: str,
+    log: Callable[[str], None] | None = None,
+    unit: str = "images",
+    done: int = 0,
+) -> Iterator[Item]:
+    """The items, one after the other; `progress` says how many of them were worked on."""
+    with progress(title, done + len(items), log, unit, done) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
-    It draws a bar where standard error is a terminal; elsewhere `log` gets a line every SECONDS.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Lines(title, total, log).advance
-        return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)
+def wipe() -> None:
+    """Take the bar off the terminal, so that a line can be printed in its place."""
+    global _drawn
+    if _drawn:
+        _drawn = False
+        _write("\r\x1b[K")
 
 
 def in_words(seconds: float) -> str:
@@ -97,3 +114,23 @@ def in_words(seconds: float) -> str:
         return f"about {round(seconds / 3600)} h"
     days = round(seconds / 86400)
     return f"about {days} day{'s' if days > 1 else ''}"
+
+
+def _speed(done: int, left: int, seconds: float) -> str:
+    rate = done / seconds if seconds > 0 else 0.0
+    return f"{rate:.3g} a second, {in_words(left / rate) if rate else 'unknown time'} left"
+
+
+def _draw(title: str, count: int, total: int, unit: str, speed: str) -> None:
+    global _drawn
+    filled = min(_CELLS, _CELLS * count // max(total, 1))
+    bar = "#" * filled + "-" * (_CELLS - filled)
+    line = printable(f"{title} [{bar}] {count:,} of {total:,} {unit}, {speed}").replace("\n", " ")
+    _drawn = True
+    _write(f"\r{line[: shutil.get_terminal_size().columns - 1]}\x1b[K")
+
+
+def _write(text: str) -> None:
+    with suppress(OSError, ValueError):  # a terminal that is gone stops no work
+        sys.stderr.write(text)
+        sys.stderr.flush()

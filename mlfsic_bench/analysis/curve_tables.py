@@ -1,4 +1,4 @@
-"""A learning curve in Markdown and CSV."""
+"""A learning curve as text, in Markdown and in CSV."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from mlfsic_bench.analysis.curve import Curve, Point
 from mlfsic_bench.analysis.slope import check_metric, sentences
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.captions import SUBSET
-from mlfsic_bench.text import csv_text, for_markdown
+from mlfsic_bench.results.table import Table, table, to_markdown, to_text
+from mlfsic_bench.text import csv_text
 
 
 def title(curve: Curve, metric: str) -> str:
@@ -54,23 +55,31 @@ def caption(curve: Curve) -> list[str]:
     return lines + list(curve.notes)
 
 
+def render_text(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> str:
+    """The table of `render_markdown` for the terminal."""
+    return to_text([_table(curve, metric, at)])
+
+
 def render_markdown(curve: Curve, metric: str = "macro_ap", at: int | None = None) -> str:
     """The table with its caption and a sentence on each slope (`slope.sentences`)."""
+    return to_markdown([_table(curve, metric, at)])
+
+
+def _table(curve: Curve, metric: str, at: int | None) -> Table:
     check_metric(curve, metric)
-    others = [name for name in curve.metrics if name != metric]
+    metrics = (metric, *(name for name in curve.metrics if name != metric))
     heads = ["Method", "Base images", "Used", "Labels", "Seeds"]
-    for name in (metric, *others):
+    for name in metrics:
         heads += [METRICS[name].text, "seeds"]
-    lines = ["| " + " | ".join(heads) + " |", "|:--|" + "--:|" * (len(heads) - 1)]
+    rows = []
     for name, images, point in _rows(curve):
-        cells = [for_markdown(name), f"{images:,}" if images else "any"]
+        cells = [name, f"{images:,}" if images else "any"]
         cells += ["" if point.used is None else f"{point.used:,}"]
         cells += ["" if point.labels is None else str(point.labels), str(len(point.seeds))]
-        for each in (metric, *others):
+        for each in metrics:
             cells += [_value(point, each), _spread(point, each)]
-        lines.append("| " + " | ".join(cells) + " |")
-    notes = caption(curve) + sentences(curve, metric, at)
-    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)]) + "\n"
+        rows.append(cells)
+    return table(heads, rows, caption=caption(curve) + sentences(curve, metric, at))
 
 
 def render_csv(curve: Curve) -> str:

@@ -36,7 +36,7 @@ from mlfsic_bench.results.references import bibtex_of, keys_of, printed_name
 from mlfsic_bench.results.result import Result, open_result, unfinished
 from mlfsic_bench.results.table import Cell, Column, Table, to_latex, to_markdown, to_text
 from mlfsic_bench.results.targets import STORED, SplitPlace
-from mlfsic_bench.text import csv_text, for_json
+from mlfsic_bench.text import csv_text, for_json, for_latex
 
 Interval = Literal["images", "episodes", "seeds", "none"]
 INTERVALS: dict[str, str] = {
@@ -373,7 +373,7 @@ def as_latex(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
         keys = list(dict.fromkeys(key for row in one.rows for key in row.cite))
         note = rf"Methods: \cite{{{','.join(keys)}}}." if keys else ""
         parts.append(to_latex(_shown(one), note=note))
-    comments = [f"% {line}" for line in left_out]
+    comments = [f"% {for_latex(line)}" for line in left_out]
     return "\n".join(["% \\usepackage{booktabs}", *comments, *parts])
 
 

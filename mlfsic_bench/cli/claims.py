@@ -1,4 +1,4 @@
-"""`mlfsic-bench claims`: published figures held against arithmetic and chance."""
+"""`mlfsic-bench claims`: published values compared with arithmetic and chance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import text_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,12 +18,12 @@ METRICS = ("micro_f1", "macro_f1", "micro_ap", "macro_ap")
 
 
 @click.command("claims")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each figure.")
-def claims(as_json: bool) -> None:
-    """Check every published figure that can be checked without scores.
+@text_form("text", "json")
+def claims(form: str) -> None:
+    """Check every published value that can be checked without scores.
 
-    F1 averaged over episodes cannot exceed the harmonic mean of the averaged P and R; an AP is held
-    against that of a random ranking. Reports, and exits with 0 whatever it finds (docs/claims.md).
+    F1 averaged over episodes cannot exceed the harmonic mean of the averaged P and R; an AP is
+    compared with that of a random ranking. The exit code is 0 whatever is found (docs/claims.md).
     """
     from dataclasses import asdict
 
@@ -31,7 +32,7 @@ def claims(as_json: bool) -> None:
 
     tables = {name: read_published(name) for name in published_names()}
     found = {name: table_claims(name, table) for name, table in tables.items()}
-    if as_json:
+    if form == "json":
         rows = [asdict(claim) for each in found.values() for claim in each]
         echo_json(rows)
         return
@@ -48,13 +49,13 @@ def claims(as_json: bool) -> None:
 
 
 def _grid(claims: Sequence[Claim]) -> str:
-    """One line a row of the table, a cell of figure and verdict for each metric that it has."""
+    """One line a row of the table, a cell of value and verdict for each metric that it has."""
     from mlfsic_bench.results.table import aligned
 
     metrics = [metric for metric in METRICS if any(claim.metric == metric for claim in claims)]
     heads = ["row", *(metric.replace("_f1", "-F1").replace("_ap", "-AP") for metric in metrics)]
     lines = [heads]
-    # a name may stand twice in a table, with another backbone
+    # a table may have a name twice, with another backbone
     for row in dict.fromkeys((claim.row, claim.backbone) for claim in claims):
         own = {claim.metric: claim for claim in claims if (claim.row, claim.backbone) == row}
         lines.append([row[0], *(_cell(own.get(metric)) for metric in metrics)])
@@ -79,10 +80,10 @@ def _levels(claims: Sequence[Claim]) -> str:
 
 
 def _summary(claims: Sequence[Claim]) -> str:
-    """How many figures of each kind came to which verdict."""
+    """How many values of each kind got which verdict."""
     lines = []
     for kind, end in (("F1", "_f1"), ("AP", "_ap")):
         verdicts = [claim.verdict for claim in claims if claim.metric.endswith(end)]
         counts = [f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)]
-        lines.append(f"{len(verdicts)} figures of {kind}: {', '.join(counts)}")
+        lines.append(f"{len(verdicts)} values of {kind}: {', '.join(counts)}")
     return "\n".join(lines)

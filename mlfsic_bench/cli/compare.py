@@ -33,8 +33,8 @@ def compare(
 ) -> None:
     """Compare runs, or scores files, of the same episodes: paired differences, tests, ranks.
 
-    Runs of one method that differ in the training seed only are averaged in each episode. Anything
-    that can't be compared is refused. docs/compare.md says how to read the figures.
+    Runs of one method that differ in the training seed only are averaged in each episode. Runs that
+    can't be compared are refused. docs/compare.md says how to read the result.
     """
     from mlfsic_bench.analysis.compare import WRITERS
     from mlfsic_bench.analysis.compare import compare as compare_runs

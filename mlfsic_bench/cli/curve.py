@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.options import text_form
 
 
 @click.command("curve")
@@ -19,18 +21,12 @@ from mlfsic_bench.cli.echo import echo
     metavar="FILE",
     help="Draw to a .png, .svg or .pdf; repeatable.",
 )
-@click.option("--metric", default="macro_ap", show_default=True, help="What is drawn and fitted.")
+@click.option("--metric", type=complete.METRIC, metavar="NAME", default="macro_ap",
+              show_default=True, help="What is drawn and fitted.")  # fmt: skip
 @click.option(
     "--at", type=int, metavar="N", help="Say what the fitted line reads at N base images."
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["markdown", "csv"]),
-    default="markdown",
-    show_default=True,
-    help="How the table is printed.",
-)
+@text_form("text", "markdown", "csv")
 def curve(
     runs: tuple[Path, ...], pictures: tuple[Path, ...], metric: str, at: int | None, form: str
 ) -> None:
@@ -40,12 +36,13 @@ def curve(
     and backbone.
     """
     from mlfsic_bench.analysis.curve import curve as curve_of
-    from mlfsic_bench.analysis.curve_tables import render_csv, render_markdown
+    from mlfsic_bench.analysis.curve_tables import render_csv, render_markdown, render_text
     from mlfsic_bench.analysis.plots.curve import draw
     from mlfsic_bench.results.result import open_result
 
     made = curve_of([open_result(folder) for folder in runs], metric=metric)
-    text = render_markdown(made, metric, at)
+    render = render_text if form == "text" else render_markdown
+    text = render_csv(made) if form == "csv" else render(made, metric, at)
     for path in pictures:
         draw(made, path, metric)
-    echo(text if form == "markdown" else render_csv(made), nl=False)
+    echo(text, nl=False)

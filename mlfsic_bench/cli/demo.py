@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.options import say_next
 from mlfsic_bench.cli.streams import leave, say
 
 
@@ -39,6 +40,7 @@ def demo(out: Path) -> None:
     echo(f"\ntable:   {result.table}")
     echo(f"picture: {result.picture_line.removeprefix('wrote ')}")
     echo(f"runs:    {out / 'runs'}  (took {result.seconds:.0f} s)")
+    say_next("compare", *result.runs)
     for folder in result.runs:
         failure = failure_of(read_record(folder), folder)
         if failure is not None:

@@ -1,4 +1,4 @@
-"""`echo`, through which everything is printed, and how a terminal of few characters is served."""
+"""`echo`, through which everything is printed, also on a terminal that lacks characters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from mlfsic_bench.progress import wipe
 from mlfsic_bench.text import for_json, lines_for_terminal, printable
 
 # What our own texts have beyond ASCII, for encodings without it (cp1252 has no line drawing).
@@ -31,6 +32,7 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     stream = sys.stderr if err else sys.stdout
     if stream is None:  # closed by the caller before Python started
         return
+    wipe()
     text = printable(text)
     if isinstance(stream, io.TextIOWrapper):
         text = text.encode(stream.encoding, HANDLER).decode(stream.encoding)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT
+from mlfsic_bench.cli.options import DEVICE, EMBEDDINGS_FORMAT, say_next, text_form
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def label_options(command: F) -> F:
     """The two ways to name labels, of which a command takes one."""
-    split = click.option("--split", metavar="ID|FILE", help="The labels of this split's parts.")
+    split = click.option(
+        "--split", type=complete.SPLIT, metavar="ID|FILE", help="The labels of this split."
+    )
     labels = click.option("--labels", metavar="A,B,...", help="These labels, commas between.")
     return split(labels(command))
 
@@ -36,7 +39,7 @@ def embeddings() -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @label_options
 @EMBEDDINGS_FORMAT
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@text_form("text", "json")
 @click.pass_context
 def show(
     ctx: click.Context,
@@ -44,7 +47,7 @@ def show(
     split: str | None,
     labels: str | None,
     embeddings_format: Form,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Show FILE's format and size, and how each label is found in it.
 
@@ -55,12 +58,12 @@ def show(
 
     names = _labels(split, labels, required=False)
     if str(file) == "scenes":
-        _show_scenes(names, as_json)
+        _show_scenes(names, form)
         return
     lookup = look_up(file, names, embeddings_format)
     found = list(lookup.found)
     neighbours = _neighbours(found, [lookup.vector(label) for label in found])
-    if as_json:
+    if form == "json":
         echo_json(_as_dict(file, lookup, neighbours))
     else:
         _print_file(file, lookup)
@@ -122,13 +125,7 @@ def show(
 @click.option(
     "--layer", type=click.IntRange(min=1), metavar="N", help="Layer to read.  [default: the last]"
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute.",
-)
+@DEVICE
 def average(
     model: Path,
     corpus: Path,
@@ -141,9 +138,10 @@ def average(
     layer: int | None,
     device: str,
 ) -> None:
-    """Make a vector for each label: a BERT model's mean over sentences that mention it.
+    """Make label embeddings with a BERT model.
 
-    Needs the extra `bert`. Nothing is downloaded, and nothing in the model's folder is executed.
+    The vector of a label is the mean over sentences that mention it. Needs the extra `bert`.
+    Nothing is downloaded, and nothing in the model's folder is executed.
     """
     from mlfsic_bench.cli.options import refuse_input
     from mlfsic_bench.embeddings.text_encoder import AveragePlan, side_file
@@ -168,6 +166,7 @@ def average(
         echo(f"{shown:<20} {found:,} lines mention it; {len(used.taken[label]):,} taken")
     echo(f"{used.lines:,} lines; {used.too_long + used.undecodable:,} passed over")
     echo(f"{out} and {side_file(out)}")
+    say_next("embeddings", "show", out, *(["--split", split] if split else ["--labels", labels]))
 
 
 def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[str, ...]:
@@ -247,7 +246,7 @@ def _as_dict(
     }
 
 
-def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
+def _show_scenes(names: tuple[str, ...], form: str) -> None:
     """The vectors of `scenes`: every label of `scenes` is there, or BenchError."""
     import numpy as np
 
@@ -257,7 +256,7 @@ def _show_scenes(names: tuple[str, ...], as_json: bool) -> None:
     labels = names or tuple(Scenes().annotations().labels)
     vectors = load_embeddings(BUILTIN, labels)
     rows = _neighbours(labels, vectors.vectors.astype(np.float64))
-    if as_json:
+    if form == "json":
         found = {k: {"entries": [k], "nearest": [list(r) for r in v]} for k, v in rows.items()}
         shown = {"file": BUILTIN, "dimension": vectors.dimension, "labels": found, "missing": {}}
         echo_json(shown)

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import (
+    BACKBONE,
+    CACHE,
+    DATA_ROOT,
+    DEVICE,
+    LOADING,
+    PARTIAL,
+    PRECISION,
+    SPLIT,
+    WEIGHTS,
+    say_next,
+    text_form,
+    with_options,
+)
 from mlfsic_bench.cli.streams import say
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.registry import backbone_names
 from mlfsic_bench.paths import exists, folders_with, list_folder, size_of
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
-
-ROOT = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    envvar="MLFSIC_DATA",
-    help="Folder of the data sets (default: MLFSIC_DATA).",
-)
-DEVICE = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
-)
 
 
 @click.group()
@@ -34,53 +38,19 @@ def features() -> None:
 
 
 @features.command()
-@click.option("--split", "split_id", required=True, help="Id or file of the split.")
-@ROOT
-@click.option(
-    "--backbone",
-    "backbone_name",
-    required=True,
-    help=f"One of {', '.join(backbone_names())}; or several joined by +.",
-)
-@click.option(
-    "--weights",
-    default="default",
-    show_default=True,
-    help="default, imagenet, none or a file; W1+W2 for two networks.",
-)
-@click.option("--available-only", is_flag=True, help="Only the images that are on disk.")
-@click.option(
-    "--min-pool",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Labels with fewer images leave the parts.",
-)
+@with_options(SPLIT, DATA_ROOT, BACKBONE, WEIGHTS, *PARTIAL)
 @click.option(
     "--part",
     type=click.Choice(["base", "val", "novel", "all"]),
     default="all",
     show_default=True,
-    help="Which part's images.",
+    help="The images of this class split.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    help="Folder of the stores (default: MLFSIC_CACHE, else ~/.cache/mlfsic-bench).",
-)
-@DEVICE
-@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at once.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Arithmetic of the backbone; bf16 is faster and less exact, and a store of its own.",
-)
+@with_options(CACHE, DEVICE, *LOADING, PRECISION)
 def extract(
-    split_id: str,
+    split: str,
     data_root: Path | None,
-    backbone_name: str,
+    backbone: str,
     weights: str,
     available_only: bool,
     min_pool: int | None,
@@ -91,9 +61,10 @@ def extract(
     batch_size: int | None,
     precision: str,
 ) -> None:
-    """Run a backbone once over a split's images; only what is missing is computed.
+    """Run a backbone once over the images of a split.
 
-    Of `a+b` each network is run; each fills a store of its own, the one it has when used alone.
+    Only what is missing is computed. Of `a+b` each network is run and fills its store, the same as
+    when it is used alone.
     """
     from typing import cast
 
@@ -104,18 +75,18 @@ def extract(
     from mlfsic_bench.features.store.manifest import Precision, default_cache, store_folder
     from mlfsic_bench.splits.resolve import resolve_split
 
-    split = resolve_split(
-        split_id, data_root=data_root, available_only=available_only, min_pool=min_pool
+    resolved = resolve_split(
+        split, data_root=data_root, available_only=available_only, min_pool=min_pool
     )
-    ids = _ids(split, part)
-    dataset = open_dataset(split.dataset, data_root)
-    require_images(dataset, ids, f"split {split.id!r}")
-    for backbone in build_backbones(backbone_name, weights):
-        folder = store_folder(cache or default_cache(), dataset, backbone, precision)
+    ids = _ids(resolved, part)
+    dataset = open_dataset(resolved.dataset, data_root)
+    require_images(dataset, ids, f"split {resolved.id!r}")
+    for network in build_backbones(backbone, weights):
+        folder = store_folder(cache or default_cache(), dataset, network, precision)
         store = run(
             dataset,
             ids,
-            backbone,
+            network,
             folder,
             device=device,
             batch_size=batch_size,
@@ -123,14 +94,16 @@ def extract(
             precision=cast(Precision, precision),
             log=say,
         )
-        found = f"{len(ids)} images of {split.id} ({part}); {len(store)} in the store"
+        found = f"{len(ids)} images of {resolved.id} ({part}); {len(store)} in the store"
         echo(f"{found}\n{folder}")
+    say_next("run", "METHOD", "--split", split, "--backbone", backbone)
 
 
 @features.command()
 @click.argument("store", required=False, type=click.Path(path_type=Path))
-def info(store: Path | None) -> None:
-    """What the store in the folder STORE holds; of a cache folder, which stores are in it.
+@text_form("text", "json")
+def info(store: Path | None, form: str) -> None:
+    """Show a feature store, or the stores in a cache folder.
 
     Without STORE, the stores in the default cache (MLFSIC_CACHE, else ~/.cache/mlfsic-bench).
     """
@@ -140,11 +113,25 @@ def info(store: Path | None) -> None:
     named, store = store, store or default_cache()
     stores = folders_with(store, MANIFEST)
     if not exists(store / MANIFEST) and (stores or named is None):
-        _list_stores(store, stores)
+        rows = [_about(path) for path in stores]
+        if form == "json":
+            echo_json(rows)
+            return
+        echo(f"{store}: {len(stores)} feature stores")
+        wide = max((len(path.name) for path in stores), default=0)
+        for path, row in zip(stores, rows, strict=True):
+            images = (
+                f"{row['images']:>8,} images" if "images" in row else for_terminal(row["damaged"])
+            )
+            echo(f"  {for_terminal(path.name):<{wide}}  {images}  {row['bytes'] / 1e6:>10,.1f} MB")
         return
     opened = FeatureStore.open(store)
     manifest = opened.manifest
-    for name, value in {**manifest.as_json(), "key": manifest.key}.items():
+    about = {**manifest.as_json(), "key": manifest.key}
+    if form == "json":
+        echo_json({**about, "images": len(opened), "bytes": _bytes_in(store)})
+        return
+    for name, value in about.items():
         shown = " x ".join(map(str, value)) if isinstance(value, list) else str(value)
         echo(f"{name:<13}{for_terminal(shown)}")
     echo(f"{'images':<13}{len(opened)}")
@@ -153,12 +140,13 @@ def info(store: Path | None) -> None:
 
 @features.command()
 @click.argument("store", type=click.Path(path_type=Path))
-@ROOT
+@DATA_ROOT
 @click.option(
     "--weights", default="default", show_default=True, help="The weights the store was made with."
 )
 @click.option("--sample", type=click.IntRange(min=1), help="Check this many rows (default: all).")
 @DEVICE
+@text_form("text", "json")
 @click.pass_context
 def verify(
     context: click.Context,
@@ -167,8 +155,12 @@ def verify(
     weights: str,
     sample: int | None,
     device: str,
+    form: str,
 ) -> None:
-    """Compute rows of STORE anew and compare values and images; exit 1 when they differ."""
+    """Compute features again and compare them with STORE.
+
+    Exit code 1 when values or images differ.
+    """
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.features.backbones.registry import build_backbone
     from mlfsic_bench.features.extract import verify_store
@@ -180,6 +172,10 @@ def verify(
     checked, differences = verify_store(
         opened, dataset, backbone, sample=sample, device=device, log=say
     )
+    if form == "json":
+        found = [asdict(difference) for difference in differences]
+        echo_json({"images": len(opened), "checked": checked, "differences": found})
+        context.exit(1 if differences else 0)
     for difference in differences:
         echo(for_terminal(f"{difference.image_id}: {difference.reason}"))
     if differences:
@@ -189,18 +185,15 @@ def verify(
     echo(f"{checked} of {len(opened)} images checked: equal")
 
 
-def _list_stores(cache: Path, stores: list[Path]) -> None:
-    """A line for each store in a cache folder: name, images, megabytes; what is wrong with it."""
+def _about(path: Path) -> dict[str, Any]:
+    """A store of a cache folder: its name, bytes, and images or what is wrong with it."""
     from mlfsic_bench.features.store.store import FeatureStore
 
-    echo(f"{cache}: {len(stores)} feature stores")
-    wide = max((len(path.name) for path in stores), default=0)
-    for path in stores:
-        try:
-            images = f"{len(FeatureStore.open(path)):>8,} images"
-        except BenchError as error:
-            images = f"damaged: {for_terminal(error.found)}"
-        echo(f"  {for_terminal(path.name):<{wide}}  {images}  {_bytes_in(path) / 1e6:>10,.1f} MB")
+    row: dict[str, Any] = {"name": path.name, "bytes": _bytes_in(path)}
+    try:
+        return {**row, "images": len(FeatureStore.open(path))}
+    except BenchError as error:
+        return {**row, "damaged": f"damaged: {error.found}"}
 
 
 def _bytes_in(folder: Path) -> int:

@@ -1,9 +1,16 @@
-"""The program `mlfsic-bench`: finds the verb, imports only what that verb needs."""
+"""The program `mlfsic-bench`: finds the command, imports only what that command needs.
+
+Exit codes, of every command: 0 done; 1 a difference was found or something failed (an audit, a
+check, a run of an experiment); 2 bad input, or a refusal of the system; 128 + the number of the
+signal that stopped it (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP). docs/running.md lists them.
+"""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +18,26 @@ import click
 
 from mlfsic_bench import __version__
 from mlfsic_bench.cli.echo import plain_streams, usage_errors
-from mlfsic_bench.cli.streams import leave, open_missing, refuse_lost_folder, say, system_error
+from mlfsic_bench.cli.options import VERBOSITY, with_options
+from mlfsic_bench.cli.streams import (
+    leave,
+    open_missing,
+    refuse_lost_folder,
+    say_always,
+    set_verbosity,
+    system_error,
+)
 from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.progress import LOG
 from mlfsic_bench.signals import stoppable
 
-# verb -> (module with a click command of the verb's name, one line of help)
-VERBS: dict[str, tuple[str, str]] = {
+# command -> (module with a click command of that name, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
     "splits": ("mlfsic_bench.cli.splits", "List, show, build, verify and audit splits."),
     "episodes": ("mlfsic_bench.cli.episodes", "Sample, verify and show episodes."),
     "embeddings": (
         "mlfsic_bench.cli.embeddings",
-        "Show what a file of label embeddings has, or make one.",
+        "Show what a file of label embeddings holds, or make one.",
     ),
     "features": ("mlfsic_bench.cli.features", "Extract, inspect and verify stored features."),
     "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
@@ -30,11 +46,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "table": ("mlfsic_bench.cli.table", "Print the table for a paper from runs."),
     "cite": ("mlfsic_bench.cli.cite", "Print BibTeX of what is behind some runs."),
     "compare": ("mlfsic_bench.cli.compare", "Compare runs: paired differences, tests, ranks."),
-    "plot": ("mlfsic_bench.cli.plot", "Draw what stored scores and histories say."),
+    "plot": ("mlfsic_bench.cli.plot", "Draw plots of scores and training histories."),
     "curve": ("mlfsic_bench.cli.curve", "Draw learning curves over the base images."),
-    "claims": ("mlfsic_bench.cli.claims", "Check published figures for what can't be true."),
-    "pointing": ("mlfsic_bench.cli.pointing", "Measure how often attention is on the object."),
-    "attention": ("mlfsic_bench.cli.attention", "Draw what the attention looks at."),
+    "claims": ("mlfsic_bench.cli.claims", "Compare published values with arithmetic and chance."),
+    "pointing": ("mlfsic_bench.cli.pointing", "Measure how often the attention is on the object."),
+    "attention": ("mlfsic_bench.cli.attention", "Draw attention maps over support images."),
     "reproduce": ("mlfsic_bench.cli.reproduce", "Make a table or figure of the paper."),
     "leaderboard": ("mlfsic_bench.cli.leaderboard", "Build the leaderboard from its entries."),
     "submit": ("mlfsic_bench.cli.submit", "Make and check leaderboard entries."),
@@ -43,31 +59,33 @@ VERBS: dict[str, tuple[str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb's module when the verb is called, not before."""
+    """A group that imports a command's module when the command is called, not before."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """As click does it; what an error repeats of the arguments is safe to print."""
+        set_verbosity(logging.INFO)
         with usage_errors():
             return super().make_context(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs in the order of the data's way."""
-        return list(VERBS)
+        """The commands in the order in which the data pass through them."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The click command of a verb, imported now."""
-        if cmd_name not in VERBS:
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(VERBS[cmd_name][0])
+        module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = getattr(module, cmd_name)
+        _with_verbosity(command)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb that `args` begin with; an unknown one is an error with the nearest known."""
-        close = nearest(args[0], VERBS)
-        if close is not None and args[0] not in VERBS and not args[0].startswith("-"):
+        """The command that `args` begin with; an unknown one is an error with the nearest known."""
+        close = nearest(args[0], COMMANDS)
+        if close is not None and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
         return super().resolve_command(ctx, args)
 
@@ -84,7 +102,7 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Do the verb's work; stopped by Ctrl-C, SIGTERM or SIGHUP, exit as a shell expects."""
+        """Do the command's work; stopped by Ctrl-C, SIGTERM or SIGHUP, exit as a shell expects."""
         try:
             with usage_errors():
                 return super().invoke(ctx)
@@ -92,17 +110,20 @@ class LazyGroup(click.Group):
             leave(stop, "cancelled")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs, from the table above, without importing any."""
+        """The list of commands, from the table above, without importing any."""
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mlfsic-bench")
+@with_options(*VERBOSITY)
 def cli() -> None:
-    """The place where multi-label few-shot image classification is measured.
+    """A benchmark of multi-label few-shot image classification.
 
-    Data flows one way: dataset, split, episodes, method, scores, report.
+    The data go from a dataset to a split, its episodes, the scores of a method and a table. -q and
+    -v also work after a command. Exit code 0: done; 1: a difference or a failure was found; 2: bad
+    input.
     """
 
 
@@ -116,8 +137,20 @@ def main(args: Sequence[str] | None = None) -> None:
             cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
     except (BenchError, OSError) as error:
         shown = system_error(error) if isinstance(error, OSError) else error
-        say(f"error: {shown}")
+        say_always(f"error: {shown}")
+        if LOG.level <= logging.DEBUG:
+            say_always("".join(traceback.format_exception(error)).rstrip())
         sys.exit(shown.exit_code)
+
+
+def _with_verbosity(command: click.Command) -> None:
+    """Let a command, and all below it, take -q and -v too."""
+    if all(param.name != "verbose" for param in command.params):
+        for option in VERBOSITY:
+            option(command)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _with_verbosity(inner)
 
 
 def _is_text(argument: str) -> bool:

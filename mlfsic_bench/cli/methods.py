@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import PARAMETERS, text_form, with_options
 from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal, lines_for_terminal, said
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
     from mlfsic_bench.testing.result import CheckResult
+
+METHOD = click.argument("spec", type=complete.METHOD, metavar="METHOD")
 
 
 @click.group("methods")
@@ -22,13 +27,13 @@ def methods() -> None:
 
 
 @methods.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_command(as_json: bool) -> None:
+@text_form("text", "json")
+def list_command(form: str) -> None:
     """List the registered methods; one that can't be loaded says why."""
     from mlfsic_bench.methods.registry import list_methods
 
     rows = list_methods()
-    if as_json:
+    if form == "json":
         found = [
             {
                 "name": row.name,
@@ -56,8 +61,9 @@ def list_command(as_json: bool) -> None:
 
 
 @methods.command("show")
-@click.argument("spec", metavar="METHOD")
-def show_command(spec: str) -> None:
+@METHOD
+@text_form("text", "json")
+def show_command(spec: str, form: str) -> None:
     """Show what METHOD is, its parameters and presets.
 
     METHOD is a registered name, or path/to/file.py:Class.
@@ -68,17 +74,33 @@ def show_command(spec: str) -> None:
     from mlfsic_bench.methods.registry import find_method
 
     method = find_method(spec)
-    echo(for_terminal(f"{method.name} ({method.__module__}.{method.__qualname__})") + "\n")
+    fields = method.Params.model_fields
+    kinds = {name: describe_parameter(method.Params, name) for name in fields}
     # a class without a docstring would inherit the contract's own
-    text = inspect.cleandoc(method.__doc__) if method.__doc__ else "(no docstring)"
-    echo(lines_for_terminal(text) + "\n")
+    text = inspect.cleandoc(method.__doc__) if method.__doc__ else ""
+    if form == "json":
+        echo_json(
+            {
+                "name": method.name,
+                "class": f"{method.__module__}.{method.__qualname__}",
+                "about": text,
+                "citation": method.citation,
+                "tracks": _tracks(method),
+                "parameters": {
+                    name: {"default": info.default, "kind": kinds[name], "about": info.description}
+                    for name, info in fields.items()
+                },
+                "presets": method.presets,
+            }
+        )
+        return
+    echo(for_terminal(f"{method.name} ({method.__module__}.{method.__qualname__})") + "\n")
+    echo(lines_for_terminal(text or "(no docstring)") + "\n")
     echo(for_terminal(f"citation: {method.citation or '(none)'}"))
     echo(f"tracks:   {', '.join(_tracks(method)) or 'learns nothing, needs no label embeddings'}")
-    fields = method.Params.model_fields
     echo("\nparameters (--set name=value):" if fields else "\nno parameters")
     for name, info in fields.items():
-        kind = describe_parameter(method.Params, name)
-        echo(for_terminal(f"  {name} = {info.default}  ({kind})"))
+        echo(for_terminal(f"  {name} = {info.default}  ({kinds[name]})"))
         if info.description:
             echo(for_terminal(f"      {info.description}"))
     echo("\npresets (--preset name):" if method.presets else "\nno presets")
@@ -87,9 +109,8 @@ def show_command(spec: str) -> None:
 
 
 @methods.command("check")
-@click.argument("spec", metavar="METHOD")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a parameter.")
-@click.option("--preset", default=None, help="Start from one of the method's presets.")
+@METHOD
+@with_options(*PARAMETERS)
 @click.option(
     "--timeout",
     default=300.0,
@@ -98,30 +119,37 @@ def show_command(spec: str) -> None:
     metavar="SECONDS",
     help="A test that takes longer fails, and those after it are skipped.",
 )
-def check_command(spec: str, settings: tuple[str, ...], preset: str | None, timeout: float) -> None:
-    """Run the contract tests on METHOD, on small made-up features.
+@text_form("text", "json")
+def check_command(
+    spec: str, settings: tuple[str, ...], preset: str | None, timeout: float, form: str
+) -> None:
+    """Run the contract tests on METHOD, on small synthetic features.
 
     METHOD is a registered name, or path/to/file.py:Class. A method may name short settings for
-    these tests (`check_settings`); --set goes before them. Exits with 0 when all tests pass, 1
-    when one fails, 2 when METHOD can't be loaded.
+    these tests (`check_settings`); --set overrides them. Exit code 1 when a test fails.
     """
     from mlfsic_bench.evaluation.checked import Checked, CheckJob, check_in_process
     from mlfsic_bench.methods.settings import parse_settings
 
-    name = spec
+    name, results = spec, []
     counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
     for result in check_in_process(CheckJob(spec, parse_settings(settings), preset, timeout)):
         if isinstance(result, Checked):
             name = for_terminal(result.name, LONGEST_NAME)
-            if result.settings:
+            if result.settings and form == "text":
                 echo(for_terminal(f"{name} with {_joined(result.settings)}"))
             continue
         counts[result.status] += 1
-        echo(_lines(result))
+        results.append(asdict(result))
+        if form == "text":
+            echo(_lines(result))
+    if form == "json":
+        echo_json({"method": name, "counts": counts, "tests": results})
+        sys.exit(1 if counts["fail"] else 0)
     warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
     echo(
         f"\n{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
-        f"{counts['skip']} not made"
+        f"{counts['skip']} skipped"
     )
     if counts["fail"]:
         echo("Each test is explained in docs/methods.md.")

@@ -1,19 +1,101 @@
-"""Options that several verbs have, each written once: how text goes out, where answers lie."""
+"""Options that several commands have, each written once, and how a report is put out."""
 
 from __future__ import annotations
 
+import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.streams import say, set_verbosity
 from mlfsic_bench.episodes.protocol import DEFAULT, OPTIONS, PROTOCOLS
+from mlfsic_bench.features.backbones.registry import backbone_names
 
 Option = Callable[[Any], Any]
 
-OUT: Option = click.option("--out", type=click.Path(path_type=Path), help="Write to a file.")
+# Ending of a file -> the format it is written in, of those that a command offers.
+FORMATS = {".txt": "text", ".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+
+
+def _verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Say less or more from now on; both at once are refused."""
+    if not value:
+        return
+    given = ctx.meta.setdefault("mlfsic_bench.verbosity", param.name)
+    if given != param.name:
+        raise click.UsageError("--quiet and --verbose do not go together.", ctx)
+    set_verbosity(logging.WARNING if param.name == "quiet" else logging.DEBUG)
+
+
+# Of every command, before it and behind it.
+VERBOSITY: tuple[Option, ...] = (
+    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_verbosity,
+                 help="Print results and errors, no progress and no notes."),
+    click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_verbosity,
+                 help="Also say which files are read, and where an error arose."),
+)  # fmt: skip
+
+PATH = click.Path(path_type=Path)
+
+OUT: Option = click.option(
+    "--out", type=PATH, metavar="FILE",
+    help="Write to a file; its ending (.txt .json .csv .md .tex) is the format if none is named.",
+)  # fmt: skip
+
+SPLIT: Option = click.option(
+    "--split", required=True, type=complete.SPLIT, metavar="ID|FILE",
+    help="A shipped split or a split file.",
+)  # fmt: skip
+DATA_ROOT: Option = click.option(
+    "--data-root", type=PATH, envvar="MLFSIC_DATA",
+    help="Folder with the data sets, coco/ and VOCdevkit/ (default: MLFSIC_DATA).",
+)  # fmt: skip
+# Which images of a split are used.
+PARTIAL: tuple[Option, ...] = (
+    click.option("--available-only", is_flag=True,
+                 help="Only images on disk; the split is then partial, and results say so."),
+    click.option("--min-pool", type=click.IntRange(1), metavar="N",
+                 help="Exclude labels with fewer than N images from their class split."),
+)  # fmt: skip
+
+BACKBONE: Option = click.option(
+    "--backbone", required=True, type=complete.BACKBONE, metavar="NAME",
+    help=f"The network that makes features: {', '.join(backbone_names())}; A+B for two of them.",
+)  # fmt: skip
+WEIGHTS: Option = click.option(
+    "--weights", default="default", type=complete.WEIGHTS, metavar="W",
+    help="imagenet, none, or a file (default: the backbone's own pretrained ones); W1+W2 for A+B.",
+)  # fmt: skip
+PRECISION: Option = click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True,
+    help="Arithmetic of the backbone; bf16 is faster, less exact, and stored separately.",
+)  # fmt: skip
+CACHE: Option = click.option(
+    "--cache", type=PATH,
+    help="Folder of stored features (default: MLFSIC_CACHE, else ~/.cache/mlfsic-bench).",
+)  # fmt: skip
+DEVICE: Option = click.option(
+    "--device", type=complete.DEVICE, metavar="auto|cpu|cuda|cuda:N", default="auto",
+    show_default=True, help="Where to compute.",
+)  # fmt: skip
+# How images are decoded and fed to the backbone; neither changes a value.
+LOADING: tuple[Option, ...] = (
+    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at once."),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="Decoding threads."),
+)
+
+# The parameters of a method.
+PARAMETERS: tuple[Option, ...] = (
+    click.option("--preset", type=complete.PRESET, metavar="P",
+                 help="A named set of the method's parameters."),
+    click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
+                 help="One parameter; repeatable."),
+)  # fmt: skip
 
 EMBEDDINGS_FORMAT: Option = click.option(
     "--embeddings-format",
@@ -34,12 +116,12 @@ PROTOCOL: tuple[Option, ...] = (
 # The keyword arguments of results.targets.SplitPlace: for scores whose record and this machine do
 # not say where their split is.
 PLACE: tuple[Option, ...] = (
-    click.option("--split", metavar="ID|FILE",
+    click.option("--split", type=complete.SPLIT, metavar="ID|FILE",
                  help="The split (default: by the id in the scores)."),
-    click.option("--data-root", type=click.Path(path_type=Path),
+    click.option("--data-root", type=PATH,
                  help="Where the labels lie, for splits that don't ship with their images (or "
                  "MLFSIC_DATA)."),
-    click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes."),
+    click.option("--episodes-file", type=PATH, help="Other novel episodes."),
 )  # fmt: skip
 
 SEEDS: Option = click.option(
@@ -52,7 +134,8 @@ SEEDS: Option = click.option(
 
 # What is compared with what.
 PAIRS: tuple[Option, ...] = (
-    click.option("--metric", "metrics", multiple=True, default=("macro_ap",), show_default=True,
+    click.option("--metric", "metrics", type=complete.METRIC, metavar="NAME", multiple=True,
+                 default=("macro_ap",), show_default=True,
                  help="What to compare; repeatable."),
     click.option("--against", metavar="NAME|FOLDER",
                  help="Compare all with this one, not all pairs."),
@@ -60,23 +143,40 @@ PAIRS: tuple[Option, ...] = (
 )  # fmt: skip
 
 
-def text_form(*forms: str, what: str = "figures are") -> Option:
-    """The option `--format`, one of `forms`, the first by default; `what` is written in it."""
+def text_form(*forms: str) -> Option:
+    """The option `--format`, one of FORMATS; without it the ending of `--out` decides, or `text`.
+
+    The function gets it as `form`.
+    """
     return click.option(
         "--format",
         "form",
         type=click.Choice(forms),
-        default=forms[0],
-        show_default=True,
-        help=f"How the {what} written.",
+        callback=_form,
+        help="How it is written.  [default: the ending of --out, or text]"
+        if "csv" in forms or "markdown" in forms
+        else "How it is written.  [default: text]",
     )
+
+
+def _form(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    if value is not None:
+        return value
+    assert isinstance(param.type, click.Choice)
+    out = ctx.params.get("out")  # options that are given are read before those that are not
+    form = FORMATS.get(out.suffix.lower(), "text") if isinstance(out, Path) else "text"
+    if form not in param.type.choices:
+        raise click.UsageError(
+            f"{out} ends as a file of {form}, which is not written here; name one of "
+            f"{', '.join(param.type.choices)} with --format.",
+            ctx,
+        )
+    return form
 
 
 def sources(metavar: str, name: str = "sources") -> Option:
     """The argument of one or more runs or scores files."""
-    return click.argument(
-        name, nargs=-1, required=True, type=click.Path(path_type=Path), metavar=metavar
-    )
+    return click.argument(name, nargs=-1, required=True, type=PATH, metavar=metavar)
 
 
 def with_options(*options: Option) -> Option:
@@ -88,6 +188,11 @@ def with_options(*options: Option) -> Option:
         return function
 
     return add
+
+
+def say_next(*words: object) -> None:
+    """Name the command that usually comes next, as a note."""
+    say(f"next: {shlex.join(['mlfsic-bench', *map(str, words)])}")
 
 
 def refuse_input(out: Path) -> None:

@@ -29,7 +29,7 @@ LABEL = click.option("--label", "only", multiple=True, metavar="NAME",
 
 @click.group("plot")
 def plot() -> None:
-    """Draw what stored scores and training histories say; docs/plots.md shows how to read each."""
+    """Draw plots of scores and training histories; docs/plots.md says how to read them."""
 
 
 @plot.command("pr")
@@ -50,7 +50,7 @@ def pr(
     pooling: str,
     **place: Any,
 ) -> None:
-    """Precision against recall, the mean over labels and each label."""
+    """Precision against recall, over labels and for each."""
     from mlfsic_bench.analysis.plots.precision_recall import precision_recall
 
     _write(lambda: precision_recall(_apart(runs, place), pooling, only), pictures, table)
@@ -65,7 +65,7 @@ def labels(
     only: tuple[str, ...],
     **place: Any,
 ) -> None:
-    """Each label's AP with its intervals and chance, sorted, runs side by side."""
+    """AP of each label, sorted, with intervals and chance."""
     from mlfsic_bench.analysis.plots.labels import labels as labels_of
 
     _write(lambda: labels_of(_apart(runs, place), only), pictures, table)
@@ -82,7 +82,7 @@ def difference(
     seeds: str,
     **place: Any,
 ) -> None:
-    """Paired differences with their intervals, sorted; the numbers are those of `compare`."""
+    """Paired differences, as in `compare`, sorted."""
     from mlfsic_bench.analysis.compare import compare
     from mlfsic_bench.analysis.plots.difference import difference as difference_of
     from mlfsic_bench.results.targets import SplitPlace
@@ -114,7 +114,7 @@ def calibration(
     bins: int,
     **place: Any,
 ) -> None:
-    """Reliability of sigmoid(score), and what the 0.5 threshold measures."""
+    """Reliability of sigmoid(score) and the threshold 0.5."""
     from mlfsic_bench.analysis.plots.calibration import calibration as calibration_of
 
     _write(lambda: calibration_of(_apart(runs, place), bins), pictures, table)
@@ -123,7 +123,7 @@ def calibration(
 @plot.command("training")
 @with_options(*SHARED)
 def training(runs: tuple[Path, ...], pictures: tuple[Path, ...], table: Path | None) -> None:
-    """Loss and val macro-AP over the steps of a training, the kept step marked."""
+    """Loss and val macro-AP over the steps of a training."""
     from mlfsic_bench.analysis.plots.training import training as training_of
 
     _write(lambda: training_of(_apart(runs, {})), pictures, table)

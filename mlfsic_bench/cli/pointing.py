@@ -25,7 +25,7 @@ from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT, OUT, put_out, text_form
 def pointing(
     folder: Path, episodes: int | None, form: str, out: Path | None, **where: object
 ) -> None:
-    """Measure how often the attention of RUN points at the object, and how much of it lies there.
+    """Measure how often the attention of RUN points at the object, and how much of it is there.
 
     Over the support images of its novel episodes, each image and label once, for the heads together
     and each alone, by label, size of the object and number of labels. Needs a dataset that knows

@@ -7,14 +7,21 @@ from pathlib import Path
 
 import click
 
+from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.streams import leave, say
+from mlfsic_bench.cli.streams import leave, say, say_always
 from mlfsic_bench.errors import BenchError
 
 
 @click.command("reproduce")
-@click.argument("name", metavar="NAME|FILE.yaml")
-@click.option("--dataset", required=True, metavar="PROFILE", help="scenes, coco-subset, coco, voc.")
+@click.argument("name", type=complete.EXPERIMENT, metavar="NAME|FILE.yaml")
+@click.option(
+    "--dataset",
+    required=True,
+    type=complete.PROFILE,
+    metavar="PROFILE",
+    help="scenes, coco-subset, coco, voc.",
+)
 @click.option("--data-root", type=click.Path(path_type=Path), help="As in `mlfsic-bench run`.")
 @click.option(
     "--out",
@@ -99,14 +106,14 @@ def reproduce(
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command goes on where it stopped")
     if archive is not None and (done.failed or not files):
-        say(f"nothing was archived in {archive}: a run has failed, or nothing was made")
+        say_always(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:
         folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
         keep(files, folders, archive, scores=archive_scores)
     echo(text, nl=False)
     if done.failed:
         failed = counted(len(done.failed), "run")
-        say(f"{failed} failed; the same command tries again")
+        say_always(f"{failed} failed; the same command tries again")
         sys.exit(1)
 
 

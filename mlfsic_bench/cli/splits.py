@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import DATA_ROOT, PARTIAL, say_next, text_form, with_options
+from mlfsic_bench.cli.streams import say, say_always
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.schema import SplitFile
 
-data_root_option = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    envvar="MLFSIC_DATA",
-    show_envvar=True,
-    help="Folder with the data sets (coco/, VOCdevkit/).",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+SPLIT = click.argument("split", type=complete.SPLIT)
 
 
 @click.group()
 def splits() -> None:
-    """List, show, build, verify and audit splits: a rule and its outcome."""
+    """List, show, build, verify and audit splits."""
 
 
 @splits.command("list")
-@json_option
-def list_splits(as_json: bool) -> None:
+@text_form("text", "json")
+def list_splits(form: str) -> None:
     """List the shipped splits."""
     from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
 
     rows = [_summary(shipped_file(split_id)) for split_id in shipped_ids()]
-    if as_json:
+    if form == "json":
         echo_json(rows)
         return
     for row in rows:
@@ -45,7 +42,7 @@ def list_splits(as_json: bool) -> None:
         images = (
             f"{sizes['base']:,} / {sizes['val']:,} / {sizes['novel']:,} images"
             if sizes
-            else "images drawn when the split is built"
+            else "synthetic images, made when the split is used"
             if is_synthetic(row["dataset"])
             else "images built from your data root"
         )
@@ -54,15 +51,18 @@ def list_splits(as_json: bool) -> None:
 
 
 @splits.command()
-@click.argument("split")
-@json_option
-def show(split: str, as_json: bool) -> None:
-    """Show labels, rule, provenance and counts of SPLIT (an id or a split file)."""
+@SPLIT
+@text_form("text", "json")
+def show(split: str, form: str) -> None:
+    """Show labels, rule, provenance and counts of SPLIT.
+
+    SPLIT is an id or a split file.
+    """
     from mlfsic_bench.data.dataset import PART_NAMES
     from mlfsic_bench.splits.shipped import split_file
 
     content = split_file(split)
-    if as_json:
+    if form == "json":
         echo_json(content.model_dump(mode="json", exclude={"images"}))
         return
     echo(for_terminal(f"{content.id}: {content.dataset}, rule {content.rule.name}"))
@@ -87,29 +87,22 @@ def show(split: str, as_json: bool) -> None:
 
 
 @splits.command()
-@click.argument("split")
-@data_root_option
+@SPLIT
+@DATA_ROOT
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="File to write.  [default: ID.json here; ID.subset.json for a subset]",
 )
-@click.option(
-    "--available-only",
-    is_flag=True,
-    help="Limit the split to the images on disk; the result is a subset.",
-)
-@click.option(
-    "--min-pool",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Let labels with fewer than N images leave their part; the result is a subset.",
-)
+@with_options(*PARTIAL)
 def build(
     split: str, data_root: Path | None, out: Path | None, available_only: bool, min_pool: int | None
 ) -> None:
-    """Build SPLIT (an id or a definition file) from the annotations below the data root."""
+    """Build SPLIT from the annotations in the data root.
+
+    SPLIT is an id or a definition file.
+    """
     from mlfsic_bench.data.dataset import PART_NAMES
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.splits.build import build_file
@@ -126,32 +119,36 @@ def build(
     for part in PART_NAMES:
         echo(_part_lines(content, part))
     if content.subset:
-        echo("a subset of the split; results made on it say so")
-        return
-    if content.id in shipped_ids() and shipped_file(content.id).images is not None:
+        echo("a partial split; results made on it say so")
+    elif content.id in shipped_ids() and shipped_file(content.id).images is not None:
         if render(content).encode() == shipped_bytes(content.id):
             echo("identical to the shipped file, byte for byte")
         else:
-            echo(
+            say_always(
                 f"warning: differs from the shipped {content.id}; "
-                f"`mlfsic-bench splits verify {path}` says where",
-                err=True,
+                f"`mlfsic-bench splits verify {path}` says where"
             )
+    say_next("episodes", "sample", path)
 
 
 @splits.command()
-@click.argument("split")
-@data_root_option
+@SPLIT
+@DATA_ROOT
+@text_form("text", "json")
 @click.pass_context
-def verify(ctx: click.Context, split: str, data_root: Path | None) -> None:
-    """Check SPLIT (an id or a split file); exit code 0 when nothing differs, 1 when something does.
+def verify(ctx: click.Context, split: str, data_root: Path | None, form: str) -> None:
+    """Compare SPLIT with the shipped one and with the data root.
 
-    Checks schema and hash, the shipped split of the same id, and, given a data root, the split
-    built again from it. Says what it compared with, and what it could not compare.
+    SPLIT is an id or a split file. Checks schema and hash, the shipped split of the same id, and,
+    given a data root, the split built again from it. Says what it compared with, and what it could
+    not compare. Exit code 1 when something differs.
     """
     from mlfsic_bench.splits.verify import verify_split
 
     verdict = verify_split(split, data_root)
+    if form == "json":
+        echo_json({"split": split, **asdict(verdict)})
+        ctx.exit(1 if verdict.differences else 0)
     for checked in verdict.checked:
         echo(for_terminal(f"checked against {checked}"))
     for difference in verdict.differences:
@@ -170,21 +167,21 @@ def verify(ctx: click.Context, split: str, data_root: Path | None) -> None:
 
 
 @splits.command()
-@click.argument("split")
-@data_root_option
+@SPLIT
+@DATA_ROOT
 @click.option(
     "--contents/--no-contents",
     default=True,
     show_default=True,
     help="Read and decode the images on disk to find duplicates.",
 )
-@json_option
-def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> None:
-    """Report leaks, small pools, unannotated images and duplicates of SPLIT (an id or a file).
+@text_form("text", "json")
+def audit(split: str, data_root: Path | None, contents: bool, form: str) -> None:
+    """Report leaks, small pools and doubtful images of SPLIT.
 
-    Without a data root only what the file itself says can be audited.
+    SPLIT is an id or a split file. Doubtful are images without annotations, damaged files and
+    duplicates. Without a data root only the content of the file is audited.
     """
-    from mlfsic_bench.cli.streams import say
     from mlfsic_bench.data.registry import is_synthetic, open_dataset
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
@@ -197,7 +194,7 @@ def audit(split: str, data_root: Path | None, contents: bool, as_json: bool) -> 
     if content.images is None and dataset is not None:
         content = build_file(content.definition(), dataset)
     result = audit_split(content, dataset, contents=contents, log=say).as_dict()
-    if as_json:
+    if form == "json":
         echo_json(result)
         return
     echo(f"audit of {content.id}, hash {content.hash}")

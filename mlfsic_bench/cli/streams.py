@@ -1,8 +1,9 @@
-"""What the program says while it works, and what it does when nobody takes its output any more."""
+"""What the program says beside its results, and what it does when nobody reads its output."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,15 +12,22 @@ from typing import IO, Any, NoReturn
 from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import cannot_use, reason
+from mlfsic_bench.progress import LOG, is_quiet
 from mlfsic_bench.signals import exit_code, ignore_signals, undisturbed
 from mlfsic_bench.text import lines_for_terminal
 
 
 def say(line: str) -> None:
-    """Print a line to standard error, cut where it is long: progress, notes, errors.
+    """Print a line of progress or a note to standard error; with -q nothing."""
+    if not is_quiet():
+        say_always(line)
+
+
+def say_always(line: str) -> None:
+    """Print a line to standard error, with -q too: an error, a warning; a long one is cut.
 
     Where it can't be printed, since the reader of a pipe is gone or the disk of a log file is
-    full, the work goes on in silence: no such thing may end a run of hours.
+    full, the work goes on in silence: a run of hours must not end because of it.
     """
     try:
         echo(lines_for_terminal(line), err=True)
@@ -27,10 +35,24 @@ def say(line: str) -> None:
         _give_up(sys.stderr)
 
 
+class _ToTerminal(logging.Handler):
+    """Prints what deep code logs, as `say` does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def set_verbosity(level: int) -> None:
+    """How much is said: `logging.WARNING` for -q, `INFO`, or `DEBUG` for -v."""
+    if not any(isinstance(handler, _ToTerminal) for handler in LOG.handlers):
+        LOG.addHandler(_ToTerminal())
+    LOG.setLevel(level)
+
+
 def leave(stop: KeyboardInterrupt, line: str) -> NoReturn:
     """Say that the work was stopped and exit as a shell expects; another Ctrl-C changes nothing."""
     with undisturbed():
-        say(line)
+        say_always(line)
         atexit.register(ignore_signals)  # the process still takes a moment to end
         sys.exit(exit_code(stop))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from array import array
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from mlfsic_bench.data.masks import BROKEN, Mask, box_mask, polygon_mask, run_length_mask
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import open_regular, parse_json
+from mlfsic_bench.progress import LOG, tracked
 
 _TABLE = """
 1 person, 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat,
@@ -36,6 +38,7 @@ COCO_CATEGORIES: dict[int, str] = {
 }
 
 MAX_BYTES = 2 << 30
+SAID_BYTES = 32 << 20  # a file above this takes seconds to read, and is named before
 _LARGEST_SIDE = 1 << 20
 _LARGEST_ID = (1 << 63) - 1
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.jpg")
@@ -99,7 +102,8 @@ class Instances:
         number, row, category, place = (array("q") for _ in range(4))
         positive, box = array("b"), array("d")
         seen: set[int] = set()
-        for i, entry in enumerate(data["annotations"]):
+        annotations = tracked(data["annotations"], f"reading {path.name}", unit="annotations")
+        for i, entry in enumerate(annotations):
             try:
                 found = _annotation(entry, row_of)
                 if found.number in seen:
@@ -216,6 +220,8 @@ def _parse(path: Path) -> dict[str, Any]:
     """The file's object, each `segmentation` replaced by the place of its text, [first, end]."""
     try:
         with open_regular(path) as stream:
+            if (size := os.fstat(stream.fileno()).st_size) > SAID_BYTES:
+                LOG.info("reading %s, %d MiB", path, size >> 20)
             text = stream.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise bad_file(path, f"more than {MAX_BYTES} bytes")

@@ -24,6 +24,7 @@ from mlfsic_bench.decimals import read_decimal
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular
 from mlfsic_bench.paths import exists, is_file, is_folder
+from mlfsic_bench.progress import tracked
 
 VOC_LABELS = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -209,7 +210,7 @@ def _bad_list(path: Path, found: str) -> BenchError:
 def _from_xml(folder: Path, names: list[str], labels: Sequence[str]) -> npt.NDArray[np.int8]:
     index = {label: i for i, label in enumerate(labels)}
     table = np.full((len(names), len(labels)), -1, np.int8)
-    for row, name in enumerate(names):
+    for row, name in enumerate(tracked(names, f"reading {folder}", unit="files")):
         path = folder / f"{name}.xml"
         for label, difficult in read_objects(path):
             if label not in index:

@@ -236,7 +236,6 @@ def _source_opener(
             from mlfsic_bench.features.extract import extract
 
             folder = store_folder(cache, dataset, backbone, plan.precision)
-            log(f"features of {len(ids)} images by {backbone.name}, kept in {folder}")
             store = extract(
                 dataset,
                 ids,

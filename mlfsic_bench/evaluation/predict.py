@@ -15,6 +15,7 @@ from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.method_calls import adapt_all, score
 from mlfsic_bench.paths import exists
+from mlfsic_bench.progress import progress
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.parts import PartView
@@ -38,16 +39,17 @@ def evaluate(
     Chunks that an earlier process of the same run (`key`) left in `folder` are kept.
     """
     chunks: list[Chunk] = []
-    for first in range(0, len(episodes), CHUNK):
-        batch = episodes[first : first + CHUNK]
-        path = folder / f"{first:05d}.npz"
-        shape = (len(batch), len(batch[0].query), len(view.part.labels))
-        chunk = _read(path, key, shape, log)
-        if chunk is None:
-            chunk = _chunk(method, view, first, batch)
-            _write(path, key, chunk)
-        chunks.append(chunk)
-        log(f"scored {first + len(batch)} of {len(episodes)} episodes")
+    with progress("scoring", len(episodes), log, "episodes") as advance:
+        for first in range(0, len(episodes), CHUNK):
+            batch = episodes[first : first + CHUNK]
+            path = folder / f"{first:05d}.npz"
+            shape = (len(batch), len(batch[0].query), len(view.part.labels))
+            chunk = _read(path, key, shape, log)
+            if chunk is None:
+                chunk = _chunk(method, view, first, batch)
+                _write(path, key, chunk)
+            chunks.append(chunk)
+            advance(len(batch))
     scores = np.concatenate([chunk[0] for chunk in chunks])
     return scores, _joined(method.name, [chunk[1] for chunk in chunks])
 

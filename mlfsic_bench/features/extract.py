@@ -28,7 +28,7 @@ from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
 from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.paths import exists
-from mlfsic_bench.progress import Lines, progress
+from mlfsic_bench.progress import LOG, progress
 from mlfsic_bench.randomness import stream_seed
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def extract(
     manifest = manifest_of(dataset, backbone, precision)
     ready = _complete_store(folder, manifest, dataset, ids)
     if ready is not None:
+        LOG.debug("features of %d images by %s are in %s already", len(ids), backbone.name, folder)
         return ready
     with _writer(folder, manifest, wait, log) as writer:
         missing = sorted(set(ids) - writer.ids)
@@ -88,9 +89,9 @@ def extract(
             memory: AbstractContextManager[None] = nullcontext()
             if where.type == "cpu":
                 memory = kept_memory()
-            title = f"{backbone.name} on {dataset.name}"
-            shown = progress(title, len(missing), log)
-            with memory, shown as advance, ThreadPoolExecutor(workers) as threads:
+            log(f"features of {len(missing)} images by {backbone.name}, kept in {folder}")
+            bar = progress(f"{backbone.name} on {dataset.name}", len(missing), log)
+            with memory, bar as advance, ThreadPoolExecutor(workers) as threads:
                 images = _decoded(dataset, missing, backbone, threads, 2 * batch_size + workers)
                 while batch := list(islice(images, batch_size)):
                     names, digests, tensors = zip(*batch, strict=True)
@@ -228,25 +229,25 @@ def verify_store(
     run = Runner(backbone, parse_device(device), wanted.precision)
     differences: list[Difference] = []
     digest_of = dict(zip(store.ids, store.digests, strict=True))
-    lines = Lines("features verify", len(ids), log)
-    for start in range(0, len(ids), batch_size):
-        batch = [decode(dataset, backbone, i) for i in ids[start : start + batch_size]]
-        names = [name for name, _, _ in batch]
-        fresh_local, fresh_pooled = run([tensor for _, _, tensor in batch])
-        old_local = store.gather_local(names).permute(0, 2, 3, 1).flatten(1, 2).numpy()
-        old_pooled = store.gather_pooled(names).numpy()
-        for k, (name, digest, _) in enumerate(batch):
-            if digest != digest_of[name]:
-                differences.append(Difference(name, "the image's bytes have changed"))
-                continue
-            for kind, old, new in (
-                ("local map", old_local[k], fresh_local[k]),
-                ("pooled feature", old_pooled[k], fresh_pooled[k]),
-            ):
-                allowed = TOLERANCE[wanted.precision] * float(np.abs(new).max())
-                off = float(np.abs(old - new).max())
-                if not off <= allowed:  # NaN counts as a difference
-                    reason = f"{kind} off by {off:.3g}, allowed {allowed:.3g}"
-                    differences.append(Difference(name, reason))
-        lines.advance(len(batch))
+    with progress("features verify", len(ids), log) as advance:
+        for start in range(0, len(ids), batch_size):
+            batch = [decode(dataset, backbone, i) for i in ids[start : start + batch_size]]
+            names = [name for name, _, _ in batch]
+            fresh_local, fresh_pooled = run([tensor for _, _, tensor in batch])
+            old_local = store.gather_local(names).permute(0, 2, 3, 1).flatten(1, 2).numpy()
+            old_pooled = store.gather_pooled(names).numpy()
+            for k, (name, digest, _) in enumerate(batch):
+                if digest != digest_of[name]:
+                    differences.append(Difference(name, "the image's bytes have changed"))
+                    continue
+                for kind, old, new in (
+                    ("local map", old_local[k], fresh_local[k]),
+                    ("pooled feature", old_pooled[k], fresh_pooled[k]),
+                ):
+                    allowed = TOLERANCE[wanted.precision] * float(np.abs(new).max())
+                    off = float(np.abs(old - new).max())
+                    if not off <= allowed:  # NaN counts as a difference
+                        reason = f"{kind} off by {off:.3g}, allowed {allowed:.3g}"
+                        differences.append(Difference(name, reason))
+            advance(len(batch))
     return len(ids), differences

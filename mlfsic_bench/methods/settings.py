@@ -15,15 +15,15 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
         key = key.strip()
         if not equals or not key:
             raise BenchError(
-                f"the setting {pair!r} can't be read",
-                expected="name=value",
+                f"--set {pair} can't be read",
+                expected="name=value, each name once",
                 found=repr(pair),
                 remedy="write for example --set epochs=40",
             )
         if key in settings:
             raise BenchError(
                 f"the parameter {key!r} is set twice",
-                expected="each parameter set once",
+                expected="name=value, each name once",
                 found=f"{key}={settings[key]} and {pair}",
                 remedy="remove one of the two",
             )

@@ -25,7 +25,7 @@ def check_scores(scores: npt.ArrayLike) -> FloatArray:
     whole = array.dtype.kind in "iu"
     if whole and array.size and max(int(array.max()), -int(array.min())) > 1 << 53:
         raise BenchError(
-            "these whole numbers are too large to be told apart as float64",
+            "these whole numbers are too large for float64: some become equal",
             expected="scores within +-2**53",
             found=f"values from {array.min()} to {array.max()}",
             remedy="give the scores as float32 or float64",

@@ -209,7 +209,7 @@ def _own_file(folder: Path, name: str, record: Record) -> Path:
             f"{path} is not the file this run wrote",
             expected=f"SHA-256 {record.outputs.get(name, '(none)')[:16]}...",
             found=found[:16],
-            remedy="restore the file, or run the same command again to write it anew",
+            remedy="restore the file, or run the same command again",
         )
     return path
 

@@ -62,7 +62,7 @@ def read_run(folder: Path) -> FinishedRun:
                 f"{path} is not the file this run wrote",
                 expected=f"SHA-256 {record.outputs.get(name, '(none)')[:16]}...",
                 found=found[:16],
-                remedy="restore the file, or run the same command again to write it anew",
+                remedy="restore the file, or run the same command again",
             )
     scores, answers = read_scores(folder / SCORES), read_answers(folder / ANSWERS)
     a, b = scores.meta, answers.meta

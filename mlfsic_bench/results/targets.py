@@ -110,7 +110,7 @@ def _agreed(results: Sequence[Result]) -> Targets:
                 f"the runs in {first.path} and {other.path} stored different targets",
                 expected="the same targets for the same episodes",
                 found="targets or query images that differ",
-                remedy="name the data root to compute them anew: --data-root ROOT",
+                remedy="name the data root to compute them again: --data-root ROOT",
             )
     return stored_targets(first.stored)
 

@@ -36,8 +36,8 @@ def compare_contents(
     it is, where there is no terminal for a bar.
     """
     digests = []
-    told = progress("comparing pixels", len(image_ids), log)
-    with told as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+    bar = progress("comparing pixels", len(image_ids), log)
+    with bar as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
         for digest in pool.map(lambda image: _digest(dataset, image), image_ids):
             digests.append(digest)
             advance(1)

@@ -13,7 +13,7 @@ import torch
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import exists
-from mlfsic_bench.progress import Lines
+from mlfsic_bench.progress import progress
 from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
 from mlfsic_bench.training.history import HistoryRow, write_history
 
@@ -105,36 +105,36 @@ def train_episodic(
             trained.best = best["state"]
             trained.best_step, trained.best_value = best["step"], best["value"]
 
-    lines = Lines("training", steps, log, "steps", done=step)
     saved_at = time.monotonic()
-    while step < steps:
-        lr = learning_rate(step)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
-        optimiser.zero_grad(set_to_none=True)
-        step_loss = 0.0
-        for k in range(episodes_per_step):
-            episode_loss = loss(step * episodes_per_step + k) / episodes_per_step
-            episode_loss.backward()  # type: ignore[no-untyped-call]
-            step_loss += float(episode_loss.detach())
-        if not math.isfinite(step_loss):
-            raise _diverged(step, step_loss, lr)
-        optimiser.step()
-        step += 1
-        loss_sum, loss_count = loss_sum + step_loss, loss_count + 1
-        lines.advance()
+    with progress("training", steps, log, "steps", done=step) as advance:
+        while step < steps:
+            lr = learning_rate(step)
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            optimiser.zero_grad(set_to_none=True)
+            step_loss = 0.0
+            for k in range(episodes_per_step):
+                episode_loss = loss(step * episodes_per_step + k) / episodes_per_step
+                episode_loss.backward()  # type: ignore[no-untyped-call]
+                step_loss += float(episode_loss.detach())
+            if not math.isfinite(step_loss):
+                raise _diverged(step, step_loss, lr)
+            optimiser.step()
+            step += 1
+            loss_sum, loss_count = loss_sum + step_loss, loss_count + 1
+            advance(1)
 
-        due = evaluate is not None and (step % evaluate_every == 0 or step == steps)
-        if due or step % row_every == 0 or step == steps:
-            mean, loss_sum, loss_count = loss_sum / loss_count, 0.0, 0
-            value = evaluate() if due and evaluate is not None else None
-            trained.history.append({"step": step, "loss": mean, "lr": lr, "value": value})
-            if value is not None:
-                log(f"step {step}/{steps}: loss {mean:.4f}, lr {lr:.2e}, val {100 * value:.2f}")
-                _keep_best(trained, step, value, get_state, folder, key)
-        if due or step == steps or time.monotonic() - saved_at >= seconds:
-            save_latest()
-            saved_at = time.monotonic()
+            due = evaluate is not None and (step % evaluate_every == 0 or step == steps)
+            if due or step % row_every == 0 or step == steps:
+                mean, loss_sum, loss_count = loss_sum / loss_count, 0.0, 0
+                value = evaluate() if due and evaluate is not None else None
+                trained.history.append({"step": step, "loss": mean, "lr": lr, "value": value})
+                if value is not None:
+                    log(f"step {step}/{steps}: loss {mean:.4f}, lr {lr:.2e}, val {100 * value:.2f}")
+                    _keep_best(trained, step, value, get_state, folder, key)
+            if due or step == steps or time.monotonic() - saved_at >= seconds:
+                save_latest()
+                saved_at = time.monotonic()
     return trained
 
 

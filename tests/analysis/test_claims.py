@@ -144,9 +144,9 @@ def test_the_verb_reports_and_succeeds():
     assert shown.exit_code == 0
     assert "13.27 (<= 12.98) broken" in shown.output
     assert "27.24 at chance" in shown.output
-    assert "32 figures of F1: 29 holds, 3 broken" in shown.output
+    assert "32 values of F1: 29 holds, 3 broken" in shown.output
     assert "nothing to check" in shown.output
-    listed = json.loads(CliRunner().invoke(cli, ["claims", "--json"]).output)
+    listed = json.loads(CliRunner().invoke(cli, ["claims", "--format=json"]).output)
     assert len(listed) == len(all_claims())
     assert {"table", "row", "backbone", "metric", "printed", "low", "high", "verdict"} == set(
         listed[0]

@@ -123,7 +123,7 @@ def test_the_command_line(compare_folders: dict[str, Path], tmp_path: Path) -> N
     plain = run("compare", *paths)
     assert plain.exit_code == 0, plain.output
     assert max(len(line) for line in plain.output.splitlines()[:9]) <= 80
-    assert plain.output == RENDERERS["terminal"](compare(paths))
+    assert plain.output == RENDERERS["text"](compare(paths))
     for form in RENDERERS:
         out = tmp_path / f"report.{form}"
         assert run("compare", *paths, "--format", form, "--out", out).output == ""

@@ -106,7 +106,7 @@ def test_hostile_names_stay_data(compare_folders: dict[str, Path], tmp_path: Pat
     name = "=x|<b>\x1b[31m\u202e$_a$[link](u)\n"
     text = report.model_dump_json().replace("fake-trained", json.dumps(name)[1:-1])
     hostile = type(report).model_validate_json(text)
-    terminal = RENDERERS["terminal"](hostile)
+    terminal = RENDERERS["text"](hostile)
     assert "\x1b" not in terminal
     assert "\u202e" not in terminal
     markdown = RENDERERS["markdown"](hostile)

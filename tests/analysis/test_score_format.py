@@ -103,7 +103,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     path = foreign(tmp_path / "a.npz", method={"name": "=x|<b>[red]`"})
     report = score_files([path])
     assert "<b>" not in RENDERERS["markdown"](report)
-    assert "[red]" in RENDERERS["terminal"](report)
+    assert "[red]" in RENDERERS["text"](report)
     with pytest.raises(BenchError, match=r"U\+202E is one"):
         score_files([foreign(tmp_path / "b.npz", method={"name": "x\u202e"})])
 

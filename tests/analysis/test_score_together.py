@@ -32,7 +32,7 @@ def test_seeds_are_grouped(tmp_path: Path) -> None:
     means = [file.metrics["macro_ap"].mean for file in report.files[:3]]
     mean, half = t_interval(means)
     assert report.seeds[0].metrics["macro_ap"].model_dump() == {"mean": mean, "seeds": half}
-    assert "± seeds" in RENDERERS["terminal"](report)
+    assert "± seeds" in RENDERERS["text"](report)
     assert score_files(paths[:1]).seeds == []
 
 

@@ -139,11 +139,6 @@ def _pool(folder, monkeypatch):
     return ["episodes", "sample", "split.json", "--out", "episodes.json"]
 
 
-@case("--min-pool below one", "--min-pool is too small")
-def _min_pool(folder, monkeypatch):
-    return [*RUN, "--split", SPLIT, "--min-pool", "0"]
-
-
 @case("more episodes than there are", "5000", "200")
 def _count(folder, monkeypatch):
     return [*RUN[:4], "--out", "out", "--split", SPLIT, "--episodes", "5000"]

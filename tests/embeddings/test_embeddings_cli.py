@@ -59,7 +59,7 @@ def test_show_names_what_is_missing_and_exits_with_1(table):
 
 
 def test_show_takes_a_split_and_prints_json(table):
-    result = run("show", table, "--split", "voc-8-6-6-v1", "--json")
+    result = run("show", table, "--split", "voc-8-6-6-v1", "--format=json")
     assert result.exit_code == 1
     value = json.loads(result.output)
     assert (value["format"], value["entries"], value["dimension"]) == ("text", 6, 3)
@@ -80,7 +80,7 @@ def test_show_takes_the_format_and_says_what_the_header_promises(tmp_path):
     output = run("show", path, "--embeddings-format", "text").output
     assert "text with header, 2 entries" in output
     assert "the header says 3 entries, one more than there are" in output
-    assert json.loads(run("show", path, "--json").output)["promised"] == 3
+    assert json.loads(run("show", path, "--format=json").output)["promised"] == 3
     path.write_bytes(b"1 1\ncat 12.5")
     assert "binary, 1 entries" in run("show", path, "--embeddings-format", "binary").output
 
@@ -117,7 +117,7 @@ def test_show_the_embedded_vectors():
     result = run("show", "scenes")
     assert result.exit_code == 0
     assert len(result.output.splitlines()) == 25
-    value = json.loads(run("show", "scenes", "--split", "scenes-12-6-6-v1", "--json").output)
+    value = json.loads(run("show", "scenes", "--split", "scenes-12-6-6-v1", "--format=json").output)
     assert value["dimension"] == len(ATTRIBUTES)
     assert len(value["labels"]) == 24
     for label, row in value["labels"].items():

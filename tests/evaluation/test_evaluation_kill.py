@@ -47,7 +47,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, whole: Path) -> N
 
 def test_killed_while_evaluating_keeps_what_was_done(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "killed"
-    assert run_apart(run_until, folder, "scored 40 of 90 episodes") == KILLED
+    assert run_apart(run_until, folder, "scoring: 40 of 90 episodes") == KILLED
     kept = {p.name: p.stat().st_mtime_ns for p in (folder / "parts").glob("0*.npz")}
     assert {"00000.npz", "00020.npz"} <= set(kept)
     fitted = (folder / "method.pt").stat().st_mtime_ns

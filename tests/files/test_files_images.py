@@ -123,7 +123,7 @@ def test_a11_audit_and_work_name_what_is_no_image(tmp_path, monkeypatch, capsys)
     no_image(images / "2008_000003.jpg", "empty")
     capsys.readouterr()
     audit = ["splits", "audit", split, "--data-root", tmp_path, "--no-contents"]
-    assert ended([*audit, "--json"]) == 0
+    assert ended([*audit, "--format=json"]) == 0
     found = json.loads(capsys.readouterr().out)
     bad = {"VOC2012/2008_000002": SAYS["LFS pointer"], "VOC2012/2008_000003": SAYS["empty"]}
     used = {image: what for image, what in bad.items() if image in split.read_text()}

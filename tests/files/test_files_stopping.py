@@ -175,7 +175,16 @@ def test_b5_an_output_that_is_full():
 
 def test_b5_closed_standard_streams():
     closed = 'exec "$@" <&- >&- 2>&-'
-    command = [sys.executable, "-m", "mlfsic_bench", "splits", "show", "scenes-12-6-6-v1", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlfsic_bench",
+        "splits",
+        "show",
+        "scenes-12-6-6-v1",
+        "--format",
+        "json",
+    ]
     whole = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(whole.stdout)
     done = subprocess.run(["sh", "-c", closed, "sh", *command], check=False)

@@ -31,7 +31,7 @@ def test_list():
 
 
 def test_list_json():
-    rows = json.loads(call("list", "--json").output)
+    rows = json.loads(call("list", "--format=json").output)
     assert [row["name"] for row in rows] == list(method_names())
     linear = next(row for row in rows if row["name"] == "linear")
     assert linear["tracks"] == ["trains on base", "adapts by gradient"]

@@ -97,11 +97,13 @@ def test_version_is_the_same_everywhere():
 
 
 def test_documented_split_sizes_are_those_of_the_shipped_files():
-    page = (ROOT / "docs" / "methodology.md").read_text("utf-8")
+    page = (ROOT / "docs" / "splits.md").read_text("utf-8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \|.*\| ([\d,]+) / ([\d,]+) / ([\d,]+) \|$", page, re.M)
     assert len(rows) >= 2
     for name, *sizes in rows:
         content = json.loads(files("mlfsic_splits").joinpath(f"{name}.json").read_text("utf-8"))
+        if not content["images"]:  # laid out when the split is used
+            continue
         counts = [len(content["images"][part]) for part in ("base", "val", "novel")]
         assert counts == [int(size.replace(",", "")) for size in sizes], name
 

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mlfsic_bench.cli.main import VERBS, cli
+from mlfsic_bench.cli.main import COMMANDS, cli
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ TOP_LEVEL = (*HEAVY, "numpy", "pydantic", "PIL", "yaml", "rich", "jinja2", "pooc
 PROBE = """
 import json, sys
 import click
-from mlfsic_bench.cli.main import VERBS, cli, main
+from mlfsic_bench.cli.main import COMMANDS, cli, main
 
 def visit(command, words, verbs):
     with click.Context(command, info_name=words[-1]) as ctx:
@@ -51,12 +51,12 @@ def test_help_imports_nothing_heavy():
     assert not modules_after("--help") & set(TOP_LEVEL)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_help_of_a_verb_and_of_what_is_under_it_imports_nothing_heavy(verb):
     assert not modules_after(verb) & set(HEAVY)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_verb_answers_help(verb):
     result = CliRunner().invoke(cli, [verb, "--help"])
     assert result.exit_code == 0, result.output
@@ -65,7 +65,7 @@ def test_verb_answers_help(verb):
 
 def test_help_lists_every_verb_with_its_line():
     output = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
-    for verb, (_, line) in VERBS.items():
+    for verb, (_, line) in COMMANDS.items():
         assert f"{verb} {line}" in output
 
 
@@ -91,7 +91,7 @@ def test_a_misspelt_verb_suggests_the_right_one():
     assert "Did you mean 'run'?" in result.output
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_option_has_a_help_text(verb):
     def without(command, words):
         if isinstance(command, click.Group):

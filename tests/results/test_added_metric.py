@@ -21,6 +21,7 @@ from mlfsic_bench.metrics.metric import Episodes, Float64, Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.published import PublishedRow
 from mlfsic_bench.results.result import open_result
+from mlfsic_bench.results.runs import read_run
 from mlfsic_bench.results.targets import stored_targets
 from tests.analysis.compared import run
 from tests.analysis.test_curve import run_of
@@ -101,7 +102,7 @@ def test_score_table_compare_and_curve_know_it(runs: list[Path], tmp_path: Path)
     assert words[:2] == [NAME, mean_of(runs[0])]
     assert [word[0] for word in words[2:]] == ["±", "±"]
     for form, column in (
-        ("markdown", "| HIT |"), ("latex", "& HIT"), ("csv", f",{NAME},"), ("terminal", " HIT"),
+        ("markdown", "| HIT |"), ("latex", "& HIT"), ("csv", f",{NAME},"), ("text", " HIT"),
     ):  # fmt: skip
         text = run("table", *runs, "--format", form).output
         assert column in text, form

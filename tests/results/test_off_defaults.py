@@ -67,7 +67,7 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
 
 
-@pytest.mark.parametrize("form", ["terminal", "markdown", "csv", "json"])
+@pytest.mark.parametrize("form", ["text", "markdown", "csv", "json"])
 @pytest.mark.parametrize("verb", ["score", "compare"])
 def test_score_and_compare_say_what_is_not_at_its_defaults(
     folders: Folders, verb: str, form: str

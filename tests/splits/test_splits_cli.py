@@ -22,7 +22,7 @@ def call(*arguments):
 
 
 def test_list():
-    rows = {row["id"]: row for row in json.loads(call("list", "--json").stdout)}
+    rows = {row["id"]: row for row in json.loads(call("list", "--format=json").stdout)}
     assert rows["voc-8-6-6-v1"]["images"] == {"base": 8656, "val": 5654, "novel": 6741}
     assert rows["coco-52-12-16-v1"]["images"] is None
     assert "8,656 / 5,654 / 6,741" in call("list").stdout
@@ -32,7 +32,7 @@ def test_show():
     text = call("show", "voc-8-6-6-v1").stdout
     assert "val: images with a label below that show no novel label" in text
     assert "dog 2,125" in text
-    value = json.loads(call("show", "coco-52-12-16-v1", "--json").stdout)
+    value = json.loads(call("show", "coco-52-12-16-v1", "--format=json").stdout)
     assert value["labels"]["novel"][0] == "bicycle"
     assert "images" not in value
 
@@ -63,7 +63,7 @@ def test_verify_against_a_rebuild_says_where(tmp_path):
     }
     write_voc(tmp_path / "other", other)
     path = tmp_path / "s.json"
-    definition = json.loads(call("show", "voc-8-6-6-v1", "--json").stdout)
+    definition = json.loads(call("show", "voc-8-6-6-v1", "--format=json").stdout)
     definition |= {"id": "mine-v1", "hash": None, "counts": None}
     mine = tmp_path / "mine.json"
     mine.write_text(json.dumps(definition))
@@ -85,7 +85,7 @@ def test_subset_is_named_and_verifies(tmp_path, monkeypatch):
     result = call(
         "build", "coco-52-12-16-open-v1", "--data-root", root, "--available-only", "--min-pool", 1
     )
-    assert "a subset of the split" in result.stdout
+    assert "a partial split" in result.stdout
     path = tmp_path / "coco-52-12-16-open-v1.subset.json"
     assert json.loads(path.read_text())["subset"]["images_missing"]["base"] == 1
     assert call("verify", path, "--data-root", root).exit_code == 0
@@ -125,7 +125,7 @@ def test_nothing_is_written_when_the_data_is_bad(tmp_path):
 
 
 def audit(*arguments):
-    return json.loads(call("audit", *arguments, "--json").stdout)
+    return json.loads(call("audit", *arguments, "--format=json").stdout)
 
 
 def test_audit_of_the_file_alone():

@@ -101,5 +101,5 @@ CHECKS = {
     "csv": _csv,
     "json": _json,
     "html": _html,
-    "terminal": _terminal,
+    "text": _terminal,
 }

@@ -110,7 +110,7 @@ def split_provenance(folder: Path) -> list[str]:
 
 @case
 def split_provenance_json(folder: Path) -> list[str]:
-    return ["splits", "show", "--json", split(folder, provenance=provenance())]
+    return ["splits", "show", "--format=json", split(folder, provenance=provenance())]
 
 
 @case
@@ -281,7 +281,7 @@ def test_a3_a_broken_method_is_listed(
     _, printed = called(["methods", "list"], capsys)
     assert not UNSEEN.search(printed)
     assert len(printed) < 20_000
-    assert json.loads(called(["methods", "list", "--json"], capsys)[1])[0]["name"] == NASTY
+    assert json.loads(called(["methods", "list", "--format=json"], capsys)[1])[0]["name"] == NASTY
 
 
 def test_a3_a_long_message_of_a_plug_in_is_cut(

@@ -149,7 +149,7 @@ def check_number(kind: str, runs: int, most: int = MOST_RUNS) -> None:
     if runs > most:
         raise BenchError(
             f"{runs} runs are too many for one {kind} plot",
-            expected=f"at most {most}, so that each can be told apart",
+            expected=f"at most {most}, so that each can be seen",
             found=str(runs),
             remedy="name fewer runs, or draw several plots",
         )
