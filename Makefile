@@ -27,7 +27,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz test-lowest lint bench figures golden gpu-check
+.PHONY: help demo test test-fast fuzz test-lowest lint bench docs-tables check-results golden gpu-check
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -61,8 +61,11 @@ golden: $(READY) ## store the scores of new methods and new versions for the gol
 gpu-check: $(READY) ## check what needs a GPU, in minutes; DEVICE=cpu rehearses it without one
 	$(RUN) -m tools.gpu_check --device $(DEVICE)
 
-figures: $(READY) ## fill the figures of README.md and docs/ from the files in results/
+docs-tables: $(READY) ## fill the tables and values of README.md and docs/ from results/
 	$(RUN) -m tools.refresh_docs
+
+check-results: $(READY) ## compute all archived tables again and compare them with their files
+	$(RUN) -m tools.check_archive
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

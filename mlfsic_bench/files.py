@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import lzma
 import os
 import re
 import tempfile
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.paths import cannot_use, kind_of, reason
+from mlfsic_bench.paths import cannot_use, is_file, kind_of, reason
 from mlfsic_bench.progress import LOG
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"  # how such a file begins
 LEFT_BEHIND = 24 * 3600.0  # seconds without a write after which nobody writes a temporary file
 _OURS = re.compile(r"\..*\.mlfsic-[a-z0-9_]{8}\.tmp")
+PACKED = ".xz"  # ending of an archived file that is kept compressed
+PACKED_LIMIT = 1 << 28  # bytes of its content; the largest archived scores have a million
 JSON_LIMIT = 64 << 20  # bytes of a JSON file; the largest that ships has half a million
 _MANY = (".jpg", ".png", ".xml")  # of a data set, a file or two for each image: not told with -v
 MOST_VALUES = 3_000_000  # in a JSON file; a split of all of COCO has about 700,000
@@ -107,10 +110,50 @@ def write_json(path: Path, value: Any) -> None:
 def open_regular(path: Path) -> IO[bytes]:
     """The file, open for reading: the one place where files of others are opened.
 
-    Raises OSError for a file that can't be opened, for a name that no file can have, for a folder,
-    and for a pipe or device (those two could keep a reader waiting, or never end). Raises
-    BenchError for a Git LFS pointer in the file's place.
+    Where it is not there but `PATH.xz` is, as in an archive, this is the content of that. Raises
+    OSError for a file that can't be opened, for a name that no file can have, for a folder, and for
+    a pipe or device (those two could keep a reader waiting, or never end). Raises BenchError for a
+    Git LFS pointer in the file's place.
     """
+    packed = Path(f"{path}{PACKED}")
+    if kind_of(path) == "nothing" and kind_of(packed) == "file":
+        with _open(packed) as stream:
+            return _unpacked(packed, stream)
+    return _open(path)
+
+
+def is_stored(path: Path) -> bool:
+    """Whether a file lies there that `open_regular` opens, as it is or packed."""
+    return is_file(path) or is_file(Path(f"{path}{PACKED}"))
+
+
+def pack_file(source: Path, target: Path) -> None:
+    """Write the content of `source` to `TARGET.xz`, compressed; `open_regular` opens `target`."""
+    write_packed(target, read_regular(source))
+
+
+def write_packed(path: Path, data: bytes) -> None:
+    """Write `data` to `PATH.xz`, compressed; `open_regular` opens `path`."""
+    packed = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+    write_bytes(Path(f"{path}{PACKED}"), packed)
+
+
+def _unpacked(path: Path, stream: IO[bytes]) -> IO[bytes]:
+    """The content of a compressed file in a temporary one; OSError where it is none."""
+    try:
+        unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=PACKED_LIMIT)
+        data = unpack.decompress(stream.read(PACKED_LIMIT), max_length=PACKED_LIMIT)
+    except lzma.LZMAError as error:
+        raise OSError(errno.EINVAL, f"not a readable .xz file: {error}", str(path)) from error
+    if not unpack.eof:
+        raise OSError(errno.EFBIG, f"cut off, or more than {PACKED_LIMIT} bytes", str(path))
+    content = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    content.write(data)
+    content.seek(0)
+    return content
+
+
+def _open(path: Path) -> IO[bytes]:
     there = kind_of(path)
     if there not in ("nothing", "file"):
         raise OSError(errno.EINVAL, f"not a regular file but a {there}", str(path))

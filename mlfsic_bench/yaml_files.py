@@ -1,4 +1,4 @@
-"""Plain YAML from strangers: mappings, lists, text, numbers, true, false and null; nothing else."""
+"""Plain YAML from untrusted files: mappings, lists, text, numbers, true, false, null, no more."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python -m tools.archive_demo demo
 
-Copies DEMO/table.md to results/measured/scenes/demo.md, and of each of its runs the record, scores,
-answers and history to results/measured/scenes/demo/RUN. The table can be made again from these.
+Copies DEMO/table.md to results/measured/scenes/demo.md, and of each of its runs the record, scores
+and history to results/measured/scenes/demo/RUN. The table can be made again from these.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlfsic_bench.results.table_text import render_markdown
-
+from mlfsic_bench.analysis.paper_table import as_markdown, paper_tables
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import ANSWERS, CHECKPOINTS, RECORD, SCORES
+from mlfsic_bench.experiments.archive import keep_run
 from mlfsic_bench.experiments.demo import demo_plans, margins
-from mlfsic_bench.files import write_bytes, write_text
-from mlfsic_bench.results.table import build_table
-from mlfsic_bench.training.history import HISTORY_FILE
+from mlfsic_bench.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def table_of(runs: list[Path]) -> str:
     """What the demo writes as table.md for these run folders, in the demo's order."""
     leads = "".join(f"- {line}\n" for line in margins(runs))
-    return render_markdown(build_table(runs)) + "\n" + leads
+    return as_markdown(*paper_tables(runs)) + "\n" + leads
 
 
 def runs_in(folder: Path, below: Path) -> list[Path]:
@@ -47,11 +44,7 @@ def archive(demo: Path, to: Path) -> None:
             remedy="run make demo again",
         )
     for run in runs:
-        for name in (RECORD, SCORES, ANSWERS):
-            write_bytes(to / "demo" / run.name / name, (run / name).read_bytes())
-        history = run / CHECKPOINTS / HISTORY_FILE
-        if history.is_file():
-            write_bytes(to / "demo" / run.name / HISTORY_FILE, history.read_bytes())
+        keep_run(run, to / "demo" / run.name, to)
     write_text(to / "demo.md", text)
 
 

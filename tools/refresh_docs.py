@@ -1,11 +1,11 @@
-"""Fill the figures of README.md and docs/ from the files in results/.
+"""Fill the tables and values of README.md and docs/ from the files in results/.
 
-    python -m tools.refresh_docs            # the same as `make figures`
+    python -m tools.refresh_docs            # the same as `make docs-tables`
     python -m tools.refresh_docs --check    # write nothing; exit code 1 when a page is stale
 
 A block is two comments, each on a line of its own and outside fenced code:
 
-    <!-- figures: results/measured/scenes/table3.json columns=macro_ap rows=Ours|GloVe -->
+    <!-- table: results/measured/scenes/table3.json columns=macro_ap rows=LaSO|PLA -->
     <!-- end -->
 
 What stands between them is made from the named file. `tools/views.py` describes the options.
@@ -27,8 +27,8 @@ from tools.values import fill
 from tools.views import OPTIONS, view
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = "make figures"
-_BEGIN = re.compile(r"^<!-- figures: (\S+)((?: .*)?) -->$")
+COMMAND = "make docs-tables"
+_BEGIN = re.compile(r"^<!-- table: (\S+)((?: .*)?) -->$")
 _END = "<!-- end -->"
 _FENCE = re.compile(r"^\s*(```|~~~)")
 
@@ -62,8 +62,8 @@ def blocks(text: str, name: str) -> Iterator[Block]:
                 raise _wrong(name, at, f"a line {_END} below it", "none before the next block")
             yield Block(found[1], _options(found[2], name, at), at, end)
             at = end
-        elif lines[at].startswith("<!-- figures") and not fenced:
-            raise _wrong(name, at, "<!-- figures: FILE key=value ... -->", lines[at])
+        elif lines[at].startswith("<!-- table") and not fenced:
+            raise _wrong(name, at, "<!-- table: FILE key=value ... -->", lines[at])
         at += 1
 
 
@@ -76,7 +76,7 @@ def refresh(page: Path, root: Path) -> str:
     at = 0
     for block in blocks(text, name):
         made = view(root, block.source, block.options, page.parent)
-        if _END in made.split("\n") or "<!-- figures" in made:
+        if _END in made.split("\n") or "<!-- table" in made:
             raise BenchError(
                 f"{block.source} cannot stand in a block",
                 expected="a file without the marks of blocks",

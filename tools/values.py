@@ -1,12 +1,12 @@
 """Numbers in sentences: what `<!-- value: FILE ADDRESS -->...<!-- end -->` shows of its file.
 
-    <!-- value: results/measured/scenes/table1.json Ours|macro_ap|seeds -->61.46–63.04<!-- end -->
+    <!-- value: results/measured/scenes/table1.json LaSO|macro_ap|seeds -->61.46–63.04<!-- end -->
 
 All of it stands on one line, with a word before it: a line that begins with a comment ends the
-paragraph in Markdown. In a reproduced table (`.json`) the address is ROW|METRIC|FIGURE, and
-the figure (ours, seeds, published, difference, paired) is written as in a block: in per cent, with
-its sign and interval. In other `.json` files the address is the way to a number: keys, the `name`
-of one object in a list, or its place from 0. `|%` at its end shows a fraction in per cent.
+paragraph in Markdown. In a reproduced table (`.json`) the address is ROW|METRIC|KIND, and the value
+of that kind (measured, seeds, published, difference, paired) is written as in a block: in per cent,
+with its sign and interval. In other `.json` files the address is the way to a number: keys, the
+`name` of one object in a list, or its place from 0. `|%` at its end shows a fraction in per cent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.errors import BenchError
-from tools.views import FIGURES, cell_text
+from mlfsic_bench.experiments.table import KINDS, ReproducedTable, cell_text, read_table
 
 _VALUE = re.compile(r"(<!-- value: (\S+) ([^>]+?) -->)(.*?)<!-- end -->")
 _FENCE = re.compile(r"^\s*(```|~~~)")
@@ -48,23 +48,22 @@ def value(root: Path, source: str, address: str) -> str:
     path = root / source
     if path.suffix != ".json" or not path.is_file():
         raise _wrong(source, address, "a .json file of this repository")
-    content = json.loads(path.read_text("utf-8"))
-    parts = address.split("|")
-    if content.get("kind") == "mlfsic-bench reproduced table":
-        made = _of_table(content, source, parts)
+    parts, table = address.split("|"), read_table(path)
+    if table is None:
+        made = _of_json(json.loads(path.read_text("utf-8")), source, parts)
     else:
-        made = _of_json(content, source, parts)
+        made = _of_table(table, source, parts)
     return made.replace("-", "−")
 
 
-def _of_table(content: dict[str, Any], source: str, parts: list[str]) -> str:
-    rows = [row for row in content["rows"] if row["name"] == parts[0]]
-    if len(rows) != 1 or len(parts) != 3 or parts[1] not in rows[0]["cells"]:
-        names = ", ".join(row["name"] for row in content["rows"])
-        raise _wrong(source, "|".join(parts), f"ROW|METRIC|FIGURE with a row of {names}")
-    if parts[2] not in FIGURES:
-        raise _wrong(source, "|".join(parts), f"one of {', '.join(FIGURES)}")
-    made = cell_text(rows[0], parts[1], parts[2], content.get("interval") == "images")
+def _of_table(table: ReproducedTable, source: str, parts: list[str]) -> str:
+    rows = [row for row in table.rows if row.name == parts[0]]
+    if len(rows) != 1 or len(parts) != 3 or parts[1] not in rows[0].cells:
+        names = ", ".join(row.name for row in table.rows)
+        raise _wrong(source, "|".join(parts), f"ROW|METRIC|KIND with a row of {names}")
+    if parts[2] not in KINDS:
+        raise _wrong(source, "|".join(parts), f"one of {', '.join(KINDS)}")
+    made = cell_text(rows[0], parts[1], parts[2])
     if not re.match(r"[-+]?\d", made):
         raise _wrong(source, "|".join(parts), "a number, which this row has not")
     return made

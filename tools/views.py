@@ -1,43 +1,49 @@
-"""What a block of figures shows of its file.
+"""What a block of a page shows of its file.
 
 A Markdown file (`.md`) is shown as it is, without its title, its links turned to the page:
 
     show=tables       without text and pictures; also `caption`, `pictures`; default `all`
     table=2           only the second of its tables
-    rows=Ours|Linear  only these rows, by the name that is printed, with or without [notes]
+    rows=Linear|LaSO  only these rows, by the name that is printed, with or without [notes]
     columns=macro AP  only these columns; the first, and one without a head, always stay
 
 A reproduced table as `.json` is shown with one line for each row:
 
     columns=macro_ap|micro_ap     metrics; by default these two where the table has them
-    figures=ours|seeds|published|difference|paired     by default all that a row has
+    values=measured|seeds|published|difference|paired     by default all that a row has
     rows=..., show=tables         as above
+    beside=results/OTHER.json     the measured values of a second table beside those of the first,
+    heads=photographs|drawings    under these heads, and the name of each method
 
 The registry of metrics, a `.py` file, is shown as a table of what each metric is. A `.txt` file is
-shown in a fence. Sentences that mark figures as partial are never left out.
+shown in a fence. Sentences that mark values as partial are never left out.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.experiments.render import head
+from mlfsic_bench.experiments.table import (
+    KINDS,
+    ReproducedTable,
+    TableRow,
+    cell_text,
+    head,
+    read_table,
+)
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.text import for_markdown
 
-OPTIONS = ("rows", "columns", "show", "table", "figures")
-FIGURES = ("ours", "seeds", "published", "difference", "paired")
+OPTIONS = ("rows", "columns", "show", "table", "values", "beside", "heads")
 SHOW = ("all", "tables", "caption", "pictures")
-# Sentences below a table without which its figures would be taken for something else.
+# Sentences below a table without which its numbers would be taken for something else.
 MARKS = ("SUBSET", "LEARNING CURVE", "Only the first", "Not on all episodes")
 _KNOWN = {".md": ("rows", "columns", "show", "table"), ".json": ("rows", "columns", "show",
-          "figures"), ".txt": (), ".py": ()}  # fmt: skip
+          "values", "beside", "heads"), ".txt": (), ".py": ()}  # fmt: skip
 
 
 def view(root: Path, source: str, options: dict[str, str], beside: Path) -> str:
@@ -54,16 +60,22 @@ def view(root: Path, source: str, options: dict[str, str], beside: Path) -> str:
             raise _wrong(source, told, key)
     _one_of(source, options.get("show", "all"), SHOW)
     text = path.read_text("utf-8")
+    links = [f"[`{source}`]({_relative(path, beside)})"]
     if path.suffix == ".txt":
         made = "```text\n" + text.strip("\n") + "\n```"
     elif path.suffix == ".py":
         made = _metrics()
     elif path.suffix == ".json":
-        made = _compact(source, json.loads(text), options)
+        table = _reproduced(source, path)
+        if "beside" in options:
+            made = _beside(source, table, root, options)
+            also = root / options["beside"]
+            links.append(f"[`{options['beside']}`]({_relative(also, beside)})")
+        else:
+            made = _compact(source, table, options)
     else:
         made = _turned(_parts(source, text, options), path.parent, beside)
-    link = f"[`{source}`]({_relative(path, beside)})"
-    return f"{made.strip()}\n\nFrom {link}.\n"
+    return f"{made.strip()}\n\nFrom {' and '.join(links)}.\n"
 
 
 def split_row(line: str) -> list[str]:
@@ -143,72 +155,77 @@ def _table(source: str, lines: list[str], options: dict[str, str]) -> list[str]:
     return ["| " + " | ".join(row[i] for i in columns) + " |" for row in [*cells[:2], *kept]]
 
 
-def _compact(source: str, value: dict[str, Any], options: dict[str, str]) -> str:
+def _reproduced(source: str, path: Path) -> ReproducedTable:
+    table = read_table(path)
+    if table is None:
+        raise _wrong(source, "a table that `mlfsic-bench reproduce` wrote", "another file")
+    return table
+
+
+def _compact(source: str, table: ReproducedTable, options: dict[str, str]) -> str:
     """One line for each row of a reproduced table."""
-    if value.get("kind") != "mlfsic-bench reproduced table":
-        raise _wrong(source, "a table that `mlfsic-bench reproduce` wrote", str(value.get("kind")))
-    rows = value["rows"]
-    if "rows" in options:
-        wanted = options["rows"].split("|")
-        for name in wanted:
-            _one_of(source, name, [row["name"] for row in rows])
-        rows = [row for row in rows if row["name"] in wanted]
-    known = list(value["rows"][0]["cells"])
+    rows = _rows(source, table, options)
+    metrics = _metrics_of(source, table, options)
+    kinds = options["values"].split("|") if "values" in options else list(KINDS)
+    for name in kinds:
+        _one_of(source, name, KINDS)
+    shown = [
+        (metric, kind)
+        for metric in metrics
+        for kind in KINDS
+        if kind in kinds and ("values" in options or any(cell_text(r, metric, kind) for r in rows))
+    ]
+    heads = [head(m) if kind == "measured" else f"{kind}, {head(m)}" for m, kind in shown]
+    lines = ["| Row | " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(heads)]
+    for row in rows:
+        cells = [cell_text(row, metric, kind) or "-" for metric, kind in shown]
+        lines.append(f"| {for_markdown(row.title)} | " + " | ".join(cells) + " |")
+    all_of_it = options.get("show", "all") != "tables"
+    starts = (*MARKS, "Split") if all_of_it else MARKS
+    notes = [line for line in table.caption if line.startswith(starts)]
+    if all_of_it:
+        notes.append("± is the half width of a 95 % interval over images.")
+        notes += [f"{row.name}: {row.state}." for row in rows if row.state]
+    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)])
+
+
+def _beside(source: str, table: ReproducedTable, root: Path, options: dict[str, str]) -> str:
+    """The measured values of two tables, a line for each method; of rows that both have."""
+    other = _reproduced(options["beside"], root / options["beside"])
+    tables = (table, other)
+    names = [row.name for row in other.rows]
+    rows = [row for row in _rows(source, table, options) if row.name in names]
+    metrics = _metrics_of(source, table, options)
+    titles = options.get("heads", f"{source}|{options['beside']}").split("|")
+    heads = [f"{title}: {head(metric)}" for title in titles for metric in metrics]
+    lines = ["| Row | method | " + " | ".join(heads) + " |", "|:--|:--|" + "--:|" * len(heads)]
+    for row in rows:
+        pair = (row, other.rows[names.index(row.name)])
+        cells = [cell_text(one, metric, "measured") or "-" for one in pair for metric in metrics]
+        lines.append(f"| {for_markdown(row.name)} | `{row.method}` | " + " | ".join(cells) + " |")
+    notes = []
+    for title, of in zip(titles, tables, strict=True):
+        notes += [f"{title}: {line}" for line in of.caption if line.startswith((*MARKS, "Split"))]
+    notes.append("In per cent; ± is the half width of a 95 % interval over images.")
+    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)])
+
+
+def _rows(source: str, table: ReproducedTable, options: dict[str, str]) -> list[TableRow]:
+    if "rows" not in options:
+        return list(table.rows)
+    wanted = options["rows"].split("|")
+    for name in wanted:
+        _one_of(source, name, [row.name for row in table.rows])
+    return [row for row in table.rows if row.name in wanted]
+
+
+def _metrics_of(source: str, table: ReproducedTable, options: dict[str, str]) -> list[str]:
+    known = list(table.columns)
     usual = [name for name in ("macro_ap", "micro_ap") if name in known] or known
     metrics = options["columns"].split("|") if "columns" in options else usual
     for name in metrics:
         _one_of(source, name, known)
-    figures = options["figures"].split("|") if "figures" in options else list(FIGURES)
-    for name in figures:
-        _one_of(source, name, FIGURES)
-    images = value.get("interval") == "images"
-    shown = [
-        (metric, figure)
-        for metric in metrics
-        for figure in FIGURES
-        if figure in figures
-        and ("figures" in options or any(cell_text(row, metric, figure, images) for row in rows))
-    ]
-    heads = [head(m) if f == "ours" else f"{f}, {head(m)}" for m, f in shown]
-    lines = ["| Row | " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(heads)]
-    for row in rows:
-        cells = [cell_text(row, metric, figure, images) for metric, figure in shown]
-        lines.append(
-            f"| {for_markdown(_name(row))} | " + " | ".join(cell or "-" for cell in cells) + " |"
-        )
-    all_of_it = options.get("show", "all") != "tables"
-    starts = (*MARKS, "Split") if all_of_it else MARKS
-    notes = [line for line in value["caption"] if line.startswith(starts)]
-    if all_of_it:
-        over = "images" if images else "episodes"
-        notes.append(f"± is the half width of a 95 % interval over {over}.")
-        notes += [f"{row['name']}: {row['state']}." for row in rows if row["state"]]
-    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)])
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['name']} [{', '.join(row['notes'])}]" if row["notes"] else str(row["name"])
-
-
-def cell_text(row: dict[str, Any], metric: str, figure: str, images: bool) -> str:
-    """What stands in a cell; empty where the row has nothing to say there.
-
-    ± is over images where the table has that (`images`), otherwise over episodes, as in its
-    Markdown.
-    """
-    cell = row["cells"][metric]
-    if figure == "seeds":
-        several = len(row["runs"]) > 1 and cell["low"] is not None
-        return f"{cell['low']:.2f}–{cell['high']:.2f}" if several else ""
-    number = cell[figure]
-    if number is None:
-        return str(row["state"]).partition(":")[0] if figure == "ours" else ""
-    text = f"{number:+.2f}" if figure in ("difference", "paired") else f"{number:.2f}"
-    if figure not in ("ours", "paired"):
-        return text
-    before = "paired_" if figure == "paired" else ""
-    half = cell[f"{before}image_half_width" if images else f"{before}half_width"]
-    return text if half is None else f"{text} ± {half:.2f}"
+    return metrics
 
 
 def _without_notes(name: str) -> str:
@@ -243,5 +260,5 @@ def _wrong(source: str, expected: str, found: str) -> BenchError:
         f"a block asks for something that {source} has not",
         expected=expected,
         found=found,
-        remedy="correct the line <!-- figures: ... --> of the page",
+        remedy="correct the line <!-- table: ... --> of the page",
     )

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.options import PROTOCOL, refuse_input, with_options
+from mlfsic_bench.cli import complete
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import (
+    DATA_ROOT,
+    PARTIAL,
+    PROTOCOL,
+    refuse_input,
+    say_next,
+    text_form,
+    with_options,
+)
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import exists, is_file
 from mlfsic_bench.text import for_terminal
@@ -17,28 +26,22 @@ if TYPE_CHECKING:
     from mlfsic_bench.episodes.protocol import Protocol
     from mlfsic_bench.splits.split import Split
 
+SPLIT = click.argument("split", type=complete.SPLIT)
 # How a split's images are found and limited.
-SPLIT = (
-    click.option("--data-root", type=click.Path(path_type=Path), envvar="MLFSIC_DATA",
-                 help="Folder with the data sets.  [env: MLFSIC_DATA]"),
-    click.option("--available-only", is_flag=True,
-                 help="Limit the split to the images on disk; the result is a subset."),
-    click.option("--min-pool", type=click.IntRange(min=1), metavar="N",
-                 help="Let labels with fewer than N images leave each part."),
-)  # fmt: skip
+IMAGES = (DATA_ROOT, *PARTIAL)
 PART = click.option("--part", type=click.Choice(["val", "novel"]), default="novel",
-                    show_default=True, help="The part to draw from.")  # fmt: skip
-OF_SPLIT = click.option("--split", metavar="SPLIT",
-                        help="The split of a file, when not the one of that id.")  # fmt: skip
+                    show_default=True, help="The class split to draw from.")  # fmt: skip
+OF_SPLIT = click.option("--split", type=complete.SPLIT, metavar="ID|FILE",
+                        help="The split of a file, if not the one it names.")  # fmt: skip
 
 
 @click.group()
 def episodes() -> None:
-    """Sample, verify and show episodes: a few support images and the queries to label."""
+    """Sample, import, verify and show episodes."""
 
 
 @episodes.command()
-@click.argument("split")
+@SPLIT
 @PART
 @with_options(*PROTOCOL)
 @click.option("--count", type=click.IntRange(min=1),
@@ -46,7 +49,7 @@ def episodes() -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="File to write.  [default: SPLIT-ID.PART-episodes.json here; "
               "SPLIT-ID.K-shot-runs.json for laso_k_shot]")  # fmt: skip
-@with_options(*SPLIT)
+@with_options(*IMAGES)
 def sample(
     split: str,
     part: str,
@@ -57,7 +60,10 @@ def sample(
     min_pool: int | None,
     **protocol: Any,
 ) -> None:
-    """Draw the episodes of SPLIT (an id or a split file) and write them to a file."""
+    """Draw the episodes of SPLIT and write them to a file.
+
+    SPLIT is an id or a split file.
+    """
     from mlfsic_bench.episodes.files import draw_file
     from mlfsic_bench.files import write_bytes
 
@@ -72,15 +78,17 @@ def sample(
     sizes = list(dict.fromkeys(str(len(episode.support)) for episode in drawn.episodes))
     echo(f"support images: {', '.join(sizes)}; query images: {len(whole.episodes[0].query):,}")
     if resolved.subset is not None:
-        echo("the split is a subset of its images; results on these episodes say so")
+        echo("the split is partial; results on these episodes say so")
+    if part == "novel":
+        say_next("run", "METHOD", "--split", split, "--episodes-file", path)
 
 
 @episodes.command("import")
-@click.argument("split")
+@SPLIT
 @click.argument("indices", type=click.Path(path_type=Path), metavar="INDICES.json")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               required=True, help="Episode file to write, for `run --episodes-file`.")  # fmt: skip
-@with_options(*SPLIT)
+@with_options(*IMAGES)
 def import_published(
     split: str,
     indices: Path,
@@ -89,9 +97,9 @@ def import_published(
     available_only: bool,
     min_pool: int | None,
 ) -> None:
-    """Turn LaSO's published support sets, given as indices into train2014, into an episode file.
+    """Make an episode file of LaSO's published support sets.
 
-    The file of indices is described in docs/episodes.md; it needs the official annotations.
+    INDICES.json has indices into train2014 (docs/episodes.md); the official annotations are needed.
     """
     from mlfsic_bench.data.coco import Coco
     from mlfsic_bench.data.registry import open_dataset
@@ -116,23 +124,25 @@ def import_published(
 @episodes.command()
 @click.argument("targets", nargs=-1, metavar="[FILE|SPLIT-ID]...")
 @OF_SPLIT
-@with_options(*SPLIT)
+@with_options(*IMAGES)
+@text_form("text", "json")
 def verify(
     targets: tuple[str, ...],
     split: str | None,
     data_root: Path | None,
     available_only: bool,
     min_pool: int | None,
+    form: str,
 ) -> None:
-    """Draw the episodes of each file anew and compare byte for byte; exits with 1 on a difference.
+    """Draw the episodes of files again and compare the bytes.
 
-    A SPLIT-ID stands for the files that come with the package for that split; without an argument,
-    all files that come with the package are verified. Where a split needs a data root and none is
-    named, its files are only checked by themselves: that is said and no difference.
+    A SPLIT-ID means the shipped files of that split; without an argument, all shipped files are
+    verified. If a split needs a data root and none is named, its files are only checked for errors,
+    and the output says so. Exit code 1 when something differs.
     """
     from mlfsic_bench.episodes.files import verify_file
 
-    failed = alone = total = 0
+    rows: list[dict[str, Any]] = []
     resolved: dict[str, Split | None] = {}
     for path in _files_to_verify(targets):
         name = _split_of(path, split)
@@ -140,11 +150,23 @@ def verify(
             unread = _needs_data(name, data_root)
             resolved[name] = None if unread else _resolve(name, data_root, available_only, min_pool)
         verdict = verify_file(path, resolved[name])
-        echo(for_terminal(f"{path.name}: {verdict.said}"))
-        for line in verdict.differences:
-            echo(for_terminal(f"  {line}"))
-        total, failed = total + 1, failed + bool(verdict.differences)
-        alone += resolved[name] is None
+        rows.append(
+            {
+                "file": path.name,
+                "said": verdict.said,
+                "differences": list(verdict.differences),
+                "compared_with_split": resolved[name] is not None,
+            }
+        )
+        if form == "text":
+            echo(for_terminal(f"{path.name}: {verdict.said}"))
+            for line in verdict.differences:
+                echo(for_terminal(f"  {line}"))
+    total, failed = len(rows), sum(bool(row["differences"]) for row in rows)
+    alone = sum(not row["compared_with_split"] for row in rows)
+    if form == "json":
+        echo_json(rows)
+        raise click.exceptions.Exit(1 if failed else 0)
     echo(f"{total} {'file' if total == 1 else 'files'}: {failed} differ; "
          f"{alone} not compared with the split they name")  # fmt: skip
     if failed:
@@ -157,7 +179,8 @@ def verify(
 @PART
 @with_options(*PROTOCOL)
 @OF_SPLIT
-@with_options(*SPLIT)
+@with_options(*IMAGES)
+@text_form("text", "json")
 def show(
     source: str,
     index: int,
@@ -166,9 +189,13 @@ def show(
     data_root: Path | None,
     available_only: bool,
     min_pool: int | None,
+    form: str,
     **protocol: Any,
 ) -> None:
-    """Print episode INDEX of a split or of an episode file: each image with its labels."""
+    """Print an episode: each image with its labels.
+
+    INDEX counts from 0; the episode is that of a split, or of an episode file.
+    """
     from mlfsic_bench.episodes.files import episode_set, read_file
 
     path, note = Path(source), ""
@@ -195,10 +222,21 @@ def show(
             note = f"not among the {official} official episodes (0 to {official - 1})"
     content_of_part = resolved.parts[kept.part]  # type: ignore[index]
     labels = content_of_part.labels
+    if form == "json":
+        shown_as = {
+            what: {
+                image: [label for label, yes in zip(labels, row, strict=True) if yes]
+                for image, row in zip(ids, content_of_part.targets_of(ids), strict=True)
+            }
+            for what, ids in (("support", episode.support), ("query", episode.query))
+        }
+        about = {"split": resolved.id, "part": kept.part, "episode": index, "note": note or None}
+        echo_json({**about, "protocol": kept.protocol.title, "labels": list(labels), **shown_as})
+        return
     title = f"{resolved.id}, {kept.part} episode {index} of {kept.protocol.title}"
     echo(for_terminal(f"{title}: {len(labels)} labels"))
     if note:
-        echo(f"note: drawn in the same way, but {note}")
+        echo(f"note: {note}")
     for what, images, each in (
         ("support", episode.support, kept.protocol.shots),
         ("query", episode.query, kept.protocol.queries),

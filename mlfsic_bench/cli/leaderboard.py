@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import click
 
-from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import text_form
 
 BOARD = "board"
 RESULTS = click.option(
@@ -34,7 +35,7 @@ def leaderboard() -> None:
     help="Folder to write index.html and leaderboard.md, .tex, .csv and .bib in.",
 )
 def build(results: Path, out: Path | None) -> None:
-    """Write the board as a page, as Markdown, LaTeX and CSV, and the works it cites as BibTeX.
+    """Write the board as a page, Markdown, LaTeX, CSV and BibTeX.
 
     The same entries give the same bytes. Entries of different versions never share a table.
     """
@@ -60,8 +61,9 @@ def build(results: Path, out: Path | None) -> None:
     show_default="board in the results folder, where there is one",
     help="Folder of a built board, which must be that of the entries.",
 )
-def check(results: Path, board: Path | None) -> None:
-    """Check every entry: its keys, its place, and that its files are there, unchanged.
+@text_form("text", "json")
+def check(results: Path, board: Path | None, form: str) -> None:
+    """Check the keys, place and files of every entry, and the board.
 
     A board built from other entries, or by another version, is refused. `mlfsic-bench submit check`
     also computes every value again.
@@ -78,8 +80,12 @@ def check(results: Path, board: Path | None) -> None:
         said = f"{built} is their board"
     else:
         said = f"no board in {built} to compare with them"
+    if form == "json":
+        compared = str(built) if board or exists(built) else None
+        echo_json({"entries": len(entries), "files": count, "board": compared})
+        return
     echo(
-        f"{_count(len(entries), 'entry is', 'entries are')} sound; "
+        f"{_count(len(entries), 'entry is', 'entries are')} valid; "
         f"{_count(count, 'file', 'files')} checked by hash; {said}"
     )
 
@@ -110,7 +116,7 @@ def board_files(entries: object, results: Path, out: Path) -> tuple[int, dict[st
 
 
 def _check_built(folder: Path, files: dict[str, str], results: Path) -> None:
-    """Raise BenchError unless each file lies in `folder` as the entries give it."""
+    """Raise BenchError unless each file in `folder` is as the entries give it."""
     from mlfsic_bench.errors import BenchError
     from mlfsic_bench.files import open_regular
 

@@ -1,4 +1,4 @@
-"""`mlfsic-bench reproduce`: a table or figure of the paper, ours beside the published numbers."""
+"""`mlfsic-bench reproduce`: a table or picture of the paper, measured beside published values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mlfsic_bench.errors import BenchError
 )
 @click.option("--only", metavar="ROW,ROW", help="Run only these rows.")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of trained methods.")
-@click.option("--dry-run", is_flag=True, help="Say what would run and about how long.")
+@click.option("--dry-run", is_flag=True, help="Say what would run; run nothing.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -59,7 +59,7 @@ from mlfsic_bench.errors import BenchError
     "--archive",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="If no run failed, also copy the table, records and per-episode figures to DIR.",
+    help="If no run failed, also keep the table, records and values of each episode in DIR.",
 )
 @click.option("--archive-scores", is_flag=True, help="With --archive: the raw scores too.")
 def reproduce(
@@ -77,11 +77,10 @@ def reproduce(
     command again goes on where it stopped. Exit code 1: a run has failed, and the table says so.
     """
     from mlfsic_bench.experiments.archive import archive as keep
-    from mlfsic_bench.experiments.dry import counted, describe_plan
-    from mlfsic_bench.experiments.engine import run_rows
-    from mlfsic_bench.experiments.files import find_profile, read_experiment
     from mlfsic_bench.experiments.outputs import write_outputs
     from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows
+    from mlfsic_bench.experiments.run import counted, describe_plan, run_rows
+    from mlfsic_bench.experiments.schema import find_profile, read_experiment
 
     if archive_scores and archive is None:
         raise BenchError(
@@ -97,7 +96,7 @@ def reproduce(
     rows = plan_rows(experiment, profile, options)
     check_data_root(experiment, profile, options)
     if dry_run:
-        echo(describe_plan(rows, profile, options), nl=False)
+        echo(describe_plan(rows, options), nl=False)
         return
 
     try:
@@ -108,8 +107,8 @@ def reproduce(
     if archive is not None and (done.failed or not files):
         say_always(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:
-        folders = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
-        keep(files, folders, archive, scores=archive_scores)
+        runs = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
+        keep(files, runs, archive, experiment=experiment, scores=archive_scores)
     echo(text, nl=False)
     if done.failed:
         failed = counted(len(done.failed), "run")

@@ -27,6 +27,7 @@ from mlfsic_bench.cli.options import (
 )
 from mlfsic_bench.cli.streams import leave, say, say_always
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.methods.settings import parse_settings
 from mlfsic_bench.paths import folders_with
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def run(method: str, settings: tuple[str, ...], protocol: str | None, **options:
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.evaluation.runner import run_method
-    from mlfsic_bench.methods.settings import parse_settings
 
     chosen = {name: options.pop(name) for name in OPTIONS}
     drawn_by = None

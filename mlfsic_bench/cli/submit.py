@@ -7,18 +7,25 @@ from typing import Any
 
 import click
 
-from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.options import OUT, PLACE, put_out, with_options
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.options import (
+    OUT,
+    PATH,
+    PLACE,
+    put_out,
+    say_next,
+    sources,
+    text_form,
+    with_options,
+)
 from mlfsic_bench.cli.streams import say
 from mlfsic_bench.text import for_terminal
 
-PATH = click.Path(path_type=Path)
-SOURCES = click.argument("sources", nargs=-1, type=PATH, metavar="RUN|FILE...")
 STORED = click.option(
     "--stored-targets",
     "stored",
     is_flag=True,
-    help="Take the targets that a run stored, where the split's images are not at hand: `pack` "
+    help="Take the targets that a run stored, where the split's images are not available: `pack` "
     "makes the state `scores stored`, which is not ranked; `check` confirms only that an entry "
     "agrees with them.",
 )
@@ -30,10 +37,10 @@ def submit() -> None:
 
 
 @submit.command("card")
-@SOURCES
+@sources("RUN|FILE...")
 @OUT
 def card(sources: tuple[Path, ...], out: Path | None) -> None:
-    """Write a card for these runs or scores files, filled with what they say, to be edited."""
+    """Write a card to edit, filled in from runs or scores files."""
     from mlfsic_bench.leaderboard.pack import card_template
 
     put_out(card_template(sources), out)
@@ -42,7 +49,7 @@ def card(sources: tuple[Path, ...], out: Path | None) -> None:
 
 
 @submit.command("pack")
-@SOURCES
+@click.argument("sources", nargs=-1, type=PATH, metavar="RUN|FILE...")
 @click.option("--out", type=PATH, required=True, help="Results folder to write below.")
 @click.option("--card", type=PATH, help="YAML or JSON file that `submit card` writes.")
 @click.option(
@@ -63,9 +70,9 @@ def pack(
     stored: bool,
     **place: Any,
 ) -> None:
-    """Write an entry and its scores from run folders or scores files (docs/leaderboard.md).
+    """Write an entry and its scores from runs or scores files.
 
-    Runs of one method that differ in the training seed alone become one entry.
+    Runs of one method that differ only in the training seed become one entry (docs/leaderboard.md).
     """
     from mlfsic_bench.leaderboard.card import read_card
     from mlfsic_bench.leaderboard.entry import write_entry
@@ -74,37 +81,47 @@ def pack(
     from mlfsic_bench.repository import how_to_submit
     from mlfsic_bench.results.targets import SplitPlace
 
+    entries: list[Path] = []
     files: list[Path] = []
     if sources or not published:
         own = read_card(card) if card else None
         where = SplitPlace(**place)
         for one in pack_sources(sources, out, where, card=own, reruns=reruns, stored=stored):
             echo(str(one.entry))
+            entries.append(one.entry)
             files += one.files
     if published:
         for entry in reported_entries():
             echo(str(write_entry(entry, out)))
     if files:
-        say(f"check it with `mlfsic-bench submit check`; to submit, {how_to_submit()}:")
+        say_next("submit", "check", *entries[:1])
+        say(f"to submit, {how_to_submit()}:")
         for path in files:
             say(f"  {path}")
 
 
 @submit.command("check")
 @click.argument("target", type=PATH, metavar="DIR|ENTRY")
-@with_options(*PLACE, STORED)
-def check(target: Path, stored: bool, **place: Any) -> None:
-    """Make one entry, or all in a results folder, again from their scores and compare.
+@with_options(*PLACE, STORED, text_form("text", "json"))
+def check(target: Path, stored: bool, form: str, **place: Any) -> None:
+    """Make entries again from their scores and compare.
 
-    Targets are rebuilt from split and episodes, but for entries that are `scores stored`. Exits
-    with 2 at the first entry that differs.
+    TARGET is one entry, or a results folder for all in it. Targets are rebuilt from split and
+    episodes, except for entries that are `scores stored`. Exit code 2 at the first entry that
+    differs.
     """
     from mlfsic_bench.leaderboard.check import check_all
     from mlfsic_bench.results.targets import SplitPlace
 
-    count = left = 0
+    rows = []
     for one in check_all(target, SplitPlace(**place), stored=stored):
-        echo(for_terminal(f"{one.path}: {one.finding}"))
-        count, left = count + 1, left + (not one.confirmed)
+        if form == "text":
+            echo(for_terminal(f"{one.path}: {one.finding}"))
+        found = {"entry": str(one.path), "finding": one.finding, "confirmed": one.confirmed}
+        rows.append(found)
+    if form == "json":
+        echo_json(rows)
+        return
+    count, left = len(rows), sum(not row["confirmed"] for row in rows)
     caution = f", {left} of them NOT confirmed: their targets were not rebuilt" if left else ""
     echo(f"{count} {'entry' if count == 1 else 'entries'} checked{caution}")

@@ -212,7 +212,7 @@ def wrong(name: str, expected: str, found: str, hint: str = "") -> BenchError:
         f"{name} is not a valid episode file",
         expected=expected,
         found=found,
-        remedy=f"{hint}make the file anew with `mlfsic-bench episodes sample`",
+        remedy=f"{hint}make the file again with `mlfsic-bench episodes sample`",
     )
 
 
@@ -358,12 +358,12 @@ class Verdict:
 
 
 def verify_file(path: Path, split: Split | None) -> Verdict:
-    """Draw the episodes of a file anew and compare byte for byte.
+    """Draw the episodes of a file again and compare byte for byte.
 
     Without a split the file is only checked by itself. Where all episodes share one query, those
     that were given, or drawn from other annotations of the split, are only checked on the split.
     Raises BenchError when the file does not say which episodes it holds, or is unsound in a case
-    where it can't be drawn anew.
+    where it can't be drawn again.
     """
     data, raw = read_regular(path), read_json(path, kind="episode file")
     if split is None:
@@ -374,9 +374,9 @@ def verify_file(path: Path, split: Split | None) -> Verdict:
         content = read_file(path)
         content.on(split, str(path))
         if not content.drawn:
-            return Verdict("sound episodes of the split; given, so not drawn anew")
+            return Verdict("sound episodes of the split; given, so not drawn again")
         if content.split_hash != split.hash:
-            said = "drawn from other annotations of it, so not drawn anew"
+            said = "drawn from other annotations of it, so not drawn again"
             return Verdict(f"sound episodes of the split; {said}")
     part, count = raw.get("part"), raw.get("count")
     known = part in tuple(protocol.counts) and type(count) is int and 1 <= count <= LARGEST_COUNT

@@ -166,10 +166,15 @@ def write_record(folder: Path, record: Record) -> None:
 def read_record(folder: Path) -> Record:
     """The record in a run's folder; BenchError naming the first key that is wrong."""
     path = folder / RECORD
+    return parse_record(read_json(path, kind="run record"), str(path))
+
+
+def parse_record(value: Any, where: str) -> Record:
+    """The JSON value as a record; BenchError naming the key in `where` that is wrong."""
     return load(
         Record,
-        read_json(path, kind="run record"),
-        str(path),
+        value,
+        where,
         page="docs/results-format.md",
         remedy="name a folder that mlfsic-bench run wrote with this version",
     )

@@ -1,52 +1,139 @@
-"""What of a reproduction is worth keeping for others: tables, records and per-episode figures."""
+"""What of a reproduction is kept for others in `results/measured`, and reading it again.
+
+A table's files are copied. Of its runs, `NAME.runs.json` beside them keeps the record, the
+history of its training and the values of every episode that the table is made of. With
+`scores`, `runs/RUN/` keeps record, history and raw scores instead, from which the values follow.
+Targets are kept once for each set of episodes (`results.archived_targets`). Checkpoints and weights
+are not kept.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mlfsic_bench.evaluation.record import ANSWERS, CHECKPOINTS, RECORD, SCORES
-from mlfsic_bench.files import copy_file, write_text
-from mlfsic_bench.metrics.registry import columns
+from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.experiments.table import VALUE_DECIMALS, Float64
+from mlfsic_bench.files import (
+    copy_file,
+    is_stored,
+    pack_file,
+    read_regular,
+    write_bytes,
+    write_packed,
+)
 from mlfsic_bench.paths import is_file
-from mlfsic_bench.results.runs import FinishedRun, read_run
-from mlfsic_bench.text import csv_text
+from mlfsic_bench.results.archived_targets import share_targets
+from mlfsic_bench.results.result import open_result
+from mlfsic_bench.results.targets import targets_of
 from mlfsic_bench.training.history import HISTORY_FILE
 
-EPISODES = "episodes.csv"
+RUNS = ".runs.json"  # packed: `files.open_regular`
+KIND = "mlfsic-bench archived runs"
+COLOURS = 128  # of an archived picture; a quarter of the size, and no difference to be seen
 
 
 def archive(
-    files: Sequence[Path], folders: Sequence[Path], to: Path, *, scores: bool
-) -> list[Path]:
-    """Copy these files to the folder `to`, and what the runs they rest on are to `to`/runs.
+    files: Sequence[Path],
+    runs: Sequence[Path],
+    to: Path,
+    *,
+    experiment: Experiment,
+    scores: bool,
+) -> None:
+    """Keep the files that an experiment wrote in the folder `to`, and what its runs were.
 
-    Of each run: its record, the history of its training, and `episodes.csv`, every metric of the
-    tables in each episode, from which each mean and interval can be computed again. With `scores`
-    also the raw scores and answers (0.8 MB a run on COCO), from which those follow. Checkpoints and
-    weights are not kept. Returns the folders of the archived runs.
+    With `scores`, the raw scores are kept of every run.
     """
     for path in files:
-        copy_file(path, to / path.name)
-    kept = []
-    for folder in dict.fromkeys(folders):
-        target = to / "runs" / folder.name
-        run = read_run(folder)
-        write_text(target / EPISODES, episodes_csv(run))
-        names = [RECORD, *([SCORES, ANSWERS] if scores else [])]
-        for name in names:
-            copy_file(folder / name, target / name)
-        history = folder / CHECKPOINTS / HISTORY_FILE
-        if is_file(history):
-            copy_file(history, target / HISTORY_FILE)
-        kept.append(target)
-    return kept
+        if path.suffix == ".png":
+            write_bytes(to / path.name, fewer_colours(read_regular(path)))
+        else:
+            copy_file(path, to / path.name)
+    metrics = () if experiment.kind == "attention" else tuple(experiment.columns)
+    kept: dict[str, Any] = {}
+    for run in dict.fromkeys(runs):
+        target = to / "runs" / run.name
+        if scores:
+            keep_run(run, target, to)
+        elif not is_stored(target / SCORES):
+            kept[run.name] = _without_scores(run, metrics)
+    write_runs(to / f"{files[0].stem}{RUNS}", kept)
 
 
-def episodes_csv(run: FinishedRun) -> str:
-    """A line for each episode, a column for each metric, as fractions in full precision."""
-    values = run.values(columns())
-    lines: list[list[object]] = [["episode", *values]]
-    for episode, row in enumerate(zip(*values.values(), strict=True)):
-        lines.append([episode, *map(float, row)])
-    return csv_text(lines)
+def keep_run(folder: Path, target: Path, to: Path) -> None:
+    """Copy record, history and raw scores of a run to the folder `target`, its targets to `to`."""
+    copy_file(folder / RECORD, target / RECORD)
+    pack_file(folder / SCORES, target / SCORES)
+    history = folder / CHECKPOINTS / HISTORY_FILE
+    if is_file(history):
+        copy_file(history, target / HISTORY_FILE)
+    share_targets(folder / ANSWERS, to, targets_of([open_result(folder)]).support)
+
+
+def write_runs(path: Path, runs: dict[str, Any]) -> None:
+    """Write records, histories and values of runs by the names of their folders; none: nothing."""
+    if not runs:
+        return
+    value = {"schema_version": 1, "kind": KIND, "decimals": VALUE_DECIMALS, "runs": runs}
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    write_packed(path, text.encode())
+
+
+def fewer_colours(data: bytes) -> bytes:
+    """A PNG picture as one with a palette."""
+    from PIL import Image
+
+    stream = BytesIO()
+    with Image.open(BytesIO(data)) as picture:
+        flat = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    flat.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _without_scores(folder: Path, metrics: Sequence[str]) -> dict[str, Any]:
+    result = open_result(folder)
+    values = result.values(metrics, targets_of([result])) if metrics else {}
+    history = folder / CHECKPOINTS / HISTORY_FILE
+    lines = read_regular(history).decode().splitlines() if is_file(history) else []
+    return {
+        "record": json.loads(read_regular(folder / RECORD)),
+        "history": [json.loads(line) for line in lines],
+        "values": {name: whole_numbers(each) for name, each in values.items()},
+    }
+
+
+def whole_numbers(values: Float64) -> list[int | None]:
+    """Fractions as whole numbers of their last decimal that is kept; None for NaN."""
+    return [None if np.isnan(v) else round(v * 10**VALUE_DECIMALS) for v in values.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class ArchivedRun:
+    """A run as it was archived: its record, and metric -> float64 [E], fractions."""
+
+    record: dict[str, Any]
+    values: dict[str, Float64]
+
+
+def read_runs(path: Path) -> dict[str, ArchivedRun]:
+    """The runs in a file that `write_runs` wrote, by the names of their folders."""
+    value = json.loads(read_regular(path))
+    return {
+        name: ArchivedRun(
+            run["record"],
+            {
+                metric: np.array([np.nan if v is None else v for v in each], np.float64)
+                / 10 ** value["decimals"]
+                for metric, each in run["values"].items()
+            },
+        )
+        for name, run in value["runs"].items()
+    }

@@ -102,9 +102,12 @@ def margins(runs: Sequence[Path]) -> tuple[str, ...]:
 
     `runs` in the order of `demo_plans`. The mean over training seeds, with the lowest and highest.
     """
-    from mlfsic_bench.results.runs import read_run
+    from mlfsic_bench.results.result import open_result
+    from mlfsic_bench.results.targets import targets_of
 
-    means = [100 * float(np.mean(read_run(run).values(("macro_ap",))["macro_ap"])) for run in runs]
+    results = [open_result(run) for run in runs]
+    targets = targets_of(results)
+    means = [100 * float(np.mean(r.values(["macro_ap"], targets)["macro_ap"])) for r in results]
     model = means[len(PLAIN_METHODS) :]
     lines = []
     for name, other in zip(PLAIN_METHODS, means, strict=False):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlfsic_bench.errors import BenchError
@@ -12,19 +13,13 @@ from mlfsic_bench.experiments.caption import (
     data_lines,
     settings_lines,
 )
-from mlfsic_bench.experiments.engine import Done, Log
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
-from mlfsic_bench.experiments.render import (
-    render_csv,
-    render_json,
-    render_markdown,
-    render_terminal,
-)
-from mlfsic_bench.experiments.results import build_result
+from mlfsic_bench.experiments.run import Done, Log
 from mlfsic_bench.experiments.schema import Experiment, Profile
+from mlfsic_bench.experiments.table import RENDERERS, build_table, json_lines, render_terminal
 from mlfsic_bench.files import write_text
 from mlfsic_bench.paths import exists
-from mlfsic_bench.text import for_json, for_markdown
+from mlfsic_bench.text import for_markdown
 
 if TYPE_CHECKING:
     from mlfsic_bench.analysis.attention.pointing import Pointing
@@ -60,12 +55,12 @@ def _table(
     done: Done,
     options: Options,
 ) -> tuple[str, list[Path]]:
-    result = build_result(experiment, rows, done)
-    caption = caption_of(result, profile, options)
-    files = [_beside(stem, ending) for ending in (".md", ".csv", ".json")]
-    for path, render in zip(files, (render_markdown, render_csv, render_json), strict=True):
-        write_text(path, render(result, caption))
-    return render_terminal(result, caption) + f"\ntable: {files[0]} (.csv, .json)\n", files
+    table, results = build_table(experiment, rows, done)
+    table = replace(table, caption=caption_of(table, results, rows, profile, options))
+    files = [_beside(stem, ending) for ending in RENDERERS]
+    for path, render in zip(files, RENDERERS.values(), strict=True):
+        write_text(path, render(table))
+    return render_terminal(table) + f"\ntable: {files[0]} (.csv, .json)\n", files
 
 
 def _curve(
@@ -105,8 +100,8 @@ def _attention(
     options: Options,
     log: Log,
 ) -> tuple[str, list[Path]]:
-    from mlfsic_bench.analysis.attention.pointing_text import RENDERERS
-    from mlfsic_bench.results.runs import read_run
+    from mlfsic_bench.analysis.attention.pointing_text import RENDERERS as POINTING
+    from mlfsic_bench.results.result import open_result
 
     finished = [
         (row.spec.name, run) for row in rows for run in row.runs if run.folder in done.finished
@@ -126,15 +121,15 @@ def _attention(
             lines += ["", for_markdown(f"Not measured: {what}.")]
             continue
         title = f"{name}, training seed {run.plan.seed}:"
-        tables += ["", for_markdown(title), "", RENDERERS["markdown"](pointing)]
+        tables += ["", for_markdown(title), "", POINTING["markdown"](pointing)]
         measured.append((name, run, pointing))
     lines += [*_summary(measured), *tables]
-    read = {run.folder: read_run(run.folder) for run in runs}
+    read = {run.folder: open_result(run.folder) for run in runs}
     told = data_lines(list(read.values())) + settings_lines(_shown(rows, done), profile)
     text = "\n".join([*lines, "", ""]) + _bullets([*told, *_states(rows, done)])
     write_text(files[0], text)
     values = [{"row": r, "folder": run.folder.name, **p.as_dict()} for r, run, p in measured]
-    write_text(files[1], for_json({"title": experiment.title, "runs": values}) + "\n")
+    write_text(files[1], json_lines({"title": experiment.title, "runs": _rounded(values)}, "runs"))
     return text + f"\nfigures: {files[0]} (.json, .png)\n", files
 
 
@@ -200,6 +195,15 @@ def _where(run: PlannedRun) -> RunPaths:
         weights=plan.weights,
         cache=plan.cache,
     )
+
+
+def _rounded(value: Any) -> Any:
+    """JSON values with all fractions to 8 decimals."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return round(value, 8) if isinstance(value, float) else value
 
 
 def _shown(rows: list[PlannedRow], done: Done) -> list[PlannedRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,17 +13,18 @@ from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_method, known_split
 from mlfsic_bench.evaluation.plan import FeatureMode, RunPlan
-from mlfsic_bench.experiments.files import embeddings_names, read_profiles
-from mlfsic_bench.experiments.literature import published_of
 from mlfsic_bench.experiments.schema import (
     METHOD_OPTION,
     Experiment,
     Profile,
     RowSpec,
+    embeddings_names,
+    read_profiles,
     text_of,
 )
-from mlfsic_bench.experiments.slug import slug_of
+from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.paths import is_file
+from mlfsic_bench.results.published import Published, published_names, read_published
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
@@ -71,7 +73,6 @@ class PlannedRun:
 
     plan: RunPlan
     folder: Path
-    base_images: int | Literal["all"] = "all"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,6 @@ class PlannedRow:
     runs: one for each training seed (and, in a curve, for each number of base images).
     not_run: why there are no runs; empty when there are.
     left_out: whether --only names other rows.
-    own_settings: parameters set by the row itself or its preset.
     """
 
     spec: RowSpec
@@ -93,7 +93,6 @@ class PlannedRow:
     runs: tuple[PlannedRun, ...] = ()
     not_run: str = ""
     left_out: bool = False
-    own_settings: dict[str, str] = field(default_factory=dict)
 
 
 def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> list[PlannedRow]:
@@ -175,7 +174,6 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         spec,
         method,
         left_out=bool(options.only) and spec.name not in options.only,
-        own_settings={name: text_of(value) for name, value in spec.settings.items()},
     )
     backbone, missing = _backbone(spec, experiment, profile, options)
     if missing:
@@ -208,7 +206,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         for seed in range(_seeds(spec, method, profile, options)):
             one = replace(base, seed=seed, base_images=None if size == "all" else size)
             folder = options.folder / "runs" / slug_of(one, method)
-            runs.append(PlannedRun(replace(one, out=folder), folder, size))
+            runs.append(PlannedRun(replace(one, out=folder), folder))
     return replace(row, runs=tuple(runs))
 
 
@@ -282,3 +280,53 @@ def _embeddings(
         if is_file(path):
             return path, ""
     return None, spec.embeddings
+
+
+def published_of(experiment: Experiment) -> Published | None:
+    """The experiment's published table, or None where it names none.
+
+    Raises BenchError when there is no such table, or no row that the experiment's rows name.
+    """
+    if experiment.published is not None and experiment.published not in published_names():
+        raise unknown_name("published table", experiment.published, published_names())
+    table = read_published(experiment.published) if experiment.published else None
+    known = [row.name for row in table.rows] if table else []
+    for row in experiment.rows:
+        if row.published is not None and row.published not in known:
+            raise unknown_name("published row", row.published, known)
+    return table
+
+
+def slug_of(plan: RunPlan, method: Method) -> str:
+    """Readable beginning, then 8 digits of a hash over all that a user chose about the run.
+
+    Parameters are taken as `method` has them, so a default that one table spells out and another
+    leaves out makes one run. A run's key still decides whether a folder holds the run in question.
+    """
+    protocol = plan.protocol or find_protocol()
+    public = {
+        "method": plan.method,
+        "parameters": method.params.model_dump(mode="json"),
+        "split": plan.split,
+        "available_only": plan.available_only,
+        "min_pool": plan.min_pool,
+        "backbone": plan.backbone,
+        "weights": plan.weights,
+        "words": plan.embeddings.name if plan.embeddings else None,
+        "features": plan.features,
+        "precision": plan.precision,
+        "protocol": protocol.name,
+        **{"shots": None, **protocol.choices},
+        "episodes": plan.episodes,
+        "base_images": plan.base_images,
+        "seed": plan.seed,
+    }
+    parts = [method.name, plan.backbone]
+    if plan.embeddings:
+        parts.append(plan.embeddings.name.removesuffix(".txt").removesuffix(".labels"))
+    if protocol.tag:
+        parts.append(protocol.tag.replace("-", ""))
+    if plan.base_images:
+        parts.append(f"{plan.base_images}images")
+    parts += [f"seed{plan.seed}", hash_json(public)[:8]]
+    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mlfsic_bench.episodes.protocol import kind_with_id
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.leaderboard.entry import (
     Audited,
@@ -161,13 +162,9 @@ class Board:
     def heading(self) -> str:
         """What was tested, in words: `COCO 52/12/16 (open): 16 novel labels, 1-shot`."""
         protocol = self.first.protocol
-        shots = (
-            f"{protocol.shots}-shot"
-            if protocol.shots
-            else "1-shot"
-            if protocol.id.startswith("one_per_label-")
-            else protocol.id
-        )
+        kind = kind_with_id(protocol.id)  # rows copied from a table may not say K
+        k = protocol.shots or getattr(kind, "shots", None)
+        shots = f"{k}-shot" if k else protocol.id
         found = _NOVEL_LABELS.fullmatch(self.first.split.id)
         labels = labels_text(self.first).partition(" (")[0]
         labels = labels or (f"{found[1]} novel labels" if found else "novel labels")

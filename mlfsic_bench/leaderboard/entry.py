@@ -494,7 +494,7 @@ def _check_file(results: Path, path: str, sha256: str) -> None:
 
 
 def schema_text() -> str:
-    """The JSON Schema of an entry, as shipped in `entry.schema.json`."""
+    """The JSON Schema of an entry, as `mlfsic-bench leaderboard schema` prints it."""
     schema = Entry.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

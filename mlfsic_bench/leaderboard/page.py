@@ -104,6 +104,18 @@ def board_html(boards: Sequence[Board], results: str = "..") -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_html
     )
+    environment.globals |= {
+        "chance_text": chance_text,
+        "chips": _chips,
+        "conditions": conditions,
+        "figure_of": _figure,
+        "fixed": "{:.2f}".format,
+        "links_of": lambda entry: _links(entry, results)[:4],
+        "load_line": load_line,
+        "remarks": remarks,
+        "state_class": _state_class,
+        "why_unranked": why_unranked,
+    }
     style, script = _asset("leaderboard.css"), _asset("leaderboard.js")
     rows = [row for board in boards for row in board.all_rows]
     shown = columns(boards)
@@ -122,15 +134,17 @@ def board_html(boards: Sequence[Board], results: str = "..") -> str:
         paper=PAPER,
         repository=REPOSITORY,
         how_to_submit=how_to_submit(),
-        states=[(one.value, _state_class(one), meaning) for one, meaning in STATES.items()],
-        audits=[(one.value, meaning) for one, meaning in AUDITS.items()],
+        states=STATES,
+        audits=AUDITS,
         marks=(NAMES, TIE, NEAR_MEANS, CHANCE_MEANS),
         reported_note=REPORTED_NOTE,
         tracks=TRACKS,
         columns=shown,
         with_interval=WITH_INTERVAL,
         groups=[(name.capitalize(), len(list(m))) for name, m in groupby(shown, _average)],
-        boards=[_board(board, results) for board in boards],
+        boards=boards,
+        most=MOST_POINTS,
+        above=ABOVE,
         total=len(rows),
         no_runs=NO_RUNS,
     )
@@ -159,8 +173,8 @@ def script_json(value: Any) -> str:
 
 def _html(value: object) -> object:
     """What the template shows: every text that is not markup of this package, escaped."""
-    ours = not isinstance(value, str) or hasattr(value, "__html__")
-    return value if ours else for_html(str(value))
+    safe = not isinstance(value, str) or hasattr(value, "__html__")
+    return value if safe else for_html(str(value))
 
 
 def _average(metric: Any) -> str:
@@ -178,70 +192,14 @@ def _asset(name: str) -> str:
 # Tables
 
 
-def _board(board: Board, results: str) -> dict[str, Any]:
-    best, level = board.best, board.first.chance.get(RANKED_BY)
-    return {
-        "anchor": board.anchor,
-        "title": board.title,
-        "heading": board.heading,
-        "tags": board.tags,
-        "conditions": conditions(board),
-        "facts": [text for text in (chance_text(board.first), *remarks(board)) if text],
-        "interval": board.interval.value if board.interval else None,
-        "best": best and {"key": best.key, **_row(best, board, results)},
-        "chance": None if level is None else f"{level.low:.2f}",
-        "figure": _figure(board),
-        "ranked": [_row(row, board, results) for row in board.rows if row.rank],
-        "unranked": [_row(row, board, results) for row in board.rows if not row.rank],
-        "why_unranked": why_unranked(board),
-        "reported": [_row(row, board, results) for row in board.reported],
-        "loads": [(row.entry.name, load_line(row.entry)) for row in board.all_rows[:MOST_POINTS]],
-    }
-
-
-def _row(row: BoardRow, board: Board, results: str) -> dict[str, Any]:
-    entry = row.entry
+def _chips(entry: Entry) -> list[tuple[str, str]]:
+    """An entry's tracks in short words, and what they stand for."""
     tracks = entry.tracks
-    return {
-        "key": row.key,
-        "name": entry.name,
-        "rank": row.rank,
-        "rank_text": row.rank_text,
-        "state": entry.state.value,
-        "state_class": _state_class(entry.state),
-        "audit": entry.audited.value if entry.audited else "",
-        "backbone": entry.backbone or "no backbone",
-        "seeds": entry.training_seeds,
-        "pretraining": tracks.pretraining.value,
-        "words": tracks.words.value,
-        "adaptation": tracks.adaptation.value,
-        "images": tracks.images.value,
-        "chips": [
-            PRETRAINING_CHIPS[tracks.pretraining],
-            EMBEDDINGS_CHIPS[tracks.words],
-            ADAPTATION_CHIPS[tracks.adaptation],
-        ],
-        "made": entry.dates.made,
-        "links": _links(entry, results)[:4],
-        "cells": {name: _cell(row, name, board.interval) for name in METRICS},
-    }
-
-
-def _cell(row: BoardRow, metric: str, kind: IntervalKind | None) -> dict[str, Any] | None:
-    value = row.entry.figures.get(metric)
-    if value is None:
-        return None
-    bounds = value.intervals.get(kind) if kind else None
-    verdict = row.chance.get(metric, ABOVE)
-    return {
-        "value": value.value,
-        "text": f"{value.value:.2f}",
-        "interval": f"{bounds.low:.2f} – {bounds.high:.2f}" if bounds else None,
-        "title": f"95 % over {kind.value}: {bounds.low:.2f} to {bounds.high:.2f}"
-        if bounds and kind
-        else None,
-        "verdict": None if verdict == ABOVE else verdict,
-    }
+    return [
+        PRETRAINING_CHIPS[tracks.pretraining],
+        EMBEDDINGS_CHIPS[tracks.words],
+        ADAPTATION_CHIPS[tracks.adaptation],
+    ]
 
 
 def _links(entry: Entry, results: str) -> list[tuple[str, str]]:

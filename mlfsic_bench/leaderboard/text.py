@@ -41,7 +41,7 @@ from mlfsic_bench.text import csv_text, for_latex, for_markdown
 def board_markdown(boards: Sequence[Board]) -> str:
     """All boards as Markdown: how to read them, an overview, a table each."""
     shown = columns(boards)
-    terms = [(f"`{one.value}`", text) for one, text in STATES.items()]
+    terms = [(one.value, text) for one, text in STATES.items()]
     terms += [(one.value, text) for one, text in AUDITS.items()]
     lines = [f"# {TITLE}", "", f"{TASK} {RULE}", ""]
     lines += [f"- {term}: {text}." for term, text in terms]
@@ -55,11 +55,16 @@ def board_markdown(boards: Sequence[Board]) -> str:
             sources = dict.fromkeys(source_of(row.entry, row=False) for row in board.reported)
             parts.append(f"{REPORTED_NOTE} Source: {for_markdown('; '.join(sources))}.\n")
     loads = [
-        f"- {for_markdown(row.entry.name)}: `{load_line(row.entry)}`\n"
+        f"- {for_markdown(row.entry.name)}: {_code(load_line(row.entry))}\n"
         for board in boards
         for row in board.all_rows
     ]
     return "\n".join([*parts, "## Load or score an entry\n", "".join(loads)])
+
+
+def _code(line: str) -> str:
+    """A line as code; one with a sign that could end the code is escaped as text."""
+    return f"`{line}`" if re.fullmatch(r'[\w ./;="()-]+', line, re.ASCII) else for_markdown(line)
 
 
 def board_latex(boards: Sequence[Board]) -> str:

@@ -21,7 +21,7 @@ def not_given(foreign: Sequence[str]) -> BenchError:
     """The error of a method that asks for the features of these images, which it was not given."""
     return BenchError(
         f"a method asked for features of {len(foreign)} images that it was not given",
-        expected="images of the support or query at hand (in fit: of base and val)",
+        expected="images of this episode's support or query (in fit: of base and val)",
         found=", ".join(foreign[:3]),
         remedy="correct the method: ask only for images that were handed over",
     )

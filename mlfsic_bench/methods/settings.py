@@ -23,7 +23,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
         if key in settings:
             raise BenchError(
                 f"the parameter {key!r} is set twice",
-                expected="name=value, each name once",
+                expected="each parameter set once",
                 found=f"{key}={settings[key]} and {pair}",
                 remedy="remove one of the two",
             )

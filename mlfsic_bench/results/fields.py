@@ -1,4 +1,4 @@
-"""The texts, links, paths and numbers of an entry, with the limits that strangers' ones need."""
+"""The texts, links, paths and numbers of an entry, with the limits that untrusted ones need."""
 
 from __future__ import annotations
 

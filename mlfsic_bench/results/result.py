@@ -22,9 +22,11 @@ from mlfsic_bench.evaluation.identity import meaning, method_version
 from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
 from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record, read_record
 from mlfsic_bench.evaluation.scores import Answers, Scores, read_answers, read_scores
+from mlfsic_bench.files import is_stored
 from mlfsic_bench.hashing import hash_file, hash_json
 from mlfsic_bench.metrics.episode import episode_metrics, query_influence
-from mlfsic_bench.paths import exists, folders_with, is_file, is_folder
+from mlfsic_bench.paths import exists, folders_with, is_folder
+from mlfsic_bench.results.archived_targets import shared_file
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -203,7 +205,9 @@ def unfinished(path: Path) -> str:
 
 def _own_file(folder: Path, name: str, record: Record) -> Path:
     path = folder / name
-    found = hash_file(path) if is_file(path) else "no such file"
+    if name == ANSWERS and not is_stored(path):
+        path = shared_file(folder, record.outputs.get(ANSWERS, "")) or path  # an archived run
+    found = hash_file(path) if is_stored(path) else "no such file"
     if found != record.outputs.get(name):
         raise BenchError(
             f"{path} is not the file this run wrote",

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record, read_record
 from mlfsic_bench.evaluation.scores import Answers, Scores, read_answers, read_scores
+from mlfsic_bench.files import is_stored
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.paths import exists, folders_with, is_file
+from mlfsic_bench.paths import exists, folders_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ def read_run(folder: Path) -> FinishedRun:
         )
     for name in (SCORES, ANSWERS):
         path = folder / name
-        found = hash_file(path) if is_file(path) else "no such file"
+        found = hash_file(path) if is_stored(path) else "no such file"
         if found != record.outputs.get(name):
             raise BenchError(
                 f"{path} is not the file this run wrote",

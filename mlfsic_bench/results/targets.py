@@ -10,7 +10,7 @@ stored, and every report says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.record import ANSWERS
+from mlfsic_bench.results.archived_targets import shared_support
 from mlfsic_bench.results.result import Result, Targets
 
 if TYPE_CHECKING:
@@ -112,7 +114,10 @@ def _agreed(results: Sequence[Result]) -> Targets:
                 found="targets or query images that differ",
                 remedy="name the data root to compute them again: --data-root ROOT",
             )
-    return stored_targets(first.stored)
+    found = stored_targets(first.stored)
+    sha256 = first.record.outputs[ANSWERS] if first.record else ""
+    support = shared_support(first.path, sha256)
+    return found if support is None else replace(found, support=support[: len(found.targets)])
 
 
 def can_rebuild(meta: ScoresMeta) -> bool:

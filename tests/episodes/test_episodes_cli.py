@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli import episodes as verb
+from mlfsic_bench.cli.main import cli
 from mlfsic_bench.episodes import files
 from mlfsic_bench.episodes.files import draw_episodes, read_episodes, write_episodes
 from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
@@ -45,7 +46,7 @@ def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Split:
 
 
 def call(*args: str) -> Result:
-    return CliRunner().invoke(verb.episodes, list(args), catch_exceptions=False)
+    return CliRunner().invoke(cli, ["episodes", *args], catch_exceptions=False)
 
 
 def test_sample_writes_the_official_counts(split: Split, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mlfsic_bench.cli.episodes import episodes as verb
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.episodes import protocol
 from mlfsic_bench.episodes.files import draw_file, find_episodes, read_episodes
@@ -59,7 +58,8 @@ def test_an_added_protocol_has_files(added: Protocol, tmp_path: Path) -> None:
     assert kept == find_episodes(added, split, count=4, hash=kept.hash)
     assert {(len(e.support), len(e.query)) for e in kept.episodes} == {(12, 18)}
     for args in (("verify", path), ("show", path, 3)):
-        done = CliRunner().invoke(verb, [str(arg) for arg in args], catch_exceptions=False)
+        call = ["episodes", *map(str, args)]
+        done = CliRunner().invoke(cli, call, catch_exceptions=False)
         assert done.exit_code == 0
     assert "k_per_label-v1, K = 2, Q = 3" in done.output
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mlfsic_bench.results.lineup import line_up
 
+from mlfsic_bench.analysis.paper_table import paper_tables
 from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.evaluation import runner as run
@@ -21,7 +21,6 @@ from mlfsic_bench.evaluation.record import Audit, is_done, read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method
-from mlfsic_bench.results.table import build_table
 from tests.fakes.world import fake_inputs, fake_run
 
 # The contract tests that come before a run would refuse most of the methods here.
@@ -220,12 +219,7 @@ def test_the_command_prints_a_failed_audit_and_exits_with_1(
     assert "the audit of" in printed.err
     assert "not at home" in printed.err
     fake_run(tmp_path / "mean", episodes=3)
-    table = build_table([folder, tmp_path / "mean"])
-    marks = [
-        table.caption,
-        score_files([folder, tmp_path / "mean"]).notes,
-        line_up([folder, tmp_path / "mean"]).differing,
-    ]
-    for lines in marks:
+    (table,), _ = paper_tables([folder, tmp_path / "mean"])
+    for lines in (table.caption, score_files([folder, tmp_path / "mean"]).notes):
         (line,) = [line for line in lines if "AUDIT FAILED" in line]
         assert "the method failed in a fresh process" in line

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlfsic_bench.analysis.paper_table import paper_tables
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import identity, run_key
@@ -27,7 +28,6 @@ from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute, run_method
 from mlfsic_bench.evaluation.scores import read_answers
 from mlfsic_bench.results.reopen import RunPaths, reopen
-from mlfsic_bench.results.table import build_table
 from tests.fakes.world import Trained, fake_inputs, fake_split
 
 SPLIT = fake_split()
@@ -129,7 +129,7 @@ def test_the_table_marks_points_of_a_curve(tmp_path: Path) -> None:
         execute(cut_inputs(n, seed=seed), tmp_path / f"{n}-{seed}")
         for n, seed in ((40, 0), (60, 0), (60, 1), (None, 0))
     ]
-    table = build_table(runs)
+    (table,), _ = paper_tables(runs, seeds="each")
     assert [row.name for row in table.rows] == [
         "fake-trained, base_images=40",
         "fake-trained, base_images=60 (seed=0)",
@@ -137,7 +137,8 @@ def test_the_table_marks_points_of_a_curve(tmp_path: Path) -> None:
         "fake-trained",
     ]
     assert any(line.startswith("LEARNING CURVE:") and "80" in line for line in table.caption)
-    assert not any("LEARNING CURVE" in line for line in build_table(runs[-1:]).caption)
+    (whole,), _ = paper_tables(runs[-1:])
+    assert not any("LEARNING CURVE" in line for line in whole.caption)
 
 
 OPTIONS = ("--split", "scenes-12-6-6-v1", "--backbone", "scenes-small")

@@ -341,3 +341,12 @@ def test_record_with_an_unknown_key(tmp_path: Path) -> None:
 
 def test_provenance_outside_a_checkout(tmp_path: Path) -> None:
     assert checkout_state(tmp_path) == (None, None)
+
+
+def test_a_record_of_an_earlier_version_calls_excluded_labels_sitting_out(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "run", episodes=3)
+    path = folder / "record.json"
+    value = json.loads(path.read_text())
+    del value["excluded_labels"]
+    path.write_text(json.dumps({**value, "sitting_out": {"base": ["bee"]}}))
+    assert read_record(folder).excluded_labels == {"base": ["bee"]}

@@ -78,27 +78,32 @@ def test_the_lines_below_figures_tell_each_row_apart(tmp_path: Path) -> None:
     file = tmp_path / "looks.yaml"
     file.write_text(ATTENTION)
     text = reproduce(file, "--seeds", "1").stdout
-    profile, rows = (next(s for s in text.splitlines() if w in s) for w in ("by the p", "Rows w"))
+    profile, rows = (next(s for s in text.splitlines() if w in s) for w in ("by the p", "Single r"))
     assert r"select\_every=1" in profile
     assert "epochs=12" not in profile  # the row sets another number
-    assert "- Rows with settings of their own: Model (" in rows
+    assert "- Single rows have other settings: Model (" in rows
     for told in ("epochs=1,", r"n\_a=2", r"d\_j=16"):
         assert told in rows
 
 
 def test_a_curve_is_drawn_from_runs_on_more_and_more_images(tmp_path: Path) -> None:
-    from mlfsic_bench.results.runs import read_run
+    from mlfsic_bench.results.result import open_result
+    from mlfsic_bench.results.targets import targets_of
 
     file = tmp_path / "more.yaml"
     file.write_text(CURVE)
     text = reproduce(file, "--seeds", "2").stdout
     out = tmp_path / "out" / "scenes"
-    runs = [read_run(path.parent) for path in (out / "runs").glob("*/record.json")]
-    cuts = sorted(r.record.base_images.used if r.record.base_images else 0 for r in runs)
+    runs = [open_result(path.parent) for path in (out / "runs").glob("*/record.json")]
+    cuts = sorted(r.base_images.used if r.base_images else 0 for r in runs)
     assert cuts == [0, 0, 0, 30, 30]
     assert (out / "more.png").read_bytes().startswith(b"\x89PNG")
-    whole = [100 * r.values(("macro_ap",))["macro_ap"].mean() for r in runs
-             if r.record.method.name == "linear" and not r.record.base_images]  # fmt: skip
+    targets = targets_of(runs)
+    whole = [
+        100 * run.values(["macro_ap"], targets)["macro_ap"].mean()
+        for run in runs
+        if run.method.name == "linear" and not run.base_images
+    ]
     assert f"{sum(whole) / 2:.2f}" in (out / "more.md").read_text()
     assert "macro_ap" in (out / "more.csv").read_text()
     assert "Other: not run: no weights at hand in place of vgg" in text
@@ -132,13 +137,13 @@ def test_what_is_not_measured_is_named_and_the_rest_is_there(
 def test_a_curve_without_runs_archives_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlfsic_bench.experiments import engine
+    from mlfsic_bench.experiments import run as engine
 
     file = tmp_path / "more.yaml"
     file.write_text(CURVE)
     reproduce(file, "--seeds", "1", "--archive", str(tmp_path / "kept"))
     kept = {path.name for path in (tmp_path / "kept").iterdir()}
-    assert kept == {"more.md", "more.csv", "more.png", "runs"}
+    assert kept == {"more.md", "more.csv", "more.png", "more.runs.json.xz"}
 
     def fails(run: object, done: engine.Done, *_: object) -> None:
         done.failed[run.folder] = "broken"  # type: ignore[attr-defined]

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments.files import (
+from mlfsic_bench.experiments.plan import Options, plan_rows
+from mlfsic_bench.experiments.schema import (
+    Profiles,
     checked,
     experiment_names,
     find_profile,
@@ -15,8 +17,6 @@ from mlfsic_bench.experiments.files import (
     read_experiment,
     read_profiles,
 )
-from mlfsic_bench.experiments.plan import Options, plan_rows
-from mlfsic_bench.experiments.schema import Profiles
 from mlfsic_bench.features.backbones.registry import TABLE, split_name
 from mlfsic_bench.methods.registry import find_method
 from mlfsic_bench.results.published import read_published
@@ -135,9 +135,9 @@ def test_every_published_row_of_a_table_stands_in_its_experiment() -> None:
         if experiment.published is None:
             continue
         known = {row.name: row for row in read_published(experiment.published).rows}
-        ours = [row.published for row in experiment.rows if row.published]
-        assert len(ours) == len(set(ours)), name
-        assert set(ours) == set(known), name
+        named = [row.published for row in experiment.rows if row.published]
+        assert len(named) == len(set(named)), name
+        assert set(named) == set(known), name
         columns = {column for row in known.values() for column in row.values}
         assert columns <= set(experiment.columns), name
 
@@ -148,8 +148,7 @@ def test_what_profiles_and_experiments_name_exists() -> None:
         assert profile.split in shipped_ids(), label
         for network in profile.backbones.values():
             assert network in TABLE
-        rates = [rates.methods for rates in profile.rates.values()]
-        for settings in (profile.settings, profile.end_to_end, profile.seeds.methods, *rates):
+        for settings in (profile.settings, profile.end_to_end, profile.seeds.methods):
             for method in settings:
                 assert find_method(method).name == method
     for name in experiment_names():

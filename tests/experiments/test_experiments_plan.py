@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments import files
-from mlfsic_bench.experiments.files import find_profile, read_experiment
+from mlfsic_bench.experiments import schema
 from mlfsic_bench.experiments.plan import Options, PlannedRow, plan_rows
+from mlfsic_bench.experiments.schema import find_profile, read_experiment
 
 
 def planned(name: str, options: Options) -> dict[str, PlannedRow]:
@@ -24,13 +24,13 @@ def folders(row: PlannedRow) -> list[str]:
 
 def test_the_full_model_is_trained_once_for_all_tables() -> None:
     options = Options("scenes")
-    ours = folders(planned("table1", options)["Ours"])
-    assert len(ours) == len(set(ours)) == 3
-    assert ours == folders(planned("table2", options)["Ours"])
-    assert ours == folders(planned("table3", options)["Full model"])
-    assert ours == folders(planned("table5", options)["8"])
-    assert ours == folders(planned("table6", options)["Without Fine-tuning"])
-    assert ours == folders(planned("figure4", options)["Full model"])
+    own = folders(planned("table1", options)["Yan et al. (2022)"])
+    assert len(own) == len(set(own)) == 3
+    assert own == folders(planned("table2", options)["Yan et al. (2022)"])
+    assert own == folders(planned("table3", options)["Full model"])
+    assert own == folders(planned("table5", options)["8"])
+    assert own == folders(planned("table6", options)["Without Fine-tuning"])
+    assert own == folders(planned("figure4", options)["Full model"])
 
 
 def test_runs_that_differ_have_folders_of_their_own() -> None:
@@ -52,7 +52,7 @@ def test_networks_without_a_substitute_are_named_and_not_dropped(tmp_path: Path)
     assert rows["ResNet-101"].not_run == "no weights at hand in place of resnet101"
     assert rows["ResNet-50 + ViT"].not_run == "no weights at hand in place of vit_b_16"
     assert rows["ResNet-50"].runs[0].plan.backbone == "efficientnet-lite2"
-    assert rows["Ours"].not_run == "no file for glove-300"
+    assert rows["Yan et al. (2022)"].not_run == "no file for glove-300"
 
 
 def test_backbone_and_weights_stand_for_resnet50_only() -> None:
@@ -98,24 +98,24 @@ def test_a_row_that_needs_words_must_name_them(tmp_path: Path) -> None:
 
 def test_seeds_of_trained_methods() -> None:
     rows = planned("table1", Options("scenes"))
-    assert [len(rows[name].runs) for name in ("Random", "PLA", "Ours")] == [1, 1, 3]
+    assert [len(rows[name].runs) for name in ("Random", "PLA", "Yan et al. (2022)")] == [1, 1, 3]
     rows = planned("table1", Options("scenes", seeds=2))
-    assert [len(rows[name].runs) for name in ("Random", "PLA", "Ours")] == [1, 2, 2]
-    assert [run.plan.seed for run in rows["Ours"].runs] == [0, 1]
+    assert [len(rows[name].runs) for name in ("Random", "PLA", "Yan et al. (2022)")] == [1, 2, 2]
+    assert [run.plan.seed for run in rows["Yan et al. (2022)"].runs] == [0, 1]
 
 
 def test_a_profile_can_limit_the_episodes_of_a_slow_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = files.read_profiles()
+    shipped = schema.read_profiles()
     limited = shipped.profiles["scenes"].model_copy(update={"episodes": {"pla": 60}})
     profiles = shipped.model_copy(update={"profiles": {**shipped.profiles, "scenes": limited}})
-    monkeypatch.setattr(files, "read_profiles", lambda: profiles)
+    monkeypatch.setattr(schema, "read_profiles", lambda: profiles)
     rows = planned("table1", Options("scenes"))
     assert [rows[name].runs[0].plan.episodes for name in ("PLA", "LaSO")] == [60, None]
 
 
 def test_features_of_methods_that_train() -> None:
     rows = planned("table1", Options("scenes", features="end-to-end"))
-    assert rows["Ours"].runs[0].plan.features == "end-to-end"
+    assert rows["Yan et al. (2022)"].runs[0].plan.features == "end-to-end"
     assert rows["ProtoNet"].runs[0].plan.features == "stored"
     whole = planned("table1", Options("coco"))["ResNet-50"].runs[0].plan
     assert (whole.features, whole.settings["tune"]) == ("end-to-end", "all")
@@ -138,13 +138,13 @@ def test_a_rows_settings_come_after_the_profiles(tmp_path: Path) -> None:
 
 def test_a_learning_curve_has_a_run_for_every_size_and_seed() -> None:
     rows = planned("learning-curve", Options("scenes", seeds=2))
-    ours = rows["Ours"].runs
-    assert [(run.plan.base_images, run.plan.seed) for run in ours[:3]] == [
+    own = rows["Yan et al. (2022)"].runs
+    assert [(run.plan.base_images, run.plan.seed) for run in own[:3]] == [
         (200, 0), (200, 1), (1000, 0),
     ]  # fmt: skip
-    assert ours[-1].plan.base_images is None
+    assert own[-1].plan.base_images is None
     assert len(rows["ProtoNet"].runs) == 1
-    assert ours[0].plan.split == "scenes-12-6-6-20k-v1"
+    assert own[0].plan.split == "scenes-12-6-6-20k-v1"
 
 
 def test_an_unknown_row_names_the_nearest() -> None:

@@ -13,9 +13,8 @@ import numpy as np
 from mlfsic_bench.evaluation.meta import AnswersMeta, ScoresMeta
 from mlfsic_bench.evaluation.record import Record, read_record
 from mlfsic_bench.evaluation.scores import read_answers, read_scores
-from mlfsic_bench.experiments.files import find_profile, read_experiment
 from mlfsic_bench.experiments.plan import Options, plan_rows
-from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.experiments.schema import Experiment, find_profile, read_experiment
 from mlfsic_bench.leaderboard.card import Card, read_card
 from mlfsic_bench.leaderboard.entry import Entry, read_placed
 from mlfsic_bench.schema import FileSchema

@@ -217,7 +217,7 @@ def _small(path: Path) -> str:
 @FUZZ
 @given(data=st.data())
 def test_yaml(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
-    from mlfsic_bench.experiments.files import read_experiment
+    from mlfsic_bench.experiments.schema import read_experiment
     from mlfsic_bench.leaderboard.card import read_card
 
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"

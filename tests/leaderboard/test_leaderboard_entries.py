@@ -14,6 +14,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.leaderboard.entry import (
     Adaptation,
     Embeddings,
+    Entry,
     State,
     check_files,
     parse_entry,
@@ -27,8 +28,7 @@ from mlfsic_bench.leaderboard.reported import reported_entries
 from mlfsic_bench.results.published import read_published
 from tests.fakes.entries import entry, fake_file, fake_value, reported_value, write_values
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS, PACKAGE = ROOT / "results", ROOT / "mlfsic_bench" / "leaderboard"
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 def with_change(path: str, new: object) -> dict[str, object]:
@@ -152,11 +152,10 @@ def test_files_that_are_no_entries(text: str, tmp_path: Path) -> None:
         read_entry(path)
 
 
-def test_the_shipped_json_schema_is_that_of_the_code() -> None:
-    shipped = (PACKAGE / "entry.schema.json").read_text(encoding="utf-8")
-    assert json.loads(shipped) == json.loads(schema_text())
+def test_the_json_schema_is_printed_and_names_every_key() -> None:
     printed = CliRunner().invoke(cli, ["leaderboard", "schema"])
     assert printed.output == schema_text()
+    assert set(json.loads(printed.output)["properties"]) == set(Entry.model_fields)
 
 
 def test_entries_lie_under_their_names(tmp_path: Path) -> None:
@@ -236,5 +235,5 @@ def test_check_says_how_many(tmp_path: Path) -> None:
     write_values([reported_value()], tmp_path)
     done = CliRunner().invoke(cli, ["leaderboard", "check", "--results", str(tmp_path)])
     assert done.exit_code == 0
-    assert "1 entry is sound; 0 files" in done.output
+    assert "1 entry is valid; 0 files" in done.output
     assert f"no board in {tmp_path}/board to compare with them" in done.output

@@ -10,23 +10,29 @@ from tools.values import fill, value
 
 TABLE = {
     "kind": "mlfsic-bench reproduced table",
-    "interval": "images",
+    "title": "T",
+    "published": None,
+    "reference": None,
     "caption": [],
     "rows": [
         {
-            "name": "Ours (best)",
+            "name": "Yan (best)",
+            "method": "yan",
             "state": "",
-            "runs": [{}, {}],
+            "notes": [],
+            "published_row": None,
+            "runs": 2 * [{"folder": "a", "key": "b", "seed": 0}],
             "cells": {
                 "macro_ap": {
-                    "ours": 48.604, "half_width": 0.1, "image_half_width": 0.254, "low": 47.0,
+                    "measured": 48.604, "half_width": 0.1, "image_half_width": 0.254, "low": 47.0,
                     "high": 49.0, "published": 36.1, "difference": 12.504, "paired": -1.006,
                     "paired_half_width": 0.2, "paired_image_half_width": 0.3,
                 }
             },
         },
-        {"name": "Out", "state": "not run: no file", "runs": [],
-         "cells": {"macro_ap": dict.fromkeys(("ours", "low", "high", "paired", "published"))}},
+        {"name": "Out", "method": "out", "state": "not run: no file", "notes": [],
+         "published_row": None, "runs": [],
+         "cells": {"macro_ap": {}}},
     ],
 }  # fmt: skip
 OTHER = {"runs": [{"seed": 0, "labels": [{"name": "a star", "mean": 0.8259}]}], "n": 200}
@@ -44,11 +50,11 @@ def root(tmp_path):
 @pytest.mark.parametrize(
     ("source", "address", "shown"),
     [
-        ("t.json", "Ours (best)|macro_ap|ours", "48.60 ± 0.25"),
-        ("t.json", "Ours (best)|macro_ap|seeds", "47.00–49.00"),
-        ("t.json", "Ours (best)|macro_ap|published", "36.10"),
-        ("t.json", "Ours (best)|macro_ap|difference", "+12.50"),
-        ("t.json", "Ours (best)|macro_ap|paired", "−1.01 ± 0.30"),
+        ("t.json", "Yan (best)|macro_ap|measured", "48.60 ± 0.25"),
+        ("t.json", "Yan (best)|macro_ap|seeds", "47.00–49.00"),
+        ("t.json", "Yan (best)|macro_ap|published", "36.10"),
+        ("t.json", "Yan (best)|macro_ap|difference", "+12.50"),
+        ("t.json", "Yan (best)|macro_ap|paired", "−1.01 ± 0.30"),
         ("o.json", "runs|0|labels|a star|mean", "0.83"),
         ("o.json", "runs|0|labels|a star|mean|%", "82.6 %"),
         ("o.json", "n", "200"),
@@ -67,11 +73,11 @@ def test_a_value_is_that_of_its_file(root, source, address, shown):
     [
         ("none.json", "n", "a .json file"),
         ("README.md", "n", "a .json file"),
-        ("t.json", "Ours|macro_ap|ours", "a row of Ours (best), Out"),
-        ("t.json", "Ours (best)|f1|ours", "ROW|METRIC|FIGURE"),
-        ("t.json", "Ours (best)|macro_ap", "ROW|METRIC|FIGURE"),
-        ("t.json", "Ours (best)|macro_ap|our", "one of ours, seeds"),
-        ("t.json", "Out|macro_ap|ours", "a number"),
+        ("t.json", "Yan|macro_ap|measured", "a row of Yan (best), Out"),
+        ("t.json", "Yan (best)|f1|measured", "ROW|METRIC|KIND"),
+        ("t.json", "Yan (best)|macro_ap", "ROW|METRIC|KIND"),
+        ("t.json", "Yan (best)|macro_ap|measure", "one of measured, seeds"),
+        ("t.json", "Out|macro_ap|measured", "a number"),
         ("t.json", "Out|macro_ap|paired", "a number"),
         ("o.json", "runs|1", "one of 0 in place of 1"),
         ("o.json", "runs|0|labels", "the way to a number"),

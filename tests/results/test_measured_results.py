@@ -1,8 +1,9 @@
-"""What lies in results/measured follows from the runs beside it, of clean commits and whole."""
+"""What lies in results/: every table follows from what is stored beside it, and it stays small."""
 
 from __future__ import annotations
 
 import json
+import lzma
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,24 +11,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mlfsic_bench.analysis.paper_table import as_markdown, paper_tables
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.results.runs import read_run
-from mlfsic_bench.results.table import build_table
-from mlfsic_bench.results.table_text import render_markdown
-from tests.results import archived, archived_files, archived_runs, archived_tables
-from tools import archive_demo
+from mlfsic_bench.experiments.archive import read_runs
+from mlfsic_bench.experiments.table import read_table
+from mlfsic_bench.files import write_packed
+from mlfsic_bench.results.result import open_result
+from mlfsic_bench.results.targets import targets_of
+from tools import archive_demo, check_archive
 
 pytestmark = pytest.mark.slow
 
-MEASURED = Path(__file__).resolve().parents[2] / "results" / "measured"
-DEMOS = sorted(MEASURED.glob("*/demo.md"))
-NAMING = sorted(MEASURED.glob("*/*.json"))  # what `reproduce --archive` keeps; names its runs
-TABLES = [path for path in NAMING if archived_tables.is_table(path)]
-LOOKS = [path for path in NAMING if path not in TABLES]
-CURVES = sorted(p for p in MEASURED.glob("*/*.csv") if not p.with_suffix(".json").exists())
-RUNS = sorted(path.parent for path in MEASURED.rglob("record.json"))
-SCORED = [run for run in RUNS if (run / "scores.npz").exists() and (run / "episodes.csv").exists()]
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+MOST = 15_000_000  # bytes of results/: a clone stays small
 
 SMALL = """
 schema_version: 1
@@ -52,221 +49,192 @@ rows:
 """
 
 
-def name_of(path: Path) -> str:
-    return path.relative_to(MEASURED).as_posix()
+def test_results_stay_small() -> None:
+    size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
+    assert size <= MOST, f"{size:,} bytes; keep values in place of scores (docs/results-format.md)"
 
 
-def test_there_is_something_measured_of_each_kind() -> None:
-    assert all([TABLES, DEMOS, LOOKS, CURVES, RUNS, SCORED])  # nothing below is skipped
+def test_all_that_is_archived_is_reproduced() -> None:
+    reports = list(check_archive.check_all(RESULTS / "measured"))
+    assert not [report.line for report in reports if report.differences]
+    names = [report.name for report in reports]
+    for name in ("scenes/demo.md", "scenes/figure4.json", "scenes/learning-curve.csv",
+                 "coco-subset/kggr.json", "coco-subset/table1.json"):  # fmt: skip
+        assert name in names
+    headline = next(report for report in reports if report.name == "coco-subset/table1.json")
+    assert "as stored" not in headline.said  # its intervals over images are from raw scores
 
 
-@pytest.mark.parametrize("demo", DEMOS, ids=name_of)
-def test_the_demo_is_that_of_its_scores(demo: Path) -> None:
-    assert demo.read_text("utf-8") == archive_demo.table_of(
-        archive_demo.runs_in(demo.parent, demo.with_suffix(""))
-    )
-
-
-@pytest.mark.parametrize("table", TABLES, ids=name_of)
-def test_every_cell_follows_from_the_episodes(table: Path) -> None:
-    archived_tables.check_cells(table)
-
-
-@pytest.mark.parametrize("table", TABLES, ids=name_of)
-def test_markdown_and_csv_show_the_same_figures(table: Path) -> None:
-    archived_tables.check_markdown(table)
-    archived_tables.check_csv(table)
-
-
-@pytest.mark.parametrize("path", CURVES, ids=name_of)
-def test_every_point_of_a_curve_is_an_archived_run(path: Path) -> None:
-    archived_files.check_curve(path)
-
-
-@pytest.mark.parametrize("path", NAMING, ids=name_of)
-def test_subsets_are_marked_and_runs_are_there(path: Path) -> None:
-    assert archived_files.runs_named(path)
-    archived_files.check_subset(path)
-
-
-@pytest.mark.parametrize("path", LOOKS, ids=name_of)
-def test_attention_shows_the_figures_of_its_json(path: Path) -> None:
-    archived_files.check_looks(path)
-
-
-@pytest.mark.parametrize("run", SCORED, ids=name_of)
-def test_episodes_follow_from_raw_scores(run: Path) -> None:
-    archived_runs.check_scores(run)
-
-
-@pytest.mark.parametrize("run", RUNS, ids=name_of)
-def test_records_are_of_clean_commits_and_whole_runs(run: Path) -> None:
-    archived_runs.check_record(run)
-    if (run / "episodes.csv").exists():
-        archived_runs.check_means(run)
-    else:
-        read_run(run)
+def test_an_archived_run_opens_without_data_or_a_targets_file_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MLFSIC_DATA", raising=False)
+    monkeypatch.setenv("MLFSIC_CACHE", str(tmp_path))
+    folder = next((RESULTS / "measured" / "coco-subset" / "runs").glob("protonet-*"))
+    assert sorted(path.name for path in folder.iterdir()) == ["record.json", "scores.npz.xz"]
+    result = open_result(folder)
+    targets = targets_of([result])
+    assert targets.origin == "stored"
+    assert targets.support is not None
+    assert {len(targets.support), len(targets.targets)} == {200}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table and a curve on scenes, archived with scores as in results/measured."""
+    """A table and a curve on scenes, archived: `slim` with values, `full` with raw scores."""
     top = tmp_path_factory.mktemp("archived")
     for name, text in (("small", SMALL), ("more", CURVE)):
         (top / f"{name}.yaml").write_text(text)
         words = ["reproduce", str(top / f"{name}.yaml"), "--dataset", "scenes", "--seeds", "2"]
-        words += ["--out", str(top / "out")]
-        words += ["--archive", str(top / "scenes"), "--archive-scores"]
-        result = CliRunner().invoke(cli, words, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-    return top / "scenes"
+        words += ["--out", str(top / "out"), "--archive"]
+        for more in (["slim"], ["full", "--archive-scores"]):
+            given = [*words, str(top / "archive" / more[0]), *more[1:]]
+            result = CliRunner().invoke(cli, given, catch_exceptions=False)
+            assert result.exit_code == 0, result.output
+    return top / "archive"
 
 
-def test_what_reproduce_archives_passes_the_checks(made: Path) -> None:
-    archived_tables.check_cells(made / "small.json")
-    archived_tables.check_markdown(made / "small.json")
-    archived_tables.check_csv(made / "small.json")
-    archived_files.check_subset(made / "small.json")
-    archived_files.check_curve(made / "more.csv")
-    for run in sorted((made / "runs").iterdir()):
-        archived_runs.check_scores(run)
-        archived_runs.check_means(run)
+def differences(archive: Path) -> dict[str, str]:
+    reports = check_archive.check_all(archive)
+    return {report.name: report.line for report in reports if report.differences}
+
+
+def publishable(record: dict) -> dict:
+    """The record as if it were made from a clean commit and without paths of this disk."""
+    record["provenance"] |= {"dirty": False, "commit": 40 * "a"}
+    record["provenance"]["command"] = ["mlfsic-bench", "reproduce", ".../small.yaml", "--dataset"]
+    return record
+
+
+@pytest.fixture
+def archive(made: Path, tmp_path: Path) -> Path:
+    """A copy of the archive, as if it were made from a clean commit."""
+    copy = shutil.copytree(made, tmp_path / "archive")
+    for path in copy.rglob("record.json"):
+        path.write_text(json.dumps(publishable(json.loads(path.read_text()))))
+    for path in copy.rglob("*.runs.json.xz"):
+        value = json.loads(lzma.decompress(path.read_bytes()))
+        for run in value["runs"].values():
+            publishable(run["record"])
+        write_packed(path.with_suffix(""), json.dumps(value).encode())
+    return copy
+
+
+def test_what_reproduce_archives_passes_the_check(archive: Path) -> None:
+    reports = list(check_archive.check_all(archive))
+    assert not [report.line for report in reports if report.differences]
+    said = {report.name: report.said for report in reports}
+    assert (
+        "6 intervals over images as stored"
+        in check_archive.check_table(archive / "slim" / "small.json").said
+    )
+    assert "as stored" not in check_archive.check_table(archive / "full" / "small.json").said
+    assert "3 points" in said["more.csv"]
+    assert set(read_runs(archive / "slim" / "small.runs.json"))
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text, path
+    path.write_text(text.replace(old, new, 1), "utf-8")
+
+
+def _cell(archive: Path, key: str) -> None:
+    path = archive / "slim" / "small.json"
+    table = read_table(path)
+    assert table is not None
+    row = table.rows[0 if "paired" in key else 1]
+    number = getattr(row.cells["macro_ap"], key)
+    text = path.read_text()
+    at = text.index('"macro_ap"', text.index(f'"name": "{row.name}"'))
+    path.write_text(text[:at] + text[at:].replace(str(number), str(round(number + 1e-6, 6)), 1))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["measured", "half_width", "low", "high", "published", "difference", "paired",
+     "paired_half_width"],
+)  # fmt: skip
+def test_a_changed_cell_is_noticed(archive: Path, key: str) -> None:
+    _cell(archive, key)
+    assert check_archive.check_table(archive / "slim" / "small.json").differences
+
+
+def _value(archive: Path) -> None:
+    path = archive / "slim" / "small.runs.json.xz"
+    value = json.loads(lzma.decompress(path.read_bytes()))
+    linear = next(run for name, run in value["runs"].items() if name.startswith("linear"))
+    linear["values"]["macro_ap"][-1] += 1_000_000
+    write_packed(path.with_suffix(""), json.dumps(value).encode())
+
+
+def _curve(archive: Path) -> None:
+    line = (archive / "slim" / "more.csv").read_text().splitlines()[1]
+    number = line.split(",")[5]
+    _replace(archive / "slim" / "more.csv", number, f"{float(number) + 0.0001:.4f}")
+
+
+def _record(old: str, new: str) -> Callable[[Path], None]:
+    def change(archive: Path) -> None:
+        path = next((archive / "full" / "runs").glob("random*")) / "record.json"
+        _replace(path, old, new)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (_value, "small.json"),
+        (_value, "small.runs.json"),
+        (lambda a: _replace(a / "slim" / "small.md", "A small", "A smaller"), "small.json"),
+        (lambda a: _replace(a / "slim" / "small.csv", "Linear", "Linea"), "small.json"),
+        (lambda a: _replace(a / "slim" / "small.md", "Profile", "SUBSET Profile"), "small.json"),
+        (_curve, "more.csv"),
+        (lambda a: _replace(a / "slim" / "more.md", "| 30 |", "| 31 |"), "more.csv"),
+        (_record('"dirty": false', '"dirty": true'), "random"),
+        (_record('".../small.yaml"', '"/data/small.yaml"'), "random"),
+        (_record('"--dataset"', '"--out=/data"'), "random"),
+    ],
+)
+def test_a_changed_file_is_noticed(
+    archive: Path, change: Callable[[Path], None], name: str
+) -> None:
+    change(archive)
+    found = differences(archive)
+    assert any(each.startswith(name) for each in found), found
+
+
+def test_a_run_that_has_not_ended_is_refused(archive: Path) -> None:
+    _record('"status": "success"', '"status": "started"')(archive)
+    with pytest.raises(BenchError, match="has not ended well"):
+        differences(archive)
 
 
 def test_a_demo_is_archived_with_what_its_table_rests_on(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     demo, to = tmp_path / "demo", tmp_path / "kept"
+    runs = made.parent / "out" / "scenes" / "runs"
     names = sorted(
-        run.name
-        for run in (made / "runs").iterdir()
-        if archived.record_of(run)["episodes"]["count"] == 2 and "30images" not in run.name
+        path.name
+        for path in runs.iterdir()
+        if open_result(path).meta.episodes.count == 2 and "30images" not in path.name
     )
-    shutil.copytree(made / "runs", demo / "runs")
-    (demo / "runs" / names[0] / "checkpoints").mkdir()
+    for name in names:
+        shutil.copytree(runs / name, demo / "runs" / name)
+    (demo / "runs" / names[0] / "checkpoints").mkdir(exist_ok=True)
     (demo / "runs" / names[0] / "checkpoints" / "history.jsonl").write_text("{}\n")
     monkeypatch.setattr(archive_demo, "runs_in", lambda folder, below: [below / n for n in names])
     monkeypatch.setattr(archive_demo, "margins", lambda runs: ("a lead",))
-    text = render_markdown(build_table([demo / "runs" / name for name in names]))
+    text = as_markdown(*paper_tables([demo / "runs" / name for name in names]))
     (demo / "table.md").write_text(text + "\n- a lead\n")
     archive_demo.archive(demo, to)
     assert (to / "demo.md").read_text() == (demo / "table.md").read_text()
+    assert not check_archive.check_demo(to / "demo.md").differences
     kept = sorted(path.relative_to(to / "demo").as_posix() for path in (to / "demo").rglob("*.*"))
-    files = ("answers.npz", "record.json", "scores.npz")
-    history = [f"{names[0]}/history.jsonl"]
-    assert kept == sorted([f"{name}/{file}" for name in names for file in files] + history)
-    _change(demo / "table.md", "a lead", "another")
+    files = [f"{name}/{file}" for name in names for file in ("record.json", "scores.npz.xz")]
+    assert kept == sorted([*files, f"{names[0]}/history.jsonl"])
+    _replace(demo / "table.md", "a lead", "another")
     with pytest.raises(BenchError, match="not the table of the runs"):
         archive_demo.archive(demo, to)
-
-
-def _change(path: Path, old: str, new: str) -> None:
-    text = path.read_text("utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), "utf-8")
-
-
-def _change_cell(folder: Path, key: str) -> None:
-    value = json.loads((folder / "small.json").read_text())
-    cell = value["rows"][0 if "paired" in key else 1]["cells"]["macro_ap"]
-    cell[key] += 1e-6
-    (folder / "small.json").write_text(json.dumps(value))
-
-
-def _change_episode(folder: Path) -> None:
-    run = archived_files.runs_named(folder / "small.json")[-1]
-    path = folder / "runs" / run / "episodes.csv"
-    lines = path.read_text().splitlines()
-    *rest, last = lines[-1].split(",")
-    lines[-1] = ",".join([*rest, repr(float(last) + 1e-6)])
-    path.write_text("\n".join(lines) + "\n")
-
-
-def _run(folder: Path) -> Path:
-    return next((folder / "runs").glob("random*"))
-
-
-def _edit_record(folder: Path, old: str, new: str) -> Path:
-    run = _run(folder)
-    path = run / "record.json"
-    value = json.loads(path.read_text())
-    value["provenance"] |= {"dirty": False, "commit": 40 * "a"}
-    value["provenance"]["command"] = ["mlfsic-bench", "reproduce", ".../small.yaml", "--dataset"]
-    path.write_text(json.dumps(value))
-    archived_runs.check_record(run)  # as it should be
-    _change(path, old, new)
-    return run
-
-
-KEYS = ("ours", "half_width", "low", "high", "published", "difference", "paired")
-
-
-@pytest.mark.parametrize("key", [*KEYS, "paired_half_width"])
-def test_a_changed_cell_is_noticed(made: Path, tmp_path: Path, key: str) -> None:
-    folder = shutil.copytree(made, tmp_path / "scenes")
-    _change_cell(folder, key)
-    with pytest.raises(AssertionError, match=key):
-        archived_tables.check_cells(folder / "small.json")
-
-
-def _change_shown(folder: Path) -> None:
-    cell = json.loads((folder / "small.json").read_text())["rows"][1]["cells"]["macro_ap"]
-    _change(folder / "small.md", f"{cell['ours']:.2f} ±", f"{cell['ours'] + 0.01:.2f} ±")
-
-
-def _change_spreadsheet(folder: Path) -> None:
-    value = json.loads((folder / "small.json").read_text())
-    number = repr(value["rows"][1]["cells"]["macro_ap"]["ours"])
-    _change(folder / "small.csv", number, number[:-1])
-
-
-def _change_curve(folder: Path) -> None:
-    lines = (folder / "more.csv").read_text().splitlines()
-    value = lines[1].split(",")[5]
-    _change(folder / "more.csv", value, f"{float(value) + 0.001:.4f}")
-
-
-def _each(check: Callable[[Path], None], folder: Path) -> None:
-    for run in (folder / "runs").iterdir():
-        check(run)
-
-
-@pytest.mark.parametrize(
-    ("change", "check"),
-    [
-        (_change_episode, lambda f: archived_tables.check_cells(f / "small.json")),
-        (_change_episode, lambda f: _each(archived_runs.check_scores, f)),
-        (_change_episode, lambda f: _each(archived_runs.check_means, f)),
-        (_change_shown, lambda f: archived_tables.check_markdown(f / "small.json")),
-        (_change_curve, lambda f: archived_files.check_curve(f / "more.csv")),
-        (_change_spreadsheet, lambda f: archived_tables.check_csv(f / "small.json")),
-        (
-            lambda f: _change(f / "small.md", "Profile", "SUBSET Profile"),
-            lambda f: archived_files.check_subset(f / "small.json"),
-        ),
-    ],
-)  # fmt: skip
-def test_a_changed_file_is_noticed(
-    made: Path, tmp_path: Path, change: Callable[[Path], None], check: Callable[[Path], object]
-) -> None:
-    folder = shutil.copytree(made, tmp_path / "scenes")
-    change(folder)
-    with pytest.raises(AssertionError):
-        check(folder)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"status": "success"', '"status": "started"'),
-        ('"dirty": false', '"dirty": true'),
-        ('".../small.yaml"', '"/data/small.yaml"'),
-        ('"--dataset"', '"--out=/data"'),
-    ],
-)
-def test_a_record_that_may_not_be_published_is_noticed(
-    made: Path, tmp_path: Path, old: str, new: str
-) -> None:
-    run = _edit_record(shutil.copytree(made, tmp_path / "scenes"), old, new)
-    with pytest.raises(AssertionError):
-        archived_runs.check_record(run)

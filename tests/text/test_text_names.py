@@ -23,12 +23,9 @@ from mlfsic_bench.analysis.plots import curve as curve_picture
 from mlfsic_bench.analysis.plots.difference import difference
 from mlfsic_bench.analysis.plots.frame import data, picture
 from mlfsic_bench.analysis.score import score_files
+from mlfsic_bench.cli.leaderboard import board_files
 from mlfsic_bench.cli.main import COMMANDS, cli
-from mlfsic_bench.experiments import render as reproduced
-from mlfsic_bench.experiments.plan import PlannedRow
-from mlfsic_bench.experiments.results import Cell as OurCell
-from mlfsic_bench.experiments.results import Result, ResultRow
-from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.experiments import table as reproduced
 from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.results.targets import SplitPlace
 from tests.analysis.foreign_scores import E, L, Q, foreign
@@ -69,10 +66,10 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Writers:
     for form in ("text", "markdown", "csv"):
         write = getattr(curve_tables, f"render_{form}")
         made["curve", form] = lambda name, w=write: w(_curve(name))
-    result = _result()
+    result = _reproduced()
     for form in ("text", "markdown", "csv", "json"):
         write = getattr(reproduced, f"render_{'terminal' if form == 'text' else form}")
-        made["reproduce", form] = lambda name, w=write: w(poisoned(result, name), [name])
+        made["reproduce", form] = lambda name, w=write: w(poisoned(result, name))
     values = [fake_value(PLAIN), reported_value("printed", name=f"printed {PLAIN}")]
     entries = [entry(value) for value in values]
     for form, file in (("html", "index.html"), ("markdown", "leaderboard.md"),
@@ -100,18 +97,14 @@ def _curve(name: str) -> Curve:
                  (Line(name, (point,)),), (Level(name, point),), notes=(name,))  # fmt: skip
 
 
-def _result() -> Result:
-    row = {"name": PLAIN, "method": "random"}
-    experiment = Experiment.model_validate(
-        {"schema_version": 1, "kind": "table", "title": PLAIN, "columns": ["macro_ap"],
-         "rows": [row]}
-    )  # fmt: skip
-    planned = PlannedRow(experiment.rows[0], None, ())  # type: ignore[arg-type]
+def _reproduced() -> reproduced.ReproducedTable:
+    cells = {"macro_ap": reproduced.Cell(measured=-1.5)}
+    nothing = {"macro_ap": reproduced.Cell()}
     rows = (
-        ResultRow(planned, "", (PLAIN,), (), (OurCell(ours=-1.5),)),
-        ResultRow(planned, f"not run: {PLAIN}", (), (), (OurCell(),)),
+        reproduced.TableRow(PLAIN, PLAIN, "", (PLAIN,), None, (), cells),
+        reproduced.TableRow(PLAIN, PLAIN, f"not run: {PLAIN}", (), PLAIN, (), nothing),
     )
-    return Result(experiment, None, rows)
+    return reproduced.ReproducedTable(PLAIN, None, None, (PLAIN,), rows)
 
 
 def formats() -> set[tuple[str, str]]:

@@ -1,0 +1,461 @@
+"""A reproduced table: measured values beside the published ones, and the files that show it.
+
+Every number is computed from the values of single episodes, and, for intervals over images, from
+what each query image does to them. `build_table` takes these from runs that are done;
+`archive.check` takes them from `results/` and must come to the same text.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.experiments.plan import PlannedRow, published_of
+from mlfsic_bench.experiments.run import Done
+from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
+from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.results.conditions import conditions_of
+from mlfsic_bench.results.published import Published
+from mlfsic_bench.results.result import Result, Targets, open_result
+from mlfsic_bench.results.table import folded, grid, to_markdown
+from mlfsic_bench.results.table import table as plain_table
+from mlfsic_bench.results.targets import targets_of, targets_on
+from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
+
+if TYPE_CHECKING:
+    from mlfsic_bench.evaluation.plan import RunPlan
+    from mlfsic_bench.evaluation.resources import ResourceCache
+
+Float64 = npt.NDArray[np.float64]
+KIND = "mlfsic-bench reproduced table"
+# Decimals of an episode's value (a fraction) and of a number of a table (in per cent). Far more
+# than a table shows, and few enough that the order of sums on another processor changes none.
+VALUE_DECIMALS, CELL_DECIMALS = 10, 6
+KINDS = ("measured", "seeds", "published", "difference", "paired")
+# Sentences without which the numbers of a table would be taken for something else.
+MARKS = ("SUBSET", "Not on all episodes")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row, in per cent; None where there is none.
+
+    Attributes
+    ----------
+    measured: mean over training seeds of the mean over episodes.
+    half_width: of the 95 % Student-t interval over episodes, of the mean over seeds in each.
+    image_half_width: of its 95 % interval over images; None where the images are not known.
+    low, high: lowest and highest mean over episodes of a training seed.
+    published, difference: the paper's value, and the measured one minus it.
+    paired, paired_half_width: measured minus the reference row's, paired over episodes.
+    paired_image_half_width: of the 95 % interval over images of that difference.
+    """
+
+    measured: float | None = None
+    half_width: float | None = None
+    image_half_width: float | None = None
+    low: float | None = None
+    high: float | None = None
+    published: float | None = None
+    difference: float | None = None
+    paired: float | None = None
+    paired_half_width: float | None = None
+    paired_image_half_width: float | None = None
+
+
+@dataclass(frozen=True)
+class RunName:
+    """A run that a row rests on: its folder's name, its key, its training seed."""
+
+    folder: str
+    key: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of the table.
+
+    Attributes
+    ----------
+    name: as printed. method: what the method is called here.
+    state: why nothing was measured; empty where something was.
+    notes: what sets the row apart. published_row: its row in the published table, or None.
+    runs: one for each seed. cells: metric -> cell, in the order of the columns.
+    """
+
+    name: str
+    method: str
+    state: str
+    notes: tuple[str, ...]
+    published_row: str | None
+    runs: tuple[RunName, ...]
+    cells: Mapping[str, Cell]
+
+    @property
+    def title(self) -> str:
+        """The name with the notes."""
+        return f"{self.name} [{', '.join(self.notes)}]" if self.notes else self.name
+
+
+@dataclass(frozen=True)
+class ReproducedTable:
+    """A table ready to be written.
+
+    Attributes
+    ----------
+    published: id of the published table, or None. reference: name of the row that others are
+        paired with, or None. caption: sentences.
+    """
+
+    title: str
+    published: str | None
+    reference: str | None
+    caption: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The metrics."""
+        return tuple(self.rows[0].cells)
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """What the runs of one row measured.
+
+    Attributes
+    ----------
+    values: float64 [seeds, E, columns], fractions.
+    influence: float64 [E, Q, columns], what each query does to them, mean over seeds; None where
+        the scores are not at hand.
+    targets: of these E episodes.
+    """
+
+    values: Float64
+    influence: Float64 | None = None
+    targets: Targets | None = None
+
+
+def values_of(results: Sequence[Result], columns: Sequence[str], targets: Targets) -> Values:
+    """What a row's results measured, one for each training seed, on the episodes of `targets`."""
+    values, influences = [], []
+    for result in results:
+        found = result.values(columns, targets)
+        values.append(np.stack([found[name] for name in columns], axis=1))
+        found = result.influence(columns, targets)
+        influences.append(np.stack([found[name] for name in columns], axis=2))
+    # An influence is a difference of values: that of a mean over seeds is the mean.
+    influence = np.asarray(np.mean(influences, axis=0), np.float64)
+    return Values(np.stack(values).round(VALUE_DECIMALS), influence, targets)
+
+
+class _Images:
+    """The images of episodes, numbered once for each set of them."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], EpisodeImages] = {}
+
+    def half_width(self, values: Float64, queries: Float64, targets: Targets) -> float:
+        """Of the 95 % interval over images of the mean of values [E], queries [E, Q]."""
+        key = (id(targets), count := len(values))
+        if key not in self._found:
+            own = targets.first(count)
+            self._found[key] = episode_images(own.query, own.support, own.drawn_for)
+        return image_interval(values, queries, self._found[key]).half_width
+
+
+def cells_of(
+    rows: Sequence[Values | None],
+    columns: Sequence[str],
+    published: Sequence[Mapping[str, float]],
+    reference: int | None,
+) -> list[dict[str, Cell]]:
+    """The cells of every row; `published` has a row's published values, `reference` its number."""
+    images = _Images()
+    paired_with = None if reference is None else rows[reference]
+    return [
+        {
+            name: _cell(images, row, None if i == reference else paired_with, k, paper.get(name))
+            for k, name in enumerate(columns)
+        }
+        for i, (row, paper) in enumerate(zip(rows, published, strict=True))
+    ]
+
+
+def _cell(
+    images: _Images, own: Values | None, other: Values | None, k: int, paper: float | None
+) -> Cell:
+    from mlfsic_bench.metrics.intervals import t_interval
+
+    if own is None:
+        return Cell(published=paper)
+    seeds = [t_interval(one)[0] for one in own.values[:, :, k]]
+    each = own.values[:, :, k].mean(axis=0)
+    measured = _per_cent(float(np.mean(seeds)))
+    cell = Cell(
+        measured=measured,
+        half_width=_per_cent(t_interval(each)[1]),
+        low=_per_cent(min(seeds)),
+        high=_per_cent(max(seeds)),
+        published=paper,
+    )
+    if paper is not None and measured is not None:
+        cell = replace(cell, difference=round(measured - paper, CELL_DECIMALS))
+    if own.influence is not None and own.targets is not None:
+        width = images.half_width(each, own.influence[:, :, k], own.targets)
+        cell = replace(cell, image_half_width=_per_cent(width))
+    if other is None:
+        return cell
+    both = min(own.values.shape[1], other.values.shape[1])  # a row may be on the first only
+    gap = each[:both] - other.values[:, :both, k].mean(axis=0)
+    mean, half = t_interval(gap)
+    cell = replace(cell, paired=_per_cent(mean), paired_half_width=_per_cent(half))
+    if own.influence is not None and other.influence is not None and own.targets is not None:
+        queries = (own.influence[:both] - other.influence[:both])[:, :, k]
+        width = images.half_width(gap, queries, own.targets)
+        cell = replace(cell, paired_image_half_width=_per_cent(width))
+    return cell
+
+
+def _per_cent(value: float) -> float | None:
+    return None if np.isnan(value) else round(100.0 * float(value), CELL_DECIMALS)
+
+
+def build_table(
+    experiment: Experiment, planned: Sequence[PlannedRow], done: Done
+) -> tuple[ReproducedTable, list[list[Result]]]:
+    """(the table of the runs that are done, without its caption; the results of each row).
+
+    Raises BenchError when runs are not on the same split and episodes.
+    """
+    literature = published_of(experiment)
+    columns = tuple(experiment.columns)
+    read = [_results(row, done) for row in planned]
+    _check_same([result for results, _ in read for result in results])
+    known: dict[str, Targets] = {}
+    values: list[Values | None] = []
+    for row, (results, _) in zip(planned, read, strict=True):
+        if not results:
+            values.append(None)
+            continue
+        episodes = str(results[0].meta.episodes)
+        if episodes not in known:
+            known[episodes] = _targets(row.runs[0].plan, results, done.opened)
+        values.append(values_of(results, columns, known[episodes]))
+    names = [row.spec.name for row in planned]
+    reference = names.index(experiment.reference) if experiment.reference else None
+    papers = [published_values(literature, row.spec.published) for row in planned]
+    rows = tuple(
+        TableRow(
+            row.spec.name,
+            row.method.name,
+            state,
+            _notes(row, results),
+            row.spec.published,
+            tuple(RunName(r.path.name, str(r.meta.run), r.seed) for r in results),
+            cells,
+        )
+        for row, (results, state), cells in zip(
+            planned, read, cells_of(values, columns, papers, reference), strict=True
+        )
+    )
+    table = ReproducedTable(experiment.title, experiment.published, experiment.reference, (), rows)
+    return table, [results for results, _ in read]
+
+
+def _targets(plan: RunPlan, results: Sequence[Result], opened: ResourceCache) -> Targets:
+    """From the split that the runs were opened with, if that is still the one they were made on."""
+    split, meta = opened.split(plan), results[0].meta
+    return targets_on(split, meta) if split.hash == meta.split.hash else targets_of(results)
+
+
+def published_values(table: Published | None, name: str | None) -> dict[str, float]:
+    """Metric -> value, in per cent, of that row of the published table; empty for none."""
+    rows = [row for row in (table.rows if table else ()) if row.name == name]
+    return {str(key): value for key, value in rows[0].values.items()} if rows else {}
+
+
+def _results(row: PlannedRow, done: Done) -> tuple[list[Result], str]:
+    """(the row's results, "") or ([], why there are none)."""
+    if row.not_run:
+        return [], f"not run: {row.not_run}"
+    why = [done.failed[run.folder] for run in row.runs if run.folder in done.failed]
+    if why:
+        return [], f"failed: {why[0]}"
+    if any(run.folder not in done.finished for run in row.runs):
+        return [], "not run: left out by --only"
+    return [open_result(run.folder) for run in row.runs], ""
+
+
+def _notes(row: PlannedRow, runs: Sequence[Result]) -> tuple[str, ...]:
+    notes = [] if row.spec.published else ["not in the paper"]
+    if runs:
+        episodes, record = runs[0].meta.episodes, runs[0].record
+        if episodes.count < episodes.total:
+            notes.append(f"first {episodes.count} of {episodes.total} episodes")
+        if record and record.features and record.features.mode == "end-to-end":
+            notes.append("backbone trained")
+    return tuple(notes)
+
+
+def _check_same(runs: Sequence[Result]) -> None:
+    """BenchError unless all are on one split, and runs of one K on the same episodes."""
+    seen: dict[object, str] = {}
+    for run in runs:
+        conditions, protocol = conditions_of(run), run.meta.episodes.drawn_by
+        for kind, of in (("content of the split", None), ("set of episodes", protocol)):
+            expected = seen.setdefault((kind, of), conditions[kind])
+            if conditions[kind] != expected:
+                raise BenchError(
+                    f"{run.path} was not run on the {kind} of the table's other runs",
+                    expected=expected,
+                    found=conditions[kind],
+                    remedy="use another --out: the data have changed since that run was made",
+                )
+
+
+def head(column: str) -> str:
+    """`micro_ap` -> `micro AP`."""
+    metric = METRICS[column]
+    return f"{metric.average} {metric.short}".strip()
+
+
+def render_terminal(table: ReproducedTable, width: int | None = None) -> str:
+    """The table for a terminal of `width` places; a line for each kind of value of a row."""
+    width = width or shutil.get_terminal_size().columns
+    heads = ["Row", "", *(head(column).replace(" ", "\n") for column in table.columns)]
+    rows: list[list[str] | None] = []
+    for row in table.rows:
+        for kind, cells in row_lines(row):
+            name = for_terminal(row.title if kind == first_kind(row) else "", LONGEST_NAME)
+            # The second number stands below the first, so that eight columns fit.
+            texts = [cell.replace(" ± ", "\n±").replace("–", "\n–") for cell in cells]
+            rows.append([name, for_terminal(kind, LONGEST_NAME), *texts])
+        rows.append(None)
+    lines = [for_terminal(table.title), *grid(heads, rows[:-1], left=(0, 1), width=width)]
+    for text in (*table.caption, *_states(table)):
+        lines += folded(for_terminal(text), width)
+    return "\n".join(lines) + "\n"
+
+
+def render_markdown(table: ReproducedTable) -> str:
+    """A GitHub-flavoured Markdown table, its caption below it."""
+    heads = ["Row", "", *(head(column) for column in table.columns)]
+    rows = [
+        [row.title if kind == first_kind(row) else "", kind, *cells]
+        for row in table.rows
+        for kind, cells in row_lines(row)
+    ]
+    made = to_markdown([plain_table(heads, rows, texts=(0, 1))], (*table.caption, *_states(table)))
+    return f"# {for_markdown(table.title)}\n\n{made}"
+
+
+def render_csv(table: ReproducedTable) -> str:
+    """A line for each row and metric; in the last column what marks the table as partial."""
+    fields = list(Cell.__dataclass_fields__)
+    lines: list[list[object]] = [
+        ["row", "method", "notes", "state", "metric", "seeds", *fields, "marks"]
+    ]
+    marks = " ".join(line for line in table.caption if line.startswith(MARKS))
+    for row in table.rows:
+        for column, cell in row.cells.items():
+            texts = [row.name, row.method, "; ".join(row.notes), row.state, column]
+            lines.append([*texts, len(row.runs), *asdict(cell).values(), marks])
+    return csv_text(lines)
+
+
+def render_json(table: ReproducedTable) -> str:
+    """Everything, with folder and key of each run; a line for each row.
+
+    `half_width` and `paired_half_width` are over episodes, those with `image` over images.
+    """
+    return json_lines({"schema_version": 1, "kind": KIND, **asdict(table)}, "rows")
+
+
+def json_lines(value: dict[str, Any], key: str) -> str:
+    """`value` as JSON, with a line for each element of the list at `key`."""
+    rest = {name: one for name, one in value.items() if name != key}
+    top = for_json(rest).removesuffix("\n}")
+    lines = (json.dumps(one, allow_nan=False).replace("\x7f", "\\u007f") for one in value[key])
+    return f'{top},\n  "{key}": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
+
+
+RENDERERS = {".md": render_markdown, ".csv": render_csv, ".json": render_json}
+
+
+def read_table(path: Path) -> ReproducedTable | None:
+    """The table in a JSON file that `render_json` wrote; None for another kind of file."""
+    value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if value.get("kind") != KIND:
+        return None
+    rows = tuple(
+        TableRow(
+            row["name"],
+            row["method"],
+            row["state"],
+            tuple(row["notes"]),
+            row["published_row"],
+            tuple(RunName(**run) for run in row["runs"]),
+            {name: Cell(**cell) for name, cell in row["cells"].items()},
+        )
+        for row in value["rows"]
+    )
+    keys = ("title", "published", "reference")
+    return ReproducedTable(
+        **{key: value[key] for key in keys}, caption=tuple(value["caption"]), rows=rows
+    )
+
+
+def row_lines(row: TableRow) -> list[tuple[str, list[str]]]:
+    """(kind, a text for each column) for every line that has something to say."""
+    state = row.state.partition(":")[0]
+    names = {"measured": first_kind(row), "seeds": f"{len(row.runs)} seeds"}
+    lines = []
+    for kind in KINDS:
+        cells = [cell_text(row, column, kind) for column in row.cells]
+        if any(cells) or kind == "measured":
+            texts = ["-" if not text or text == state else text for text in cells]
+            lines.append((names.get(kind, kind), texts))
+    return lines
+
+
+def first_kind(row: TableRow) -> str:
+    """What the first line of a row says it is: measured values, or why there are none."""
+    return row.state.partition(":")[0] or "measured"
+
+
+def cell_text(row: TableRow, column: str, kind: str) -> str:
+    """What stands in a cell for one of KINDS, ± over images; empty where there is nothing."""
+    cell = row.cells[column]
+    if kind == "seeds":
+        several = len(row.runs) > 1 and cell.low is not None
+        return f"{cell.low:.2f}–{cell.high:.2f}" if several else ""
+    number: float | None = getattr(cell, kind)
+    if number is None:
+        return row.state.partition(":")[0] if kind == "measured" else ""
+    text = f"{number:+.2f}" if kind in ("difference", "paired") else f"{number:.2f}"
+    if kind not in ("measured", "paired"):
+        return text
+    half = cell.paired_image_half_width if kind == "paired" else cell.image_half_width
+    return text if half is None else f"{text} ± {half:.2f}"
+
+
+def _states(table: ReproducedTable) -> list[str]:
+    """Why rows have no measured values, and how many seeds the others have."""
+    lines = [f"{row.name}: {row.state}." for row in table.rows if row.state]
+    counts: dict[int, list[str]] = {}
+    for row in table.rows:
+        if row.runs:
+            counts.setdefault(len(row.runs), []).append(row.name)
+    told = [f"{n} for {', '.join(names)}" for n, names in sorted(counts.items())]
+    return lines + ([f"Training seeds: {'; '.join(told)}."] if told else [])

@@ -1,0 +1,370 @@
+"""Compute every archived table again from what is stored, and compare it with its files as text.
+
+    python -m tools.check_archive          # the same as `make check-results`
+
+A line for each table, curve, demo and picture in results/measured, and for each run with raw
+scores; exit code 1 where a file differs. It needs no data set. An interval over images needs raw
+scores: where these are not kept, it is taken from the table's JSON, and the line says how often.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlfsic_bench.analysis.attention.pointing import Estimate, Line, Pointing
+from mlfsic_bench.analysis.attention.pointing_text import RENDERERS as POINTING
+from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used
+from mlfsic_bench.analysis.curve import Line as CurveLine
+from mlfsic_bench.analysis.curve_tables import render_csv, render_markdown
+from mlfsic_bench.analysis.slope import sentences
+from mlfsic_bench.evaluation.record import SCORES, Record, parse_record
+from mlfsic_bench.experiments.archive import RUNS, ArchivedRun, read_runs
+from mlfsic_bench.experiments.table import (
+    RENDERERS,
+    Cell,
+    Float64,
+    ReproducedTable,
+    TableRow,
+    Values,
+    cells_of,
+    published_values,
+    read_table,
+    values_of,
+)
+from mlfsic_bench.files import PACKED, is_stored
+from mlfsic_bench.metrics.intervals import t_interval
+from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.results.published import read_published
+from mlfsic_bench.results.result import open_result
+from mlfsic_bench.results.targets import Targets, targets_of
+from mlfsic_bench.text import for_markdown
+from tools import archive_demo
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "results" / "measured"
+ROUNDED = 1e-8  # how far a number of values with 10 decimals may be from the record's
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one check: the file, what was computed again, and what differs."""
+
+    name: str
+    said: str
+    differences: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """As printed."""
+        if self.differences:
+            return f"DIFFERS  {self.name}: {'; '.join(self.differences)}"
+        return f"same     {self.name}: {self.said}"
+
+
+def check_all(measured: Path) -> Iterator[Report]:
+    """Every check of an archive, in the order of the files."""
+    for folder in sorted(path for path in measured.iterdir() if path.is_dir()):
+        for path in sorted(folder.iterdir()):
+            if path.name.endswith(RUNS + PACKED):
+                yield check_runs(path.with_suffix(""))
+            elif path.suffix == ".json":
+                yield check_table(path) if read_table(path) else check_attention(path)
+            elif path.suffix == ".csv" and not path.with_suffix(".json").exists():
+                yield check_curve(path)
+            elif path.name == "demo.md":
+                yield check_demo(path)
+        for path in sorted(folder.rglob(f"{SCORES}*")):
+            yield check_scores(path.parent)
+
+
+def check_table(path: Path) -> Report:
+    """A table's JSON, Markdown and CSV are those of the values of its runs."""
+    table = read_table(path)
+    assert table is not None
+    rows = [_values(path, row, table.columns) for row in table.rows]
+    names = [row.name for row in table.rows]
+    literature = read_published(table.published) if table.published else None
+    cells = cells_of(
+        rows,
+        table.columns,
+        [published_values(literature, row.published_row) for row in table.rows],
+        names.index(table.reference) if table.reference else None,
+    )
+    kept, computed, below = 0, 0, []
+    made = []
+    for row, own in zip(table.rows, cells, strict=True):
+        filled = {}
+        for column, cell in own.items():
+            filled[column], missing = _with_kept_intervals(cell, row.cells[column])
+            kept += missing
+            computed += sum(value is not None for value in vars(cell).values())
+            if _shorter(filled[column]):
+                below.append(f"{row.name}, {column}: an interval over images is the shorter one")
+        made.append(replace(row, cells=filled))
+    differences = _texts(path, replace(table, rows=tuple(made))) + below
+    said = f"{computed} numbers computed again"
+    if kept:
+        said += f", {kept} intervals over images as stored (no raw scores)"
+    return Report(_name(path), f"{said}; .json, .md and .csv", tuple(differences))
+
+
+def _texts(path: Path, table: ReproducedTable) -> list[str]:
+    """The first line that differs in each of a table's files."""
+    found = []
+    for ending, render in RENDERERS.items():
+        expected = render(table).split("\n")
+        there = path.with_suffix(ending).read_text("utf-8").split("\n")
+        if there != expected:
+            lines = zip(there, expected, strict=False)
+            i = next(
+                (i for i, (a, b) in enumerate(lines) if a != b), min(map(len, (there, expected)))
+            )
+            found.append(f"{ending}, line {i + 1}")
+    return found
+
+
+def _with_kept_intervals(cell: Cell, stored: Cell) -> tuple[Cell, int]:
+    """The cell with the stored intervals over images that could not be computed; their number."""
+    names = ("image_half_width", "paired_image_half_width")
+    kept = {
+        name: getattr(stored, name)
+        for name in names
+        if getattr(cell, name) is None and getattr(stored, name) is not None
+    }
+    return replace(cell, **kept), len(kept)
+
+
+def _shorter(cell: Cell) -> bool:
+    """Whether an interval over images is shorter than that over episodes, which can't be."""
+    pairs = (
+        (cell.image_half_width, cell.half_width),
+        (cell.paired_image_half_width, cell.paired_half_width),
+    )
+    return any(a is not None and b is not None and a < b for a, b in pairs)
+
+
+def _values(path: Path, row: TableRow, columns: tuple[str, ...]) -> Values | None:
+    """What the row's runs measured, from their scores or, where these are not kept, from values."""
+    if not row.runs:
+        return None
+    folders = [path.parent / "runs" / run.folder for run in row.runs]
+    if all(is_stored(folder / SCORES) for folder in folders):
+        results = [open_result(folder) for folder in folders]
+        named = [(str(result.meta.run), result.seed) for result in results]
+        values = values_of(results, columns, _targets(folders[0]))
+    else:
+        kept = _kept(path)
+        runs = [kept[folder.name] for folder in folders]
+        named = [(run.record["key"], run.record["method"]["seed"]) for run in runs]
+        values = Values(np.stack([np.stack([r.values[c] for c in columns], axis=1) for r in runs]))
+    return values if named == [(run.key, run.seed) for run in row.runs] else None
+
+
+@cache
+def _targets(folder: Path) -> Targets:
+    return _same_targets(targets_of([open_result(folder)]))
+
+
+_KNOWN: list[Targets] = []
+
+
+def _same_targets(found: Targets) -> Targets:
+    """Equal targets as one object, so that their images are numbered once."""
+    for known in _KNOWN:
+        if known.support == found.support and np.array_equal(known.query, found.query):
+            return known
+    _KNOWN.append(found)
+    return found
+
+
+@cache
+def _kept(path: Path) -> dict[str, ArchivedRun]:
+    runs = path.with_name(path.stem + RUNS)
+    return read_runs(runs) if is_stored(runs) else {}
+
+
+def check_runs(path: Path) -> Report:
+    """Runs without raw scores: the values agree with the record, which is of a clean commit."""
+    wrong, runs = [], read_runs(path)
+    for name, run in runs.items():
+        record = parse_record(run.record, f"{path}, {name}")
+        wrong += [f"{name}: {what}" for what in _unfit(record, run.record)]
+        wrong += [f"{name}: {what}" for what in _means_differ(record, run.values)]
+    return Report(_name(path), f"{len(runs)} runs agree with their records", tuple(wrong))
+
+
+def check_scores(run: Path) -> Report:
+    """A run with raw scores: files are those of its record, its metrics follow from them."""
+    result = open_result(run)
+    assert result.record is not None
+    wrong = _unfit(result.record, json.loads((run / "record.json").read_text("utf-8")))
+    metrics = [name for name in result.record.metrics if name in METRICS]
+    wrong += _means_differ(result.record, result.values(metrics, _targets(run)))
+    return Report(_name(run), f"{len(metrics)} metrics from raw scores", tuple(wrong))
+
+
+def _means_differ(record: Record, values: Mapping[str, Float64]) -> list[str]:
+    found = []
+    for name, each in values.items():
+        stored = record.metrics[name]
+        for what, number, there in zip(
+            ("mean", "half width"), t_interval(each), (stored.mean, stored.half_width), strict=True
+        ):
+            if (there is None) != bool(np.isnan(number)) or abs(number - (there or 0)) > ROUNDED:
+                found.append(f"{name}, {what}: {number}, in the record {there}")
+    return found
+
+
+def _unfit(record: Record, value: dict[str, Any]) -> list[str]:
+    """Why a record is not one to publish: not whole, a changed checkout, paths of a disk."""
+    made = record.provenance
+    found = [] if record.status == "success" else [f"status {record.status}"]
+    if made.dirty is not False or not re.fullmatch(r"[0-9a-f]{40}", made.commit or ""):
+        found.append("not made from a clean commit")
+    paths = [word for word in made.command if re.search(r"(^|[=:,])(/|~|[A-Za-z]:[\\/])", word)]
+    paths += re.findall(r'"(?:/|file:)[^"]*"', json.dumps(value))
+    return found + ([f"absolute paths {paths}"] if paths else [])
+
+
+def check_demo(path: Path) -> Report:
+    """The demo's table is that of its scores."""
+    runs = archive_demo.runs_in(path.parent, path.with_suffix(""))
+    same = path.read_text("utf-8") == archive_demo.table_of(runs)
+    return Report(_name(path), f"the table of {len(runs)} runs", () if same else ("the text",))
+
+
+def check_curve(path: Path) -> Report:
+    """A curve's points and slopes are those of the values of its runs.
+
+    How many base images a run used is taken from the CSV; it takes the images to count them.
+    """
+    lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    points: dict[tuple[str, str], Point] = {}
+    for line in lines:
+        points.setdefault((line["method"], line["base_images"]), _point(path, line))
+    names = list(dict.fromkeys(name for name, _ in points))
+    own = {name: [p for (other, _), p in points.items() if other == name] for name in names}
+    first = lines[0]
+    curve = Curve(
+        split=first["split"],
+        split_hash="",
+        subset=first["subset"] == "true",
+        episodes=int(first["episodes"]),
+        of_episodes=int(first["episodes"]),
+        labels="",
+        backbone="",
+        embeddings="",
+        base_images=int(first["of_base_images"]),
+        chance={},
+        lines=tuple(CurveLine(n, tuple(ps)) for n, ps in own.items() if ps[0].images),
+        levels=tuple(Level(n, ps[0]) for n, ps in own.items() if not ps[0].images),
+    )
+    wrong = [] if render_csv(curve) == path.read_text("utf-8") else [".csv"]
+    text = path.with_suffix(".md").read_text("utf-8").split("\n")
+    shown = [line for line in render_markdown(curve).split("\n") if line.startswith("|")]
+    if shown != [line for line in text if line.startswith("|")]:
+        wrong.append("the table in .md")
+    slopes = [f"- {for_markdown(line)}" for line in sentences(curve, ALWAYS[0], None)]
+    wrong += [f"not in .md: {line}" for line in slopes if line not in text]
+    return Report(
+        _name(path), f"{len(points)} points, {len(slopes)} slopes; .md and .csv", tuple(wrong)
+    )
+
+
+def _point(path: Path, line: Mapping[str, str]) -> Point:
+    """The point of a CSV's line, from all runs of its method and number of base images."""
+    images, whole = int(line["base_images"] or 0), int(line["of_base_images"])
+    own = sorted(
+        (
+            (record, values)
+            for record, values in _runs_of_curve(path)
+            if record.method.name == line["method"]
+            and record.split.id == line["split"]
+            and record.episodes.count == int(line["episodes"])
+            and not record.method.preset
+            and images in (0, record.base_images.used if record.base_images else whole)
+        ),
+        key=lambda one: one[0].method.seed,
+    )
+    each = {m: np.stack([values[m] for _, values in own]) for m in ALWAYS}
+    used = line["base_images_used"]
+    return Point(
+        images=images,
+        seeds=tuple(record.method.seed for record, _ in own),
+        values={m: tuple(100 * float(t_interval(row)[0]) for row in each[m]) for m in ALWAYS},
+        half_width={m: 100 * t_interval(each[m].mean(axis=0))[1] for m in ALWAYS},
+        labels=labels_used(own[0][0]) if images else None,
+        used=int(used) if used else None,
+    )
+
+
+@cache
+def _runs_of_curve(path: Path) -> list[tuple[Record, Mapping[str, Float64]]]:
+    """All archived runs that may be points, with the values of each episode."""
+    runs: list[tuple[Record, Mapping[str, Float64]]] = [
+        (parse_record(run.record, name), run.values) for name, run in _kept(path).items()
+    ]
+    for folder in sorted((path.parent / "runs").glob("*")):
+        result = open_result(folder)
+        assert result.record is not None
+        runs.append((result.record, result.values(ALWAYS, _targets(folder))))
+    return runs
+
+
+def check_attention(path: Path) -> Report:
+    """The tables of `figure4` in Markdown are those of its JSON."""
+    text = path.with_suffix(".md").read_text("utf-8")
+    runs = json.loads(path.read_text("utf-8"))["runs"]
+    missing = []
+    for run in runs:
+        made = _pointing({k: v for k, v in run.items() if k not in ("row", "folder")})
+        tables = [line for line in POINTING["markdown"](made).split("\n") if line.startswith("|")]
+        if "\n".join(tables) not in text:
+            missing.append(f"the table of {run['row']}, seed {run['seed']}")
+    return Report(_name(path), f"{len(runs)} tables follow from the JSON", tuple(missing))
+
+
+def _pointing(value: dict[str, Any]) -> Pointing:
+    for name in ("heads", "by_label", "by_size", "by_labels_in_image"):
+        value[name] = tuple(_line(one) for one in value[name])
+    value["summed"] = _line(value["summed"])
+    value["difficult"] = _line(value["difficult"]) if value["difficult"] else None
+    return Pointing(**{**value, "grid": tuple(value["grid"])})
+
+
+def _line(value: dict[str, Any]) -> Line:
+    number = {k: np.nan if v is None else v for k, v in value.items() if not isinstance(v, dict)}
+    estimates = {
+        key: Estimate(**{k: np.nan if v is None else v for k, v in one.items()})
+        for key, one in value.items()
+        if isinstance(one, dict)
+    }
+    return Line(**number, **estimates)
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(MEASURED).as_posix() if path.is_relative_to(MEASURED) else path.name
+
+
+def main() -> int:
+    """Check the archive of this checkout; the exit code."""
+    reports = list(check_all(MEASURED))
+    for report in reports:
+        print(report.line)
+    wrong = sum(bool(report.differences) for report in reports)
+    print(f"{len(reports)} checks, {wrong} differ")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
