@@ -24,7 +24,7 @@ from mlfsic_bench.results.result import Result, Targets
 
 if TYPE_CHECKING:
     from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol
-    from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta
+    from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta, SplitMeta
     from mlfsic_bench.evaluation.scores import Answers
     from mlfsic_bench.splits.split import Split
 
@@ -94,6 +94,7 @@ def _at_hand(result: Result, enough: bool) -> Targets | None:
     place = SplitPlace(episodes_file=Path(episodes_file) if episodes_file else None)
     split = None if can_rebuild(meta) else recall_split(meta.split.hash)
     if split is not None:
+        _check_split(split, meta.split)
         return targets_on(split, meta, place)
     if enough and not can_rebuild(meta):
         return None
@@ -191,6 +192,12 @@ def _split(meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any]) -> Sp
         available_only=bool(subset.get("available_only")) and place.split is None,
         min_pool=subset.get("min_pool") if place.split is None else None,
     )
+    _check_split(split, named)
+    return split
+
+
+def _check_split(split: Split, named: SplitMeta) -> None:
+    """BenchError unless this is the split that scores name."""
     found = (split.id, split.hash, split.dataset, split.rule, split.subset is not None)
     if found != (named.id, named.hash, named.dataset, named.rule, named.subset):
         partial = (
@@ -205,7 +212,6 @@ def _split(meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any]) -> Sp
             found=f"{split.id} with hash {split.hash}, dataset {split.dataset}, rule {split.rule}",
             remedy="name the split the scores were made on, with --split and --data-root" + partial,
         )
-    return split
 
 
 def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet:
@@ -233,12 +239,3 @@ def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet
 def _drawn_for(protocol: Protocol, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
     _, queries, labels = targets.shape
     return protocol.drawn_for(labels, queries)
-
-
-Truth = Targets
-rebuild_truth, truth_on = rebuild_targets, targets_on
-
-
-def stored_truth(run: Any) -> Targets:
-    """The targets that a run left in its folder."""
-    return stored_targets(run.answers)

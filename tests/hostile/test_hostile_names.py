@@ -52,7 +52,7 @@ SHOWN = listed("""
     Experiment.not_on Experiment.title Failure.stage FeaturesMeta.backbone FeaturesMeta.transform
     FeaturesMeta.weights FeaturesMeta.weights_hash LabelValue.label LabelLists.base
     LabelLists.novel LabelLists.val Link.title Link.url MethodMeta.changed MethodMeta.name
-    MethodMeta.parameters[key] MethodMeta.preset MethodFacts.method MethodFacts.parameters[key]
+    MethodMeta.parameters[key] MethodMeta.preset MethodMeta.printed MethodFacts.method MethodFacts.parameters[key]
     MethodFacts.preset PartCounts.labels[key] Provenance.commit Provenance.packages
     Provenance.packages[key] Provenance.python Provenance.version Record.identity[key]
     Record.labels Record.excluded_labels Reported.row Reported.section RowSpec.name
@@ -63,7 +63,7 @@ SHOWN = listed("""
 """)
 # For people to read; an output escapes them.
 FREE = listed("""
-    Audit.reason Entry.citation Entry.notes Failure.message MethodMeta.citation
+    Audit.reason Entry.citation Entry.notes Failure.message MethodMeta.bibtex MethodMeta.citation
     MethodMeta.parameters
     MethodFacts.parameters Provenance.command Provenance.device Provenance.images
     Provenance.labels Provenance.platform Provenance.processor Provenance.rule Record.identity
@@ -146,7 +146,7 @@ def test_a2_the_split_of_a_scores_file_is_a_shipped_one(here: Path) -> None:
     for text in (*(text.format(here=here) for text in PATHS), "canary.json", "canary"):
         value["split"]["id"] = text
         KINDS["scores"].write(value)
-        with touched(LURE) as seen, pytest.raises(BenchError, match="unknown split in a file"):
+        with touched(LURE) as seen, pytest.raises(BenchError, match="unknown split|not the one"):
             score_files([Path("scores.npz")])
         assert not seen, text
 

@@ -28,7 +28,7 @@ MANNERISMS = {
     r"nearest in spirit|the (whole )?way through\b": "say it directly",
     r"(?<!tables and )figures\b": "values; pictures where pictures are meant",
     r"drawn (data ?sets?|scenes|images)": "synthetic",
-    r"label embeddings?\b": "label embeddings",
+    r"label vectors?\b": "label embeddings",
 }
 BANNED = re.compile("|".join(rf"\b(?:{pattern})" for pattern in MANNERISMS), re.I)
 # Code, links' addresses, generated blocks and comments are no prose.
