@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlfsic_bench.analysis.attention.pointing_text import RENDERERS as POINTING
+from mlfsic_bench.analysis.slope import sentences
 
 from mlfsic_bench.analysis.attention.pointing import Estimate, Line, Pointing
-from mlfsic_bench.analysis.attention.pointing_text import RENDERERS as POINTING
 from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used
 from mlfsic_bench.analysis.curve import Line as CurveLine
 from mlfsic_bench.analysis.curve_tables import render_csv, render_markdown
-from mlfsic_bench.analysis.slope import sentences
 from mlfsic_bench.evaluation.record import SCORES, Record, parse_record
 from mlfsic_bench.experiments.archive import RUNS, ArchivedRun, read_runs
 from mlfsic_bench.experiments.table import (

@@ -321,8 +321,8 @@ def caption(report: CompareReport) -> list[str]:
         f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
         f"{episodes.drawn_by.title}; {episodes.count} episodes ({episodes.hash[:12]}); "
         f"{report.metrics_version}.",
-        "Differences are the first minus the second, paired over episodes, in points (per cent). "
-        "± is the half width of a 95 % interval: over episodes (Student t; these images, other "
+        "Differences are the first minus the second, paired over episodes, in points (per cent). ± "
+        "is the half width of a 95 % interval: over episodes (Student t; these images, other "
         f"episodes) and over images (other images; covers {report.image_intervals}).",
         "win/tie/loss: episodes in which the first is above, equal, below. Average rank over "
         "episodes, 1 is best, equal values share their ranks.",

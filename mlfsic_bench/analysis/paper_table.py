@@ -36,7 +36,7 @@ from mlfsic_bench.results.references import bibtex_of, keys_of, printed_name
 from mlfsic_bench.results.result import Result, open_result, unfinished
 from mlfsic_bench.results.table import Cell, Column, Table, to_latex, to_markdown, to_text
 from mlfsic_bench.results.targets import STORED, SplitPlace
-from mlfsic_bench.text import csv_text, for_json, for_latex
+from mlfsic_bench.text import csv_text, for_json, for_terminal
 
 Interval = Literal["images", "episodes", "seeds", "none"]
 INTERVALS: dict[str, str] = {
@@ -279,11 +279,6 @@ def _caption(
         seeds = ", ".join(str(n) for n in sorted(said))
         lines.append(f"Methods that train: means over {seeds or 'several'} training seeds.")
     lines += [INTERVALS[interval]] if INTERVALS[interval] else []
-    if len(group.methods) > 1:
-        lines.append(
-            "Bold or *: the best of its column; ~: its difference to the best has an interval that "
-            "covers 0."
-        )
     lines.append(
         f"Chance (random ranking): micro-AP {100 * micro:.2f}, macro-AP {100 * macro:.2f}."
     )
@@ -338,15 +333,25 @@ def _or_least(value: float) -> float:
     return -np.inf if np.isnan(value) else value
 
 
-def _shown(one: PaperTable) -> Table:
+TIE = "its difference to the best has an interval that covers 0"
+MARKS = {
+    "text": f"*: the best of its column; ~: {TIE}.",
+    "markdown": f"Bold: the best of its column; ~: {TIE}.",
+    "latex": f"Bold: the best of its column; underlined: {TIE}.",
+}
+
+
+def _shown(one: PaperTable, form: str) -> Table:
     """The table as text: a mean and its half width in one cell."""
+    marked = any(value.best for row in one.rows for value in row.values)
     metrics = [METRICS[name] for name in one.columns]
     columns = tuple(Column(metric.short, over=metric.average.capitalize()) for metric in metrics)
     rows: list[tuple[str | Cell, ...]] = []
     for row in one.rows:
         name = row.name + (f" ({', '.join(row.notes)})" if row.notes else "")
         rows.append((name, *(Cell(_text(value), value.best, value.tie) for value in row.values)))
-    return Table((Column("Method", is_text=True), *columns), tuple(rows), one.title, one.caption)
+    caption = (*([MARKS[form]] if marked else []), *one.caption)
+    return Table((Column("Method", is_text=True), *columns), tuple(rows), one.title, caption)
 
 
 def _text(value: Value) -> str:
@@ -358,12 +363,12 @@ def _text(value: Value) -> str:
 
 def as_text(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
     """The tables for this terminal."""
-    return to_text([_shown(one) for one in tables], left_out)
+    return to_text([_shown(one, "text") for one in tables], left_out)
 
 
 def as_markdown(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
     """The tables in Markdown."""
-    return to_markdown([_shown(one) for one in tables], left_out)
+    return to_markdown([_shown(one, "markdown") for one in tables], left_out)
 
 
 def as_latex(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
@@ -372,8 +377,8 @@ def as_latex(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
     for one in tables:
         keys = list(dict.fromkeys(key for row in one.rows for key in row.cite))
         note = rf"Methods: \cite{{{','.join(keys)}}}." if keys else ""
-        parts.append(to_latex(_shown(one), note=note))
-    comments = [f"% {for_latex(line)}" for line in left_out]
+        parts.append(to_latex(_shown(one, "latex"), note=note))
+    comments = [f"% {for_terminal(line)}" for line in left_out]
     return "\n".join(["% \\usepackage{booktabs}", *comments, *parts])
 
 

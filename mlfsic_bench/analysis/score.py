@@ -267,12 +267,12 @@ def tables(report: ScoreReport) -> list[Table]:
             found.append(_breakdown_table(file, file.breakdown))
         if file.conventions is not None:
             lines = [
-                (name, per_cent(x), CONVENTIONS[name].definition, CONVENTIONS[name].used_by)
+                (name, per_cent(x), f"{CONVENTIONS[name].definition} [{CONVENTIONS[name].used_by}]")
                 for name, x in file.conventions.items()
             ]
             title = f"{_title(file)}, the same scores under other conventions"
-            heads = ("convention", "value", "definition", "used by")
-            found.append(table(heads, lines, title=title, texts=(0, 2, 3)))
+            about = ("convention", "value", "definition [used by]")
+            found.append(table(about, lines, title=title, texts=(0, 2)))
     for group in report.seeds:
         seeds = ", ".join(str(seed) for seed in group.seeds)
         over = [(name, per_cent(x.mean), half_width(x.seeds)) for name, x in group.metrics.items()]

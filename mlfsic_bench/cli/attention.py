@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.options import EMBEDDINGS_FORMAT
+from mlfsic_bench.cli.options import RUN_PATHS, with_options
 from mlfsic_bench.text import for_terminal
 
 
@@ -24,14 +24,7 @@ from mlfsic_bench.text import for_terminal
     show_default=True,
     help="The picture: a .png, .svg or .pdf file.",
 )
-@click.option("--method", metavar="SPEC", help="path/to/file.py:Class, when the run's method is.")
-@click.option("--split", metavar="FILE", help="The run's split file, when it is not a shipped one.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie.")
-@click.option("--embeddings", type=click.Path(path_type=Path), help="The run's label embeddings.")
-@EMBEDDINGS_FORMAT
-@click.option("--weights", metavar="W", help="The backbone's weights, when they are a file.")
-@click.option("--episodes-file", type=click.Path(path_type=Path), help="The run's episode file.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Where extracted features are kept.")
+@with_options(*RUN_PATHS)
 def attention(
     folder: Path,
     episode: int,
@@ -44,9 +37,10 @@ def attention(
     """Draw the attention of RUN over the support images of one novel episode.
 
     Every panel shows the scores before the softmax, summed over heads (Figure 4 of the paper), from
-    dark (the panel's lowest) to bright (its highest), with the object's outline where known.
+    dark (the panel's lowest) to bright (its highest), with the object's outline where known. On the
+    machine that made the run no option says where its inputs lie.
     """
-    from mlfsic_bench.analysis.attention.draw import draw_attention
+    from mlfsic_bench.analysis.attention.picture import draw_attention
     from mlfsic_bench.results.reopen import RunPaths
 
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()

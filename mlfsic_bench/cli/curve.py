@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from mlfsic_bench.cli import complete
-from mlfsic_bench.cli.echo import echo
-from mlfsic_bench.cli.options import text_form
+from mlfsic_bench.cli.options import OUT, PLACE, put_out, sources, text_form, with_options
 
 
 @click.command("curve")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@sources("RUN...", "runs")
 @click.option(
-    "--out",
+    "--plot",
     "pictures",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
@@ -26,9 +25,15 @@ from mlfsic_bench.cli.options import text_form
 @click.option(
     "--at", type=int, metavar="N", help="Say what the fitted line reads at N base images."
 )
-@text_form("text", "markdown", "csv")
+@with_options(*PLACE, text_form("text", "markdown", "csv"), OUT)
 def curve(
-    runs: tuple[Path, ...], pictures: tuple[Path, ...], metric: str, at: int | None, form: str
+    runs: tuple[Path, ...],
+    pictures: tuple[Path, ...],
+    metric: str,
+    at: int | None,
+    form: str,
+    out: Path | None,
+    **place: object,
 ) -> None:
     """Print the learning curves of runs made with --base-images, and draw them.
 
@@ -36,13 +41,14 @@ def curve(
     and backbone.
     """
     from mlfsic_bench.analysis.curve import curve as curve_of
-    from mlfsic_bench.analysis.curve_tables import render_csv, render_markdown, render_text
+    from mlfsic_bench.analysis.curve_tables import WRITERS
     from mlfsic_bench.analysis.plots.curve import draw
     from mlfsic_bench.results.result import open_result
+    from mlfsic_bench.results.targets import SplitPlace
 
-    made = curve_of([open_result(folder) for folder in runs], metric=metric)
-    render = render_text if form == "text" else render_markdown
-    text = render_csv(made) if form == "csv" else render(made, metric, at)
+    results = [open_result(path) for path in runs]
+    made = curve_of(results, metric=metric, place=SplitPlace(**place))  # type: ignore[arg-type]
+    text = WRITERS[form](made, metric, at)
     for path in pictures:
         draw(made, path, metric)
-    echo(text, nl=False)
+    put_out(text, out)

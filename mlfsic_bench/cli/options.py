@@ -132,6 +132,21 @@ SEEDS: Option = click.option(
     help="Average over a method's training seeds, or keep each.",
 )
 
+# The keyword arguments of results.reopen.RunPaths: what a run was made with, where neither its
+# record nor this machine says where that is.
+RUN_PATHS: tuple[Option, ...] = (
+    click.option("--method", metavar="FILE.py:CLASS", help="The run's method, if it is a file's."),
+    click.option("--split", metavar="FILE", help="The run's split, if it is a file."),
+    click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie."),
+    click.option(
+        "--embeddings", type=click.Path(path_type=Path), help="The run's label embeddings."
+    ),
+    EMBEDDINGS_FORMAT,
+    click.option("--weights", metavar="FILE", help="The backbone's weights, if they are a file."),
+    click.option("--episodes-file", type=click.Path(path_type=Path), help="The run's episodes."),
+    click.option("--cache", type=click.Path(path_type=Path), help="Where features are kept."),
+)
+
 # What is compared with what.
 PAIRS: tuple[Option, ...] = (
     click.option("--metric", "metrics", type=complete.METRIC, metavar="NAME", multiple=True,

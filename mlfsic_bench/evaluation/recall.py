@@ -1,9 +1,9 @@
 """What this machine remembers of the runs made on it: splits, episode files, where inputs lie.
 
 A record names its inputs by hashes and never by paths. Whoever made a run here need not say again
-where its data lie: splits built from data and episode files are kept by their hash, and the paths
-of a run by its key, in the user's cache folder. What is recalled is checked against its hash as
-anything else. A cache that can't be written or read only means that the paths are asked for.
+where its data lie: splits built from data are kept by their hash, and the paths of a run's inputs
+by its key, in the user's cache folder. What is recalled is checked against its hash as anything
+else. A cache that can't be written or read only means that the paths are asked for.
 """
 
 from __future__ import annotations
@@ -31,10 +31,16 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def remember_split(content: SplitFile) -> None:
-    """Keep a complete split by its hash, if it is not kept yet."""
+    """Keep a complete split by its hash, unless it is kept already or needs no data at all."""
+    from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.splits.files import write_split
+    from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
 
     with _tried():
+        if content.id in shipped_ids() and content.subset is None:
+            shipped = shipped_file(content.id)
+            if shipped.images is not None or is_synthetic(shipped.dataset):
+                return
         path = _place("splits", content.hash)
         if path is not None and content.images is not None and not exists(path):
             make_folder(path.parent)

@@ -70,27 +70,34 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
     """`run_method` with inputs that are open already; `out` None for the default folder."""
     run_identity = identity(inputs)
     key = run_key(run_identity)
-    if inputs.plan is not None:
-        remember_run(key, inputs.plan)
     split = inputs.split
     folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
+    _finish(inputs, folder, key, run_identity, log)
+    if inputs.plan is not None:
+        remember_run(key, inputs.plan)
+    return folder
+
+
+def _finish(
+    inputs: Inputs, folder: Path, key: str, run_identity: dict[str, object], log: Log
+) -> None:
+    """Run, or go on, unless the run in the folder is done."""
     if is_folder(folder):  # looked at first: not even a lock in a folder of others
         earlier = earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # perhaps in a read-only folder
-            return folder
+            return
     if inputs.plan is not None and not exists(folder / METHOD):
         refuse_faulty(inputs.plan)
     with only_writer(folder, (PARTS, CHECKPOINTS), log):
         earlier = earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # by whoever held the lock
-            return folder
+            return
         record = new_record(inputs, key, run_identity, provenance(str(inputs.device)), earlier)
         if earlier is not None and is_scored(folder, earlier) and exists(folder / METHOD):
             log(f"{folder} has its scores; they are audited")
             record.outputs, record.metrics = earlier.outputs, earlier.metrics
             record.undefined, record.provenance = earlier.undefined, earlier.provenance
         _Runner(inputs, folder, record, log).run()
-    return folder
 
 
 def _done(folder: Path, earlier: Record | None, key: str, log: Log) -> bool:

@@ -79,7 +79,7 @@ def run_demo(out: Path, log: Callable[[str], None]) -> DemoResult:
     Everything is computed on the CPU with the methods' defaults, the paper's model with a shorter
     schedule. Raises BenchError when `out` holds something else under the demo's names.
     """
-    from mlfsic_bench.analysis.attention.draw import draw_attention
+    from mlfsic_bench.analysis.attention.picture import draw_attention
     from mlfsic_bench.analysis.paper_table import as_markdown, paper_tables
     from mlfsic_bench.results.reopen import RunPaths
 

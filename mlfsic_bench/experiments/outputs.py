@@ -66,10 +66,11 @@ def _table(
 def _curve(
     stem: Path, experiment: Experiment, profile: Profile, rows: list[PlannedRow], done: Done
 ) -> tuple[str, list[Path]]:
-    from mlfsic_bench.analysis import curve_tables as curve_text
     from mlfsic_bench.analysis.curve import curve
+    from mlfsic_bench.analysis.curve_tables import as_csv, as_table
     from mlfsic_bench.analysis.plots import curve as curve_picture
     from mlfsic_bench.results.result import open_result
+    from mlfsic_bench.results.table import to_markdown
 
     finished = {run.folder: run for row in rows for run in row.runs if run.folder in done.finished}
     if not finished:
@@ -82,11 +83,11 @@ def _curve(
     splits = {run.plan.split: done.opened.split(run.plan) for run in finished.values()}
     drawn = curve(list(read.values()), list(splits.values()))
     lines = settings_lines(_shown(rows, done), profile) + _states(rows, done)
-    text = curve_text.render_markdown(drawn)
+    text = to_markdown([as_table(drawn)])
     text = f"# {for_markdown(experiment.title)}\n\n{text}\n" + _bullets(lines)
     files = [_beside(stem, ending) for ending in (".md", ".csv", ".png")]
     write_text(files[0], text)
-    write_text(files[1], curve_text.render_csv(drawn))
+    write_text(files[1], as_csv(drawn))
     curve_picture.draw(drawn, files[2])
     return f"{text}\ntable: {files[0]} (.csv), picture: {files[2]}\n", files
 
@@ -100,7 +101,7 @@ def _attention(
     options: Options,
     log: Log,
 ) -> tuple[str, list[Path]]:
-    from mlfsic_bench.analysis.attention.pointing_text import RENDERERS as POINTING
+    from mlfsic_bench.analysis.attention.pointing import WRITERS as POINTING
     from mlfsic_bench.results.result import open_result
 
     finished = [
@@ -137,7 +138,7 @@ def _pictures(
     stem: Path, experiment: Experiment, finished: list[tuple[str, PlannedRun]], log: Log
 ) -> tuple[list[str], list[Path]]:
     """Draw the attention of the experiment's first row; the lines that show it, and the files."""
-    from mlfsic_bench.analysis.attention.draw import draw_attention
+    from mlfsic_bench.analysis.attention.picture import draw_attention
 
     row = experiment.rows[0].name
     run = next((run for name, run in finished if name == row), None)

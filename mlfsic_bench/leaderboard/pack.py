@@ -29,8 +29,8 @@ from mlfsic_bench.leaderboard.entry import Entry, ScoresFile, read_entry, write_
 from mlfsic_bench.paths import exists, is_file
 from mlfsic_bench.results.captions import split_title
 from mlfsic_bench.results.conditions import conditions_of, seed_groups
-from mlfsic_bench.results.result import Result, Targets, open_result
-from mlfsic_bench.results.targets import SplitPlace, rebuild_targets, stored_targets
+from mlfsic_bench.results.result import Result, Targets, open_result, stored_targets
+from mlfsic_bench.results.targets import SplitPlace, rebuild_targets
 from mlfsic_bench.text import for_terminal
 
 

@@ -209,7 +209,8 @@ def _links(entry: Entry, results: str) -> list[tuple[str, str]]:
     if not isinstance(proof, Reported):
         for i, file in enumerate(proof.files, 1):
             name = "scores" if len(proof.files) == 1 else f"scores {i}"
-            links.append((name, f"{results}/{file.scores}"))
+            # The folder: a large file of scores may be kept compressed there.
+            links.append((name, f"{results}/{file.scores.rpartition('/')[0]}"))
     elif proof.copy_in:
         links.append(("copied table", f"{results}/{proof.copy_in}"))
     return links

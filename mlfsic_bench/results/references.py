@@ -71,6 +71,7 @@ def bibtex_of(result: Result) -> str:
     """
     method = result.method
     found = method.bibtex or _of_known(method.name, "bibtex")
+    found = "\n".join(map(for_terminal, found.split("\n")))  # a record may hold any text
     if found or not method.citation or "no paper" in method.citation:
         return found
     key = re.sub(r"[^A-Za-z0-9]+", "-", method.name).strip("-").lower() or "method"

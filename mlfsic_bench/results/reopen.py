@@ -22,6 +22,7 @@ from mlfsic_bench.evaluation.record import METHOD, Record, read_record
 from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
+    from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.embeddings.formats import Form
     from mlfsic_bench.evaluation.parts import PartView
     from mlfsic_bench.methods.contract import Method, Support
@@ -52,6 +53,13 @@ class ReopenedRun:
     folder: Path
     record: Record
     inputs: Inputs
+    data_root: Path | None = None
+
+    def dataset(self) -> Dataset:
+        """The dataset of the run's split, for its images and objects."""
+        from mlfsic_bench.data.registry import open_dataset
+
+        return open_dataset(self.inputs.split.dataset, self.data_root)
 
     def episode(self, index: int) -> tuple[Method, Support]:
         """The method as it was after `fit`, and the support set of novel episode `index`.
@@ -128,7 +136,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
     source = _source_of(record)
     if where.method is None and source.startswith("sha256:"):
         raise BenchError(
-            f"the method {card.name!r} of the run in {folder} is in a file of its own",
+            f"the method {card.name!r} of the run in {folder} is in a file",
             expected="the option --method FILE.py:Class, as the run was given it",
             found="no --method",
             remedy="name the file that the run was made with: --method path/to/file.py:Class",
@@ -165,7 +173,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
             found="; ".join(wrong),
             remedy="name the run's own files (--split, --data-root, --embeddings, --weights, ...)",
         )
-    return ReopenedRun(folder, record, inputs)
+    return ReopenedRun(folder, record, inputs, where.data_root)
 
 
 def _completed(where: RunPaths, record: Record) -> RunPaths:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from mlfsic_bench.hashing import hash_file, hash_json
 from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.paths import exists, folders_with, is_folder
 from mlfsic_bench.results.archived_targets import shared_file
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -165,6 +168,34 @@ class Result:
             self.scores.scores, targets.targets, self.scores.decisions, tuple(names)
         )
 
+    def to_dataframe(
+        self, metrics: Sequence[str] | None = None, targets: Targets | None = None
+    ) -> DataFrame:
+        """In long form: a line for each metric and episode, of all metrics unless some are named.
+
+        Columns: split, method, seed, episode (from 0), metric, value (a fraction; NaN where
+        undefined). `targets` None takes those that the run stored; BenchError where it has none.
+        """
+        import pandas as pd
+
+        from mlfsic_bench.metrics.registry import METRICS, check_names
+
+        if targets is None and self.stored is None:
+            raise BenchError(
+                f"{self.path} holds no targets",
+                expected="a run in its folder, or the targets of its episodes",
+                found="a scores file",
+                remedy="mlfsic_bench.results.targets.to_dataframe([result]) finds them",
+            )
+        names = check_names(metrics) if metrics else tuple(METRICS)
+        values = self.values(names, targets or stored_targets(self.stored))  # type: ignore[arg-type]
+        wide = pd.DataFrame({"episode": np.arange(len(self.scores.scores)), **values})
+        long = wide.melt("episode", var_name="metric", value_name="value")
+        long.insert(0, "split", self.meta.split.id)
+        long.insert(1, "method", self.method.name)
+        long.insert(2, "seed", self.seed)
+        return long
+
     def influence(self, names: Sequence[str], targets: Targets) -> dict[str, Float64]:
         """float64 [E, Q] for each metric: what each query does to its value."""
         return query_influence(
@@ -178,6 +209,13 @@ def open_result(path: Path) -> Result:
     Raises BenchError for a run that has not succeeded, for files that are not those that its record
     names or that belong to different runs, and for a scores file that is not sound.
     """
+    if not exists(path):
+        raise BenchError(
+            f"there is nothing at {path}",
+            expected="the folder of a finished run, or a scores file",
+            found="nothing at that path",
+            remedy="check the path",
+        )
     if not is_folder(path):
         return Result(path, read_scores(path), hash_file(path))
     _refuse_folder_of_runs(path)
@@ -193,6 +231,19 @@ def open_result(path: Path) -> Result:
     scores, stored = read_scores(scores_file), _stored(path, record)
     _check_together(path, record, scores, stored)
     return Result(path, scores, record.outputs[SCORES], record, stored)
+
+
+def stored_targets(stored: Answers) -> Targets:
+    """The targets that a run left in its folder."""
+    _, queries, labels = stored.targets.shape
+    return Targets(
+        targets=stored.targets.astype(np.bool_),
+        query=stored.query,
+        support=None,
+        support_targets=None,
+        drawn_for=stored.meta.episodes.drawn_by.drawn_for(labels, queries),
+        origin="stored",
+    )
 
 
 def unfinished(path: Path) -> str:

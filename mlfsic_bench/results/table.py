@@ -5,8 +5,9 @@ Names come from files and plug-ins, so every writer escapes every text.
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, zip_longest
 
@@ -20,9 +21,19 @@ from mlfsic_bench.text import (
 
 NARROWEST = 12  # characters that a name has in a line, however narrow the terminal is
 GAP = "  "
-# A column of print is about 8.4 cm wide, a page of two columns 17.5 cm: places of a \small digit.
-# One place of the widest row is counted for each character, GAP_PLACES for each gap.
-COLUMN_PLACES, PAGE_PLACES, GAP_PLACES = 52, 108, 1
+# The class `article` in two columns has the narrowest ones in use: 200 points of 410 (AAAI, CVPR
+# and IEEE have 237 to 252 of 505 to 516). A table that fits there fits anywhere.
+COLUMN_POINTS, PAGE_POINTS, GAP_POINTS, LEAST_NAME = 200.0, 410.0, 6.0, 70.0
+BOLD, SCRIPT = 1.16, 0.96  # widths of bold digits, and of \scriptsize, by those of \footnotesize
+LONGEST_WORD = 24
+_WIDTHS = {
+    char: points
+    for points, chars in (
+        (2.8, "ijl.,:;'!|[]"), (4.0, "frst()-I` /"), (5.0, "0123456789acegoz?*"),
+        (5.6, "bdhknpquvxy_~^\"S"), (7.4, "wBCEFJLPTZ"), (10.3, "MW@%"),
+    )
+    for char in chars
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,10 +125,11 @@ def to_markdown(tables: Sequence[Table], caption: Sequence[str] = ()) -> str:
 
 
 def to_latex(one: Table, *, label: str = "", note: str = "") -> str:
-    r"""A LaTeX table (package booktabs): `table` if it fits in one column of print, else `table*`.
+    r"""A LaTeX table (package booktabs) that fits, as `latex_layout` says.
 
     `note` is LaTeX that is written below the rows as it is, such as `\cite` keys.
     """
+    layout = latex_layout(one)
     over, rules, last = "", "", 1
     for name, own in groupby(one.columns[1:], key=lambda column: column.over):
         count = len(list(own))
@@ -127,32 +139,107 @@ def to_latex(one: Table, *, label: str = "", note: str = "") -> str:
         else:
             over += " &" * count
         last += count
-    kind = "table" if latex_width(one) <= COLUMN_PLACES else "table*"
     align = "".join("l" if column.is_text else "r" for column in one.columns)
     heads = " & ".join(for_latex(column.head) for column in one.columns)
-    lines = [rf"\begin{{{kind}}}", r"\centering", r"\small", r"\setlength{\tabcolsep}{3pt}"]
-    lines += [rf"\caption{{{for_latex(one.title)}}}", *([rf"\label{{{label}}}"] if label else [])]
-    lines += [rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
+    lines = [rf"\begin{{{layout.kind}}}", r"\centering", r"\footnotesize"]
+    lines += [rf"\setlength{{\tabcolsep}}{{{GAP_POINTS / 2:g}pt}}"]
+    lines += [rf"\caption{{{_breakable(one.title)}}}", *([rf"\label{{{label}}}"] if label else [])]
+    lines += [r"\smallskip", rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
     lines += [over + r" \\", rules] if rules else []
     lines += [heads + r" \\", r"\midrule"]
-    lines += [r"\midrule" if row is None else latex_row(map(_in_latex, row)) for row in one.rows]
+    first = [_plain(row[0]) for row in one.rows if row is not None]
+    apart = layout.stacked or any(len(folded_to(name, layout.name)) > 1 for name in first)
+    for row in one.rows:
+        if row is None:
+            lines.append(r"\midrule")
+            continue
+        names = folded_to(_plain(row[0]), layout.name)
+        cells = [_in_latex(cell, layout.stacked) for cell in row[1:]]
+        below = zip_longest(map(for_latex, names), *cells, fillvalue="")
+        lines += [latex_row(line) for line in below]
+        lines += [r"\addlinespace[2pt]"] if apart else []
     lines += [r"\bottomrule", r"\end{tabular}"]
     if one.caption or note:
-        said = " ".join(map(for_latex, one.caption))
-        lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]
+        said = " ".join(map(_breakable, one.caption))
+        lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright"]
         lines += [f"{said} {note}".strip(), r"\end{minipage}"]
-    return "\n".join([*lines, rf"\end{{{kind}}}"]) + "\n"
+    return "\n".join([*lines, rf"\end{{{layout.kind}}}"]) + "\n"
 
 
-def latex_width(one: Table) -> int:
-    """Places of the widest line of the table in print, by the rule above."""
-    columns = zip(
-        [column.head for column in one.columns],
-        *([_plain(cell) for cell in row] for row in one.rows if row is not None),
-        strict=True,
-    )
-    widths = [max(map(len, column)) for column in columns]
-    return sum(widths) + GAP_PLACES * (len(widths) - 1)
+@dataclass(frozen=True)
+class Layout:
+    """How a table is printed: `kind` `table` (one column) or `table*` (the page).
+
+    `stacked`: intervals stand below their means. `name`: points that a line of a name has.
+    """
+
+    kind: str
+    stacked: bool
+    name: float
+
+
+def latex_layout(one: Table) -> Layout:
+    """The first that fits: in a column or on the page, intervals beside their means or below.
+
+    A line of a name has LEAST_NAME points at least; longer names are folded. A table of very many
+    columns may be wider than the page.
+    """
+    rows = [row for row in one.rows if row is not None]
+    name = max([points_of(one.columns[0].head), *(points_of(_plain(row[0])) for row in rows)])
+    for kind, width in (("table", COLUMN_POINTS), ("table*", PAGE_POINTS)):
+        for stacked in (False, True):
+            free = width - _numbers(one, rows, stacked)
+            if min(name, LEAST_NAME) <= free:
+                return Layout(kind, stacked, min(name, free))
+    return Layout("table*", True, min(name, LEAST_NAME))
+
+
+def _numbers(one: Table, rows: Sequence[Sequence[str | Cell]], stacked: bool) -> float:
+    """Points that the columns of numbers take, with the gaps between all columns."""
+    total = GAP_POINTS * (len(one.columns) - 1)
+    for i, column in enumerate(one.columns[1:], 1):
+        widest = points_of(column.head)
+        for row in rows:
+            mean, half = _mean_and_half(row[i])
+            wide = points_of(mean) * (BOLD if isinstance(row[i], Cell) else 1.0)
+            over = points_of(half) * SCRIPT
+            widest = max(widest, max(wide, over) if stacked else wide + over)
+        total += widest
+    return total
+
+
+def points_of(text: str) -> float:
+    """How wide a text is in Computer Modern of 8 points (`\\footnotesize`), at most."""
+    latex = ((char, for_latex(char)) for char in text)
+    shown = "".join(long if long.startswith("[U+") else char for char, long in latex)
+    return 0.85 * sum(_WIDTHS.get(char, 8.4) for char in shown)
+
+
+def folded_to(text: str, points: float) -> list[str]:
+    """`text` in lines of at most `points`, broken between words where that can be."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if points_of(longer) <= points:
+            lines[-1] = longer
+            continue
+        lines += [""] if lines[-1] else []
+        pieces = re.split(r"(?<=[_=/-])", word)  # breaks there are easier to read than elsewhere
+        whole = all(points_of(piece) <= points for piece in pieces)
+        for piece in pieces if whole else word:
+            if lines[-1] and points_of(lines[-1] + piece) > points:
+                lines.append("")
+            lines[-1] += piece
+    return lines
+
+
+def _breakable(text: str) -> str:
+    """`text` for LaTeX, in which a word longer than LONGEST_WORD may be broken anywhere."""
+    words = []
+    for word in text.split(" "):
+        parts = [word[i : i + LONGEST_WORD] for i in range(0, len(word), LONGEST_WORD)]
+        words.append(r"\hspace{0pt}".join(map(for_latex, parts)))
+    return " ".join(words)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
@@ -179,20 +266,24 @@ def grid(
 ) -> list[str]:
     """The lines of a table whose first column holds names, for a terminal of `width` places.
 
-    Cells may have several lines. The names are folded so that the table fits. Where that would
-    leave a name less than NARROWEST places, and in a terminal too narrow for the numbers, the lines
-    are longer than the terminal: nothing is cut.
+    Cells may have several lines. The columns in `left` hold text, which is folded so that the table
+    fits, the names last. Where that would leave a text less than NARROWEST places, and in a
+    terminal too narrow for the numbers, the lines are longer than the terminal: nothing is cut.
     """
     from rich.cells import cell_len
 
     columns = list(zip(heads, *(row for row in rows if row is not None), strict=True))
     widths = [max(map(cell_len, "\n".join(column).split("\n"))) for column in columns]
-    numbers = sum(widths[1:]) + len(GAP) * (len(widths) - 1)
-    room = max(NARROWEST, width - numbers)
-    blocks = [[] if row is None else _lines(row, room) for row in (heads, *rows)]
+    texts = [i for i in left if i]
+    numbers = sum(w for i, w in enumerate(widths) if i and i not in texts)
+    free = width - numbers - len(GAP) * (len(widths) - 1)
+    rooms = {0: min(widths[0], max(NARROWEST, free - 2 * NARROWEST * len(texts)))}
+    rooms |= {i: max(NARROWEST, (free - rooms[0]) // len(texts)) for i in texts}
+    blocks = [[] if row is None else _lines(row, rooms) for row in (heads, *rows)]
     every = [line for block in blocks for line in block]
-    rule = "─" * (numbers + max(cell_len(line[0]) for line in every))
     lines = iter(aligned(every, left))
+    widest = (max(map(cell_len, column)) for column in zip(*every, strict=True))
+    rule = "─" * (sum(widest) + len(GAP) * (len(widths) - 1))
     shown = [*islice(lines, len(blocks[0])), rule]
     for block in blocks[1:]:
         shown += islice(lines, len(block)) if block else [""]
@@ -208,11 +299,15 @@ def folded(text: str, width: int) -> list[str]:
     return [line.plain.rstrip() for line in lines] or [""]
 
 
-def _lines(row: Sequence[str], room: int) -> list[tuple[str, ...]]:
-    """The lines of a row, a text for each column in each; its name takes at most `room` places."""
-    name, *cells = (cell.split("\n") for cell in row)
-    parts = [part for line in name for part in folded(line, room)]
-    return list(zip_longest(parts, *cells, fillvalue=""))
+def _lines(row: Sequence[str], rooms: Mapping[int, int]) -> list[tuple[str, ...]]:
+    """The lines of a row, a text for each column in each; `rooms` says how wide texts may be."""
+    cells = [
+        [part for line in cell.split("\n") for part in folded(line, rooms[i])]
+        if i in rooms
+        else cell.split("\n")
+        for i, cell in enumerate(row)
+    ]
+    return list(zip_longest(*cells, fillvalue=""))
 
 
 def _plain(cell: str | Cell) -> str:
@@ -240,8 +335,17 @@ def _in_markdown(cell: str | Cell) -> str:
     return f"**{text}**" if cell.best else f"{text} ~" if cell.tie else text
 
 
-def _in_latex(cell: str | Cell) -> str:
-    text = for_latex(_plain(cell))
-    if isinstance(cell, str):
-        return text
-    return rf"\textbf{{{text}}}" if cell.best else rf"{text}$^\sim$" if cell.tie else text
+def _mean_and_half(cell: str | Cell) -> tuple[str, str]:
+    mean, _, half = _plain(cell).partition(" ± ")
+    return mean, f"±{half}" if half else ""
+
+
+def _in_latex(cell: str | Cell, stacked: bool) -> list[str]:
+    """The lines of a cell: the mean, bold or underlined, and the interval beside or below it."""
+    mean, half = map(for_latex, _mean_and_half(cell))
+    if isinstance(cell, Cell):
+        mean = (
+            rf"\textbf{{{mean}}}" if cell.best else rf"\underline{{{mean}}}" if cell.tie else mean
+        )
+    small = rf"{{\scriptsize {half}}}" if half else ""
+    return [mean, small] if stacked else [mean + small]

@@ -1,4 +1,4 @@
-"""The targets that scores are compared with: made anew from split and episodes, never handed in.
+"""The targets that scores are compared with: made from split and episodes, never handed in.
 
 Whoever hands in scores names a split and a set of episodes by their hashes. The targets of the
 query images follow from these two alone, so they are computed here: from the split that is named,
@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import ANSWERS
 from mlfsic_bench.results.archived_targets import shared_support
-from mlfsic_bench.results.result import Result, Targets
+from mlfsic_bench.results.result import Result, Targets, stored_targets
 
 if TYPE_CHECKING:
-    from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol
-    from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta, SplitMeta
-    from mlfsic_bench.evaluation.scores import Answers
+    from pandas import DataFrame
+
+    from mlfsic_bench.episodes.protocol import EpisodeSet
+    from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta
     from mlfsic_bench.splits.split import Split
 
 STORED = (
@@ -82,6 +82,16 @@ def targets_of(results: Sequence[Result], place: SplitPlace | None = None) -> Ta
     return found
 
 
+def to_dataframe(
+    results: Sequence[Result], metrics: Sequence[str] | None = None, place: SplitPlace | None = None
+) -> DataFrame:
+    """`Result.to_dataframe` of several results, below each other; each with its own targets."""
+    import pandas as pd
+
+    found = [one.to_dataframe(metrics, targets_of([one], place)) for one in results]
+    return pd.concat(found, ignore_index=True)
+
+
 def _at_hand(result: Result, enough: bool) -> Targets | None:
     """The targets from a split that needs no data or was used here before.
 
@@ -94,8 +104,7 @@ def _at_hand(result: Result, enough: bool) -> Targets | None:
     place = SplitPlace(episodes_file=Path(episodes_file) if episodes_file else None)
     split = None if can_rebuild(meta) else recall_split(meta.split.hash)
     if split is not None:
-        _check_split(split, meta.split)
-        return targets_on(split, meta, place)
+        return targets_on(_checked(split, meta), meta, place)
     if enough and not can_rebuild(meta):
         return None
     return rebuild_targets(meta, place, result.record.subset if result.record else None)
@@ -122,7 +131,7 @@ def _agreed(results: Sequence[Result]) -> Targets:
 
 
 def can_rebuild(meta: ScoresMeta) -> bool:
-    """Whether the split of these scores needs no data: it ships with its images or is drawn."""
+    """Whether the split of these scores needs no data: it ships with its images or is synthetic."""
     from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
 
@@ -131,18 +140,6 @@ def can_rebuild(meta: ScoresMeta) -> bool:
         return False
     content = shipped_file(card.id)
     return content.images is not None or is_synthetic(content.dataset)
-
-
-def stored_targets(stored: Answers) -> Targets:
-    """The targets that a run left in its folder."""
-    return Targets(
-        targets=stored.targets.astype(np.bool_),
-        query=stored.query,
-        support=None,
-        support_targets=None,
-        drawn_for=_drawn_for(stored.meta.episodes.drawn_by, stored.targets),
-        origin="stored",
-    )
 
 
 def rebuild_targets(
@@ -176,7 +173,7 @@ def targets_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) 
         query=np.array([episode.query for episode in used]),
         support=tuple(episode.support for episode in used),
         support_targets=tuple(novel.targets_of(episode.support) for episode in used),
-        drawn_for=_drawn_for(episodes.protocol, targets),
+        drawn_for=episodes.protocol.drawn_for(targets.shape[2], targets.shape[1]),
         origin="rebuilt",
     )
 
@@ -185,19 +182,18 @@ def _split(meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any]) -> Sp
     from mlfsic_bench.evaluation.known_names import known_split
     from mlfsic_bench.splits.resolve import resolve_split
 
-    named = meta.split
     split = resolve_split(
-        place.split or known_split(named.id, "--split FILE"),
+        place.split or known_split(meta.split.id, "--split FILE"),
         data_root=place.data_root,
         available_only=bool(subset.get("available_only")) and place.split is None,
         min_pool=subset.get("min_pool") if place.split is None else None,
     )
-    _check_split(split, named)
-    return split
+    return _checked(split, meta)
 
 
-def _check_split(split: Split, named: SplitMeta) -> None:
-    """BenchError unless this is the split that scores name."""
+def _checked(split: Split, meta: ScoresMeta) -> Split:
+    """The split, if it is the one that the scores name."""
+    named = meta.split
     found = (split.id, split.hash, split.dataset, split.rule, split.subset is not None)
     if found != (named.id, named.hash, named.dataset, named.rule, named.subset):
         partial = (
@@ -208,10 +204,16 @@ def _check_split(split: Split, named: SplitMeta) -> None:
         raise BenchError(
             "the split found is not the one the scores were made on",
             expected=f"{named.id} with hash {named.hash}, dataset {named.dataset}, "
-            f"rule {named.rule}",
-            found=f"{split.id} with hash {split.hash}, dataset {split.dataset}, rule {split.rule}",
+            f"rule {named.rule}, {_share(named.subset)}",
+            found=f"{split.id} with hash {split.hash}, dataset {split.dataset}, rule {split.rule}, "
+            f"{_share(found[4])}",
             remedy="name the split the scores were made on, with --split and --data-root" + partial,
         )
+    return split
+
+
+def _share(subset: bool) -> str:
+    return "part of its images" if subset else "all images"
 
 
 def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet:
@@ -234,8 +236,3 @@ def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet
             remedy="correct `episodes` in the description, or score the missing episodes",
         )
     return found
-
-
-def _drawn_for(protocol: Protocol, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
-    _, queries, labels = targets.shape
-    return protocol.drawn_for(labels, queries)

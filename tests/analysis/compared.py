@@ -10,13 +10,21 @@ from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.evaluation.scores import Scores, read_scores, write_scores
-from mlfsic_bench.results.runs import read_run
+from mlfsic_bench.results.result import Targets, open_result, stored_targets
 
 EPISODES = 9
 
 
 def values(folder: Path, metric: str = "macro_ap") -> np.ndarray:
-    return read_run(folder).values((metric,))[metric]
+    result = open_result(folder)
+    return result.values((metric,), targets_in(folder))[metric]
+
+
+def targets_in(folder: Path) -> Targets:
+    """The targets that a run of fakes stored."""
+    stored = open_result(folder).stored
+    assert stored is not None
+    return stored_targets(stored)
 
 
 def run(*arguments: object) -> Result:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.evaluation.scores import read_scores
-from mlfsic_bench.results.lineup import Lineup
+from mlfsic_bench.results.conditions import ResultGroup
 from tests.analysis import compared, plotted
 from tests.fakes.world import Mean, Trained, fake_run
 
@@ -39,6 +39,6 @@ def plot_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def made(plot_folders: list[Path]) -> Callable[..., Lineup]:
-    """`made(method, names, subset, n)`: a lineup in memory, which no reader has looked at."""
-    return partial(plotted.lineup_in_memory, read_scores(plot_folders[0] / "scores.npz"))
+def made(plot_folders: list[Path]) -> Callable[..., ResultGroup]:
+    """`made(method, names, subset, n)`: a group in memory, which no reader has looked at."""
+    return partial(plotted.group_in_memory, read_scores(plot_folders[0] / "scores.npz"))

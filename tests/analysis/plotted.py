@@ -1,4 +1,4 @@
-"""What tests of plots share: training histories, tables behind plots, lineups in memory."""
+"""What tests of plots share: training histories, tables behind plots, groups in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from mlfsic_bench.analysis.plots.frame import Plot, data
 from mlfsic_bench.analysis.plots.labels import labels
 from mlfsic_bench.analysis.plots.precision_recall import precision_recall
 from mlfsic_bench.evaluation.scores import Scores
-from mlfsic_bench.results.lineup import Entry, Lineup, Source
-from mlfsic_bench.results.targets import SplitPlace, Truth
+from mlfsic_bench.results.conditions import MethodResult, ResultGroup
+from mlfsic_bench.results.result import Result, Targets
+from mlfsic_bench.results.targets import SplitPlace
 
 EPISODES = 7
 
@@ -31,19 +32,19 @@ def table(plot: Plot) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data(plot))))
 
 
-def lineup_in_memory(
+def group_in_memory(
     like: Scores,
     method: str = "hostile",
     names: tuple[str, ...] = ("a", "b", "c"),
     subset: bool = False,
     n: int = 1,
-) -> Lineup:
-    """A lineup of scores like these, with any names, which no reader has looked at."""
+) -> ResultGroup:
+    """A group of scores like these, with any names, which no reader has looked at."""
     E, Q, L = 4, 12, len(names)
     e, q, label = np.indices((E, Q, L))
     y = (e + 2 * q + label) % 3 == 0
     query = np.array([[f"q{e}{q}" for q in range(Q)] for e in range(E)])
-    entries = []
+    methods = []
     for i in range(n):
         rng = np.random.default_rng(i)
         meta = like.meta.model_copy(update={"labels": list(names)})
@@ -55,12 +56,12 @@ def lineup_in_memory(
             }
         )
         scores = replace(like, scores=rng.normal(size=(E, Q, L)).astype(np.float32), meta=meta)
-        source = Source(Path(f"{i}.npz"), scores, None, str(i))
-        entries.append(Entry(f"{method}{i}", (source,)))
-    result = Lineup(tuple(entries), SplitPlace(), ())
-    result.__dict__["truth"] = Truth(y, query, None, None, None, "stored")
-    return result
+        result = Result(Path(f"{i}.npz"), scores, str(i))
+        methods.append(MethodResult(f"{method}{i}", (result,)))
+    group = ResultGroup(tuple(methods), SplitPlace(), ())
+    group.__dict__["targets"] = Targets(y, query, None, None, None, "stored")
+    return group
 
 
-def every_plot(of: Lineup) -> list[Plot]:
+def every_plot(of: ResultGroup) -> list[Plot]:
     return [precision_recall(of), precision_recall(of, "episodes"), labels(of), calibration(of)]

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlfsic_bench.analysis.compare_render import RENDERERS
-from mlfsic_bench.results.lineup import line_up
 
-from mlfsic_bench.analysis.compare import compare
+from mlfsic_bench.analysis.compare import WRITERS, compare
 from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import Scores, read_scores, write_scores
-from mlfsic_bench.results import lineup
-from mlfsic_bench.results.runs import read_run
-from mlfsic_bench.results.targets import SplitPlace, stored_truth
+from mlfsic_bench.results import conditions
+from mlfsic_bench.results.conditions import open_group
+from mlfsic_bench.results.targets import SplitPlace
 from mlfsic_bench.splits.resolve import resolve_split
-from tests.analysis.compared import changed, run
+from tests.analysis.compared import changed, run, targets_in
 
 
 @pytest.mark.parametrize(
@@ -53,10 +51,10 @@ def test_names_that_are_not_there(compare_folders: dict[str, Path], tmp_path: Pa
     with pytest.raises(BenchError):
         compare([compare_folders["mean"], tmp_path / "none"])
     with pytest.raises(BenchError, match="nothing to compare"):
-        line_up([])
+        open_group([])
 
 
-def test_scores_files_are_compared_with_answers_made_anew(
+def test_scores_files_are_compared_with_targets_made_anew(
     compare_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     one = changed(compare_folders["mean"], tmp_path / "one.npz", run=None)
@@ -94,8 +92,6 @@ def test_scores_files_are_compared_with_answers_made_anew(
         ([], SplitPlace()),
         (["--split", "s"], SplitPlace(split="s")),
         (["--data-root", "d"], SplitPlace(data_root=Path("d"))),
-        (["--available-only"], SplitPlace(available_only=True)),
-        (["--min-pool", "3"], SplitPlace(min_pool=3)),
         (["--episodes-file", "e"], SplitPlace(episodes_file=Path("e"))),
     ],
 )
@@ -107,11 +103,11 @@ def test_where_split_and_episodes_are_is_handed_on(
 ) -> None:
     asked = []
 
-    def truth_of(sources: list[object], where: SplitPlace) -> object:
+    def targets_of(results: list[object], where: SplitPlace) -> object:
         asked.append(where)
-        return stored_truth(read_run(compare_folders["mean"]))
+        return targets_in(compare_folders["mean"])
 
-    monkeypatch.setattr(lineup, "truth_of", truth_of)
+    monkeypatch.setattr(conditions, "targets_of", targets_of)
     assert (
         run("compare", compare_folders["mean"], compare_folders["seed0"], *arguments).exit_code == 0
     )
@@ -123,12 +119,12 @@ def test_the_command_line(compare_folders: dict[str, Path], tmp_path: Path) -> N
     plain = run("compare", *paths)
     assert plain.exit_code == 0, plain.output
     assert max(len(line) for line in plain.output.splitlines()[:9]) <= 80
-    assert plain.output == RENDERERS["text"](compare(paths))
-    for form in RENDERERS:
+    assert plain.output == WRITERS["text"](compare(paths))
+    for form in WRITERS:
         out = tmp_path / f"report.{form}"
         assert run("compare", *paths, "--format", form, "--out", out).output == ""
-        assert out.read_text() == RENDERERS[form](compare(paths))
-    apart = run("compare", *paths, "--seeds-apart")
+        assert out.read_text() == WRITERS[form](compare(paths))
+    apart = run("compare", *paths, "--seeds", "each")
     assert "fake-trained (seed=1)" in apart.output
     one = json.loads(run("compare", *paths, "--against", "fake-trained", "--metric", "micro_ap",
                          "--metric", "macro_f1", "--format", "json").output)  # fmt: skip

@@ -1,4 +1,4 @@
-"""`compare`: figures against the runs', whatever the order, and in every format."""
+"""`compare`: values against the runs', whatever the order, and in every format."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from mlfsic_bench.analysis.compare_render import RENDERERS
 
-from mlfsic_bench.analysis.compare import compare
+from mlfsic_bench.analysis.compare import WRITERS, compare
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.metrics.episode import query_influence
 from mlfsic_bench.metrics.image_interval import episode_images, image_interval
 from mlfsic_bench.metrics.paired import holm
-from mlfsic_bench.results.runs import read_run
-from mlfsic_bench.results.targets import stored_truth
-from tests.analysis.compared import EPISODES, values
+from tests.analysis.compared import EPISODES, targets_in, values
 
 
-def test_every_figure_is_that_of_the_runs(compare_folders: dict[str, Path]) -> None:
+def test_every_value_is_that_of_the_runs(compare_folders: dict[str, Path]) -> None:
     report = compare(list(compare_folders.values()), metrics=["macro_ap", "micro_f1"])
     names = ["fake-trained", "fake-mean (scale=4.0)", "fake-mean (scale=-3.0)"]
-    assert [entry.name for entry in report.entries] == names
-    assert report.entries[0].seeds == [0, 1]
-    assert report.entries[0].files == ["seed0", "seed1"]
-    truth = stored_truth(read_run(compare_folders["mean"]))
-    images = episode_images(truth.query, None, truth.drawn_for)
+    assert [one.name for one in report.methods] == names
+    assert report.methods[0].seeds == [0, 1]
+    assert report.methods[0].files == ["seed0", "seed1"]
+    targets = targets_in(compare_folders["mean"])
+    images = episode_images(targets.query, None, targets.drawn_for)
     for made in report.metrics:
         each = {
             names[0]: (values(compare_folders["seed0"], made.metric)
@@ -43,11 +40,11 @@ def test_every_figure_is_that_of_the_runs(compare_folders: dict[str, Path]) -> N
         for name, keys in zip(names, (["seed0", "seed1"], ["mean"], ["sharp"]), strict=True):
             scores = [read_scores(compare_folders[key] / "scores.npz").scores for key in keys]
             effect[name] = np.mean(
-                [query_influence(s, truth.targets, names=[made.metric])[made.metric]
+                [query_influence(s, targets.targets, names=[made.metric])[made.metric]
                  for s in scores], axis=0)  # fmt: skip
         ranks = np.mean([scipy.stats.rankdata([-each[n][e] for n in names])
                          for e in range(EPISODES)], axis=0)  # fmt: skip
-        for standing, rank in zip(made.entries, ranks, strict=True):
+        for standing, rank in zip(made.methods, ranks, strict=True):
             assert standing.mean == pytest.approx(each[standing.name].mean())
             assert standing.rank == pytest.approx(rank)
         assert [(p.a, p.b) for p in made.pairs] == list(combinations(names, 2))
@@ -80,11 +77,11 @@ def test_the_order_of_files_turns_signs_only(compare_folders: dict[str, Path]) -
         assert getattr(one, name) == pytest.approx(getattr(two, name), abs=1e-12)
 
 
-def test_csv_and_markdown_hold_the_figures(compare_folders: dict[str, Path]) -> None:
+def test_csv_and_markdown_hold_the_values(compare_folders: dict[str, Path]) -> None:
     report = compare(list(compare_folders.values()))
-    rows = list(csv.DictReader(io.StringIO(RENDERERS["csv"](report))))
+    rows = list(csv.DictReader(io.StringIO(WRITERS["csv"](report))))
     assert len(rows) == 6
-    for row, standing in zip(rows[:3], report.metrics[0].entries, strict=True):
+    for row, standing in zip(rows[:3], report.metrics[0].methods, strict=True):
         assert (row["a"], row["b"]) == (standing.name, "")
         assert float(row["mean"]) == pytest.approx(100 * (standing.mean or 0))
         assert float(row["rank"]) == pytest.approx(standing.rank)
@@ -94,7 +91,7 @@ def test_csv_and_markdown_hold_the_figures(compare_folders: dict[str, Path]) -> 
         assert float(row["wilcoxon_holm"]) == pytest.approx(pair.wilcoxon_holm)
         assert [int(row[n]) for n in ("n", "wins", "ties", "losses")] == [
             pair.n, pair.wins, pair.ties, pair.losses]  # fmt: skip
-    text = RENDERERS["markdown"](report)
+    text = WRITERS["markdown"](report)
     pair = report.metrics[0].pairs[0]
     assert f"{pair.wins}/{pair.ties}/{pair.losses}" in text
     assert f"{100 * (pair.mean or 0):+.2f}" in text
@@ -106,13 +103,13 @@ def test_hostile_names_stay_data(compare_folders: dict[str, Path], tmp_path: Pat
     name = "=x|<b>\x1b[31m\u202e$_a$[link](u)\n"
     text = report.model_dump_json().replace("fake-trained", json.dumps(name)[1:-1])
     hostile = type(report).model_validate_json(text)
-    terminal = RENDERERS["text"](hostile)
+    terminal = WRITERS["text"](hostile)
     assert "\x1b" not in terminal
     assert "\u202e" not in terminal
-    markdown = RENDERERS["markdown"](hostile)
+    markdown = WRITERS["markdown"](hostile)
     assert "<b>" not in markdown
     assert "[link](u)" not in markdown
-    rows = list(csv.reader(io.StringIO(RENDERERS["csv"](hostile))))
+    rows = list(csv.reader(io.StringIO(WRITERS["csv"](hostile))))
     assert len({len(row) for row in rows}) == 1
     assert rows[1][1].startswith("'=")
 

@@ -41,7 +41,7 @@ def test_against_one_is_a_smaller_family(
     with pytest.raises(BenchError, match="unknown reference") as error:
         compare(paths, against="fake-traned")
     assert "fake-trained" in error.value.remedy
-    with pytest.raises(BenchError, match="fits 2 of the entries"):
+    with pytest.raises(BenchError, match="fits 2 of the methods"):
         compare(paths, against="fake-mean")
     with pytest.raises(BenchError, match="unknown reference"):
         compare(paths, against="x" * 5000)
@@ -49,13 +49,13 @@ def test_against_one_is_a_smaller_family(
 
 def test_seeds_can_be_kept_apart(compare_folders: dict[str, Path], tmp_path: Path) -> None:
     seeds = [compare_folders["seed0"], compare_folders["seed1"]]
-    report = compare(seeds, seeds_apart=True)
-    assert [e.name for e in report.entries] == ["fake-trained (seed=0)", "fake-trained (seed=1)"]
+    report = compare(seeds, seeds="each")
+    assert [e.name for e in report.methods] == ["fake-trained (seed=0)", "fake-trained (seed=1)"]
     d = values(seeds[0]) - values(seeds[1])
     assert report.metrics[0].pairs[0].mean == pytest.approx(d.mean(), abs=1e-12)
     with pytest.raises(BenchError, match="needs two methods") as error:
         compare(seeds)
-    assert "--seeds-apart" in error.value.remedy
+    assert "--seeds each" in error.value.remedy
     with pytest.raises(BenchError, match="needs two methods"):
         compare(seeds[:1])
 
@@ -69,7 +69,7 @@ def test_a_seed_twice_in_one_method(compare_folders: dict[str, Path], tmp_path: 
     # the same parameters under another preset's name are the same method
     with pytest.raises(BenchError, match="one training seed"):
         compare([compare_folders["mean"], other])
-    report = compare([compare_folders["mean"], other], seeds_apart=True)
+    report = compare([compare_folders["mean"], other], seeds="each")
     pair = report.metrics[0].pairs[0]
     assert (pair.mean, pair.ties, pair.t_p, pair.wilcoxon_p) == (0.0, EPISODES, 1.0, 1.0)
     assert any("differ in preset (none: " in note for note in report.notes)
@@ -94,7 +94,7 @@ def test_allowed_differences_are_told(compare_folders: dict[str, Path], tmp_path
     execute(replace(one, embeddings=words), tmp_path / "two")
     paths = [compare_folders["seed0"], *(tmp_path / n for n in ("deep", "fewer", "one", "two"))]
     report = compare(paths)
-    names = [entry.name for entry in report.entries]
+    names = [one.name for one in report.methods]
     assert names == [
         "fake-trained (backbone=fake)",
         "fake-trained (backbone=deep)",

@@ -1,4 +1,4 @@
-"""Learning curves: figures against the runs', slopes against known lines, text and picture."""
+"""Learning curves: values against the runs', slopes against known lines, text and picture."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from mlfsic_bench.analysis.curve_fit import sentences, slope
-from mlfsic_bench.analysis.curve_points import Curve, Level, Line, Point
-from mlfsic_bench.analysis.curve_text import render_csv, render_markdown
 from PIL import Image
 from scipy import stats
 
-from mlfsic_bench.analysis.curve import curve
+from mlfsic_bench.analysis.curve import Curve, Level, Line, Point, curve
+from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences, slope
 from mlfsic_bench.analysis.plots.curve import draw
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.results.runs import FinishedRun, read_run
+from mlfsic_bench.results.result import Result, open_result
+from mlfsic_bench.results.table import to_markdown
+from tests.analysis.compared import values
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
 
 pytestmark = pytest.mark.slow
@@ -50,8 +50,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def runs(folders: list[Path]) -> list[FinishedRun]:
-    return [read_run(folder) for folder in folders]
+def runs(folders: list[Path]) -> list[Result]:
+    return [open_result(folder) for folder in folders]
 
 
 def point(images: int, *values: float, half: float = 1.0) -> Point:
@@ -66,7 +66,7 @@ def made(*lines: Line, levels: tuple[Level, ...] = (), subset: bool = False) -> 
         subset=subset,
         episodes=200,
         of_episodes=200,
-        labels=3,
+        labels="3 novel labels",
         backbone="fake",
         embeddings="none",
         base_images=20_000,
@@ -76,6 +76,10 @@ def made(*lines: Line, levels: tuple[Level, ...] = (), subset: bool = False) -> 
     )
 
 
+def markdown(curve: Curve, metric: str = "macro_ap") -> str:
+    return to_markdown([as_table(curve, metric)])
+
+
 def log_line(a: float, b: float, offsets: tuple[float, ...] = (0.0,)) -> Line:
     sizes = (200, 1000, 5000, 20_000)
     return Line(
@@ -83,7 +87,7 @@ def log_line(a: float, b: float, offsets: tuple[float, ...] = (0.0,)) -> Line:
     )
 
 
-def test_points_are_those_of_the_runs(runs: list[FinishedRun]) -> None:
+def test_points_are_those_of_the_runs(runs: list[Result]) -> None:
     found = curve(runs)
     (line,), (level,) = found.lines, found.levels
     assert line.name == "fake-trained"
@@ -98,22 +102,22 @@ def test_points_are_those_of_the_runs(runs: list[FinishedRun]) -> None:
     }
     for p in line.points:
         for metric in ("macro_ap", "micro_ap"):
-            each = np.stack([by[p.images, s].values((metric,))[metric] for s in p.seeds])
+            each = np.stack([values(by[p.images, s].path, metric) for s in p.seeds])
             assert p.values[metric] == pytest.approx(100 * each.mean(1))
             assert p.mean(metric) == pytest.approx(100 * each.mean())
             assert p.half_width[metric] == pytest.approx(100 * t_interval(each.mean(0))[1])
             assert (p.low(metric), p.high(metric)) == (min(p.values[metric]), max(p.values[metric]))
 
 
-def test_other_parameters_make_another_line(runs: list[FinishedRun], tmp_path: Path) -> None:
+def test_other_parameters_make_another_line(runs: list[Result], tmp_path: Path) -> None:
     other = run_of(tmp_path / "other", 40, params={"steps": 3})
-    names = [line.name for line in curve([*runs, read_run(other)]).lines]
+    names = [line.name for line in curve([*runs, open_result(other)]).lines]
     assert names == ["fake-trained (steps=30)", "fake-trained (steps=3)"]
 
 
-def test_images_and_labels_that_were_trained_on(runs: list[FinishedRun], tmp_path: Path) -> None:
+def test_images_and_labels_that_were_trained_on(runs: list[Result], tmp_path: Path) -> None:
     split = fake_split()
-    few = read_run(run_of(tmp_path / "few", 12, split=split))
+    few = open_result(run_of(tmp_path / "few", 12, split=split))
     selection = select_parts(split, 12)
     assert selection.base.labels != split.base.labels
     assert len(selection.base.image_ids) < 12
@@ -122,33 +126,34 @@ def test_images_and_labels_that_were_trained_on(runs: list[FinishedRun], tmp_pat
     assert (first.images, first.used) == (12, len(selection.base.image_ids))
     assert first.labels == len(selection.base.labels) < found.base_labels
     assert (second.used, second.labels) == (40, found.base_labels)
-    (row,) = (line for line in render_markdown(found).splitlines() if "| 12 |" in line)
+    (row,) = (line for line in markdown(found).splitlines() if "| 12 |" in line)
     assert row.startswith(f"| fake-trained | 12 | {first.used} | {first.labels} | 1 |")
-    line = next(csv.DictReader(io.StringIO(render_csv(found))))
+    line = next(csv.DictReader(io.StringIO(as_csv(found))))
     assert (line["base_images_used"], line["labels_used"]) == (str(first.used), str(first.labels))
-    assert "the others sat out" in render_markdown(found)
-    assert "the others sat out" not in render_markdown(curve(runs))
+    assert "the others are excluded" in markdown(found)
+    assert "the others are excluded" not in markdown(curve(runs))
     alone = curve([*runs, few])  # this split can't be made anew from its name
     assert (alone.lines[0].points[0].used, alone.lines[0].points[1].used) == (None, 40)
-    assert "Used is empty" in render_markdown(alone)
+    assert "Used is empty" in markdown(alone)
 
 
-def test_what_makes_no_curve(runs: list[FinishedRun], tmp_path: Path) -> None:
+def test_what_makes_no_curve(runs: list[Result], tmp_path: Path) -> None:
     whole = [run for run in runs if run.record.base_images is None]
     with pytest.raises(BenchError, match="no learning curve"):
         curve(whole)
-    with pytest.raises(BenchError, match="no learning curve"):
+    with pytest.raises(BenchError, match="nothing to compare"):
         curve([])
-    again = read_run(run_of(tmp_path / "again", 80, 0))  # all 80, which a run without N has too
+    again = open_result(run_of(tmp_path / "again", 80, 0))  # all 80, which a run without N has too
     with pytest.raises(BenchError, match="second run of the same point"):
         curve([*runs, again])
     split = fake_split(novel=9)
-    with pytest.raises(BenchError, match="differ in their split"):
-        curve([*runs, read_run(run_of(tmp_path / "split", 40, split=split))])
+    with pytest.raises(BenchError, match="another content of the split"):
+        curve([*runs, open_result(run_of(tmp_path / "split", 40, split=split))])
     card = runs[0].record.features
     assert card is not None
     weights = card.model_copy(update={"weights_hash": "1" * 64})
-    foreign = replace(runs[0], record=runs[0].record.model_copy(update={"features": weights}))
+    record = runs[0].record.model_copy(update={"features": weights})
+    foreign = replace(runs[0], record=record, sha256="1" * 64)
     with pytest.raises(BenchError, match="differ in their backbone"):
         curve([*runs, foreign])
 
@@ -222,18 +227,18 @@ def test_sentences_say_what_is_measured_and_what_is_not() -> None:
         sentences(curve_of, at=0)
 
 
-def test_markdown_and_csv(runs: list[FinishedRun]) -> None:
+def test_markdown_and_csv(runs: list[Result]) -> None:
     found = curve(runs)
-    text = render_markdown(found)
+    text = markdown(found)
     rows = [line for line in text.splitlines() if line.startswith("| fake-")]
     assert [row.split(" | ")[1] for row in rows] == ["40", "60", "80", "any"]
     first = found.lines[0].points[0]
     assert f"{first.mean('macro_ap'):.2f} ± {first.half_width['macro_ap']:.2f}" in rows[0]
     assert f"{first.low('macro_ap'):.2f} to {first.high('macro_ap'):.2f}" in rows[0]
     assert text.index("macro-AP") < text.index("micro-AP")
-    swapped = render_markdown(found, "micro_ap")
+    swapped = markdown(found, "micro_ap")
     assert swapped.index("micro-AP") < swapped.index("macro-AP")
-    lines = list(csv.DictReader(io.StringIO(render_csv(found))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(found))))
     assert [(line["base_images"], line["seed"]) for line in lines[:3]] == [
         ("40", "0"),
         ("40", "1"),
@@ -248,9 +253,9 @@ def test_markdown_and_csv(runs: list[FinishedRun]) -> None:
 
 def test_a_subset_is_marked_everywhere(tmp_path: Path) -> None:
     marked = made(log_line(10, 8), subset=True)
-    assert "SUBSET" in render_markdown(marked)
-    assert "SUBSET" not in render_markdown(made(log_line(10, 8)))
-    assert ",true," in render_csv(marked).splitlines()[1][-30:]
+    assert "SUBSET" in markdown(marked)
+    assert "SUBSET" not in markdown(made(log_line(10, 8)))
+    assert ",true," in as_csv(marked).splitlines()[1][-30:]
     draw(marked, tmp_path / "subset.svg")
     assert "SUBSET" in (tmp_path / "subset.svg").read_text()
 
@@ -261,7 +266,7 @@ def test_the_picture_names_what_it_shows(tmp_path: Path) -> None:
     path = tmp_path / "curve.svg"
     draw(shown, path)
     text = path.read_text()
-    words = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", text)
     for name in (
         *names,
         "200",
@@ -271,12 +276,12 @@ def test_the_picture_names_what_it_shows(tmp_path: Path) -> None:
         "base images trained on (number, logarithmic)",
         "Novel macro-AP on fake-v1",
     ):
-        assert name in words, name
+        assert name in texts, name
     draw(shown, tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_bytes() == path.read_bytes()
     draw(shown, path, "micro_ap")
     assert "novel micro-AP (per cent)" in path.read_text()
-    with pytest.raises(BenchError, match="form of a picture"):
+    with pytest.raises(BenchError, match="can't draw into"):
         draw(shown, tmp_path / "curve.jpg")
 
 
@@ -299,25 +304,27 @@ def test_names_are_data(tmp_path: Path) -> None:
     line = Line("_odd $x^2$ | <b>", log_line(10, 8).points)
     draw(made(line), tmp_path / "odd.svg")
     assert "_odd $x^2$ | &lt;b&gt;" in (tmp_path / "odd.svg").read_text()
-    assert r"\_odd \$x^2\$ \| &lt;b&gt;" in render_markdown(made(line))
+    assert r"\_odd \$x^2\$ \| &lt;b&gt;" in markdown(made(line))
 
 
 def test_the_verb(folders: list[Path], tmp_path: Path) -> None:
     names = [str(folder) for folder in folders]
     pictures = [tmp_path / "c.png", tmp_path / "c.svg"]
-    outs = [word for path in pictures for word in ("--out", str(path))]
+    outs = [word for path in pictures for word in ("--plot", str(path))]
 
     def output(*options: str) -> str:
         return CliRunner().invoke(cli, ["curve", *names, *options], catch_exceptions=False).output
 
-    plain = output(*outs)
+    text = output()
+    assert text.splitlines()[0].split()[:2] == ["Method", "Base"]
+    plain = output(*outs, "--format", "markdown")
     assert plain.startswith("| Method | Base images | Used | Labels | Seeds | macro-AP |")
     with Image.open(pictures[0]) as picture:
         assert picture.size[0] > 800
     assert pictures[1].read_bytes().startswith(b"<?xml")
     assert "EXTRAPOLATION" not in plain
-    assert "at 26,700 base images" in output("--at", "26700")
-    assert output("--metric", "micro_ap").startswith(
+    assert "at 26,700 base images" in " ".join(output("--at", "26700").split())
+    assert output("--metric", "micro_ap", "--format", "markdown").startswith(
         "| Method | Base images | Used | Labels | Seeds | micro-AP |"
     )
     assert output("--format", "csv").startswith("method,trains,base_images,")
@@ -329,7 +336,7 @@ def test_a_wrong_option_leaves_no_picture(folders: list[Path], tmp_path: Path) -
         with pytest.raises(BenchError) as caught:
             CliRunner().invoke(
                 cli,
-                ["curve", *names, "--out", str(tmp_path / "c.png"), *options],
+                ["curve", *names, "--plot", str(tmp_path / "c.png"), *options],
                 catch_exceptions=False,
             )
         assert reason in str(caught.value)

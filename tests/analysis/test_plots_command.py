@@ -17,10 +17,10 @@ from mlfsic_bench.analysis.plots.precision_recall import precision_recall
 from mlfsic_bench.analysis.plots.training import training
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.results import lineup
-from mlfsic_bench.results.lineup import line_up
-from mlfsic_bench.results.runs import read_run
-from mlfsic_bench.results.targets import SplitPlace, stored_truth
+from mlfsic_bench.results import conditions
+from mlfsic_bench.results.conditions import open_group
+from mlfsic_bench.results.targets import SplitPlace
+from tests.analysis.compared import targets_in
 from tests.analysis.plotted import EPISODES
 from tests.fakes.world import Mean, Trained, fake_run
 
@@ -32,11 +32,11 @@ def run(*arguments: object) -> Result:
 
 
 KINDS: dict[str, Callable[[list[Path]], Plot]] = {
-    "pr": lambda folders: precision_recall(line_up(folders)),
-    "labels": lambda folders: labels(line_up(folders)),
-    "calibration": lambda folders: calibration(line_up(folders)),
+    "pr": lambda folders: precision_recall(open_group(folders)),
+    "labels": lambda folders: labels(open_group(folders)),
+    "calibration": lambda folders: calibration(open_group(folders)),
     "difference": lambda folders: difference(compare(folders)),
-    "training": lambda folders: training(line_up(folders)),
+    "training": lambda folders: training(open_group(folders)),
 }
 
 
@@ -63,11 +63,11 @@ def test_the_command_writes_picture_and_numbers(
 @pytest.mark.parametrize(
     ("arguments", "make"),
     [
-        (["pr", "--pooling", "episodes"], lambda f: precision_recall(line_up(f), "episodes")),
-        (["pr", "--label", "jay"], lambda f: precision_recall(line_up(f), only=["jay"])),
-        (["labels", "--label", "jay", "--label", "hen"], lambda f: labels(line_up(f),
+        (["pr", "--pooling", "episodes"], lambda f: precision_recall(open_group(f), "episodes")),
+        (["pr", "--label", "jay"], lambda f: precision_recall(open_group(f), only=["jay"])),
+        (["labels", "--label", "jay", "--label", "hen"], lambda f: labels(open_group(f),
                                                                          ["hen", "jay"])),
-        (["calibration", "--bins", "3"], lambda f: calibration(line_up(f), 3)),
+        (["calibration", "--bins", "3"], lambda f: calibration(open_group(f), 3)),
         (["difference", "--metric", "micro_ap"], lambda f: difference(
             compare(f, metrics=["micro_ap"]))),
         (["difference", "--against", "fake-mean"], lambda f: difference(
@@ -92,7 +92,7 @@ def test_every_option_changes_the_picture(
 def test_seeds_apart(plot_folders: list[Path], tmp_path: Path) -> None:
     again = fake_run(tmp_path / "seed", Trained, episodes=EPISODES, seed=1)
     out, table = tmp_path / "a.png", tmp_path / "a.csv"
-    for flag, rows in (([], 1), (["--seeds-apart"], 3)):
+    for flag, rows in (([], 1), (["--seeds", "each"], 3)):
         result = run(
             "plot", "difference", *plot_folders, again, "--out", out, "--data", table, *flag
         )
@@ -106,16 +106,15 @@ def test_where_split_and_episodes_are_is_handed_on(
 ) -> None:
     asked = []
 
-    def truth_of(sources: list[object], place: SplitPlace) -> object:
+    def targets_of(results: list[object], place: SplitPlace) -> object:
         asked.append(place)
-        return stored_truth(read_run(plot_folders[0]))
+        return targets_in(plot_folders[0])
 
-    monkeypatch.setattr(lineup, "truth_of", truth_of)
+    monkeypatch.setattr(conditions, "targets_of", targets_of)
     result = run("plot", kind, *plot_folders, "--out", tmp_path / "a.png", "--split", "s",
-                 "--data-root", "d", "--available-only", "--min-pool", "2", "--episodes-file",
-                 "e")  # fmt: skip
+                 "--data-root", "d", "--episodes-file", "e")  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert asked == [SplitPlace("s", Path("d"), True, 2, Path("e"))]
+    assert asked == [SplitPlace("s", Path("d"), Path("e"))]
 
 
 def test_what_can_not_be_compared_is_not_drawn(plot_folders: list[Path], tmp_path: Path) -> None:

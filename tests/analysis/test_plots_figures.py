@@ -20,19 +20,19 @@ from mlfsic_bench.analysis.plots.labels import labels
 from mlfsic_bench.analysis.plots.precision_recall import precision_recall
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.average_precision import expected_random_ap
-from mlfsic_bench.results.lineup import Entry, Lineup, line_up
-from mlfsic_bench.results.runs import read_run
+from mlfsic_bench.results.conditions import MethodResult, ResultGroup, open_group
+from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.targets import SplitPlace
+from tests.analysis.compared import targets_in, values
 from tests.analysis.plotted import EPISODES, every_plot, table
 
 
 def stored(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    run = read_run(folder)
-    return run.scores.scores, run.answers.targets.astype(bool)
+    return open_result(folder).scores.scores, targets_in(folder).targets
 
 
 def test_labels_are_the_means_of_scikit_learns(plot_folders: list[Path]) -> None:
-    rows = table(labels(line_up(plot_folders, seeds_apart=True)))
+    rows = table(labels(open_group(plot_folders, seeds="each")))
     assert len(rows) == 6
     order = list(dict.fromkeys(row["label"] for row in rows))
     means = {}
@@ -56,7 +56,7 @@ def test_labels_are_the_means_of_scikit_learns(plot_folders: list[Path]) -> None
 def test_precision_recall_is_read_off_the_thresholds(
     plot_folders: list[Path], pooling: str
 ) -> None:
-    rows = table(precision_recall(line_up(plot_folders), pooling))
+    rows = table(precision_recall(open_group(plot_folders), pooling))
     assert len(rows) == 2 * 4 * 200
     s, y = stored(plot_folders[1])
     if pooling == "pooled":
@@ -85,12 +85,12 @@ def test_precision_recall_is_read_off_the_thresholds(
     mean = np.mean([found[label] for label in ("hen", "ibis", "jay")], axis=0)
     assert found[""] == pytest.approx(mean.tolist())
     if pooling == "episodes":
-        macro = 100 * read_run(plot_folders[1]).values(("macro_ap",))["macro_ap"].mean()
+        macro = 100 * values(plot_folders[1]).mean()
         assert float(own[0]["ap"]) == pytest.approx(macro)
 
 
 def test_calibration_is_counted_cell_by_cell(plot_folders: list[Path]) -> None:
-    rows = table(calibration(line_up(plot_folders), bins=4))
+    rows = table(calibration(open_group(plot_folders), bins=4))
     assert [row["run"] for row in rows] == ["fake-mean"] * 4 + ["fake-trained"] * 4
     for folder, own in ((plot_folders[0], rows[:4]), (plot_folders[1], rows[4:])):
         s, y = stored(folder)
@@ -111,18 +111,18 @@ def test_calibration_is_counted_cell_by_cell(plot_folders: list[Path]) -> None:
         assert f"positive: {100 * y.mean():.1f} %" in own[0]["note"]
 
 
-def test_what_the_threshold_measures_is_told(made: Callable[..., Lineup]) -> None:
+def test_what_the_threshold_measures_is_said(made: Callable[..., ResultGroup]) -> None:
     base = made()
-    source = base.entries[0].sources[0]
+    result = base.first
 
     def note(scores: np.ndarray, decisions: np.ndarray | None = None) -> str:
-        new = replace(source.scores, scores=scores.astype(np.float32), decisions=decisions)
-        entry = Entry("x", (replace(source, scores=new),))
-        changed = Lineup((entry,), SplitPlace(), ())
-        changed.__dict__["truth"] = base.truth
+        new = replace(result.scores, scores=scores.astype(np.float32), decisions=decisions)
+        one = MethodResult("x", (replace(result, scores=new),))
+        changed = ResultGroup((one,), SplitPlace(), ())
+        changed.__dict__["targets"] = base.targets
         return table(calibration(changed))[0]["note"]
 
-    s = source.scores.scores
+    s = result.scores.scores
     assert "All scores lie above 0" in note(np.abs(s) + 1)
     assert "All scores lie at or below 0" in note(np.zeros_like(s))
     assert "a rule of its own: yes to 100.0 %" in note(s, np.ones(s.shape, bool))
@@ -149,9 +149,9 @@ def test_differences_are_those_of_compare(plot_folders: list[Path]) -> None:
     assert "--against" in error.value.remedy
 
 
-def test_labels_that_no_query_has_are_left_out(made: Callable[..., Lineup]) -> None:
+def test_labels_that_no_query_has_are_left_out(made: Callable[..., ResultGroup]) -> None:
     of = made(n=2)
-    of.truth.targets[:, :, 1] = False
+    of.targets.targets[:, :, 1] = False
     rows = [row for row in table(labels(of)) if row["label"] == "b"]
     assert [(row["ap"], row["chance"], row["episodes"]) for row in rows] == [("", "", "0")] * 2
     for plot in every_plot(of):

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from mlfsic_bench.analysis.compare import compare
+from mlfsic_bench.analysis.compare import CompareReport, compare
 from mlfsic_bench.analysis.plots.calibration import calibration
 from mlfsic_bench.analysis.plots.difference import difference
 from mlfsic_bench.analysis.plots.frame import data, form_of, picture, plain
@@ -20,7 +20,7 @@ from mlfsic_bench.analysis.plots.labels import labels
 from mlfsic_bench.analysis.plots.precision_recall import precision_recall
 from mlfsic_bench.analysis.plots.training import training
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.results.lineup import Lineup, line_up
+from mlfsic_bench.results.conditions import ResultGroup, open_group
 from tests.analysis.plotted import every_plot, table, write_history
 from tests.fakes.world import Mean, Trained, fake_run, fake_split
 
@@ -31,10 +31,10 @@ HOSTILE = "_=$\\frac{1}{0}$ <b>&amp; \u202e\U0001f600\uffff漢字 " + "x" * 60
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_files_are_equal_every_time_and_hold_no_date(plot_folders: list[Path], form: str) -> None:
-    of = line_up(plot_folders)
+    of = open_group(plot_folders)
     plots = [difference(compare(plot_folders))]
     if form == "svg":
-        plots += [*every_plot(of), training(line_up(plot_folders[1:]))]
+        plots += [*every_plot(of), training(open_group(plot_folders[1:]))]
     for plot in plots:
         one, two = picture(plot, form), picture(plot, form)
         assert one == two
@@ -49,7 +49,7 @@ def test_files_are_equal_every_time_and_hold_no_date(plot_folders: list[Path], f
 
 
 @pytest.mark.parametrize("form", ["png", "svg"])
-def test_hostile_names_are_drawn_as_they_are(made: Callable[..., Lineup], form: str) -> None:
+def test_hostile_names_are_drawn_as_they_are(made: Callable[..., ResultGroup], form: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         of = made(HOSTILE, (HOSTILE, "$x", "_hidden\x07\x1b[31m\n"), n=2)
@@ -74,33 +74,24 @@ def test_hostile_names_are_drawn_as_they_are(made: Callable[..., Lineup], form: 
     assert plain("_a") == " _a"
 
 
-def compare_of(of: Lineup) -> object:
-    """A comparison of entries that lie in memory."""
-    report = compare_report(of)
-    assert len(report.metrics[0].pairs) == 1  # type: ignore[attr-defined]
+def compare_of(of: ResultGroup) -> CompareReport:
+    """A comparison of methods that lie in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlfsic_bench.analysis.compare.open_group", lambda *a, **k: of)
+        report = compare([Path("a"), Path("b")])
+    assert len(report.metrics[0].pairs) == 1
     return report
 
 
-def compare_report(of: Lineup) -> object:
-    from mlfsic_bench.analysis import compare as module
-
-    original = module.line_up
-    module.line_up = lambda *a, **k: of  # type: ignore[assignment]
-    try:
-        return compare([Path("a"), Path("b")])
-    finally:
-        module.line_up = original
-
-
 def test_a_subset_and_a_part_of_the_episodes_stand_in_the_title(
-    made: Callable[..., Lineup], tmp_path: Path
+    made: Callable[..., ResultGroup], tmp_path: Path
 ) -> None:
     split = fake_split(subset={"available_only": True})
     folder = fake_run(tmp_path / "a", Trained, episodes=6, count=4, split=split)
     other = fake_run(tmp_path / "b", Mean, episodes=6, count=4, split=split)
     write_history(folder)
     mark = "(SUBSET of the split's images) (first 4 of 6 episodes)"
-    of = line_up([folder])
+    of = open_group([folder])
     plots = [*every_plot(of), difference(compare([folder, other]))]
     plots = [plot for plot in plots if not plot.title.startswith("Training")]
     assert all(mark in plot.title for plot in plots)
@@ -111,7 +102,7 @@ def test_a_subset_and_a_part_of_the_episodes_stand_in_the_title(
     assert "SUBSET" not in labels(made()).title
 
 
-def test_what_is_too_much_for_a_picture(made: Callable[..., Lineup]) -> None:
+def test_what_is_too_much_for_a_picture(made: Callable[..., ResultGroup]) -> None:
     many = made(n=7)
     for make in (precision_recall, labels, calibration, training):
         with pytest.raises(BenchError, match="7 runs are too many"):
@@ -125,5 +116,5 @@ def test_what_is_too_much_for_a_picture(made: Callable[..., Lineup]) -> None:
     assert {row["label"] for row in table(labels(crowd, ["l3", "l1"]))} == {"l1", "l3"}
     with pytest.raises(BenchError, match="unknown pooling"):
         precision_recall(made(), "poled")
-    with pytest.raises(BenchError, match="form of a picture"):
+    with pytest.raises(BenchError, match="can't draw into"):
         form_of(Path("a.gif"))

@@ -11,13 +11,13 @@ import pytest
 from mlfsic_bench.analysis.plots.frame import picture
 from mlfsic_bench.analysis.plots.training import training
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.results.lineup import Entry, Lineup, line_up
+from mlfsic_bench.results.conditions import MethodResult, ResultGroup, open_group
 from mlfsic_bench.results.targets import SplitPlace
 from tests.analysis.plotted import table, write_history
 
 
 def test_training_shows_the_history(plot_folders: list[Path]) -> None:
-    plot = training(line_up(plot_folders[1:]))
+    plot = training(open_group(plot_folders[1:]))
     rows = table(plot)
     assert [int(row["step"]) for row in rows] == [10, 20, 30, 40]
     assert [float(row["loss"]) for row in rows] == [2.0, 0.5, 0.15, 0.1]
@@ -44,15 +44,15 @@ def test_which_step_was_kept(
     (folder / "checkpoints").mkdir(exist_ok=True)
     rows = [(i, 1.0, v if valued else None) for i, v in ((1, 0.1), (2, 0.3), (3, 0.2))]
     write_history(folder / "checkpoints", *rows)  # where a run leaves it
-    of = line_up([folder])
-    source = of.first
-    card = source.scores.meta.method
+    of = open_group([folder])
+    result = of.first
+    card = result.scores.meta.method
     parameters = {**card.parameters, **({"select": select} if select else {})}
-    meta = source.scores.meta.model_copy(
+    meta = result.scores.meta.model_copy(
         update={"method": card.model_copy(update={"parameters": parameters})}
     )
-    new = replace(source, scores=replace(source.scores, meta=meta))
-    plot = training(Lineup((Entry("x", (new,)),), SplitPlace(), ()))
+    new = replace(result, scores=replace(result.scores, meta=meta))
+    plot = training(ResultGroup((MethodResult("x", (new,)),), SplitPlace(), ()))
     assert [row["marked"] for row in table(plot)] == marks
     assert ("nothing was evaluated" in picture(plot, "svg").decode()) is not valued
 
@@ -75,14 +75,14 @@ def test_a_history_that_makes_no_sense(plot_folders: list[Path], tmp_path: Path,
     folder = shutil.copytree(plot_folders[1], tmp_path / "run")
     (folder / "history.jsonl").write_text(text)
     with pytest.raises(BenchError, match="not a readable training history"):
-        training(line_up([folder]))
+        training(open_group([folder]))
 
 
 def test_what_has_no_history(plot_folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="has no training history") as error:
-        training(line_up(plot_folders[:1]))
+        training(open_group(plot_folders[:1]))
     assert "no history.jsonl" in error.value.found
     file = shutil.copy(plot_folders[1] / "scores.npz", tmp_path / "scores.npz")
     with pytest.raises(BenchError, match="has no training history") as error:
-        training(line_up([Path(file)]))
+        training(open_group([Path(file)]))
     assert error.value.found == "a scores file"

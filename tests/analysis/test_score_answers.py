@@ -1,4 +1,4 @@
-"""`score`: answers that nobody can forge, and answers that were only stored."""
+"""`score`: targets that nobody can forge, and targets that were only stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fakes.world import fake_run
 
 
 def forge(folder: Path) -> None:
-    """Answers that are always right, with a record that vouches for them."""
+    """Targets that are always right, with a record that vouches for them."""
     path = folder / "answers.npz"
     arrays = read_arrays(path, kind="answers", required=("targets", "query", "meta"))
     decided = read_scores(folder / "scores.npz").scores > 0
@@ -31,7 +31,7 @@ def forge(folder: Path) -> None:
     (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def test_forged_answers_change_no_figure(tmp_path: Path) -> None:
+def test_forged_targets_change_no_value(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ["--split", SPLIT["id"], "--backbone", "scenes-small", "--episodes", str(E)]
     CliRunner().invoke(
@@ -46,7 +46,7 @@ def test_forged_answers_change_no_figure(tmp_path: Path) -> None:
     assert score_files([folder / "scores.npz"]).files[0].metrics == honest.files[0].metrics
 
 
-def test_stored_answers_are_said_to_be_stored(tmp_path: Path) -> None:
+def test_stored_targets_are_said_to_be_stored(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run", episodes=4)
     report = score_files([folder], by="label")
     assert (report.targets, report.image_intervals) == ("stored", "query images only")
@@ -59,5 +59,5 @@ def test_stored_answers_are_said_to_be_stored(tmp_path: Path) -> None:
     other = fake_run(tmp_path / "other", episodes=4, seed=1)
     assert len(score_files([folder, other]).files) == 2
     forge(other)
-    with pytest.raises(BenchError, match="stored different answers"):
+    with pytest.raises(BenchError, match="stored different targets"):
         score_files([folder, other])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from mlfsic_bench.analysis.label_pairs import auc_against
+from mlfsic_bench.analysis.breakdowns import auc_against
 from mlfsic_bench.analysis.score import score_files
 from tests.analysis.foreign_scores import DRAWN, HAS, LABELS, E, L, foreign, given, truth
 
@@ -22,9 +22,9 @@ def test_by_label_and_cardinality(tmp_path: Path) -> None:
     for k, group in enumerate(part.groups):
         ap = [sk.average_precision_score(y[e, :, k], s[e, :, k]) for e in range(E)]
         recall = [sk.recall_score(y[e, :, k], s[e, :, k] > 0) for e in range(E)]
-        assert group.figures["ap"].mean == pytest.approx(np.mean(ap), abs=1e-10)
-        assert group.figures["recall"].mean == pytest.approx(np.mean(recall), abs=1e-10)
-        assert group.figures["ap"].images >= group.figures["ap"].episodes
+        assert group.values["ap"].mean == pytest.approx(np.mean(ap), abs=1e-10)
+        assert group.values["recall"].mean == pytest.approx(np.mean(recall), abs=1e-10)
+        assert group.values["ap"].images >= group.values["ap"].episodes
         assert group.counts == {"episodes": E, "positives": int(y[:, :, k].sum())}
     part = score_files([path], by="cardinality").files[0].breakdown
     assert part is not None
@@ -37,9 +37,9 @@ def test_by_label_and_cardinality(tmp_path: Path) -> None:
         micro = [sk.average_precision_score(a.ravel(), b.ravel()) for a, b in each]
         f1 = [sk.f1_score(a, b > 0, average="micro", zero_division=0) for a, b in each]
         own = [sk.average_precision_score(a, b, average="samples") for a, b in each]
-        assert group.figures["micro_ap"].mean == pytest.approx(np.mean(micro), abs=1e-10)
-        assert group.figures["micro_f1"].mean == pytest.approx(np.mean(f1), abs=1e-10)
-        assert group.figures["ap_sample"].mean == pytest.approx(np.mean(own), abs=1e-10)
+        assert group.values["micro_ap"].mean == pytest.approx(np.mean(micro), abs=1e-10)
+        assert group.values["micro_f1"].mean == pytest.approx(np.mean(f1), abs=1e-10)
+        assert group.values["ap_sample"].mean == pytest.approx(np.mean(own), abs=1e-10)
         assert group.counts == {"episodes": len(rows), "queries": int(chosen.sum())}
 
 
@@ -61,7 +61,7 @@ def test_by_support_count_and_pair(tmp_path: Path) -> None:
                 rows.append(
                     np.mean([sk.average_precision_score(y[e, :, k], s[e, :, k]) for k in cells])
                 )
-        assert group.figures["ap"].mean == pytest.approx(np.mean(rows), abs=1e-10)
+        assert group.values["ap"].mean == pytest.approx(np.mean(rows), abs=1e-10)
         assert group.counts["episodes"] == len(rows)
     part = score_files([path], by="pair").files[0].breakdown
     assert part is not None
@@ -83,10 +83,10 @@ def test_by_support_count_and_pair(tmp_path: Path) -> None:
                 )
             found = pairs[name]
             assert found.counts == {"queries_with_both": both, "episodes_shared": sum(beside)}
-            assert found.figures["auc"].mean == pytest.approx(np.nanmean(values), abs=1e-10)
+            assert found.values["auc"].mean == pytest.approx(np.nanmean(values), abs=1e-10)
             if any(beside):
                 shared = np.nanmean(np.array(values)[beside])
-                assert found.figures["auc_shared"].mean == pytest.approx(shared, abs=1e-10)
+                assert found.values["auc_shared"].mean == pytest.approx(shared, abs=1e-10)
 
 
 def test_without_the_label_there_is_no_auc() -> None:

@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from scipy import stats
 from sklearn import metrics as sk
 
-from mlfsic_bench.analysis.score import score_files
-from mlfsic_bench.analysis.score_report import ScoreReport
+from mlfsic_bench.analysis.score import ScoreReport, score_files
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.scores import read_scores
@@ -99,7 +98,7 @@ def test_formats_say_the_same(tmp_path: Path) -> None:
     assert report == score_files([path], by="label")
     ap = report.files[0].metrics["macro_ap"]
     rows = list(csv.DictReader(io.StringIO(run(path, "--format", "csv", "--by", "label"))))
-    row = next(r for r in rows if r["figure"] == "macro_ap")
+    row = next(r for r in rows if r["value_of"] == "macro_ap")
     assert [float(row[key]) for key in ("mean", "episodes", "images")] == [
         100 * ap.mean, 100 * ap.episodes, 100 * ap.images
     ]  # fmt: skip
@@ -117,7 +116,10 @@ def test_conventions_are_printed_with_their_definitions(tmp_path: Path) -> None:
     path = foreign(tmp_path / "a.npz")
     text = run(path, "--conventions")
     assert "ap_voc11_pooled_macro" in text
-    assert "11-point interpolated AP per label over the pooled queries" in text
+    wide = run(path, "--conventions", "--format", "markdown")
+    assert "11\\-point interpolated AP per label over the pooled queries" in wide or (
+        "11-point interpolated AP per label over the pooled queries" in wide
+    )
     assert "ap_voc11_pooled_macro" not in run(path)
     report = score_files([path], conventions=True)
     values = report.files[0].conventions

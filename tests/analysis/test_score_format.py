@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlfsic_bench.analysis.score_render import RENDERERS
-from mlfsic_bench.analysis.score_report import (
-    Breakdown,
-    Figure,
-    FileScore,
-    Group,
-    ScoreReport,
-    SeedFigure,
-    SeedsScore,
-)
 
-from mlfsic_bench.analysis.score import score_files
+from mlfsic_bench.analysis.estimates import Breakdown, Estimate, Group
+from mlfsic_bench.analysis.score import (
+    WRITERS,
+    FileScore,
+    ScoreReport,
+    SeedsEstimate,
+    SeedsScore,
+    score_files,
+)
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.meta import SCHEMA_FILE, meta_schema
 from tests.analysis.foreign_scores import LABELS, ROOT, SPLIT, E, L, Q, foreign
@@ -70,7 +68,10 @@ def test_the_schema_that_ships_is_that_of_the_code() -> None:
     [
         ({"split": {"hash": "0" * 64}}, "the split found is not the one"),
         ({"split": {"rule": "strict"}}, "rule strict"),
-        ({"split": {"subset": True}}, "add --available-only or --min-pool"),
+        (
+            {"split": {"subset": True}},
+            "part of its images(.|\n)*all images(.|\n)*`splits build` wrote",
+        ),
         ({"split": {"id": "scenes-12-6-6-v2"}}, "unknown split in a file 'scenes-12-6-6-v2'"),
         ({"split": {"id": "../../somewhere/split.json"}}, "unknown split in a file"),
         ({"episodes": {"hash": "0" * 64}}, "the episodes found are not the ones"),
@@ -102,13 +103,13 @@ def test_missing_queries_are_refused(tmp_path: Path) -> None:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     path = foreign(tmp_path / "a.npz", method={"name": "=x|<b>[red]`"})
     report = score_files([path])
-    assert "<b>" not in RENDERERS["markdown"](report)
-    assert "[red]" in RENDERERS["text"](report)
+    assert "<b>" not in WRITERS["markdown"](report)
+    assert "[red]" in WRITERS["text"](report)
     with pytest.raises(BenchError, match=r"U\+202E is one"):
         score_files([foreign(tmp_path / "b.npz", method={"name": "x\u202e"})])
 
 
 def test_the_page_names_every_key_of_the_report() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-    for model in (ScoreReport, FileScore, SeedsScore, Breakdown, Group, Figure, SeedFigure):
+    for model in (ScoreReport, FileScore, SeedsScore, Breakdown, Group, Estimate, SeedsEstimate):
         assert all(f"`{key}`" in page for key in model.model_fields), model

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from mlfsic_bench.analysis import score as score_module
-from mlfsic_bench.analysis.score import score_files
-from mlfsic_bench.analysis.score_notes import smallest_pool
-from mlfsic_bench.analysis.score_render import RENDERERS
-from mlfsic_bench.results.targets import Truth
+from mlfsic_bench.analysis.score import WRITERS, score_files, smallest_pool
+from mlfsic_bench.results.result import Targets
 from tests.analysis.foreign_scores import LABELS, ROOT, E, L, Q, foreign
 
 
@@ -22,36 +20,36 @@ def test_small_pools_are_said() -> None:
     targets = np.zeros((100, 4, 3), bool)
     targets[:, :2, 0] = True
     targets[:49, 3, 1] = True  # the third label is never shown
-    one = Truth(targets, names, None, None, None, "stored")
+    one = Targets(targets, names, None, None, None, "stored")
     assert smallest_pool(one) == (49, 1)
     again = np.where(np.arange(100)[:, None] < 98, names, names[:1])  # shown twice, counted once
     targets[49:98, 3, 1] = True
-    assert smallest_pool(Truth(targets, again, None, None, None, "stored")) == (98, 1)
+    assert smallest_pool(Targets(targets, again, None, None, None, "stored")) == (98, 1)
     again[:, 3] = np.tile([f"x{i}" for i in range(50)], 2)
-    assert smallest_pool(Truth(targets, again, None, None, None, "stored")) == (50, 1)
+    assert smallest_pool(Targets(targets, again, None, None, None, "stored")) == (50, 1)
 
 
 @pytest.mark.parametrize(("images", "said"), [(49, True), (50, False)])
 def test_the_note_on_small_pools_begins_below_fifty(
     images: int, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    truth = score_module.truth_of
+    targets_of = score_module.targets_of
 
-    def limited(*args: Any) -> Truth:
-        found = truth(*args)
+    def limited(*args: Any) -> Targets:
+        found = targets_of(*args)
         y = np.zeros_like(found.targets)
         y[:, :, 0] = True
         y.reshape(-1, L)[:images, 2] = True
         query = np.array([[f"{e}-{q}" for q in range(Q)] for e in range(E)])
         return replace(found, targets=y, query=query)
 
-    monkeypatch.setattr(score_module, "truth_of", limited)
+    monkeypatch.setattr(score_module, "targets_of", limited)
     report = score_files([foreign(tmp_path / "a.npz")])
     small = [line for line in report.notes if line.startswith("SMALL POOL")]
     assert len(small) == said
     if said:
         assert f"show {LABELS[2]} in only 49 images" in small[0]
-        assert small[0] in RENDERERS["markdown"](report).replace("\\", "")
+        assert small[0] in WRITERS["markdown"](report).replace("\\", "")
 
 
 def test_subset_and_few_episodes_are_said(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,25 +15,23 @@ from mlfsic_bench.episodes.k_shot import LasoKShot
 from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.results.targets import SplitPlace
-from mlfsic_bench.splits.resolve import resolve_split
+from mlfsic_bench.splits.files import write_split
+from mlfsic_bench.splits.resolve import resolve_file, resolve_split
 from tests.analysis.foreign_scores import ROOT, SPLIT, drawn_from, foreign, refused, run
 from tests.fakes.laso_world import SPLIT as LASO
 from tests.fakes.laso_world import laso_root
 
 
-def test_the_options_that_limit_a_split(tmp_path: Path) -> None:
-    for name, options in {
-        "available": {"available_only": True},
-        "pool": {"min_pool": 2},
-    }.items():
-        split = resolve_split(SPLIT["id"], data_root=None, **options)
-        drawn = draw_episodes(ONE_PER_LABEL, split, "novel", 3)
-        path = drawn_from(split, drawn, tmp_path / f"{name}.npz")
-        flags = ["--available-only"] if name == "available" else ["--min-pool", "2"]
-        assert "SUBSET" in run(path, *flags)
-        assert "add --available-only or --min-pool" in refused(path)
-        whole = foreign(tmp_path / "whole.npz")
-        assert "leave --available-only and --min-pool out" in refused(whole, *flags)
+@pytest.mark.parametrize("options", [{"available_only": True}, {"min_pool": 2}])
+def test_a_part_of_a_split_is_named_by_its_file(options: dict[str, Any], tmp_path: Path) -> None:
+    split = resolve_split(SPLIT["id"], data_root=None, **options)
+    path = drawn_from(split, draw_episodes(ONE_PER_LABEL, split, "novel", 3), tmp_path / "a.npz")
+    assert "name the file that `splits build` wrote" in refused(path)
+    content = resolve_file(SPLIT["id"], data_root=None, **options)
+    write_split(content, tmp_path / "part.json")
+    assert "SUBSET" in run(path, "--split", tmp_path / "part.json")
+    whole = foreign(tmp_path / "whole.npz")
+    assert "the split found is not the one" in refused(whole, "--split", tmp_path / "part.json")
 
 
 def test_the_options_that_name_split_and_episodes(tmp_path: Path) -> None:

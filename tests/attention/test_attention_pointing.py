@@ -9,16 +9,18 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from mlfsic_bench.analysis.attention.cells import (
+from mlfsic_bench.analysis.attention.maps import (
+    MEASURED,
     at_the_top,
     centres,
     coverage,
     effective_cells,
+    measure_pair,
+    measure_pairs,
     middle,
     near,
     softmax,
 )
-from mlfsic_bench.analysis.attention.pairs import FIGURES, measure_pair, measure_pairs
 from mlfsic_bench.analysis.attention.pointing import line, summarise
 from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.errors import BenchError
@@ -108,7 +110,7 @@ def test_attention_on_the_object_scores_one_on_every_figure():
 
 def test_uniform_attention_gives_the_chance_figures():
     found = measured(lambda label: np.full((2, 5, 8), 3.25))
-    for name in FIGURES:
+    for name in MEASURED:
         figure = getattr(found, name)
         assert figure.mean == pytest.approx(figure.chance)
         assert figure.above == pytest.approx(0)
@@ -139,9 +141,9 @@ def test_heads_are_summed_before_the_softmax_for_pointing_and_after_it_for_the_s
     scores[0, 2, 3], scores[0, 4, 4] = 5.0, 4.0
     scores[1, 0, 0], scores[1, 4, 4] = 5.0, 4.0
     pair = measure_pair("a", "x", 1, scores, {"x": mask})
-    assert pair.found[FIGURES.index("pointing")].tolist() == [0.0, 1.0, 0.0]
+    assert pair.found[MEASURED.index("pointing")].tolist() == [0.0, 1.0, 0.0]
     mu = np.exp(scores) / np.exp(scores).sum((1, 2), keepdims=True)
-    shares = pair.found[FIGURES.index("share")]
+    shares = pair.found[MEASURED.index("share")]
     assert shares[1:] == pytest.approx(mu[:, 2, 3])
     assert shares[0] == pytest.approx(mu[:, 2, 3].mean())
     assert pair.grid == (5, 8)
@@ -174,9 +176,9 @@ def test_the_share_equals_a_transcription_with_loops(height, width, h, w):
                 share += weights[i][j] / total * area / ((bottom - top) * (right - left))
         expected.append(share)
     pair = measure_pair("a", "x", 1, scores, {"x": mask})
-    assert pair.found[FIGURES.index("share"), 1:] == pytest.approx(expected)
+    assert pair.found[MEASURED.index("share"), 1:] == pytest.approx(expected)
     assert pair.area == pytest.approx(mask.mean())
-    assert pair.chance[FIGURES.index("share")] == pytest.approx(mask.mean())
+    assert pair.chance[MEASURED.index("share")] == pytest.approx(mask.mean())
 
 
 def test_the_tolerance_equals_a_transcription_with_loops():

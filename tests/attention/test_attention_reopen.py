@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as PILImage
 
-from mlfsic_bench.analysis.attention import draw as attention_run
-from mlfsic_bench.analysis.attention.draw import draw_attention
+from mlfsic_bench.analysis.attention import picture
+from mlfsic_bench.analysis.attention.picture import draw_attention
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import RunPlan
@@ -34,8 +34,8 @@ def test_the_verb_writes_a_picture(folder, tmp_path, scenes_cache):
     done = CliRunner().invoke(cli, ["attention", str(folder), "--out", str(out), "--cache", cache])
     assert done.exit_code == 0, done.output
     assert "lies on the object in" in done.output
-    with PILImage.open(out) as picture:
-        assert picture.size[0] > 600
+    with PILImage.open(out) as drawn:
+        assert drawn.size[0] > 600
 
 
 def test_other_inputs_are_refused(folder, tmp_path):
@@ -77,7 +77,7 @@ def drawn(monkeypatch):
         calls.append(strips)
         return b""
 
-    monkeypatch.setattr(attention_run, "draw", draw)
+    monkeypatch.setattr(picture, "draw", draw)
     return calls
 
 
@@ -126,7 +126,7 @@ def test_supports_are_those_of_the_episodes(folder):
             run.supports(count)
 
 
-def test_a_method_in_a_file_is_named_with_method(folder, tmp_path, drawn):
+def test_a_method_in_a_file_is_recalled_or_named_with_method(folder, tmp_path, drawn):
     file = tmp_path / "own.py"
     file.write_text(
         "from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod\n"
@@ -144,8 +144,11 @@ def test_a_method_in_a_file_is_named_with_method(folder, tmp_path, drawn):
     )
     command = ["attention", str(run_method(plan))]
     command += ["--out", str(tmp_path / "a.png")]
-    with pytest.raises(BenchError, match="in a file of its own"):
-        CliRunner().invoke(cli, command, catch_exceptions=False)
-    command += ["--method", f"{file}:Own"]
     assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
-    assert len(drawn) == 1
+    (tmp_path / "elsewhere").mkdir()
+    moved = file.rename(tmp_path / "elsewhere" / "own.py")
+    with pytest.raises(BenchError, match="is in a file"):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
+    command += ["--method", f"{moved}:Own"]
+    assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
+    assert len(drawn) == 2

@@ -160,7 +160,7 @@ def _no_store(folder, monkeypatch):
 @case("a damaged store", "cache/scenes-scenes-small-")
 def _damaged(folder, monkeypatch):
     main_ok(*RUN)
-    (store,) = (folder / "cache").iterdir()
+    (store,) = (path.parent for path in (folder / "cache").glob("*/manifest.json"))
     (store / LOCAL).write_bytes((store / LOCAL).read_bytes()[:1000])
     return ["features", "info", f"cache/{store.name}"]
 
@@ -190,7 +190,7 @@ class Maps(Method):
 def _spoilt(folder, name, kind):
     """A store in the cache whose every row holds a NaN, and the run that made it, not yet done."""
     main_ok(*RUN, "--cache", "cache")
-    (store,) = (folder / "cache").iterdir()
+    (store,) = (path.parent for path in (folder / "cache").glob("*/manifest.json"))
     values = np.fromfile(store / name, kind)
     values[:: values.size // 500] = np.nan
     values.tofile(store / name)
@@ -200,7 +200,7 @@ def _spoilt(folder, name, kind):
 
 def _index(folder):
     main_ok(*RUN)
-    (store,) = (folder / "cache").iterdir()
+    (store,) = (path.parent for path in (folder / "cache").glob("*/manifest.json"))
     return store, ["features", "info", f"cache/{store.name}"]
 
 
@@ -230,7 +230,7 @@ def _maps_folder(folder, monkeypatch):
 @case("a store checked with other weights", "was not made by this backbone", "weights_hash")
 def _other_weights(folder, monkeypatch):
     main_ok(*RUN)
-    (store,) = (folder / "cache").iterdir()
+    (store,) = (path.parent for path in (folder / "cache").glob("*/manifest.json"))
     return ["features", "verify", f"cache/{store.name}", "--weights", "none"]
 
 

@@ -32,7 +32,7 @@ def held():
 @contextmanager
 def held_store():
     """Another writer holds the one store in `cache`."""
-    (store,) = Path("cache").iterdir()
+    (store,) = (path.parent for path in Path("cache").glob("*/manifest.json"))
     with StoreWriter(store, read_manifest(store)):
         yield
 

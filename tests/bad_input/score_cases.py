@@ -34,7 +34,7 @@ def _file(folder, scores=None, **changes):
     return ["score", "a.npz"]
 
 
-@case("scores of a file that is not there", "there is no scores file at a.npz")
+@case("scores of a file that is not there", "there is nothing at a.npz")
 def _nothing(folder, monkeypatch):
     return ["score", "a.npz"]
 
@@ -96,7 +96,7 @@ def _key(folder, monkeypatch):
     return _file(folder, methods={})
 
 
-@case("scores of different episodes", "was not made on the split of")
+@case("scores of different episodes", "b can't be compared with a.npz: another split")
 def _mixed(folder, monkeypatch):
     fake_run(folder / "b", episodes=3)
     return [*_file(folder), "b"]

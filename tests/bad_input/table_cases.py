@@ -21,26 +21,26 @@ def _no_run(folder, monkeypatch):
     return ["table", "empty"]
 
 
-@case("a table of a folder that is not there", "nowhere/record.json")
+@case("a table of a folder that is not there", "there is nothing at nowhere")
 def _nowhere(folder, monkeypatch):
     return ["table", "nowhere"]
 
 
-@case("a table of runs on different splits", "b was not run on the split of")
+@case("a comparison of runs on different splits", "b can't be compared with a", "content of")
 def _splits(folder, monkeypatch):
     fake_run(folder / "a")
     fake_run(folder / "b", split=fake_split(base=30))
-    return ["table", "a", "b"]
+    return ["compare", "a", "b"]
 
 
-@case("a table of different numbers of episodes", "number of episodes")
+@case("a comparison of different numbers of episodes", "number of episodes")
 def _counts(folder, monkeypatch):
     fake_run(folder / "a")
     fake_run(folder / "b", count=20)
-    return ["table", "a", "b"]
+    return ["compare", "a", "b"]
 
 
-@case("a table of one run twice", "b is the same run")
+@case("a table of one run twice", "b holds the same scores as a")
 def _twice(folder, monkeypatch):
     fake_run(folder / "a")
     fake_run(folder / "b")
@@ -109,6 +109,7 @@ def _folder_of_runs(folder, monkeypatch):
 def _own_method(folder, monkeypatch):
     text = PLUGIN.format(body="torch.zeros(len(query), 6)")
     main_ok("run", as_file(folder / "odd.py", text) + ":Odd", *SCENES, "--out", "out")
+    (folder / "odd.py").unlink()
     return ["attention", "out"]
 
 

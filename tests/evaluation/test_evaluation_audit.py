@@ -189,7 +189,7 @@ def test_a_failed_audit_is_made_again_by_the_same_command(tmp_path: Path) -> Non
     for _ in range(2):
         execute(inputs, folder, lines.append)
     assert sum(line.startswith("audit failed") for line in lines) == 2
-    assert sum(line.startswith("scored") for line in lines) == 1
+    assert sum("has its scores; they are audited" in line for line in lines) == 1
 
 
 def test_episodes_are_chosen_by_the_key_and_by_what_they_cost() -> None:

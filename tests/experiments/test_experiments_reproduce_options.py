@@ -111,7 +111,7 @@ def test_device_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BenchError, match="there is no cuda"):
         reproduce(file, "--dry-run", "--device", "cuda")
     result = reproduce(file, "--only", "Random", "--device", "cuda", code=1)
-    assert "no GPU" in result.stderr
+    assert "no cuda here" in result.stderr
 
 
 def test_a_data_root_is_asked_for_before_the_first_run(

@@ -82,7 +82,7 @@ def _scores(path: Path, answers_path: Path) -> None:
     }  # fmt: skip
     method = {
         "name": "theirs", "seed": 0, "trains": True, "uses_words": False,
-        "adapts_by_gradient": False, "parameters": {"depth": 3},
+        "adapts_by_gradient": False, "parameters": {"depth": 3}, "printed": "Theirs",
     }  # fmt: skip
     meta = ScoresMeta.model_validate({**common, "method": method})
     write_scores(path, Scores(scores, scores > 0.5, meta))

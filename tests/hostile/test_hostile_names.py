@@ -52,7 +52,8 @@ SHOWN = listed("""
     Experiment.not_on Experiment.title Failure.stage FeaturesMeta.backbone FeaturesMeta.transform
     FeaturesMeta.weights FeaturesMeta.weights_hash LabelValue.label LabelLists.base
     LabelLists.novel LabelLists.val Link.title Link.url MethodMeta.changed MethodMeta.name
-    MethodMeta.parameters[key] MethodMeta.preset MethodMeta.printed MethodFacts.method MethodFacts.parameters[key]
+    MethodMeta.printed
+    MethodMeta.parameters[key] MethodMeta.preset MethodFacts.method MethodFacts.parameters[key]
     MethodFacts.preset PartCounts.labels[key] Provenance.commit Provenance.packages
     Provenance.packages[key] Provenance.python Provenance.version Record.identity[key]
     Record.labels Record.excluded_labels Reported.row Reported.section RowSpec.name
@@ -146,7 +147,7 @@ def test_a2_the_split_of_a_scores_file_is_a_shipped_one(here: Path) -> None:
     for text in (*(text.format(here=here) for text in PATHS), "canary.json", "canary"):
         value["split"]["id"] = text
         KINDS["scores"].write(value)
-        with touched(LURE) as seen, pytest.raises(BenchError, match="unknown split|not the one"):
+        with touched(LURE) as seen, pytest.raises(BenchError, match=r"unknown split|not the one"):
             score_files([Path("scores.npz")])
         assert not seen, text
 

@@ -20,9 +20,7 @@ from mlfsic_bench.metrics.metric import Episodes, Float64, Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.published import PublishedRow
 from mlfsic_bench.results.result import open_result
-from mlfsic_bench.results.runs import read_run
-from mlfsic_bench.results.targets import stored_targets
-from tests.analysis.compared import run
+from tests.analysis.compared import run, targets_in
 from tests.analysis.test_curve import run_of
 from tests.fakes.entries import entry, fake_figure, fake_value
 from tests.fakes.world import Mean, Trained, fake_run
@@ -60,8 +58,8 @@ def by_hand(scores: np.ndarray, targets: np.ndarray) -> float:
 
 def mean_of(folder: Path) -> str:
     """The mean over the episodes of a run, in per cent."""
-    made = read_run(folder)
-    each = zip(made.scores.scores, made.answers.targets, strict=True)
+    made = open_result(folder)
+    each = zip(made.scores.scores, targets_in(folder).targets, strict=True)
     return f"{100 * np.mean([by_hand(s, y) for s, y in each]):.2f}"
 
 
@@ -107,7 +105,7 @@ def test_score_table_compare_and_curve_know_it(runs: list[Path], tmp_path: Path)
         assert column in text, form
         assert mean_of(runs[0])[:4] in text, form
     latex = run("table", *runs, "--format", "latex").output
-    assert r"\multicolumn{4}{c}{Macro} & \multicolumn{1}{c}{} \\" in latex
+    assert r"\multicolumn{4}{c}{Macro} & \\" in latex
     assert latex.count(r"\cmidrule") == 2
     picture = tmp_path / "difference.svg"
     compared = run("compare", *runs, "--metric", NAME, "--plot", picture)
@@ -115,7 +113,8 @@ def test_score_table_compare_and_curve_know_it(runs: list[Path], tmp_path: Path)
     assert NAME in compared.output
     assert "top label" in picture.read_text("utf-8")
     points = [run_of(tmp_path / str(n), n) for n in (40, None)]
-    curve = run("curve", *points, "--metric", NAME, "--out", tmp_path / "c.svg").output
+    curve = run("curve", *points, "--metric", NAME, "--plot", tmp_path / "c.svg",
+                "--format", "markdown").output  # fmt: skip
     assert curve.startswith("| Method | Base images | Used | Labels | Seeds | top label | seeds |")
     assert mean_of(points[0]) in curve
     assert NAME in run("curve", *points, "--metric", NAME, "--format", "csv").output
@@ -131,9 +130,7 @@ def test_the_board_knows_it_and_older_entries_may_lack_it(runs: list[Path]) -> N
         assert "HIT" in text
         assert "12.34" in text
     assert f",{NAME},12.34," in board_csv(boards)
-    result = open_result(runs[0])
-    assert result.stored is not None
-    values, _ = compute_values([result], stored_targets(result.stored))
+    values, _ = compute_values([open_result(runs[0])], targets_in(runs[0]))
     assert f"{values[NAME].value:.2f}" == mean_of(runs[0])
     del old["figures"]["micro_f1"]
     made = entry(new).model_copy(update={"figures": values})
@@ -148,8 +145,7 @@ def test_published_numbers_experiments_archives_and_the_page_know_it(runs: list[
     rows = [{"name": "A", "method": "random"}]
     plan = {"schema_version": 1, "kind": "table", "title": "T", "columns": [NAME], "rows": rows}
     assert [head(name) for name in Experiment.model_validate(plan).columns] == ["HIT"]
-    assert f"{100 * values_of([open_result(runs[0])], [NAME]).values.mean():.2f}" == mean_of(
-        runs[0]
-    )
+    measured = values_of([open_result(runs[0])], [NAME], targets_in(runs[0]))
+    assert f"{100 * measured.values.mean():.2f}" == mean_of(runs[0])
     page = view(ROOT, "mlfsic_bench/metrics/registry.py", {}, ROOT / "docs")
     assert f"| `{NAME}` | share of right highest scores |" in page

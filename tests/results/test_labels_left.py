@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from mlfsic_bench.analysis.score_render import caption
-from mlfsic_bench.results.lineup import line_up
 
-from mlfsic_bench.analysis.score import score_files
+from mlfsic_bench.analysis.paper_table import paper_tables
+from mlfsic_bench.analysis.score import caption, score_files
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import run_method
@@ -15,8 +14,7 @@ from mlfsic_bench.leaderboard.board import build_boards, labels_text, remarks
 from mlfsic_bench.leaderboard.entry import ImageTrack
 from mlfsic_bench.leaderboard.page import board_html, card_of
 from mlfsic_bench.results.captions import count_labels
-from mlfsic_bench.results.table import build_table
-from mlfsic_bench.results.targets import SplitPlace
+from mlfsic_bench.results.conditions import open_group
 from mlfsic_bench.splits.shipped import shipped_file
 from tests.fakes.entries import entry, fake_tracks, fake_value
 
@@ -27,7 +25,7 @@ NOVEL = shipped_file("coco-52-12-16-v1").labels.novel
 
 
 @pytest.fixture(scope="module")
-def limited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], SplitPlace]:
+def limited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A run on a split that `min_pool` takes three of six novel labels from, and its log."""
     folder = tmp_path_factory.mktemp("limited")
     own = shipped_file("scenes-12-6-6-v1").definition().model_dump(mode="json")
@@ -36,20 +34,23 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], 
     path.write_text(json.dumps(own))
     plan = RunPlan(method="random", split=str(path), backbone="scenes-small", min_pool=379,
                    episodes=3, device="cpu", out=folder / "run")  # fmt: skip
-    return run_method(plan, log=log.append), log, SplitPlace(split=str(path), min_pool=379)
+    return run_method(plan, log=log.append), log
 
 
 def test_d3_the_log_and_the_record_name_the_labels(limited) -> None:
-    folder, log, _ = limited
+    folder, log = limited
     note = f"novel: 3 of 6 labels stay: {KEPT}; with fewer than 379 images left: {GONE}"
     assert note in read_record(folder).notes
     assert f"note: {note}" in log
 
 
 def test_d3_titles_name_the_labels(limited) -> None:
-    folder, _, place = limited
-    assert f"novel part: 3 of 6 labels ({KEPT}); protocol" in build_table([folder]).caption[0]
-    assert ", 3 novel labels; " in caption(score_files([folder], place))[0]
+    folder, _ = limited
+    (table,), _ = paper_tables([folder])
+    assert table.title.startswith(f"mine-v1, 3 of 6 novel labels ({KEPT}), 1 support and 4 query")
+    report = score_files([folder])  # this machine remembers the split
+    assert report.targets == "rebuilt"
+    assert ", 3 novel labels; " in caption(report)[0]
 
 
 def test_d3_a_shipped_split_says_what_the_whole_has() -> None:
@@ -63,13 +64,13 @@ def test_d3_a_shipped_split_says_what_the_whole_has() -> None:
 
 
 def test_d3_pictures_name_the_labels(limited, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, _, place = limited
-    lineup = line_up([folder], place)
+    folder, _ = limited
+    group = open_group([folder])
     monkeypatch.setattr(
         "mlfsic_bench.results.captions._gone",
         lambda *_: ["dotted star", "halved cross", "dotted ring"],
     )
-    title = lineup.title("Precision and recall")
+    title = group.title("Precision and recall")
     assert title.endswith(f"(SUBSET of the split's images) (3 of 6 novel labels ({KEPT})) "
                           "(first 3 of 200 episodes)")  # fmt: skip
 

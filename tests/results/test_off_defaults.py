@@ -91,21 +91,21 @@ def test_the_sentence_stands_where_reports_are_read(folders: Folders) -> None:
 
 def test_json_names_the_changed_parameters_of_each(folders: Folders) -> None:
     given = [folders[name] for name in ("changed", "few", "plain")]
-    entries = json.loads(run("compare", *given, "--format", "json").output)["entries"]
+    entries = json.loads(run("compare", *given, "--format", "json").output)["methods"]
     assert [entry["changed"] for entry in entries] == [{"scale": 9.0}, {}, {}]
     assert [entry["base_images"] for entry in entries] == [None, {"used": 40, "of": 80}, None]
     files = json.loads(run("score", *given, "--format", "json").output)["files"]
     assert [file["method"]["changed"] for file in files] == [["scale"], [], []]
 
 
-def test_all_training_seeds_of_a_setting_are_told_once(tmp_path: Path, folders: Folders) -> None:
+def test_all_training_seeds_of_a_setting_are_said_once(tmp_path: Path, folders: Folders) -> None:
     seeds = [
         fake_run(tmp_path / str(seed), Mean, episodes=4, params={"scale": 9.0}, seed=seed)
         for seed in (0, 1)
     ]
     report = json.loads(run("compare", *seeds, folders["plain"], "--format", "json").output)
     assert report["notes"].count(SENTENCE) == 1
-    assert report["entries"][0]["changed"] == {"scale": 9.0}
+    assert report["methods"][0]["changed"] == {"scale": 9.0}
 
 
 def drawn(kind: str, out: Path, *runs: Path, more: tuple[str, ...] = ()) -> tuple[str, str]:
@@ -120,7 +120,7 @@ def drawn(kind: str, out: Path, *runs: Path, more: tuple[str, ...] = ()) -> tupl
 
 
 @pytest.mark.parametrize("kind", PLOTS)
-def test_every_plot_marks_the_method_and_tells_the_parameters(
+def test_every_plot_marks_the_method_and_says_the_parameters(
     kind: str, folders: Folders, tmp_path: Path
 ) -> None:
     texts, about = drawn(kind, tmp_path, folders["changed"], folders["plain"])
@@ -133,7 +133,7 @@ def test_every_plot_marks_the_method_and_tells_the_parameters(
     assert "defaults" not in texts + about
 
 
-def test_a_difference_marks_what_all_are_held_against(folders: Folders, tmp_path: Path) -> None:
+def test_a_difference_marks_what_all_are_compared_with(folders: Folders, tmp_path: Path) -> None:
     given, more = (folders["changed"], folders["plain"]), ("--against", str(folders["changed"]))
     texts, _ = drawn("difference", tmp_path, *given, more=more)
     assert f"minus that of fake-mean {MARK} (points)" in texts
@@ -165,7 +165,8 @@ def test_every_plot_marks_a_subset_and_a_part_of_the_episodes(
 
 def test_a_curve_says_what_is_not_at_its_defaults(folders: Folders) -> None:
     texts = [
-        unescaped(run("curve", folders["few"], folders[one]).output) for one in ("changed", "plain")
+        unescaped(run("curve", folders["few"], folders[one], "--format", "markdown").output)
+        for one in ("changed", "plain")
     ]
     assert f"- {SENTENCE}" in texts[0]
     assert "not at its defaults" not in texts[1]

@@ -10,10 +10,11 @@ import unicodedata
 import click
 import pytest
 
-from mlfsic_bench.analysis import paper_table
+from mlfsic_bench.analysis.paper_table import PaperTable, Row, Value
 from mlfsic_bench.cli.main import COMMANDS, cli, main
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.results.table import grid, table, to_text
+from mlfsic_bench.metrics.registry import columns
+from mlfsic_bench.results.table import grid
 from mlfsic_bench.text import (
     HIDDEN,
     csv_text,
@@ -129,9 +130,10 @@ def test_a3_an_exception_that_cant_be_printed_is_named() -> None:
 def test_b5_a_table_is_plain_where_the_encoding_lacks_signs(
     encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = table(("name", "AP"), [("né\x1b", "1.00 ± 0.50")], caption=["Caption – ≤ 中."])
-    monkeypatch.setattr(paper_table, "paper_tables", lambda *args, **options: ([made], []))
-    monkeypatch.setitem(paper_table.WRITERS, "text", lambda tables, left_out: to_text(tables))
+    row = Row("né\x1b", (Value(1.0, 0.5),) * 8)
+    table = PaperTable("Title – ≤ 中", columns(), (row,), ("Caption – ≤ 中.",))
+    made = ([table], [])
+    monkeypatch.setattr("mlfsic_bench.analysis.paper_table.paper_tables", lambda *a, **o: made)
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
     with pytest.raises(SystemExit) as end:
@@ -179,4 +181,14 @@ def test_d8_a_grid_folds_names_and_cuts_nothing() -> None:
         "",
         "中中中中中中      2",
         "中中",
+    ]
+
+
+def test_d8_a_grid_folds_text_beside_numbers() -> None:
+    rows = [["a name", "1.00", "a text of many words that has to be folded to fit"]]
+    assert grid(("name", "value", "text"), rows, left=(0, 2), width=40) == [
+        "name    value  text",
+        "────────────────────────────────────────",
+        "a name   1.00  a text of many words that",
+        "               has to be folded to fit",
     ]

@@ -14,11 +14,12 @@ from mlfsic_bench.analysis import compare as comparing
 from mlfsic_bench.analysis import curve_tables, paper_table
 from mlfsic_bench.analysis import score as scoring
 from mlfsic_bench.analysis.attention import picture as attention_picture
-from mlfsic_bench.analysis.attention import pointing_text as pointing_render
+from mlfsic_bench.analysis.attention import pointing
 from mlfsic_bench.analysis.attention.pointing import Estimate, Pointing
 from mlfsic_bench.analysis.attention.pointing import Line as PointingLine
 from mlfsic_bench.analysis.compare import compare
 from mlfsic_bench.analysis.curve import Curve, Level, Line, Point
+from mlfsic_bench.analysis.paper_table import PaperTable, Row, Value
 from mlfsic_bench.analysis.plots import curve as curve_picture
 from mlfsic_bench.analysis.plots.difference import difference
 from mlfsic_bench.analysis.plots.frame import data, picture
@@ -48,24 +49,21 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Writers:
     scored = score_files(files[:2], SplitPlace(), by="label", conventions=True)
     label = scored.labels[0]
     compared = compare(files, SplitPlace())
-    values = (paper_table.Value(-1.5, 0.5),) * len(columns())
-    row = paper_table.Row(PLAIN, values, (PLAIN,))
-    table = paper_table.PaperTable(f"On {PLAIN}.", columns(), (row,), (f"About {PLAIN}.",))
+    values = (Value(-1.5, 0.5, best=True), *(Value(-1.5, tie=True),) * 7)
+    table = PaperTable(f"On {PLAIN}", columns(), (Row(PLAIN, values, (PLAIN,)),), (f"{PLAIN}.",))
     made: Writers = {}
-    for form, tabulate in paper_table.WRITERS.items():
-        made["table", form] = lambda name, w=tabulate: w([poisoned(table, name)], [name])
-    for verb, renderers, report in (
-        ("score", scoring.WRITERS, scored),
-        ("compare", comparing.WRITERS, compared),
-        ("pointing", pointing_render.RENDERERS, _pointing()),
+    for verb, module, report in (
+        ("table", paper_table, [table]),
+        ("score", scoring, scored),
+        ("compare", comparing, compared),
+        ("pointing", pointing, _pointing()),
     ):
-        for form, write in renderers.items():
+        for form, write in module.WRITERS.items():
             made[verb, form] = lambda name, w=write, r=report: w(
                 poisoned(poisoned(r, name), name, label)
             )
-    for form in ("text", "markdown", "csv"):
-        write = getattr(curve_tables, f"render_{form}")
-        made["curve", form] = lambda name, w=write: w(_curve(name))
+    for form, write in curve_tables.WRITERS.items():
+        made["curve", form] = lambda name, w=write: w(_curve(name), "macro_ap", None)
     result = _reproduced()
     for form in ("text", "markdown", "csv", "json"):
         write = getattr(reproduced, f"render_{'terminal' if form == 'text' else form}")
@@ -158,7 +156,7 @@ def test_d8_every_table_keeps_its_names_in_40_columns(
             lines = [line.split() for line in write("ibis").splitlines()]
             assert ["ibis"] in [line[:1] for line in lines] or verb == "compare", verb
             assert any("ibis" in line for line in lines), verb
-    text = pointing_render.RENDERERS["text"](_pointing())
+    text = pointing.WRITERS["text"](_pointing())
     assert text.count("±10.0") == 3 * 7  # no value is cut
     assert len(re.findall(rf"(?m)^{PLAIN} ", text)) == 7
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.analysis.attention.cells import at_the_top, centres
-from mlfsic_bench.analysis.attention.pairs import no_attention
-from mlfsic_bench.analysis.plots.frame import drawing, plain
+from mlfsic_bench.analysis.attention.maps import at_the_top, centres, no_attention
+from mlfsic_bench.analysis.plots.frame import FORMS, drawing, form_of, plain
 from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.files import write_bytes
+from mlfsic_bench.results.reopen import RunPaths, reopen
 from mlfsic_bench.text import lines_for_terminal
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ DPI = 96  # noise does not compress, so a finer picture is large
 STRIPS = 2  # support images side by side
 LONGEST = 18  # characters of an image's name above it
 WIDE = 6  # panels; longer strips have a row to themselves
-FORMS = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}  # and what varies in such a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,50 @@ class Strip:
     image_id: str
     pixels: npt.NDArray[np.uint8]
     panels: tuple[Panel, ...]
+
+
+def draw_attention(
+    folder: Path,
+    where: RunPaths,
+    out: Path,
+    *,
+    episode: int = 0,
+    labels: tuple[str, ...] = (),
+    images: int = 6,
+    heads: bool = False,
+    whose: str = "",
+) -> str:
+    """Write the picture of one novel episode of the run in `folder` to `out`; a sentence on it.
+
+    The ending of `out` says the format: .png, .svg or .pdf. At most `images` support images are
+    drawn, those with most labels; with `heads` every head of every label has a map beside the sum.
+    `whose` stands above the picture in place of the method's name. Where objects are known the
+    sentence says how often the highest cell lies on the object, over the whole support. Raises
+    BenchError when the run can't be opened again (`reopen`) or has no attention.
+    """
+    form = form_of(out)
+    run = reopen(folder, where)
+    method, support = run.episode(episode)
+    dataset = run.dataset()
+    strips = strips_of(method, support, dataset, labels)
+    wide = strips_of(method, support, dataset, labels, heads=True) if heads else strips
+    first = list(dict.fromkeys(strip.image_id for strip in strips))[:images]
+    shown = [strip for strip in wide if strip.image_id in first]
+    outlined = any(panel.outline is not None for strip in shown for panel in strip.panels)
+    title = (
+        f"{whose or method.name} on {run.inputs.split.id}, support of novel episode {episode}\n"
+        "bright: high attention score, "
+        + ("all heads summed and each alone" if heads else "summed over heads")
+        + ("; white line: the object" if outlined else "")
+    )
+    write_bytes(out, draw(shown, title, form))
+    found, total, chance = hits(strips)
+    if not total:
+        return f"wrote {out}"
+    return (
+        f"wrote {out}; the highest cell lies on the object in {found:g} of {total} maps "
+        f"(by chance: {chance:.1f})"
+    )
 
 
 def strips_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.analysis.attention.pairs import FIGURES, Pair, measure_pairs, no_attention
+from mlfsic_bench.analysis.attention.maps import MEASURED, Pair, measure_pairs, no_attention
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.cluster_interval import clustered_interval
 from mlfsic_bench.paths import resolved
 from mlfsic_bench.results.reopen import RunPaths, reopen
+from mlfsic_bench.results.table import Table, table, to_markdown, to_text
+from mlfsic_bench.text import for_json
 
 if TYPE_CHECKING:
     from mlfsic_bench.results.reopen import ReopenedRun
 
+COLUMNS = ("pairs", "pointing", "chance", "15 px", "chance", "share", "chance")
 # Groups of objects by their share of the image: a name and the upper end.
 SIZES = (
     ("object < 1 %", 0.01),
@@ -33,7 +36,7 @@ MANY = 3  # labels in an image; as many and more are one group
 
 @dataclass(frozen=True)
 class Estimate:
-    """One figure over pairs, between 0 and 1; NaN where it is not defined.
+    """One value over pairs, between 0 and 1; NaN where it is not defined.
 
     Attributes
     ----------
@@ -53,7 +56,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Line:
-    """A group of pairs and its figures.
+    """A group of pairs and its values.
 
     Attributes
     ----------
@@ -118,19 +121,17 @@ class Pointing:
 
 
 def measure(folder: Path, where: RunPaths, *, episodes: int | None = None) -> Pointing:
-    """Hold the attention of the run in `folder` against the objects in its support images.
+    """Compare the attention of the run in `folder` with the objects in its support images.
 
     Over the supports of all its novel episodes, or of the first `episodes`; each (image, label)
     counts once. Raises BenchError when the run can't be opened again (`reopen`), has no attention,
     or the dataset's annotations say of none of the images where its objects are.
     """
-    from mlfsic_bench.data.registry import open_dataset
-
     run = reopen(folder, where)
     if not hasattr(run.inputs.method, "attention_scores"):
         raise no_attention(run.inputs.method.name)
     method, supports = run.supports(episodes)
-    dataset = open_dataset(run.inputs.split.dataset, where.data_root)
+    dataset = run.dataset()
     pairs, unknown = measure_pairs(method, supports, dataset)
     if not pairs:
         raise BenchError(
@@ -145,7 +146,7 @@ def measure(folder: Path, where: RunPaths, *, episodes: int | None = None) -> Po
 
 
 def summarise(pairs: Sequence[Pair], unknown: int, run: ReopenedRun, episodes: int) -> Pointing:
-    """The figures of measured pairs, together and in groups."""
+    """The values of measured pairs, together and in groups."""
     heads = {pair.found.shape[1] - 1 for pair in pairs}
     if len(heads) != 1:
         raise BenchError(
@@ -182,17 +183,17 @@ def summarise(pairs: Sequence[Pair], unknown: int, run: ReopenedRun, episodes: i
 
 
 def line(name: str, pairs: Sequence[Pair], column: int = 0) -> Line:
-    """The figures of some pairs; `column` 0 takes the heads together, k + 1 head k."""
+    """The values of some pairs; `column` 0 takes the heads together, k + 1 head k."""
     images = [pair.image_id for pair in pairs]
     found = np.array([pair.found[:, column] for pair in pairs])
     chance = np.array([pair.chance for pair in pairs])
     centre = np.array([pair.centre for pair in pairs])
-    figures = [
-        _estimate(found[:, k], chance[:, k], centre[:, k], images) for k in range(len(FIGURES))
+    values = [
+        _estimate(found[:, k], chance[:, k], centre[:, k], images) for k in range(len(MEASURED))
     ]
     area = float(np.mean([pair.area for pair in pairs]))
     spread = float(np.mean([pair.cells[column] for pair in pairs]))
-    return Line(name, len(pairs), len(set(images)), area, spread, *figures)
+    return Line(name, len(pairs), len(set(images)), area, spread, *values)
 
 
 def _estimate(
@@ -229,3 +230,84 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(result: Pointing) -> Table:
+    """A row each for the heads together, each head and each group, with gaps between groups."""
+    rows: list[list[str] | None] = []
+    for section in _sections(result):
+        rows += [[name, *cells] for name, cells in section]
+        rows.append(None)
+    return table(("", *COLUMNS), rows[:-1], caption=caption(result))
+
+
+WRITERS: dict[str, Callable[[Pointing], str]] = {
+    "text": lambda result: to_text([_table(result)]),
+    "markdown": lambda result: to_markdown([_table(result)]),
+    "json": lambda result: for_json(result.as_dict()) + "\n",
+}
+
+
+def caption(result: Pointing) -> list[str]:
+    """What was measured on what, and how to read it."""
+    h, w = result.grid
+    subset = " (a subset: the images on disk)" if result.subset else ""
+    unknown = f"; {result.unknown} more have no known object" if result.unknown else ""
+    other = result.summed.other
+    texts = [
+        f"{result.method}, training seed {result.seed}, {result.backbone}, {result.split}{subset}",
+        f"{result.pairs} pairs of an image and a label on {result.images} support images of "
+        f"{result.episodes} novel episodes{unknown}",
+        "pointing: % of pairs whose highest cell has its centre on the object (scores before the "
+        "softmax, summed over heads); 15 px: the same within 15 pixels of a 224 x 224 image",
+        "share: % of the attention (after a softmax within the image, mean over heads) that lies "
+        "on the object",
+        f"mean over labels instead of pairs: pointing {_over_labels(result, 'pointing')}, "
+        f"15 px {_over_labels(result, 'tolerant')}, share {_over_labels(result, 'share')}",
+        f"maps of {h} x {w} cells; the weights of a head spread as over "
+        f"{result.summed.cells:.1f} of the {h * w}",
+        "± is a 95 % interval clustered by image; chance is attention that is equal everywhere, "
+        "centre attention that lies in the middle of the image",
+        f"the highest cell is on the object of another label in {_with_interval(other)} % of pairs "
+        f"(chance {_percent(other.chance)})",
+    ]
+    if result.difficult:
+        texts.append(
+            f"difficult pairs: the object covers below {100 * DIFFICULT_AREA:.0f} % of an image "
+            "that carries another label of the split"
+        )
+    return texts
+
+
+def _over_labels(result: Pointing, figure: str) -> str:
+    means = [getattr(line, figure).mean for line in result.by_label]
+    return _percent(sum(means) / len(means))
+
+
+def _sections(result: Pointing) -> Iterator[list[tuple[str, list[str]]]]:
+    summed = result.summed
+    figures = (summed.pointing, summed.tolerant, summed.share)
+    centre = [cell for figure in figures for cell in (_percent(figure.centre), "")]
+    yield [_row(summed), ("centre", [str(summed.pairs), *centre])]
+    difficult = (result.difficult,) if result.difficult else ()
+    heads = result.heads if len(result.heads) > 1 else ()
+    groups = (*result.by_labels_in_image, *difficult)
+    for lines in (heads, result.by_size, groups, result.by_label):
+        if lines:
+            yield [_row(line) for line in lines]
+
+
+def _row(line: Line) -> tuple[str, list[str]]:
+    cells = [str(line.pairs)]
+    for figure in (line.pointing, line.tolerant, line.share):
+        cells += [_with_interval(figure), _percent(figure.chance)]
+    return line.name, cells
+
+
+def _with_interval(figure: Estimate) -> str:
+    half = "" if math.isnan(figure.half_width) else f" ± {100 * figure.half_width:.1f}"
+    return _percent(figure.mean) + half
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"

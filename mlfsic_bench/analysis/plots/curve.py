@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.analysis.curve import Curve, Line
-from mlfsic_bench.analysis.curve_tables import title
-from mlfsic_bench.analysis.plots.frame import drawing, plain
-from mlfsic_bench.analysis.slope import check_metric
-from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.analysis.curve_tables import check_metric, title
+from mlfsic_bench.analysis.plots.frame import COLOURS, FORMS, MARKERS, drawing, form_of, plain
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.metrics.registry import METRICS
 
@@ -19,14 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import ErrorbarContainer
 
-FORMS = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}  # and what varies in such a file
-
 NOTE = "lines: means over training seeds (faint: each seed); bars, bands: 95 % over episodes"
 
-# Okabe and Ito's colours for all kinds of colour vision, dark ones first; markers, dashes and the
-# order of brightness tell the methods apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P")
 LEVEL_GREYS = ("0.25", "0.45", "0.6")
 LEVEL_DASHES = ("--", "-.", (0, (8, 2)))
 
@@ -38,10 +30,7 @@ def draw(curve: Curve, path: Path, metric: str = "macro_ap") -> None:
     metric.
     """
     check_metric(curve, metric)
-    form = path.suffix.removeprefix(".").lower()
-    if form not in FORMS:
-        raise unknown_name("form of a picture", path.suffix, [f".{name}" for name in FORMS])
-    write_bytes(path, picture(curve, metric, form))
+    write_bytes(path, picture(curve, metric, form_of(path)))
 
 
 def picture(curve: Curve, metric: str, form: str) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.results.captions import OFF_DEFAULTS
 from mlfsic_bench.text import csv_text, for_terminal
 
@@ -56,7 +56,12 @@ def form_of(path: Path) -> str:
     """The form that a file's suffix says; BenchError when it is none of FORMS."""
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMS:
-        raise unknown_name("form of a picture", path.suffix, [f".{name}" for name in FORMS])
+        raise BenchError(
+            f"can't draw into {path}",
+            expected="a file whose name ends in " + ", ".join(f".{name}" for name in FORMS),
+            found=repr(path.suffix) if path.suffix else "a name without an ending",
+            remedy="name another file",
+        )
     return form
 
 
