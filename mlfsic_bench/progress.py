@@ -17,13 +17,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from mlfsic_bench.text import printable
+from mlfsic_bench.text import for_terminal
 
 Item = TypeVar("Item")
 LOG = logging.getLogger("mlfsic_bench")
 SECONDS = 10.0  # between two lines
 BAR_AFTER, BAR_EVERY = 1.0, 0.2  # seconds until a bar is shown, and between two drawings of it
-_CELLS = 20  # of the bar itself
+_CELLS = 12  # of the bar itself; the time left must fit into 80 places
 _drawn = False  # whether a bar is on the terminal now
 
 
@@ -62,11 +62,11 @@ def progress(
         if on_terminal:
             if now - start >= BAR_AFTER and now - said >= BAR_EVERY and not is_quiet():
                 said = now
-                _draw(title, count, total, unit, _speed(count - done, total - count, now - start))
+                _draw(title, count, total, *_speed(count - done, total - count, now - start))
         elif now - said >= SECONDS:
             said = now
-            speed = _speed(count - done, total - count, now - start)
-            (log or LOG.info)(f"{title}: {count:,} of {total:,} {unit}, {speed}")
+            rate, left = _speed(count - done, total - count, now - start)
+            (log or LOG.info)(f"{title}: {count:,} of {total:,} {unit}, {rate} a second, {left}")
 
     try:
         yield advance
@@ -116,16 +116,17 @@ def in_words(seconds: float) -> str:
     return f"about {days} day{'s' if days > 1 else ''}"
 
 
-def _speed(done: int, left: int, seconds: float) -> str:
+def _speed(done: int, left: int, seconds: float) -> tuple[str, str]:
+    """Pieces a second, and the time left."""
     rate = done / seconds if seconds > 0 else 0.0
-    return f"{rate:.3g} a second, {in_words(left / rate) if rate else 'unknown time'} left"
+    return f"{rate:.3g}", f"{in_words(left / rate) if rate else 'unknown time'} left"
 
 
-def _draw(title: str, count: int, total: int, unit: str, speed: str) -> None:
+def _draw(title: str, count: int, total: int, rate: str, left: str) -> None:
     global _drawn
     filled = min(_CELLS, _CELLS * count // max(total, 1))
     bar = "#" * filled + "-" * (_CELLS - filled)
-    line = printable(f"{title} [{bar}] {count:,} of {total:,} {unit}, {speed}").replace("\n", " ")
+    line = for_terminal(f"{title} [{bar}] {count:,} of {total:,}, {rate}/s, {left}")
     _drawn = True
     _write(f"\r{line[: shutil.get_terminal_size().columns - 1]}\x1b[K")
 

@@ -209,5 +209,5 @@ def test_average_refuses_what_can_not_be(setting, tmp_path, capsys):
     import torch
 
     if not torch.cuda.is_available():
-        assert "no GPU" in refused(capsys, *setting, *out, "--device", "cuda")
+        assert "there is no cuda" in refused(capsys, *setting, *out, "--device", "cuda")
     assert not (tmp_path / "o").exists()

@@ -78,7 +78,7 @@ def test_a_terminal_gets_a_bar_that_makes_room_for_lines(monkeypatch):
         assert screen.getvalue() == ""  # nothing flashes up for short work
         now[0] = 2.0
         advance(4)
-        assert "\rtraining [##########----------] 5 of 10 steps, 2.5 a second" in screen.getvalue()
+        assert "\rtraining [######------] 5 of 10, 2.5/s, about 1 s left" in screen.getvalue()
         assert len(screen.getvalue().strip("\r").removesuffix("\x1b[K")) < 60
         say("step 5")
         assert screen.getvalue().endswith("\r\x1b[Kstep 5\n")
