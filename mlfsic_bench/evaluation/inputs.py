@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.features.source import FeatureSource
     from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.splits.schema import SplitFile
     from mlfsic_bench.splits.split import Part, Split
 
 Log = Callable[[str], None]
@@ -52,6 +53,7 @@ class Inputs:
     damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
     plan: what the inputs were opened from; None where they were made of Python objects, with which
         no other process can begin.
+    split_file: the content of the split, where it was opened by its name.
     """
 
     split: Split
@@ -70,6 +72,7 @@ class Inputs:
     own_episodes: bool = True
     damaged: dict[str, str] = field(default_factory=dict)
     plan: RunPlan | None = None
+    split_file: SplitFile | None = None
 
     @property
     def embeddings_given(self) -> LabelEmbeddings | None:
@@ -169,6 +172,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         or find_episodes(episodes.protocol, split, count=total).hash == episodes.hash,
         damaged=damaged,
         plan=plan,
+        split_file=opened.split_file(split),
     )
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.splits.schema import SplitFile
     from mlfsic_bench.splits.split import Split
 
 
@@ -21,12 +22,12 @@ class ResourceCache:
 
     def __init__(self) -> None:
         self._splits: dict[object, Split] = {}
+        self._split_files: dict[str, SplitFile] = {}
         self._datasets: dict[object, Dataset] = {}
         self._backbones: dict[object, tuple[Backbone, ...]] = {}
 
     def split(self, plan: RunPlan) -> Split:
         """The split that `plan` names."""
-        from mlfsic_bench.evaluation.recall import remember_split
         from mlfsic_bench.splits.files import to_split
         from mlfsic_bench.splits.resolve import resolve_file
 
@@ -38,9 +39,13 @@ class ResourceCache:
                 available_only=plan.available_only,
                 min_pool=plan.min_pool,
             )
-            remember_split(content)
             self._splits[key] = to_split(content)
+            self._split_files[self._splits[key].hash] = content
         return self._splits[key]
+
+    def split_file(self, split: Split) -> SplitFile:
+        """The content of a split that was opened here."""
+        return self._split_files[split.hash]
 
     def dataset(self, name: str, data_root: Path | None) -> Dataset:
         """The dataset of that name below the data root."""

@@ -26,7 +26,7 @@ from mlfsic_bench.evaluation.outputs import (
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.predict import discard, evaluate
 from mlfsic_bench.evaluation.provenance import provenance
-from mlfsic_bench.evaluation.recall import remember_run
+from mlfsic_bench.evaluation.recall import remember_run, remember_split
 from mlfsic_bench.evaluation.record import (
     ANSWERS,
     CHECKPOINTS,
@@ -75,6 +75,8 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
     _finish(inputs, folder, key, run_identity, log)
     if inputs.plan is not None:
         remember_run(key, inputs.plan)
+    if inputs.split_file is not None:
+        remember_split(inputs.split_file)
     return folder
 
 

@@ -71,7 +71,7 @@ def _record() -> dict[str, Any]:
     value |= {"words": {"name": "glove.txt", "hash": "0" * 64, "dimensions": 3}, "notes": ["x"]}
     value |= {"failure": {"stage": "fit", "message": "x"}}
     value["audit"] = {"status": "not made", "reason": "x"}
-    value["method"] |= {"preset": "x", "changed": ["x"], "parameters": {"x": "y"}}
+    value["method"] |= {"preset": "x", "printed": "x", "changed": ["x"], "parameters": {"x": "y"}}
     value["provenance"]["commit"] = "0" * 40
     return value
 
