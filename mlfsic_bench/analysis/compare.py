@@ -29,7 +29,7 @@ from mlfsic_bench.paths import is_file, same_place
 from mlfsic_bench.results.captions import SUBSET, count_labels
 from mlfsic_bench.results.conditions import MethodResult, ResultGroup, Seeds, open_group
 from mlfsic_bench.results.table import Table, table, to_markdown, to_text
-from mlfsic_bench.results.targets import STORED, SplitPlace
+from mlfsic_bench.results.targets import SplitPlace, note_on
 from mlfsic_bench.text import csv_text, for_json
 
 LEVEL = 0.05
@@ -301,8 +301,7 @@ def _notes(group: ResultGroup, made: Sequence[MetricComparison]) -> list[str]:
         notes.append(SUBSET)
     if episodes.count < episodes.total:
         notes.append(f"Only the first {episodes.count} of {episodes.total} episodes were compared.")
-    if group.targets.origin == "stored":
-        notes.append(STORED)
+    notes += note_on(group.targets)
     return notes
 
 

@@ -35,7 +35,7 @@ from mlfsic_bench.results.published import Published, published_for
 from mlfsic_bench.results.references import bibtex_of, keys_of, printed_name
 from mlfsic_bench.results.result import Result, open_result, unfinished
 from mlfsic_bench.results.table import Cell, Column, Table, to_latex, to_markdown, to_text
-from mlfsic_bench.results.targets import STORED, SplitPlace
+from mlfsic_bench.results.targets import SplitPlace, note_on
 from mlfsic_bench.text import csv_text, for_json, for_terminal
 
 Interval = Literal["images", "episodes", "seeds", "none"]
@@ -305,8 +305,7 @@ def _caption(
     ]
     runs = [(one.name, r.record) for one in group.methods for r in one.results if r.record]
     lines += failed_audits(runs)
-    if group.targets.origin == "stored":
-        lines.append(STORED)
+    lines += note_on(group.targets)
     lines += small_pool(group.targets, group.meta.labels)
     if episodes.count < episodes.total:
         lines.append(f"Only the first {episodes.count} of {episodes.total} episodes were run.")

@@ -35,7 +35,7 @@ from mlfsic_bench.results.captions import SUBSET, count_labels, failed_audits, o
 from mlfsic_bench.results.conditions import check_comparable, not_seeds, seed_groups
 from mlfsic_bench.results.result import Result, Targets, open_result
 from mlfsic_bench.results.table import Table, table, to_markdown, to_text
-from mlfsic_bench.results.targets import STORED, SplitPlace, targets_of
+from mlfsic_bench.results.targets import SplitPlace, note_on, targets_of
 from mlfsic_bench.text import csv_text, for_json
 
 
@@ -188,8 +188,7 @@ def _notes(results: Sequence[Result], targets: Targets) -> list[str]:
         lines.append(
             f"Only the first {meta.episodes.count} of {meta.episodes.total} episodes were scored."
         )
-    if targets.origin == "stored":
-        lines.append(STORED)
+    lines += note_on(targets)
     lines += small_pool(targets, meta.labels)
     lines += [line for result in results for line in _origin(result)]
     lines += failed_audits((r.path.name, r.record) for r in results if r.record is not None)

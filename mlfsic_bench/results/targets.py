@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     from mlfsic_bench.evaluation.meta import EpisodesMeta, ScoresMeta
     from mlfsic_bench.splits.split import Split
 
-STORED = (
-    "Targets are those the run stored, since its split is not at hand; name --data-root to make "
-    "them from the split. Without the support images, intervals over images cover query images "
-    "only."
-)
-
 
 @dataclass(frozen=True)
 class SplitPlace:
@@ -50,6 +44,21 @@ class SplitPlace:
     def named(self) -> bool:
         """Whether anything says where to find them."""
         return self != SplitPlace()
+
+
+def note_on(targets: Targets) -> list[str]:
+    """A sentence where targets are those that a run stored; none where they were rebuilt."""
+    if targets.origin == "rebuilt":
+        return []
+    covers = (
+        ""
+        if targets.support is not None
+        else " Without the support images, intervals over images cover query images only."
+    )
+    return [
+        "Targets are those the run stored, since its split is not available here; name "
+        f"--data-root to make them from the split.{covers}"
+    ]
 
 
 def targets_of(results: Sequence[Result], place: SplitPlace | None = None) -> Targets:
@@ -180,15 +189,19 @@ def targets_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) 
 
 def _split(meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any]) -> Split:
     from mlfsic_bench.evaluation.known_names import known_split
-    from mlfsic_bench.splits.resolve import resolve_split
+    from mlfsic_bench.evaluation.recall import remember_split
+    from mlfsic_bench.splits.files import to_split
+    from mlfsic_bench.splits.resolve import resolve_file
 
-    split = resolve_split(
+    content = resolve_file(
         place.split or known_split(meta.split.id, "--split FILE"),
         data_root=place.data_root,
         available_only=bool(subset.get("available_only")) and place.split is None,
         min_pool=subset.get("min_pool") if place.split is None else None,
     )
-    return _checked(split, meta)
+    split = _checked(to_split(content), meta)
+    remember_split(content)  # so that the next command needs no option
+    return split
 
 
 def _checked(split: Split, meta: ScoresMeta) -> Split:
