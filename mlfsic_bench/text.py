@@ -87,6 +87,10 @@ _TO_QUOTE = re.compile(r'[,"]|;\s*[=+\-@＝＋－＠]')
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~$]|:(?=//)|(?<=[Ww]{3})\.|(?<=\w)@(?=\w))")
 # A list, a heading or a rule, where one of these begins a line.
 _BLOCK = re.compile(r"([-+](?=\s)|(?<=\d)[.)](?=\s|$)|[-=](?=[-=\s]*$)(?!$))")
+# Letters and names that LaTeX has commands of several letters for.
+BIBTEX_LETTERS = frozenset(
+    {"ss", "ae", "AE", "oe", "OE", "aa", "AA", "LaTeX", "TeX", "url", "emph"}
+)
 
 
 def for_terminal(text: str, limit: int = LONGEST) -> str:
@@ -180,6 +184,19 @@ def for_latex(text: str, limit: int = LONGEST) -> str:
     """
     shown = "".join(_latex(char) for char in for_terminal(text, limit))
     return re.sub(r"([-'])(?=\1)", r"\1{}", shown)  # two of them would be drawn as one sign
+
+
+def is_bibtex(text: str) -> bool:
+    """Whether a text is BibTeX that LaTeX only prints: entries, with no command but an accent.
+
+    >>> is_bibtex(r"@misc{a, title = {Doll{\\'a}r}}"), is_bibtex(r"@misc{a, note = {\\input x}}")
+    (True, False)
+    """
+    lines = text.strip().split("\n")
+    begins = re.match(r"@[A-Za-z]+\{[A-Za-z0-9:_.+/-]+,", lines[0]) is not None
+    commands = re.findall(r"\\([A-Za-z]+|.)", text)
+    harmless = all(len(c) == 1 or c in BIBTEX_LETTERS for c in commands)
+    return begins and harmless and all(line.isprintable() for line in lines)
 
 
 def latex_row(cells: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Published figures held against what arithmetic allows them.
+"""Published values compared with what arithmetic allows.
 
 Two things can be said of a printed row without its scores.
 
@@ -34,12 +34,12 @@ AVERAGES = ("micro", "macro")
 
 @dataclass(frozen=True)
 class Claim:
-    """One printed figure and its verdict; numbers in per cent.
+    """One printed value and its verdict; numbers in per cent.
 
     Attributes
     ----------
     table, row, backbone, metric: where it stands.
-    printed: the figure.
+    printed: the value.
     low, high: for AP the lowest chance level and that of a query with 1.25 labels an image
         (`chance`); for F1 `low` is H of P and R as printed, `high` the largest H that rounds to
         them.
@@ -117,7 +117,7 @@ def chance(query: Query, average: str) -> tuple[float, float]:
 
 
 def row_claims(name: str, row: PublishedRow, query: Query | None) -> list[Claim]:
-    """Every figure of a row that can be checked: F1 beside P and R, AP of a known query size."""
+    """Every value of a row that can be checked: F1 beside P and R, AP of a known query size."""
     values: dict[str, float] = {str(metric): value for metric, value in row.values.items()}
     half, claims = half_unit(list(values.values())), []
     where = name, row.name, row.backbone

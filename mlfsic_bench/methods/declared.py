@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import json
 import math
-import re
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.calls import plugin_call
 from mlfsic_bench.methods.contract import Method, MethodParams
-from mlfsic_bench.text import for_terminal
+from mlfsic_bench.text import for_terminal, is_bibtex
 
 LONGEST_CITATION = 4000  # characters, as in a record
 LONGEST_NAME = 200  # characters of the name of a parameter or preset
@@ -139,11 +138,13 @@ def _texts(method: type[Method], spec: str) -> None:
             "write the name as papers print it, or leave it out",
         )
     bibtex: object = method.bibtex
-    if not isinstance(bibtex, str) or len(bibtex) > LONGEST_CITATION or not _is_bibtex(bibtex):
+    wrong = not isinstance(bibtex, str) or len(bibtex) > LONGEST_CITATION
+    if wrong or (bibtex and not is_bibtex(str(bibtex))):
         raise _refused(
             spec,
             "has no usable bibtex",
-            f"BibTeX entries, @type{{key, ...}}, of at most {LONGEST_CITATION:,} characters",
+            f"BibTeX entries, @type{{key, ...}}, of at most {LONGEST_CITATION:,} characters, "
+            "with no LaTeX command but accents",
             for_terminal(repr(bibtex), 80),
             "copy the entry from the page of the work",
         )
@@ -156,14 +157,6 @@ def _texts(method: type[Method], spec: str) -> None:
             type(text).__name__,
             "write a docstring under the class line",
         )
-
-
-def _is_bibtex(text: str) -> bool:
-    """Empty, or entries with keys that LaTeX takes, in printed characters."""
-    lines = text.strip().split("\n") if text.strip() else []
-    entry = re.compile(r"@[A-Za-z]+\{[A-Za-z0-9:_.+/-]+,")
-    begins = not lines or entry.match(lines[0]) is not None
-    return begins and all(_is_line(line, LONGEST_CITATION) for line in lines)
 
 
 def _parameters(params: type[MethodParams], spec: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from mlfsic_bench import __version__
 from mlfsic_bench.results.result import Result
-from mlfsic_bench.text import for_terminal
+from mlfsic_bench.text import for_terminal, is_bibtex
 
 YAN_2022 = """\
 @inproceedings{yan2022inferring,
@@ -70,8 +70,8 @@ def bibtex_of(result: Result) -> str:
     A method that has none but names its work is cited with a note.
     """
     method = result.method
-    found = method.bibtex or _of_known(method.name, "bibtex")
-    found = "\n".join(map(for_terminal, found.split("\n")))  # a record may hold any text
+    # A record may hold any text: what LaTeX would run is not taken over.
+    found = method.bibtex if is_bibtex(method.bibtex) else _of_known(method.name, "bibtex")
     if found or not method.citation or "no paper" in method.citation:
         return found
     key = re.sub(r"[^A-Za-z0-9]+", "-", method.name).strip("-").lower() or "method"

@@ -87,11 +87,17 @@ def test_a_plug_in_keeps_its_entries_in_its_record(tmp_path: Path) -> None:
     assert printed_name(open_result(fake_run(tmp_path / "b", Unwritten, episodes=2))) == "unwritten"
 
 
-def test_hidden_characters_of_a_record_are_not_printed(tmp_path: Path) -> None:
-    odd = ENTRY.format(key="odd2020").replace("T}", NASTY.replace("\ud800", "") + "}")
-    path = foreign(tmp_path / "a.npz", method={"name": "odd", "bibtex": odd})
-    text = run("cite", path).output
-    assert "odd2020" in keys_of(text)
+@pytest.mark.parametrize(
+    "said", [NASTY.replace("\ud800", ""), r"\input{secret}", r"\immediate\write18{ls}", "\x1b[2J"]
+)
+def test_what_is_more_than_text_in_a_record_is_not_cited(said: str, tmp_path: Path) -> None:
+    odd = ENTRY.format(key="odd2020").replace("T}", f"{said}}}")
+    method = {"name": "odd", "bibtex": odd, "citation": f"A Work {said} 2020"}
+    text = run("cite", foreign(tmp_path / "a.npz", method=method)).output
+    assert keys_of(text)[0] == "odd"
+    assert "A Work" in text
+    assert "\\input" not in text
+    assert "\\write" not in text
     assert not UNSEEN.search(text)
 
 
