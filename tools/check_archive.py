@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlfsic_bench.analysis.attention.pointing_text import RENDERERS as POINTING
+from mlfsic_bench.analysis.attention.pointing import WRITERS as POINTING
 from mlfsic_bench.analysis.slope import sentences
 
 from mlfsic_bench.analysis.attention.pointing import Estimate, Line, Pointing

@@ -188,7 +188,7 @@ def test_devices():
     with pytest.raises(BenchError, match="not a device"):
         parse_device("tpu9000")
     if not torch.cuda.is_available():
-        with pytest.raises(BenchError, match="no GPU"):
+        with pytest.raises(BenchError, match="no cuda here"):
             parse_device("cuda")
 
 

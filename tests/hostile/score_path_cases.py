@@ -37,7 +37,7 @@ def _loop(sound: Path) -> Command:
     return SCORE
 
 
-@hostile("a link to nothing", "there is no scores file")
+@hostile("a link to nothing", "there is nothing at")
 def _dangling(sound: Path) -> Command:
     FILE.symlink_to("nowhere")
     return SCORE

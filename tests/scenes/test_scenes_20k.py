@@ -92,7 +92,7 @@ def test_the_verbs_on_splits(tmp_path: Path) -> None:
 
     (line,) = [line for line in output("list").splitlines() if line.startswith(SPLIT)]
     assert "scenes-20k" in line
-    assert line.endswith("images drawn when the split is built")
+    assert line.endswith("synthetic images, made when the split is used")
     assert "20,000 base images" in output("show", SPLIT)
     path = str(tmp_path / "split.json")
     assert "base: 20,000 images" in output("build", SPLIT, "--out", path)
