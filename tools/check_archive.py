@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlfsic_bench.analysis.attention.pointing import WRITERS as POINTING
-from mlfsic_bench.analysis.slope import sentences
 
+from mlfsic_bench.analysis.attention.pointing import WRITERS as POINTING
 from mlfsic_bench.analysis.attention.pointing import Estimate, Line, Pointing
 from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used
 from mlfsic_bench.analysis.curve import Line as CurveLine
-from mlfsic_bench.analysis.curve_tables import render_csv, render_markdown
+from mlfsic_bench.analysis.curve_tables import WRITERS as CURVE
+from mlfsic_bench.analysis.curve_tables import as_csv, sentences
 from mlfsic_bench.evaluation.record import SCORES, Record, parse_record
 from mlfsic_bench.experiments.archive import RUNS, ArchivedRun, read_runs
 from mlfsic_bench.experiments.table import (
@@ -269,9 +269,13 @@ def check_curve(path: Path) -> Report:
         lines=tuple(CurveLine(n, tuple(ps)) for n, ps in own.items() if ps[0].images),
         levels=tuple(Level(n, ps[0]) for n, ps in own.items() if not ps[0].images),
     )
-    wrong = [] if render_csv(curve) == path.read_text("utf-8") else [".csv"]
+    wrong = [] if as_csv(curve) == path.read_text("utf-8") else [".csv"]
     text = path.with_suffix(".md").read_text("utf-8").split("\n")
-    shown = [line for line in render_markdown(curve).split("\n") if line.startswith("|")]
+    shown = [
+        line
+        for line in CURVE["markdown"](curve, ALWAYS[0], None).split("\n")
+        if line.startswith("|")
+    ]
     if shown != [line for line in text if line.startswith("|")]:
         wrong.append("the table in .md")
     slopes = [f"- {for_markdown(line)}" for line in sentences(curve, ALWAYS[0], None)]
