@@ -15,13 +15,12 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.source import FeatureSource
+from mlfsic_bench.features.sources import FeatureSource
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import tracked
 from mlfsic_bench.randomness import stream_seed
-from mlfsic_bench.training.batches import epoch_batches
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+from mlfsic_bench.training.loop import epoch_batches, load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
 

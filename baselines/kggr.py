@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import linear, normalize
 
-from mlfsic_bench.features.source import FeatureSource
+from mlfsic_bench.features.sources import FeatureSource
 from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import (
     FitContext,
@@ -29,8 +29,7 @@ from mlfsic_bench.methods.contract import (
 )
 from mlfsic_bench.methods.refusals import label_embeddings, loading_state, untrained
 from mlfsic_bench.randomness import stream_seed, torch_generator
-from mlfsic_bench.training.batches import epoch_batches
-from mlfsic_bench.training.loop import train_episodic
+from mlfsic_bench.training.loop import epoch_batches, train_episodic
 
 
 class KGGRParams(MethodParams):

@@ -41,7 +41,7 @@ from mlfsic_bench.methods.refusals import loading_state
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
 from mlfsic_bench.randomness import splitmix64_array, stream_seed, stream_seeds, torch_generator
-from mlfsic_bench.training.checkpoints import save_checkpoint
+from mlfsic_bench.training.loop import save_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
 AT_TEST = {"augment", "head_layers", "dropout", "tune_epochs", "tune_lr", "tune_batch"}

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.source import FeatureSource
+from mlfsic_bench.features.sources import FeatureSource
 from mlfsic_bench.methods.contract import (
     FitContext,
     Images,

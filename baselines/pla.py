@@ -31,7 +31,7 @@ from mlfsic_bench.methods.contract import (
     TrainingPart,
 )
 from mlfsic_bench.randomness import stream_seed, torch_generator
-from mlfsic_bench.training.batches import epoch_batches
+from mlfsic_bench.training.loop import epoch_batches
 
 # what the weights after training on the base part do not depend on
 _LATER = {"tune_epochs", "tune_lr", "rows_lr", "decisions"}

@@ -20,9 +20,8 @@ import numpy as np
 import torch
 
 from mlfsic_bench.features.compute import Runner, kept_memory
-from mlfsic_bench.features.store.index import LOCAL
 from mlfsic_bench.features.store.manifest import Manifest
-from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.store import LOCAL, FeatureStore
 from mlfsic_bench.features.store.writer import StoreWriter
 
 ROWS, MAPS, C, SIDE = 2000, 260, 2048, 7

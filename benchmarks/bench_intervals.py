@@ -11,8 +11,8 @@ import time
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from mlfsic_bench.metrics.episode import episode_metrics, query_influence
-from mlfsic_bench.metrics.weighted import weighted_label_ap
+from mlfsic_bench.metrics.average_precision import Ranking
+from mlfsic_bench.metrics.registry import episode_metrics, query_influence
 from mlfsic_bench.randomness import stream_seed
 
 
@@ -38,7 +38,8 @@ def main() -> None:
     ]
     peer = (time.perf_counter() - start) / few
     start = time.perf_counter()
-    ours = weighted_label_ap(s, y, weights)
+    ranking = Ranking(s.transpose(0, 2, 1), y.transpose(0, 2, 1))
+    ours = ranking.ap(np.repeat(weights[:, None], L, axis=1))
     mine = (time.perf_counter() - start) / E
     print(
         f"weighted AP of an episode: scikit-learn / ours {peer / mine:.0f}, "

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import metrics as sk
 
-from mlfsic_bench.metrics.episode import episode_metrics
+from mlfsic_bench.metrics.registry import episode_metrics
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
 NAMES = (

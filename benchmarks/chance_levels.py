@@ -17,7 +17,7 @@ import numpy as np
 from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.files import write_json
-from mlfsic_bench.metrics.chance import chance_levels
+from mlfsic_bench.metrics.registry import chance_levels
 from mlfsic_bench.splits.resolve import resolve_split
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "simulations" / "chance.json"

@@ -28,10 +28,9 @@ import numpy as np
 from coverage_population import NAMES, TRUTH_EPISODES, TRUTH_POOL, Population, Setting
 
 from mlfsic_bench.files import write_json, write_text
-from mlfsic_bench.metrics.episode import episode_metrics, query_influence
-from mlfsic_bench.metrics.image_interval import SMALL_POOL, episode_images, image_interval
-from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.metrics.weighted import Ranking
+from mlfsic_bench.metrics.average_precision import Ranking
+from mlfsic_bench.metrics.intervals import SMALL_POOL, episode_images, image_interval, t_interval
+from mlfsic_bench.metrics.registry import episode_metrics, query_influence
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import a_or_an, atomic_writer, open_regular
+from mlfsic_bench.files import a_or_an, atomic_writer, no_file, open_regular
 
 LIMIT = 1 << 30  # bytes in all members together
 HEADER_LIMIT = 1 << 10  # NumPy's own are 118 bytes; a long one could exhaust Python's parser
@@ -68,12 +68,7 @@ def read_arrays(
             bounded.bounded = False  # from here on each read has the size of a checked header
             return {name: _load(archive, info) for name, info in members.items()}
     except FileNotFoundError as error:
-        raise BenchError(
-            f"there is no {kind} at {path}",
-            expected="an existing file",
-            found="nothing at that path",
-            remedy="check the path, or finish the run that writes it",
-        ) from error
+        raise no_file(kind, path, "check the path, or finish the run that writes it") from error
     except (
         OSError,
         ValueError,

@@ -23,6 +23,7 @@ from mlfsic_bench.progress import LOG
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"  # how such a file begins
 LEFT_BEHIND = 24 * 3600.0  # seconds without a write after which nobody writes a temporary file
 _OURS = re.compile(r"\..*\.mlfsic-[a-z0-9_]{8}\.tmp")
+_DECIMAL = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 PACKED = ".xz"  # ending of an archived file that is kept compressed
 PACKED_LIMIT = 1 << 28  # bytes of its content; the largest archived scores have a million
 JSON_LIMIT = 64 << 20  # bytes of a JSON file; the largest that ships has half a million
@@ -221,12 +222,7 @@ def read_json(path: Path, *, kind: str, limit: int = JSON_LIMIT) -> Any:
             raise ValueError(f"more than {MOST_VALUES} values")  # each takes up to 200 bytes
         return parse_json(data.decode("utf-8"))
     except FileNotFoundError as error:
-        raise BenchError(
-            f"there is no {kind} at {path}",
-            expected="an existing file",
-            found="nothing at that path",
-            remedy="check the path",
-        ) from error
+        raise no_file(kind, path) from error
     except (OSError, ValueError, RecursionError) as error:
         raise BenchError(
             f"{path} is not a readable {kind}",
@@ -243,6 +239,28 @@ def parse_json(text: str, *, finite: bool = True) -> Any:
     """
     constant = _no_constant if finite else None
     return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=constant)
+
+
+def read_decimal(text: bytes) -> float | None:
+    """The number that `text` writes; None when it is none. Infinite beyond the range of a float.
+
+    `float` also reads `1_0`, `nan`, white space around a number and the digits of other scripts.
+    None of these is a number in a file of vectors or of annotations.
+
+    >>> read_decimal(b"-1.5e3"), read_decimal(b".5"), read_decimal(b"1_0"), read_decimal(b"nan")
+    (-1500.0, 0.5, None, None)
+    """
+    return float(text) if _DECIMAL.fullmatch(text) else None
+
+
+def no_file(kind: str, path: Path, remedy: str = "check the path") -> BenchError:
+    """The error where a file of that kind should be and nothing lies."""
+    return BenchError(
+        f"there is no {kind} at {path}",
+        expected="an existing file",
+        found="nothing at that path",
+        remedy=remedy,
+    )
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.files import no_file, open_regular
 
 
 def read_torch_file(
@@ -37,12 +37,7 @@ def read_torch_file(
     except BenchError:  # a Git LFS pointer
         raise
     except FileNotFoundError as error:
-        raise BenchError(
-            f"there is no {kind} at {path}",
-            expected="an existing file",
-            found="nothing at that path",
-            remedy=where,
-        ) from error
+        raise no_file(kind, path, where) from error
     except pickle.UnpicklingError as error:
         # torch's own text advises to read the file without `weights_only`, which would run it
         found = "pickled objects, or damage; nothing of it was loaded"

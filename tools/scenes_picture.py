@@ -9,8 +9,7 @@ import click
 from PIL import Image
 
 from mlfsic_bench.data.dataset import PART_NAMES
-from mlfsic_bench.data.scenes import FIRST, Scenes
-from mlfsic_bench.data.scenes_pictures import SIZE
+from mlfsic_bench.data.scenes import FIRST, SIZE, Scenes
 from mlfsic_bench.files import write_bytes
 
 GAP = 6  # pixels

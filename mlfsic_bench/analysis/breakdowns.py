@@ -10,10 +10,9 @@ import numpy.typing as npt
 from mlfsic_bench.analysis.estimates import Breakdown, Group, estimate
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import Scores
-from mlfsic_bench.metrics import decisions as at
-from mlfsic_bench.metrics.average_precision import ap_without, label_ap
-from mlfsic_bench.metrics.image_interval import EpisodeImages
-from mlfsic_bench.metrics.weighted import Ranking
+from mlfsic_bench.metrics import metric as at
+from mlfsic_bench.metrics.average_precision import Ranking, ap_without, label_ap
+from mlfsic_bench.metrics.intervals import EpisodeImages
 from mlfsic_bench.results.result import Targets
 
 Float64 = npt.NDArray[np.float64]

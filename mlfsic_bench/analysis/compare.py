@@ -22,8 +22,7 @@ from mlfsic_bench.analysis.estimates import (
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
 from mlfsic_bench.evaluation.record import RECORD
-from mlfsic_bench.metrics.image_interval import image_interval
-from mlfsic_bench.metrics.paired import Float64, average_ranks, holm, paired
+from mlfsic_bench.metrics.intervals import Float64, average_ranks, holm, image_interval, paired
 from mlfsic_bench.metrics.registry import METRICS_VERSION, check_names
 from mlfsic_bench.paths import is_file, same_place
 from mlfsic_bench.results.captions import SUBSET, count_labels

@@ -16,9 +16,8 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.parts import base_order
 from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.hashing import hash_json
-from mlfsic_bench.metrics.chance import chance_levels
 from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.metrics.registry import check_names
+from mlfsic_bench.metrics.registry import chance_levels, check_names
 from mlfsic_bench.results.captions import count_labels, off_defaults
 from mlfsic_bench.results.conditions import check_comparable
 from mlfsic_bench.results.result import Result, Targets

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from mlfsic_bench.metrics.image_interval import EpisodeImages, image_interval
-from mlfsic_bench.metrics.intervals import t_interval
+from mlfsic_bench.metrics.intervals import EpisodeImages, image_interval, t_interval
 
 Float64 = npt.NDArray[np.float64]
 Covered = Literal["query and support images", "query images only"]

@@ -18,11 +18,8 @@ import numpy as np
 from mlfsic_bench.analysis.estimates import Float64
 from mlfsic_bench.analysis.score import small_pool
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.metrics.chance import chance_levels
-from mlfsic_bench.metrics.image_interval import image_interval
-from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.metrics.paired import paired
-from mlfsic_bench.metrics.registry import METRICS, check_names
+from mlfsic_bench.metrics.intervals import image_interval, paired, t_interval
+from mlfsic_bench.metrics.registry import METRICS, chance_levels, check_names
 from mlfsic_bench.metrics.registry import columns as table_columns
 from mlfsic_bench.results.captions import SUBSET, conditions_title, failed_audits
 from mlfsic_bench.results.conditions import (

@@ -25,12 +25,9 @@ from mlfsic_bench.analysis.estimates import (
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.evaluation.meta import EpisodesMeta, MethodMeta, SplitMeta
 from mlfsic_bench.evaluation.record import Record
-from mlfsic_bench.metrics.chance import chance_levels
 from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values
-from mlfsic_bench.metrics.episode import undefined_counts
-from mlfsic_bench.metrics.image_interval import SMALL_POOL, EpisodeImages, episode_images
-from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION
+from mlfsic_bench.metrics.intervals import SMALL_POOL, EpisodeImages, episode_images, t_interval
+from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION, chance_levels, undefined_counts
 from mlfsic_bench.results.captions import SUBSET, count_labels, failed_audits, off_defaults
 from mlfsic_bench.results.conditions import check_comparable, not_seeds, seed_groups
 from mlfsic_bench.results.result import Result, Targets, open_result

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.options import DEVICE, EMBEDDINGS_FORMAT, say_next, text_form
+from mlfsic_bench.cli.options import DEVICE, EMBEDDINGS_FORMAT, say_next, text_form, with_options
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.embeddings.formats import Form
-    from mlfsic_bench.embeddings.lookup import Lookup
+    from mlfsic_bench.embeddings.label_embeddings import Lookup
 
 NEIGHBOURS = 3
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def label_options(command: F) -> F:
-    """The two ways to name labels, of which a command takes one."""
-    split = click.option(
+# The two ways to name labels, of which a command takes one.
+LABELS = (
+    click.option(
         "--split", type=complete.SPLIT, metavar="ID|FILE", help="The labels of this split."
-    )
-    labels = click.option("--labels", metavar="A,B,...", help="These labels, commas between.")
-    return split(labels(command))
+    ),
+    click.option("--labels", metavar="A,B,...", help="These labels, commas between."),
+)
 
 
 @click.group()
@@ -37,7 +34,7 @@ def embeddings() -> None:
 
 @embeddings.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@label_options
+@with_options(*LABELS)
 @EMBEDDINGS_FORMAT
 @text_form("text", "json")
 @click.pass_context
@@ -54,7 +51,7 @@ def show(
     With labels: the entries each one is made of, and the three labels nearest to it by cosine.
     Exit code 1 when a label has no vector. FILE may be `scenes`, that data set's own vectors.
     """
-    from mlfsic_bench.embeddings.lookup import look_up
+    from mlfsic_bench.embeddings.label_embeddings import look_up
 
     names = _labels(split, labels, required=False)
     if str(file) == "scenes":
@@ -78,53 +75,22 @@ def show(
 
 
 @embeddings.command()
-@click.option(
-    "--model",
-    required=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of a BERT model, as save_pretrained writes it.",
-)
-@click.option(
-    "--corpus",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Text, one sentence a line, plain or gzip'd.",
-)
-@label_options
-@click.option(
-    "--out",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Table to write; FILE.json beside it says what it was made of.",
-)
-@click.option(
-    "--mentions",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    metavar="N",
-    help="Most sentences of a label that count.",
-)
-@click.option(
-    "--min-mentions",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Fewest sentences of a label; fewer are an error.",
-)
-@click.option(
-    "--masked/--unmasked",
-    default=True,
-    show_default=True,
-    help="Replace the label by [MASK], or read its own tokens.",
-)
-@click.option(
-    "--layer", type=click.IntRange(min=1), metavar="N", help="Layer to read.  [default: the last]"
-)
+@click.option("--model", required=True, metavar="DIR", type=click.Path(path_type=Path),
+              help="Folder of a BERT model, as save_pretrained writes it.")  # fmt: skip
+@click.option("--corpus", required=True, metavar="FILE", type=click.Path(path_type=Path),
+              help="Text, one sentence a line, plain or gzip'd.")  # fmt: skip
+@with_options(*LABELS)
+@click.option("--out", required=True, metavar="FILE",
+              type=click.Path(path_type=Path, dir_okay=False),
+              help="Table to write; FILE.json beside it says what it was made of.")  # fmt: skip
+@click.option("--mentions", type=click.IntRange(min=1), default=1000, show_default=True,
+              metavar="N", help="Most sentences of a label that count.")  # fmt: skip
+@click.option("--min-mentions", type=click.IntRange(min=1), default=1, show_default=True,
+              metavar="N", help="Fewest sentences of a label; fewer are an error.")  # fmt: skip
+@click.option("--masked/--unmasked", default=True, show_default=True,
+              help="Replace the label by [MASK], or read its own tokens.")  # fmt: skip
+@click.option("--layer", type=click.IntRange(min=1), metavar="N",
+              help="Layer to read.  [default: the last]")  # fmt: skip
 @DEVICE
 def average(
     model: Path,
@@ -173,7 +139,7 @@ def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[s
     """The labels that the options name; BenchError for both, and for none where `required`."""
     from mlfsic_bench.data.dataset import PART_NAMES
     from mlfsic_bench.errors import BenchError
-    from mlfsic_bench.splits.shipped import split_file
+    from mlfsic_bench.splits.resolve import split_file
 
     if (split is not None and labels is not None) or (required and split is None and not labels):
         raise BenchError(

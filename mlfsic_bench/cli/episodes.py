@@ -55,28 +55,25 @@ def sample(
     part: str,
     count: int | None,
     out: Path | None,
-    data_root: Path | None,
-    available_only: bool,
-    min_pool: int | None,
-    **protocol: Any,
+    **options: Any,
 ) -> None:
     """Draw the episodes of SPLIT and write them to a file.
 
     SPLIT is an id or a split file.
     """
-    from mlfsic_bench.episodes.files import draw_file
+    from mlfsic_bench.episodes.files import draw_episodes
     from mlfsic_bench.files import write_bytes
+    from mlfsic_bench.splits.resolve import resolve_split
 
-    chosen = _protocol(protocol)
-    resolved = _resolve(split, data_root, available_only, min_pool)
-    drawn = draw_file(chosen, resolved, part, count)
-    whole = drawn.on(resolved, "what was drawn")
+    images, chosen = _images(options), _protocol(options)
+    resolved = resolve_split(split, **images)
+    drawn = draw_episodes(chosen, resolved, part, count)
     path = out if out is not None else Path(chosen.file_name(resolved.id, part))
     write_bytes(path, drawn.format())
     n = len(drawn.episodes)
-    echo(f"{path}: {n} {part} episodes of {resolved.id}, {chosen.title}, hash {whole.hash}")
+    echo(f"{path}: {n} {part} episodes of {resolved.id}, {chosen.title}, hash {drawn.hash}")
     sizes = list(dict.fromkeys(str(len(episode.support)) for episode in drawn.episodes))
-    echo(f"support images: {', '.join(sizes)}; query images: {len(whole.episodes[0].query):,}")
+    echo(f"support images: {', '.join(sizes)}; query images: {len(drawn.episodes[0].query):,}")
     if resolved.subset is not None:
         echo("the split is partial; results on these episodes say so")
     if part == "novel":
@@ -89,14 +86,7 @@ def sample(
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               required=True, help="Episode file to write, for `run --episodes-file`.")  # fmt: skip
 @with_options(*IMAGES)
-def import_published(
-    split: str,
-    indices: Path,
-    out: Path,
-    data_root: Path | None,
-    available_only: bool,
-    min_pool: int | None,
-) -> None:
+def import_published(split: str, indices: Path, out: Path, **images: Any) -> None:
     """Make an episode file of LaSO's published support sets.
 
     INDICES.json has indices into train2014 (docs/episodes.md); the official annotations are needed.
@@ -105,10 +95,11 @@ def import_published(
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.episodes.k_shot import import_indices
     from mlfsic_bench.files import write_bytes
+    from mlfsic_bench.splits.resolve import resolve_split
 
     refuse_input(out)
-    resolved = _resolve(split, data_root, available_only, min_pool)
-    dataset = open_dataset(resolved.dataset, data_root)
+    resolved = resolve_split(split, **images)
+    dataset = open_dataset(resolved.dataset, images["data_root"])
     if not isinstance(dataset, Coco):
         raise BenchError(
             f"indices into an annotation file say nothing about {resolved.dataset}",
@@ -126,14 +117,7 @@ def import_published(
 @OF_SPLIT
 @with_options(*IMAGES)
 @text_form("text", "json")
-def verify(
-    targets: tuple[str, ...],
-    split: str | None,
-    data_root: Path | None,
-    available_only: bool,
-    min_pool: int | None,
-    form: str,
-) -> None:
+def verify(targets: tuple[str, ...], split: str | None, form: str, **images: Any) -> None:
     """Draw the episodes of files again and compare the bytes.
 
     A SPLIT-ID means the shipped files of that split; without an argument, all shipped files are
@@ -141,14 +125,15 @@ def verify(
     and the output says so. Exit code 1 when something differs.
     """
     from mlfsic_bench.episodes.files import verify_file
+    from mlfsic_bench.splits.resolve import resolve_split
 
     rows: list[dict[str, Any]] = []
     resolved: dict[str, Split | None] = {}
     for path in _files_to_verify(targets):
         name = _split_of(path, split)
         if name not in resolved:
-            unread = _needs_data(name, data_root)
-            resolved[name] = None if unread else _resolve(name, data_root, available_only, min_pool)
+            unread = _needs_data(name, images["data_root"])
+            resolved[name] = None if unread else resolve_split(name, **images)
         verdict = verify_file(path, resolved[name])
         rows.append(
             {
@@ -181,27 +166,20 @@ def verify(
 @OF_SPLIT
 @with_options(*IMAGES)
 @text_form("text", "json")
-def show(
-    source: str,
-    index: int,
-    part: str,
-    split: str | None,
-    data_root: Path | None,
-    available_only: bool,
-    min_pool: int | None,
-    form: str,
-    **protocol: Any,
-) -> None:
+def show(source: str, index: int, part: str, split: str | None, form: str, **options: Any) -> None:
     """Print an episode: each image with its labels.
 
     INDEX counts from 0; the episode is that of a split, or of an episode file.
     """
-    from mlfsic_bench.episodes.files import episode_set, read_file
+    from mlfsic_bench.episodes.files import read_file
+    from mlfsic_bench.episodes.protocol import episode_set
+    from mlfsic_bench.splits.resolve import resolve_split
 
+    limits = _images(options)
     path, note = Path(source), ""
     if is_file(path) and not _is_split_file(path):
         content = read_file(path)
-        resolved = _resolve(split or content.split_id, data_root, available_only, min_pool)
+        resolved = resolve_split(split or content.split_id, **limits)
         kept = content.on(resolved, source)
         if index >= len(kept.episodes):
             raise BenchError(
@@ -212,8 +190,8 @@ def show(
             )
         episode = kept.episodes[index]
     else:
-        chosen = _protocol(protocol)
-        resolved = _resolve(source, data_root, available_only, min_pool)
+        chosen = _protocol(options)
+        resolved = resolve_split(source, **limits)
         drawn = chosen.draw(resolved, part, [index])
         kept = episode_set(chosen, resolved, part, drawn)
         (episode,) = kept.episodes
@@ -265,14 +243,9 @@ def _protocol(options: dict[str, Any]) -> Protocol:
     return find_protocol(options.pop("protocol") or DEFAULT, **options)
 
 
-def _resolve(
-    name: str, data_root: Path | None, available_only: bool, min_pool: int | None
-) -> Split:
-    from mlfsic_bench.splits.resolve import resolve_split
-
-    return resolve_split(
-        name, data_root=data_root, available_only=available_only, min_pool=min_pool
-    )
+def _images(options: dict[str, Any]) -> dict[str, Any]:
+    """How the split's images are found and limited, taken out of all options."""
+    return {name: options.pop(name) for name in ("data_root", "available_only", "min_pool")}
 
 
 def _files_to_verify(targets: tuple[str, ...]) -> list[Path]:
@@ -319,7 +292,7 @@ def _split_of(path: Path, named: str | None) -> str:
 def _needs_data(split: str, data_root: Path | None) -> bool:
     """Whether a split has no images without a data root, and none is named."""
     from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.splits.shipped import split_file
+    from mlfsic_bench.splits.resolve import split_file
 
     if data_root is not None:
         return False

@@ -29,6 +29,7 @@ from mlfsic_bench.paths import exists, folders_with, list_folder, size_of
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
+    from mlfsic_bench.features.store.manifest import Precision
     from mlfsic_bench.splits.split import Split
 
 
@@ -39,45 +40,35 @@ def features() -> None:
 
 @features.command()
 @with_options(SPLIT, DATA_ROOT, BACKBONE, WEIGHTS, *PARTIAL)
-@click.option(
-    "--part",
-    type=click.Choice(["base", "val", "novel", "all"]),
-    default="all",
-    show_default=True,
-    help="The images of this class split.",
-)
+@click.option("--part", type=click.Choice(["base", "val", "novel", "all"]), default="all",
+              show_default=True, help="The images of this class split.")  # fmt: skip
 @with_options(CACHE, DEVICE, *LOADING, PRECISION)
 def extract(
     split: str,
     data_root: Path | None,
     backbone: str,
     weights: str,
-    available_only: bool,
-    min_pool: int | None,
     part: str,
     cache: Path | None,
     device: str,
     workers: int | None,
     batch_size: int | None,
-    precision: str,
+    precision: Precision,
+    **partial: Any,
 ) -> None:
     """Run a backbone once over the images of a split.
 
     Only what is missing is computed. Of `a+b` each network is run and fills its store, the same as
     when it is used alone.
     """
-    from typing import cast
-
     from mlfsic_bench.data.images import require_images
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.features.backbones.registry import build_backbones
     from mlfsic_bench.features.extract import extract as run
-    from mlfsic_bench.features.store.manifest import Precision, default_cache, store_folder
+    from mlfsic_bench.features.store.manifest import default_cache, store_folder
     from mlfsic_bench.splits.resolve import resolve_split
 
-    resolved = resolve_split(
-        split, data_root=data_root, available_only=available_only, min_pool=min_pool
-    )
+    resolved = resolve_split(split, data_root=data_root, **partial)
     ids = _ids(resolved, part)
     dataset = open_dataset(resolved.dataset, data_root)
     require_images(dataset, ids, f"split {resolved.id!r}")
@@ -91,7 +82,7 @@ def extract(
             device=device,
             batch_size=batch_size,
             workers=workers,
-            precision=cast(Precision, precision),
+            precision=precision,
             log=say,
         )
         found = f"{len(ids)} images of {resolved.id} ({part}); {len(store)} in the store"

@@ -16,7 +16,7 @@ from mlfsic_bench.cli.streams import say, say_always
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
-    from mlfsic_bench.splits.schema import SplitFile
+    from mlfsic_bench.splits.files import SplitFile
 
 SPLIT = click.argument("split", type=complete.SPLIT)
 
@@ -31,7 +31,7 @@ def splits() -> None:
 def list_splits(form: str) -> None:
     """List the shipped splits."""
     from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_file, shipped_ids
 
     rows = [_summary(shipped_file(split_id)) for split_id in shipped_ids()]
     if form == "json":
@@ -59,7 +59,7 @@ def show(split: str, form: str) -> None:
     SPLIT is an id or a split file.
     """
     from mlfsic_bench.data.dataset import PART_NAMES
-    from mlfsic_bench.splits.shipped import split_file
+    from mlfsic_bench.splits.resolve import split_file
 
     content = split_file(split)
     if form == "json":
@@ -89,16 +89,11 @@ def show(split: str, form: str) -> None:
 @splits.command()
 @SPLIT
 @DATA_ROOT
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="File to write.  [default: ID.json here; ID.subset.json for a subset]",
-)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="File to write.  [default: ID.json here; "
+              "ID.subset.json for a subset]")  # fmt: skip
 @with_options(*PARTIAL)
-def build(
-    split: str, data_root: Path | None, out: Path | None, available_only: bool, min_pool: int | None
-) -> None:
+def build(split: str, data_root: Path | None, out: Path | None, **partial: Any) -> None:
     """Build SPLIT from the annotations in the data root.
 
     SPLIT is an id or a definition file.
@@ -107,11 +102,11 @@ def build(
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.splits.build import build_file
     from mlfsic_bench.splits.files import render, write_split
-    from mlfsic_bench.splits.shipped import shipped_bytes, shipped_file, shipped_ids, split_file
+    from mlfsic_bench.splits.resolve import shipped_bytes, shipped_file, shipped_ids, split_file
 
     definition = split_file(split).definition()
     dataset = open_dataset(definition.dataset, data_root)
-    content = build_file(definition, dataset, available_only=available_only, min_pool=min_pool)
+    content = build_file(definition, dataset, **partial)
     name = f"{content.id}.subset.json" if content.subset else f"{content.id}.json"
     path = out if out is not None else Path(name)
     write_split(content, path)
@@ -169,12 +164,8 @@ def verify(ctx: click.Context, split: str, data_root: Path | None, form: str) ->
 @splits.command()
 @SPLIT
 @DATA_ROOT
-@click.option(
-    "--contents/--no-contents",
-    default=True,
-    show_default=True,
-    help="Read and decode the images on disk to find duplicates.",
-)
+@click.option("--contents/--no-contents", default=True, show_default=True,
+              help="Read and decode the images on disk to find duplicates.")  # fmt: skip
 @text_form("text", "json")
 def audit(split: str, data_root: Path | None, contents: bool, form: str) -> None:
     """Report leaks, small pools and doubtful images of SPLIT.
@@ -185,7 +176,7 @@ def audit(split: str, data_root: Path | None, contents: bool, form: str) -> None
     from mlfsic_bench.data.registry import is_synthetic, open_dataset
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
-    from mlfsic_bench.splits.shipped import split_file
+    from mlfsic_bench.splits.resolve import split_file
 
     content = split_file(split, check=False)
     dataset = None
@@ -193,7 +184,7 @@ def audit(split: str, data_root: Path | None, contents: bool, form: str) -> None
         dataset = open_dataset(content.dataset, data_root)
     if content.images is None and dataset is not None:
         content = build_file(content.definition(), dataset)
-    result = audit_split(content, dataset, contents=contents, log=say).as_dict()
+    result = audit_split(content, dataset, contents=contents, log=say)
     if form == "json":
         echo_json(result)
         return

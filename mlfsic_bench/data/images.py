@@ -10,24 +10,22 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from mlfsic_bench.data.dataset import Dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import LFS_POINTER, open_regular
 from mlfsic_bench.paths import cannot_use, is_folder, list_folder
-
-if TYPE_CHECKING:
-    from mlfsic_bench.data.dataset import Dataset
-
 
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_BYTES = 256 << 20
@@ -50,18 +48,13 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
                 return _to_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pixels = -1
-    except UnidentifiedImageError as error:  # its text is the address of a stream
-        raise BenchError(
-            f"the image {name} cannot be decoded",
-            expected="a whole JPEG or PNG file",
-            found=f"{len(data)} bytes that are not a JPEG or PNG",
-            remedy="fetch the file again",
-        ) from error
     except Exception as error:  # Pillow's plugins raise whatever their parsing runs into
+        unknown = isinstance(error, UnidentifiedImageError)  # its text is the address of a stream
+        why = " that are not a JPEG or PNG" if unknown else f"; {type(error).__name__}: {error}"
         raise BenchError(
             f"the image {name} cannot be decoded",
             expected="a whole JPEG or PNG file",
-            found=f"{len(data)} bytes; {type(error).__name__}: {error}",
+            found=f"{len(data)} bytes{why}",
             remedy="fetch the file again",
         ) from error
     raise BenchError(
@@ -112,14 +105,25 @@ _OTHERS = {LFS_POINTER: "a Git LFS pointer; run git lfs pull", b"GIF8": "a GIF",
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-class ImageFiles:
-    """Image files in some folders, each looked at once.
+class ImageFiles(Dataset):
+    """A dataset whose images are files in some folders, each looked at once.
+
+    Attributes
+    ----------
+    title: what the dataset is called in an error.
+    image_id, example: what its image ids look like.
+    unpack: how to come by its images.
 
     Parameters
     ----------
     folders: the first part of an image id -> the folder of its files; the image `a/b` lies in
         folders["a"] as b.jpg.
     """
+
+    title: ClassVar[str]
+    image_id: ClassVar[re.Pattern[str]]
+    example: ClassVar[str]
+    unpack: ClassVar[str]
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = dict(folders)
@@ -136,6 +140,26 @@ class ImageFiles:
         ids = sorted(self._ids())
         self._look_at(ids)
         return {image_id: self._found[image_id] for image_id in ids if self._found[image_id]}
+
+    def image_bytes(self, image_id: str) -> bytes:
+        """The file of the image."""
+        if not self.image_id.fullmatch(image_id):
+            raise BenchError(
+                f"{image_id!r} is not the id of a {self.title} image",
+                expected=f"an id such as {self.example}",
+                found=repr(image_id),
+                remedy="check which dataset the split was made of",
+            )
+        remedy = f"{self.unpack} there, or use --available-only"
+        return read_image_file(Path(self._path(image_id)), image_id, remedy)
+
+    def open_image(self, image_id: str) -> Image.Image:
+        """The image, decoded to RGB."""
+        return decode_rgb(self.image_bytes(image_id), image_id)
+
+    def _path(self, image_id: str) -> str:
+        name, _, stem = image_id.partition("/")
+        return f"{self._folders[name]}/{stem}.jpg"
 
     def _ids(self) -> frozenset[str]:
         if self._named is None:
@@ -159,11 +183,7 @@ class ImageFiles:
                 self._found.update(found)
 
     def _look(self, image_ids: Sequence[str]) -> dict[str, str]:
-        found = {}
-        for image_id in image_ids:
-            name, _, stem = image_id.partition("/")
-            found[image_id] = what_is_wrong(f"{self._folders[name]}/{stem}.jpg")
-        return found
+        return {image_id: what_is_wrong(self._path(image_id)) for image_id in image_ids}
 
 
 def what_is_wrong(path: str) -> str:

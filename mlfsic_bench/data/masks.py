@@ -9,6 +9,7 @@ which file it came from.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,23 @@ def run_length_mask(runs: Any, frame: tuple[int, int] | None, height: int, width
     at_x = ((np.arange(width) + 0.5) * w / width).astype(np.int64)
     mask: Mask = flat.reshape(w, h).T[np.ix_(at_y, at_x)]
     return mask
+
+
+def masks_of_labels(found: Iterable[tuple[str, bool, Mask | None]]) -> dict[str, Mask]:
+    """Label -> the union of its objects' masks, of objects (label, whether it counts, mask).
+
+    None: nothing says where the object is. Only labels with an object that counts are in the dict,
+    and only when each that counts has a mask; other objects of such a label belong to its mask.
+    """
+    masks: dict[str, Mask] = {}
+    known: set[str] = set()
+    unknown: set[str] = set()
+    for label, counts, mask in found:
+        if counts:
+            (known if mask is not None else unknown).add(label)
+        if mask is not None and mask.any():
+            masks[label] = masks[label] | mask if label in masks else mask
+    return {label: mask for label, mask in masks.items() if label in known - unknown}
 
 
 def _decompressed(text: bytes) -> list[int]:

@@ -15,14 +15,12 @@ from xml.parsers import expat
 
 import numpy as np
 import numpy.typing as npt
-from PIL.Image import Image
 
-from mlfsic_bench.data.dataset import Annotations, Dataset
-from mlfsic_bench.data.images import ImageFiles, decode_rgb, read_image_file
-from mlfsic_bench.data.masks import BROKEN, Mask, box_mask
-from mlfsic_bench.decimals import read_decimal
+from mlfsic_bench.data.dataset import Annotations
+from mlfsic_bench.data.images import ImageFiles
+from mlfsic_bench.data.masks import BROKEN, Mask, box_mask, masks_of_labels
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.files import open_regular, read_decimal
 from mlfsic_bench.paths import exists, is_file, is_folder
 from mlfsic_bench.progress import tracked
 
@@ -32,10 +30,9 @@ VOC_LABELS = (
     *("train", "tvmonitor"),
 )
 SETS = (("VOC2007", "trainval"), ("VOC2007", "test"), ("VOC2012", "trainval"))
-_IMAGE_ID = re.compile(r"(VOC2007|VOC2012)/[0-9_]{1,40}")
 
 
-class Voc(Dataset):
+class Voc(ImageFiles):
     """VOC 2007 trainval and test with VOC 2012 trainval; ids are `VOC2007/000005`.
 
     A label is present when the image has a non-difficult object of it, shown when it has any. Both
@@ -44,6 +41,10 @@ class Voc(Dataset):
     """
 
     name = "voc"
+    title = "VOC"
+    image_id = re.compile(r"(VOC2007|VOC2012)/[0-9_]{1,40}")
+    example = "VOC2007/000005"
+    unpack = "unpack the official VOC archives"
 
     def __init__(self, root: Path) -> None:
         """Find the data in ROOT/VOCdevkit or ROOT; BenchError when neither has both years."""
@@ -60,9 +61,9 @@ class Voc(Dataset):
                 remedy="unpack VOCtrainval_06-Nov-2007.tar, VOCtest_06-Nov-2007.tar and "
                 "VOCtrainval_11-May-2012.tar there, or name another --data-root",
             )
+        super().__init__({year: found / year / "JPEGImages" for year in years})
         self.folder = found
         self._annotations: Annotations | None = None
-        self._files = ImageFiles({year: found / year / "JPEGImages" for year in years})
 
     def annotations(self) -> Annotations:
         """The 20 labels in alphabetical order, the three sets' images sorted by id."""
@@ -86,34 +87,6 @@ class Voc(Dataset):
                 VOC_LABELS, image_ids, present=table == 1, shown=table >= 0
             )
         return self._annotations
-
-    def available(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-        """bool [n]: which images have an image file in JPEGImages/."""
-        return self._files.available(image_ids)
-
-    def damaged(self) -> dict[str, str]:
-        """Image id -> what lies in JPEGImages/ under its name in place of an image."""
-        return self._files.damaged()
-
-    def image_bytes(self, image_id: str) -> bytes:
-        """The JPEG file of the image."""
-        if not _IMAGE_ID.fullmatch(image_id):
-            raise BenchError(
-                f"{image_id!r} is not the id of a VOC image",
-                expected="an id such as VOC2007/000005",
-                found=repr(image_id),
-                remedy="check which dataset the split was made of",
-            )
-        year, _, name = image_id.partition("/")
-        return read_image_file(
-            self.folder / year / "JPEGImages" / f"{name}.jpg",
-            image_id,
-            "unpack the official VOC archives there, or use --available-only",
-        )
-
-    def open_image(self, image_id: str) -> Image:
-        """The image, decoded to RGB."""
-        return decode_rgb(self.image_bytes(image_id), image_id)
 
     def masks(self, image_id: str) -> dict[str, npt.NDArray[np.bool_]]:
         """Label -> bool [H, W]: the boxes of its objects in the image as decoded.
@@ -212,7 +185,7 @@ def _from_xml(folder: Path, names: list[str], labels: Sequence[str]) -> npt.NDAr
     table = np.full((len(names), len(labels)), -1, np.int8)
     for row, name in enumerate(tracked(names, f"reading {folder}", unit="files")):
         path = folder / f"{name}.xml"
-        for label, difficult in read_objects(path):
+        for label, difficult in read_annotation(path).objects:
             if label not in index:
                 raise BenchError(
                     f"{path} names an object that is no label of VOC",
@@ -232,24 +205,19 @@ def read_masks(path: Path, height: int, width: int) -> dict[str, Mask]:
     """Label -> bool [height, width]: the boxes of its objects in the image as it was decoded.
 
     Boxes are stretched from the size the file gives, or taken as they are where it gives none.
-    Coordinates count pixels from 1, both ends included. Only labels with an object that is not
-    difficult are in the dict, and only when each such object has a box; the difficult objects of
-    such a label belong to its mask. No file: an empty dict. Raises BenchError for a broken file or
-    box.
+    Coordinates count pixels from 1, both ends included. Objects that are not difficult count
+    (`masks_of_labels`); the difficult ones of such a label belong to its mask. No file: an empty
+    dict. Raises BenchError for a broken file or box.
     """
     if not exists(path):
         return {}
     found = read_annotation(path)
-    masks: dict[str, Mask] = {}
-    counts: set[str] = set()
-    unknown: set[str] = set()
+    objects: list[tuple[str, bool, Mask | None]] = []
     try:
         h, w = _frame(found.size) or (height, width)
         for (label, difficult), box in zip(found.objects, found.boxes, strict=True):
-            known = any(side in box for side in _SIDES)
-            if not difficult:
-                (counts if known else unknown).add(label)
-            if not known:
+            if not any(side in box for side in _SIDES):
+                objects.append((label, not difficult, None))
                 continue
             left, top, right, bottom = (_number(box[side]) for side in _SIDES)
             mask = box_mask(
@@ -260,8 +228,7 @@ def read_masks(path: Path, height: int, width: int) -> dict[str, Mask]:
                 height,
                 width,
             )
-            if mask.any():
-                masks[label] = masks[label] | mask if label in masks else mask
+            objects.append((label, not difficult, mask))
     except BROKEN as error:
         raise BenchError(
             f"{path} has a broken box",
@@ -269,7 +236,7 @@ def read_masks(path: Path, height: int, width: int) -> dict[str, Mask]:
             found=f"{type(error).__name__}: {error}",
             remedy="unpack the official VOC archives again",
         ) from error
-    return {label: mask for label, mask in masks.items() if label in counts - unknown}
+    return masks_of_labels(objects)
 
 
 def _frame(size: dict[str, str]) -> tuple[int, int] | None:
@@ -320,20 +287,12 @@ class VocAnnotation:
     size: dict[str, str] = field(default_factory=dict)
 
 
-def read_objects(path: Path) -> list[tuple[str, bool]]:
-    """(name, difficult) of each object in a VOC XML file, in the file's order.
-
-    Names of an object's parts (head, hand, foot) are not objects. Document types, entities,
-    files above 4 MiB, malformed XML, a field that stands twice and a `difficult` other than 0
-    and 1 raise BenchError.
-    """
-    return read_annotation(path).objects
-
-
 def read_annotation(path: Path) -> VocAnnotation:
-    """All that is used of a VOC XML file; BenchError as `read_objects`.
+    """All that is used of a VOC XML file.
 
-    Boxes of an object's parts are not the object's.
+    Parts of an object (head, hand, foot) are no objects, and their boxes not the object's. Document
+    types, entities, files above 4 MiB, malformed XML, a field that stands twice and a `difficult`
+    other than 0 and 1 raise BenchError.
     """
     try:
         with open_regular(path) as stream:

@@ -22,9 +22,8 @@ from typing import IO, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.decimals import read_decimal
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular
+from mlfsic_bench.files import open_regular, read_decimal
 
 MOST_NUMBERS = 100_000  # in a vector; the largest in use have some thousands
 MOST_ENTRIES = 10**12
@@ -32,6 +31,7 @@ LONGEST_ENTRY = 4096  # bytes of an entry's name in a binary file
 LONGEST_LINE = 1 << 20  # bytes
 MOST_EMPTY = 10_000  # empty lines; a small packed file could hold thousands of millions
 BLOCK = 1 << 20  # bytes of a binary file that are read at once
+AGAIN = "fetch the file again"
 GZIP = b"\x1f\x8b"
 HEADER = re.compile(rb"(\d+)[ \t](\d+)[ \t\r]*\n?\Z")  # "entries dimension"
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -124,19 +124,12 @@ def open_packed(path: Path, kind: str, remedy: str) -> Iterator[tuple[IO[bytes],
             with gzip.GzipFile(fileobj=raw) as unpacked:
                 yield cast("IO[bytes]", unpacked), True
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BenchError(
-            f"{path} is not a whole gzip file",
-            expected="a gzip file that unpacks to its end",
-            found=str(error) or type(error).__name__,
-            remedy="fetch the file again",
-        ) from error
+        found = str(error) or type(error).__name__
+        expected = "a gzip file that unpacks to its end"
+        raise _refused(f"{path} is not a whole gzip file", expected, found) from error
     except OSError as error:
-        raise BenchError(
-            f"can't read the {kind} {path}",
-            expected=f"a {kind}",
-            found=error.strerror or str(error),
-            remedy=remedy,
-        ) from error
+        found = error.strerror or str(error)
+        raise _refused(f"can't read the {kind} {path}", f"a {kind}", found, remedy) from error
 
 
 class _Kept:
@@ -197,12 +190,9 @@ def _recognise(path: Path, stream: IO[bytes], packed: bool, form: Form) -> _File
     start = stream.read(16)
     for magic, what, remedy in _FOREIGN:
         if start.startswith(magic):
-            raise BenchError(
-                f"{path} is not a file of vectors that can be read",
-                expected="GloVe's text, word2vec's text or binary, fastText's .vec (or gzip'd)",
-                found=what,
-                remedy=remedy,
-            )
+            expected = "GloVe's text, word2vec's text or binary, fastText's .vec (or gzip'd)"
+            title = f"{path} is not a file of vectors that can be read"
+            raise _refused(title, expected, what, remedy)
     stream.seek(first)
     match = HEADER.match(stream.readline(64))
     if match is None and form == "binary":
@@ -224,6 +214,10 @@ def _recognise(path: Path, stream: IO[bytes], packed: bool, form: Form) -> _File
         form = "text" if _is_text(sample, header) else "binary"
     left = None if packed else path.stat().st_size - begin
     return _File(path, stream, form == "binary", header, left)
+
+
+def _refused(what: str, expected: str, found: str, remedy: str = AGAIN) -> BenchError:
+    return BenchError(what, expected=expected, found=found, remedy=remedy)
 
 
 def _header_number(path: Path, match: re.Match[bytes], group: int, limit: int, what: str) -> int:
@@ -305,12 +299,8 @@ def _dimension(file: _File, start: list[tuple[int, bytes]]) -> int:
     and the first must end in as many numbers.
     """
     if not start:
-        raise BenchError(
-            f"{file.path} holds no vectors",
-            expected="lines of an entry and its numbers",
-            found="an empty file",
-            remedy="fetch the file again",
-        )
+        expected = "lines of an entry and its numbers"
+        raise _refused(f"{file.path} holds no vectors", expected, "an empty file")
     d_w = next((count for count in map(_count, (raw for _, raw in start)) if count), 0)
     number, raw = start[0]
     ends = _spaced(raw.strip()).split(b" ")[-d_w:]
@@ -363,12 +353,9 @@ def _lines(file: _File) -> Iterator[tuple[int, bytes]]:
             continue
         empty += 1
         if empty > MOST_EMPTY:
-            raise BenchError(
-                f"{file.path} line {number}: this is not a file of vectors",
-                expected=f"an entry and its numbers on each line, at most {MOST_EMPTY} empty lines",
-                found="more empty lines",
-                remedy="fetch the file again",
-            )
+            title = f"{file.path} line {number}: this is not a file of vectors"
+            expected = f"an entry and its numbers on each line, at most {MOST_EMPTY} empty lines"
+            raise _refused(title, expected, "more empty lines")
 
 
 def _numbers(file: _File, number: int, line: bytes, d_w: int) -> Vector | None:
@@ -441,9 +428,8 @@ def _read_binary(file: _File, kept: _Kept) -> int:
             raise _bad_entry(file.path, header, number, f"no space within {LONGEST_ENTRY} bytes")
         end = space + 1 + length
         if space < 0 or end > len(buffer):
-            raise _bad_entry(
-                file.path, header, number, f"the end of the file within entry {number}"
-            )
+            found = f"the end of the file within entry {number}"
+            raise _bad_entry(file.path, header, number, found)
         word = buffer[at:space]
         if b"\0" in word:
             raise _bad_entry(file.path, header, number, "zero bytes where the word should be")

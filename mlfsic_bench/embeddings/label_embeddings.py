@@ -1,19 +1,186 @@
-"""LabelEmbeddings: one vector per label, from a file or of the data set `scenes`."""
+"""Label embeddings: one vector per label, looked up in a file or those of the data set `scenes`."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.embeddings.formats import Form
-from mlfsic_bench.embeddings.lookup import Lookup, look_up
+from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import canonical_json
+
+# PASCAL VOC writes three of its labels as one word.
+VOC_ALIASES = {
+    "diningtable": "dining table",
+    "pottedplant": "potted plant",
+    "tvmonitor": "tv monitor",
+}
+_BACK = {spaced: joined for joined, spaced in VOC_ALIASES.items()}
+
+# Other words for the same thing. They are never used in place of a label, only named in the error
+# when the label has no vector.
+_OTHER_WORDS = (
+    ("aeroplane", "airplane"),
+    ("motorbike", "motorcycle"),
+    ("sofa", "couch"),
+    ("donut", "doughnut"),
+    ("tv", "television"),
+    ("drier", "dryer"),
+    ("cellphone", "phone"),
+)
+
+
+def spaced_form(label: str) -> str:
+    """The label with VOC's joined spellings taken apart.
+
+    >>> spaced_form("tvmonitor"), spaced_form("hot dog")
+    ('tv monitor', 'hot dog')
+    """
+    return VOC_ALIASES.get(label, label)
+
+
+def joined_form(label: str) -> str | None:
+    """VOC's joined spelling of a label that has one.
+
+    >>> joined_form("tv monitor"), joined_form("tvmonitor"), joined_form("dog")
+    ('tvmonitor', 'tvmonitor', None)
+    """
+    return _BACK.get(spaced_form(label))
+
+
+def lookups(label: str) -> list[tuple[str, ...]]:
+    """The ways to look a label up, best first; each is a tuple of entries to be averaged.
+
+    A label of one word: as it is written, then in lower case. A label of several words:
+
+    1. its words, in lower case: their mean, whatever else the file has (docs/methodology.md, M15);
+    2. the whole label as one entry, spaces written `_`, as it is written, then in lower case;
+    3. VOC's joined spelling as one entry.
+
+    VOC's joined labels are read as their spaced form first, in 1 and 2.
+
+    >>> lookups("hot dog")
+    [('hot', 'dog'), ('hot_dog',)]
+    >>> lookups("tvmonitor") == lookups("tv monitor")
+    True
+    >>> lookups("TV monitor")
+    [('tv', 'monitor'), ('TV_monitor',), ('tv_monitor',)]
+    """
+    spaced = spaced_form(label)
+    words = spaced.split()
+    whole = "_".join(words)
+    ways: list[tuple[str, ...]] = [(whole,), (whole.lower(),)]
+    if len(words) > 1:
+        ways.insert(0, tuple(spaced.lower().split()))
+    joined = joined_form(label)
+    if joined is not None:
+        ways.append((joined,))
+    return list(dict.fromkeys(way for way in ways if way and way[0]))
+
+
+def resembling(word: str) -> list[str]:
+    """Entries that a file may have where it lacks `word`: other capitals, number, or words.
+
+    >>> resembling("donut")
+    ['Donut', 'DONUT', 'donuts', 'doughnut']
+    """
+    number = [word[:-1]] if word.endswith("s") and len(word) > 2 else [f"{word}s"]
+    others = [b if word == a else a for a, b in _OTHER_WORDS if word in (a, b)]
+    near = [word.capitalize(), word.upper(), *number, *others]
+    return list(dict.fromkeys(entry for entry in near if entry != word))
+
+
+def missing_words(label: str, entries: Container[str]) -> list[str]:
+    """The words (or the one joined spelling) of a label without a vector that `entries` lacks."""
+    words = dict.fromkeys(word for way in lookups(label) for word in way if "_" not in word)
+    return [word for word in words if word not in entries]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A label that a file has no vector for.
+
+    Attributes
+    ----------
+    label: the label.
+    words: the words that are not in the file.
+    near: entries of the file that resemble them; they are not used.
+    """
+
+    label: str
+    words: tuple[str, ...]
+    near: tuple[str, ...]
+
+    def __str__(self) -> str:
+        near = f"; the file has {', '.join(map(repr, self.near))}" if self.near else ""
+        return f"{self.label!r} (missing: {', '.join(self.words)}{near})"
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """The labels of a list in a vector file.
+
+    Attributes
+    ----------
+    entries: what was read.
+    found: for each label that has a vector, the entries it is the mean of.
+    missing: the other labels.
+    """
+
+    entries: Entries
+    found: dict[str, tuple[str, ...]]
+    missing: tuple[Missing, ...]
+
+    def vector(self, label: str) -> npt.NDArray[np.float64]:
+        """float64 [d_w]: the mean of the label's entries, in that precision."""
+        chosen = [self.entries.vectors[entry] for entry in self.found[label]]
+        mean: npt.NDArray[np.float64] = np.mean(chosen, axis=0)
+        return mean
+
+
+def look_up(path: Path, labels: Sequence[str], form: Form = "auto") -> Lookup:
+    """Read the vector file at `path` once and find each label in it by the rule of `lookups`.
+
+    Raises BenchError for a damaged file and for a list that names a label twice or has an empty
+    one; labels without a vector are reported, not raised.
+    """
+    check_labels(labels)
+    ways = {label: lookups(label) for label in labels}
+    wanted = {entry for options in ways.values() for option in options for entry in option}
+    near = {
+        word: resembling(word) for label in labels for word in missing_words(label, frozenset())
+    }
+    entries = read_entries(path, wanted.union(*near.values()), form)
+    found: dict[str, tuple[str, ...]] = {}
+    missing: list[Missing] = []
+    for label, options in ways.items():
+        chosen = next((o for o in options if all(e in entries.vectors for e in o)), None)
+        if chosen is not None:
+            found[label] = chosen
+            continue
+        words = missing_words(label, entries.vectors)
+        hints = [e for word in words for e in near[word] if e in entries.vectors]
+        missing.append(Missing(label, tuple(words), tuple(dict.fromkeys(hints))))
+    return Lookup(entries, found, tuple(missing))
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """BenchError for an empty label, and for two labels that are written alike in a file."""
+    written = ["_".join(label.split()) for label in labels]
+    twice = [label for label, name in zip(labels, written, strict=True) if written.count(name) > 1]
+    if twice or not all(written):
+        raise BenchError(
+            "the list of labels is not one to look up",
+            expected="labels that are not empty, each once",
+            found=" and ".join(map(repr, twice[:2])) if twice else "an empty label",
+            remedy="correct the list",
+        )
+
 
 BUILTIN = "scenes"
 
@@ -62,16 +229,16 @@ def load_embeddings(
     """float32 vectors of `labels`, from a vector file or from the builtin `scenes`.
 
     The file is GloVe's text, word2vec's text or binary, fastText's `.vec` or a table of whole
-    labels, gzip'd or not; `form` says which, or "auto" looks at the content (`vector_file`). A
+    labels, gzip'd or not; `form` says which, or "auto" looks at the content (`formats`). A
     label takes the mean of its words' vectors, in float64 before it is rounded, or the vector of
-    the whole label where the file lacks a word (`aliases.lookups` has the order, and VOC's own
+    the whole label where the file lacks a word (`lookups` has the order, and VOC's own
     spellings). Vectors are used as they are, without normalisation.
 
     Raises BenchError naming every label without a vector and the words that are missing; naming
     the line or entry for a damaged file.
     """
     if str(path) == BUILTIN:
-        from mlfsic_bench.data.scenes_pictures import label_embeddings
+        from mlfsic_bench.data.scenes import label_embeddings
 
         return make_label_embeddings(labels, np.asarray(label_embeddings(labels)), BUILTIN)
     path = Path(path)

@@ -7,7 +7,6 @@ every machine. Which keys, and what a line holds, the protocol says that the fil
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,12 +16,13 @@ from mlfsic_bench.episodes.protocol import (
     Episode,
     EpisodeSet,
     Protocol,
+    episode_set,
     find_protocol,
     kind_with_id,
     known_ids,
 )
 from mlfsic_bench.errors import BenchError, nearest, unknown_name
-from mlfsic_bench.files import read_json, read_regular, write_bytes
+from mlfsic_bench.files import read_json, read_regular
 from mlfsic_bench.hashing import canonical_json, hash_json
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.schema import is_plain
@@ -36,71 +36,9 @@ INDICES = "mlfsic-bench/coco-indices-v1"
 """`format` of a file that holds indices into annotations, which `episodes import` turns into ids"""
 
 
-@dataclass(frozen=True)
-class EpisodeFile:
-    """The content of an episode file.
-
-    Attributes
-    ----------
-    split_id, split_hash: the split they were drawn from, or checked against when they were given.
-    protocol, part: as in `EpisodeSet`.
-    episodes: without queries where all share one.
-    drawn: whether the protocol drew them; else somebody gave them.
-    """
-
-    split_id: str
-    split_hash: str
-    protocol: Protocol
-    part: str
-    episodes: tuple[Episode, ...]
-    drawn: bool = True
-
-    def body(self) -> dict[str, Any]:
-        """All keys of the file but the hash, in the order of the file."""
-        return {
-            "schema": self.protocol.schema,
-            "split_id": self.split_id,
-            "split_hash": self.split_hash,
-            "protocol": self.protocol.id,
-            "part": self.part,
-            **self.protocol.stated(self.drawn),
-            "count": len(self.episodes),
-            self.protocol.listed: [self.protocol.entry(episode) for episode in self.episodes],
-        }
-
-    def format(self) -> bytes:
-        """The bytes of the file: keys in a fixed order, one episode a line, UTF-8."""
-        body = self.body()
-        fields = []
-        for key, value in {**body, "hash": hash_json(body)}.items():
-            text = json.dumps(value, ensure_ascii=False)
-            if key == self.protocol.listed:
-                text = "[\n" + ",\n".join(canonical_json(one).decode() for one in value) + "\n]"
-            fields.append(f'"{key}":{text}')
-        return ("{\n" + ",\n".join(fields) + "\n}\n").encode()
-
-    def on(self, split: Split, name: str) -> EpisodeSet:
-        """The episode set that these are on a split, checked; `name` names the file in errors.
-
-        Where all episodes share one query, the annotations of the split may differ from those they
-        were drawn from, as long as they still fit.
-        """
-        found, expected = f"split {self.split_id}", f"split {split.id}"
-        if self.split_id == split.id and not self.protocol.one_query:
-            found += f" with hash {self.split_hash}"
-            expected += f" with hash {split.hash}"
-        if found != expected:
-            raise BenchError(
-                f"{name} holds episodes of another split",
-                expected=expected,
-                found=found,
-                remedy="name the split the episodes were drawn from, or sample new ones",
-            )
-        self.protocol.check(split, self.part, self.episodes, name)
-        return episode_set(self.protocol, split, self.part, self.episodes, self.drawn)
-
-
-def draw_file(protocol: Protocol, split: Split, part: str, count: int | None = None) -> EpisodeFile:
+def draw_episodes(
+    protocol: Protocol, split: Split, part: str, count: int | None = None
+) -> EpisodeSet:
     """Episodes 0 to count - 1 of a part, or as many as the protocol has by default.
 
     BenchError when the part can't give them or the count is not 1 to 100,000.
@@ -115,36 +53,7 @@ def draw_file(protocol: Protocol, split: Split, part: str, count: int | None = N
             found=str(count),
             remedy=f"the official count for {part} is {protocol.counts[part]}",
         )
-    drawn = protocol.draw(split, part, range(count))
-    return EpisodeFile(split.id, split.hash, protocol, part, tuple(drawn))
-
-
-def draw_episodes(
-    protocol: Protocol, split: Split, part: str, count: int | None = None
-) -> EpisodeSet:
-    """The set of the episodes that `draw_file` draws."""
-    content = draw_file(protocol, split, part, count)
-    return episode_set(protocol, split, part, content.episodes)
-
-
-def episode_set(
-    protocol: Protocol, split: Split, part: str, episodes: Sequence[Episode], drawn: bool = True
-) -> EpisodeSet:
-    """The set of these episodes of a split, with the hash that names it."""
-    content = EpisodeFile(split.id, split.hash, protocol, part, tuple(episodes), drawn)
-    query = protocol.query(split, part) if protocol.one_query else ()
-    whole = tuple(Episode(e.support, query) for e in episodes) if query else content.episodes
-    digest = hash_json(protocol.identity(content.body(), query))
-    return EpisodeSet(split.id, split.hash, protocol, part, whole, digest)
-
-
-def write_episodes(path: Path, episodes: EpisodeSet, drawn: bool = True) -> None:
-    """Write a set's file atomically."""
-    head = (episodes.split_id, episodes.split_hash, episodes.protocol, episodes.part)
-    write_bytes(path, EpisodeFile(*head, episodes.episodes, drawn).format())
-
-
-# Reading ------------------------------------------------------------------------------------------
+    return episode_set(protocol, split, part, protocol.draw(split, part, range(count)))
 
 
 def read_episodes(path: Path, split: Split) -> EpisodeSet:
@@ -152,13 +61,13 @@ def read_episodes(path: Path, split: Split) -> EpisodeSet:
     return read_file(path).on(split, str(path))
 
 
-def read_file(path: Path) -> EpisodeFile:
-    """The content of an episode file, checked by itself: keys, counts, hash, no image twice."""
+def read_file(path: Path) -> EpisodeSet:
+    """The episodes in a file, checked by themselves: keys, counts, hash, no image twice."""
     return parse_file(read_json(path, kind="episode file"), str(path))
 
 
-def parse_file(raw: Any, name: str) -> EpisodeFile:
-    """The content of the JSON value of the file called `name`, checked like `read_file`."""
+def parse_file(raw: Any, name: str) -> EpisodeSet:
+    """The episodes in the JSON value of the file called `name`, checked like `read_file`."""
     protocol = _protocol(raw, name)
     drawn = raw.get("drawn", True)
     if not isinstance(drawn, bool):
@@ -195,8 +104,7 @@ def parse_file(raw: Any, name: str) -> EpisodeFile:
     ):
         expected = f"{protocol.shots} support and {protocol.queries} query images per label"
         raise wrong(name, f"{expected} in every episode", f"sizes {sorted(sizes)}")
-    head = (raw["split_id"], raw["split_hash"], protocol, raw["part"])
-    content = EpisodeFile(*head, episodes, drawn)
+    content = EpisodeSet(raw["split_id"], raw["split_hash"], protocol, raw["part"], episodes, drawn)
     try:
         expected = hash_json(content.body())
     except UnicodeEncodeError as error:
@@ -382,7 +290,7 @@ def verify_file(path: Path, split: Split | None) -> Verdict:
     known = part in tuple(protocol.counts) and type(count) is int and 1 <= count <= LARGEST_COUNT
     if not known:
         raise wrong(str(path), "a 'part' and a 'count' that say which episodes", repr(raw)[:80])
-    expected = draw_file(protocol, split, part, count).format()
+    expected = draw_episodes(protocol, split, part, count).format()
     if data == expected:
         return Verdict("regenerates byte for byte")
     return Verdict("differs", tuple(_differences(raw, json.loads(expected), data, expected)))

@@ -26,25 +26,29 @@ was drawn from, and drawing anew would give other supports.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.feasibility import Pools, build_pools
-from mlfsic_bench.episodes.files import INDICES, EpisodeFile
-from mlfsic_bench.episodes.protocol import Episode, Protocol, find_protocol
-from mlfsic_bench.episodes.reference_sampler import last_accepted
-from mlfsic_bench.errors import BenchError, nearest
+from mlfsic_bench.episodes.one_per_label import last_accepted
+from mlfsic_bench.episodes.protocol import Episode, EpisodeSet, Protocol, find_protocol
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json
 from mlfsic_bench.randomness import splitmix64, stream_seed
+from mlfsic_bench.schema import FileSchema, load
 from mlfsic_bench.splits.split import Part, Split
 
 SUPPORT_FROM = "train2014"
 QUERY_FROM = "val2014"
+PAGE = "docs/episodes.md"
+_Run = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=100_000)]
 
 
 @dataclass(frozen=True)
@@ -186,10 +190,21 @@ def _one(pool: list[int], stream: int, used: set[int]) -> int:
             return pool[x % n]
 
 
-# LaSO's own supports ------------------------------------------------------------------------------
+class Indices(FileSchema):
+    """LaSO's own supports, as indices into the official annotation file."""
+
+    format: Literal["mlfsic-bench/coco-indices-v1"]
+    shots: Annotated[int, Field(ge=1)]
+    runs: Annotated[list[_Run], Field(min_length=1)]
 
 
-def import_indices(path: Path, split: Split, dataset: Coco) -> EpisodeFile:
+def read_indices(path: Path) -> Indices:
+    """The content of a file of indices; BenchError naming the key that is wrong."""
+    raw = read_json(path, kind="file of indices")
+    return load(Indices, raw, str(path), page=PAGE, remedy=f"write it as {PAGE} shows")
+
+
+def import_indices(path: Path, split: Split, dataset: Coco) -> EpisodeSet:
     """The supports in a file of indices into instances_train2014.json, checked against the split.
 
         {"format": "mlfsic-bench/coco-indices-v1", "shots": 1, "runs": [[38619, 46125, ...], ...]}
@@ -200,11 +215,19 @@ def import_indices(path: Path, split: Split, dataset: Coco) -> EpisodeFile:
     support images of the split, and labels with fewer than K images.
     """
     name = str(path)
-    raw = _checked(read_json(path, kind="file of indices"), name)
+    given = read_indices(path)
     order = dataset.file_order(SUPPORT_FROM)
-    lists = _lists(raw["runs"], len(order), name)
-    episodes = tuple(Episode(tuple(order[i] for i in one), ()) for one in lists)
-    protocol = find_protocol(LasoKShot.name, shots=raw["shots"])
+    for number, one in enumerate(given.runs):
+        often, times = Counter(one).most_common(1)[0]
+        if max(one) >= len(order) or times > 1:
+            raise BenchError(
+                f"{name}: runs.{number} is not valid",
+                expected=f"indices of images of {SUPPORT_FROM}, 0 to {len(order) - 1}, each once",
+                found=f"{often} twice" if times > 1 else str(max(one)),
+                remedy=f"write it as {PAGE} shows",
+            )
+    episodes = tuple(Episode(tuple(order[i] for i in one), ()) for one in given.runs)
+    protocol = find_protocol(LasoKShot.name, shots=given.shots)
     try:
         protocol.check(split, "novel", episodes, name)
     except BenchError as error:
@@ -214,47 +237,4 @@ def import_indices(path: Path, split: Split, dataset: Coco) -> EpisodeFile:
                 "sorted by id, so these indices name other images than in the official file"
             )
         raise
-    return EpisodeFile(split.id, split.hash, protocol, "novel", episodes, drawn=False)
-
-
-def _checked(raw: Any, name: str) -> dict[str, Any]:
-    keys = ("format", "shots", "runs")
-    if not isinstance(raw, dict):
-        raise _bad(name, "a JSON object", type(raw).__name__)
-    for key in raw:
-        if key not in keys:
-            close = nearest(key, keys)
-            hint = f" (did you mean {close!r}?)" if close else ""
-            raise _bad(name, f"the keys {', '.join(keys)}", f"unknown key {key!r}{hint}")
-    for key in keys:
-        if key not in raw:
-            raise _bad(name, f"the key {key!r}", "no such key")
-    if raw["format"] != INDICES:
-        raise _bad(name, f"format {INDICES!r}", repr(raw["format"])[:80])
-    return raw
-
-
-def _lists(lists: Any, count: int, name: str) -> list[list[int]]:
-    if not isinstance(lists, list) or not lists:
-        raise _bad(name, "a list of at least one episode", repr(lists)[:80])
-    for number, one in enumerate(lists):
-        if not isinstance(one, list) or not one or not all(type(i) is int for i in one):
-            raise _bad(name, "whole numbers for each episode", f"other values in episode {number}")
-        seen: set[int] = set()
-        for i in one:
-            if not 0 <= i < count:
-                expected = f"indices from 0 to {count - 1} (images of {SUPPORT_FROM})"
-                raise _bad(name, expected, f"{i} in episode {number}")
-            if i in seen:
-                raise _bad(name, "each image once in an episode", f"{i} twice in episode {number}")
-            seen.add(i)
-    return lists
-
-
-def _bad(name: str, expected: str, found: str) -> BenchError:
-    return BenchError(
-        f"{name} is not a valid file of indices",
-        expected=expected,
-        found=found,
-        remedy="write it as docs/episodes.md shows",
-    )
+    return EpisodeSet(split.id, split.hash, protocol, "novel", episodes, drawn=False)

@@ -3,8 +3,33 @@
     episode seed = stream_seed("episodes", "one_per_label-v1", split hash, purpose, index)
 
 so that an episode depends on the split, what it is for and its number, and on nothing else: not on
-how many are drawn, in which order, or where. What is drawn from the seed is said in
-`reference_sampler.py`. A protocol with other numbers of images per label is another `PerLabel`.
+how many are drawn, in which order, or where. A protocol with other numbers of images per label is
+another `PerLabel`.
+
+Labels are ordered by the size of their pools, smallest first, ties in the part's order. An episode
+has L(s + q) *positions*: for each label in that order its s support images, then for each label in
+that order its q query images. The paper has s = 1 and q = 4 (sections 3 and 5).
+
+Attempt t of the episode with seed e draws the positions p = 0, 1, 2, ... in turn. Position p has
+the SplitMix64 stream that starts at
+
+    splitmix64(e, t * 2**32 + p)
+
+Each word x of it, in turn, is a candidate: with n images in the pool, x is passed over when it is
+not below the largest multiple of n up to 2**64, and otherwise names image `x mod n` of the pool
+(its images sorted by id), so that every image is exactly equally likely. The position takes the
+first candidate that no earlier position of the attempt has taken: the image is uniform over those
+of the pool not yet used. When every image of the pool is used the attempt has run dry, and the
+whole episode is drawn again with t + 1. The result is therefore the sequential law conditioned on
+not running dry.
+
+`draw_episode` is this law as it stands. `draw_episodes_at_once` draws the same images, bit for
+bit, for many episodes: every position draws its first candidate at the same time. A candidate that
+equals the present candidate of an *earlier* position of the same episode is rejected and the
+position goes on to its next one, until no position has to. The outcome is that of drawing in turn:
+a rejected image stays occupied by an earlier position for ever (if its occupant moves on, it does
+so because a still earlier position holds that image), so drawing in turn would have rejected it
+too, and what remains at the end no earlier position holds.
 """
 
 from __future__ import annotations
@@ -15,13 +40,162 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.episodes.fast_sampler import draw_episodes_at_once
-from mlfsic_bench.episodes.feasibility import check_feasible, pools_of
+from mlfsic_bench.episodes.feasibility import Pools, check_feasible, pools_of
 from mlfsic_bench.episodes.files import wrong
 from mlfsic_bench.episodes.protocol import Episode, Protocol
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.randomness import stream_seeds
+from mlfsic_bench.randomness import splitmix64, splitmix64_array, stream_seeds
 from mlfsic_bench.splits.split import Part, Split
+
+ATTEMPTS = 1000
+"""An episode that runs dry this many times is an error."""
+
+ATTEMPT_STRIDE = 1 << 32
+
+
+def position_labels(pools: Pools, support: int, query: int) -> npt.NDArray[np.int64]:
+    """int64 [L * (support + query)]: the label each position draws for."""
+    return np.concatenate([np.repeat(pools.order, support), np.repeat(pools.order, query)])
+
+
+def last_accepted(n: int) -> int:
+    """The largest 64-bit word that is not passed over for a pool of n >= 1 images."""
+    return (1 << 64) // n * n - 1
+
+
+def draw_episode(pools: Pools, seed: int, support: int, query: int) -> npt.NDArray[np.int64]:
+    """int64 [L * (support + query)]: the image row each position takes, in order of positions.
+
+    Raises BenchError when 1000 attempts in a row have run dry.
+    """
+    labels = position_labels(pools, support, query).tolist()
+    for attempt in range(ATTEMPTS):
+        taken = draw_attempt(pools, labels, seed, attempt)
+        if taken is not None:
+            return np.array(taken, np.int64)
+    raise BenchError(
+        f"an episode ran dry {ATTEMPTS} times in a row",
+        expected="pools large enough that labels drawn early leave images for the others",
+        found=f"pool sizes {sorted(pools.sizes.tolist())}, many images shared between labels",
+        remedy="use more images, or let labels with small pools leave the part with --min-pool N",
+    )
+
+
+def draw_attempt(pools: Pools, labels: list[int], seed: int, attempt: int) -> list[int] | None:
+    """The image each position takes in this attempt, or None when it runs dry.
+
+    `labels` is the label of each position.
+    """
+    taken: list[int] = []
+    used: set[int] = set()
+    for position, label in enumerate(labels):
+        pool = pools[label]
+        n = len(pool)
+        if n <= len(used) and used.issuperset(pool.tolist()):
+            return None
+        stream = splitmix64(seed, attempt * ATTEMPT_STRIDE + position)
+        last = last_accepted(n)
+        word = 0
+        while True:
+            x = splitmix64(stream, word)
+            word += 1
+            if x > last:
+                continue
+            image = int(pool[x % n])
+            if image not in used:
+                break
+        taken.append(image)
+        used.add(image)
+    return taken
+
+
+ROUNDS = 24
+"""Episodes with a collision left after so many rounds (small pools, dry attempts) go one by one."""
+
+BLOCK_POSITIONS = 1 << 15
+"""Positions handled together, so that the work stays in a processor's cache."""
+
+Words = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+
+
+def draw_episodes_at_once(pools: Pools, seeds: Words, support: int, query: int) -> Rows:
+    """int64 [E, L * (support + query)]: row e is `draw_episode(pools, seeds[e], support, query)`.
+
+    Every pool must be non-empty. Raises BenchError like `draw_episode`.
+    """
+    labels = position_labels(pools, support, query)
+    table = _Table(pools, labels)
+    block = max(1, BLOCK_POSITIONS // max(1, len(labels)))
+    taken = np.empty((len(seeds), len(labels)), np.int64)
+    for first in range(0, len(seeds), block):
+        part = slice(first, first + block)
+        unresolved = _draw_block(table, seeds[part], taken[part])
+        for row in unresolved.tolist():
+            taken[first + row] = draw_episode(pools, int(seeds[first + row]), support, query)
+    return taken
+
+
+class _Table:
+    """What each position needs to turn a word into an image: all arrays are [positions]."""
+
+    def __init__(self, pools: Pools, labels: Rows) -> None:
+        sizes = pools.sizes
+        last = np.array([last_accepted(n) for n in sizes.tolist()], np.uint64)
+        self.images = pools.images
+        self.n = sizes[labels].astype(np.uint64)
+        self.start = pools.starts[:-1][labels]
+        self.last = last[labels]
+        # Image and position share one sortable key; 32 bits sort twice as fast as 64.
+        self.shift = max(1, int(len(labels) - 1).bit_length())
+        top = int(pools.images.max(initial=0)) << self.shift
+        self.key_type: type[np.unsignedinteger] = np.uint32 if top < 1 << 31 else np.uint64
+        self.count = len(labels)
+
+
+def _draw_block(table: _Table, seeds: Words, taken: Rows) -> Rows:
+    """Fill `taken` [E, positions]; int64 [unresolved]: the episodes that still have a collision."""
+    position = np.arange(table.count, dtype=np.uint64)
+    stream = splitmix64_array(seeds[:, None], position[None, :])
+    word = np.zeros(stream.shape, np.uint64)  # the next unread word of each stream
+    taken[:] = _candidates(table, stream, word, np.arange(table.count)[None, :])
+    live = np.arange(len(seeds))
+    for _ in range(ROUNDS):
+        row, column = _collisions(table, taken[live])
+        if len(row) == 0:
+            return live[:0]
+        row = live[row]
+        next_word = word[row, column]
+        taken[row, column] = _candidates(table, stream[row, column], next_word, column)
+        word[row, column] = next_word
+        live = np.unique(row)
+    row, _ = _collisions(table, taken[live])
+    return np.unique(live[row])
+
+
+def _candidates(table: _Table, stream: Words, word: Words, column: Rows) -> Rows:
+    """The image each stream names next; moves `word` on, past words that are passed over."""
+    x = splitmix64_array(stream, word)
+    word += np.uint64(1)
+    while (over := x > table.last[column]).any():
+        x[over] = splitmix64_array(stream[over], word[over])
+        word[over] += np.uint64(1)
+    offset = (x % table.n[column]).astype(np.int64)
+    images: Rows = table.images[table.start[column] + offset]
+    return images
+
+
+def _collisions(table: _Table, taken: Rows) -> tuple[Rows, Rows]:
+    """(row, position) of every position whose image an earlier position of its row holds."""
+    key = taken.astype(table.key_type)
+    key <<= table.key_type(table.shift)
+    key |= np.arange(table.count, dtype=table.key_type)
+    key.sort(axis=1)
+    one = table.key_type(1 << table.shift)
+    # neighbours with the same image differ in the bits of the position only
+    same = np.flatnonzero((key[:, 1:] ^ key[:, :-1]) < one)
+    row, rank = np.divmod(same, table.count - 1)
+    return row, (key[row, rank + 1] & (one - table.key_type(1))).astype(np.int64)
 
 
 class PerLabel(Protocol):

@@ -7,13 +7,16 @@ class in a file of its own and a line in `PROTOCOLS`.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.hashing import canonical_json, hash_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,15 +51,16 @@ class Episode:
 
 @dataclass(frozen=True)
 class EpisodeSet:
-    """A set of episodes and the hash that names it.
+    """A set of episodes; its file, and the hash that names it.
 
     Attributes
     ----------
-    split_id, split_hash: the split they belong to.
+    split_id, split_hash: the split they were drawn from, or checked against when they were given.
     protocol: how they were drawn.
     part: `val` or `novel`.
-    episodes: the episodes; episode i is the same alone or among any number.
-    hash: SHA-256 over all of the above.
+    episodes: the episodes; episode i is the same alone or among any number. A query that all share
+        is not in the file; a set that was read from one has it when it is `on` its split.
+    drawn: whether the protocol drew them; else somebody gave them.
     """
 
     split_id: str
@@ -64,7 +68,67 @@ class EpisodeSet:
     protocol: Protocol
     part: str
     episodes: tuple[Episode, ...]
-    hash: str
+    drawn: bool = True
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over all of the above, as the protocol says."""
+        query = self.episodes[0].query if self.protocol.one_query else ()
+        return hash_json(self.protocol.identity(self.body(), query))
+
+    def body(self) -> dict[str, Any]:
+        """All keys of the file but the hash, in the order of the file."""
+        return {
+            "schema": self.protocol.schema,
+            "split_id": self.split_id,
+            "split_hash": self.split_hash,
+            "protocol": self.protocol.id,
+            "part": self.part,
+            **self.protocol.stated(self.drawn),
+            "count": len(self.episodes),
+            self.protocol.listed: [self.protocol.entry(episode) for episode in self.episodes],
+        }
+
+    def format(self) -> bytes:
+        """The bytes of the file: keys in a fixed order, one episode a line, UTF-8."""
+        body = self.body()
+        fields = []
+        for key, value in {**body, "hash": hash_json(body)}.items():
+            text = json.dumps(value, ensure_ascii=False)
+            if key == self.protocol.listed:
+                text = "[\n" + ",\n".join(canonical_json(one).decode() for one in value) + "\n]"
+            fields.append(f'"{key}":{text}')
+        return ("{\n" + ",\n".join(fields) + "\n}\n").encode()
+
+    def on(self, split: Split, name: str) -> EpisodeSet:
+        """The same episodes, checked on a split; `name` names their file in errors.
+
+        Where all episodes share one query, the annotations of the split may differ from those they
+        were drawn from, as long as they still fit.
+        """
+        found, expected = f"split {self.split_id}", f"split {split.id}"
+        if self.split_id == split.id and not self.protocol.one_query:
+            found += f" with hash {self.split_hash}"
+            expected += f" with hash {split.hash}"
+        if found != expected:
+            raise BenchError(
+                f"{name} holds episodes of another split",
+                expected=expected,
+                found=found,
+                remedy="name the split the episodes were drawn from, or sample new ones",
+            )
+        self.protocol.check(split, self.part, self.episodes, name)
+        return episode_set(self.protocol, split, self.part, self.episodes, self.drawn)
+
+
+def episode_set(
+    protocol: Protocol, split: Split, part: str, episodes: Sequence[Episode], drawn: bool = True
+) -> EpisodeSet:
+    """The set of these episodes of a split, each with the query that all share, if they do."""
+    if protocol.one_query:
+        query = protocol.query(split, part)
+        episodes = [Episode(episode.support, query) for episode in episodes]
+    return EpisodeSet(split.id, split.hash, protocol, part, tuple(episodes), drawn)
 
 
 class Protocol(ABC):

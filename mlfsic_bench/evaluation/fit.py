@@ -18,11 +18,11 @@ from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
 from mlfsic_bench.paths import exists
 from mlfsic_bench.randomness import stream_seed
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+from mlfsic_bench.training.loop import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.parts import Selection
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Method
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
     from mlfsic_bench.features.backbones.base import Backbone
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Method
-    from mlfsic_bench.splits.schema import SplitFile
+    from mlfsic_bench.splits.files import SplitFile
     from mlfsic_bench.splits.split import Part, Split
 
 Log = Callable[[str], None]

@@ -22,7 +22,7 @@ def known_method(name: str, option: str) -> str:
 
 def known_split(split_id: str, option: str = "") -> str:
     """`split_id`, when a split ships under it; BenchError naming the `option` otherwise."""
-    from mlfsic_bench.splits.shipped import shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_ids
 
     return _known("split", split_id, shipped_ids(), option)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 
 __all__ = ["MethodFailedError", "adapt", "adapt_all", "plugin_call", "score"]

@@ -237,8 +237,8 @@ def summary(scores: Scores, answers: Answers) -> tuple[dict[str, Summary], dict[
 
     For convenience only: reports compute them again from scores and answers.
     """
-    from mlfsic_bench.metrics.episode import episode_metrics, undefined_counts
     from mlfsic_bench.metrics.intervals import t_interval
+    from mlfsic_bench.metrics.registry import episode_metrics, undefined_counts
 
     values = episode_metrics(scores.scores, answers.targets, scores.decisions)
     rows = {}

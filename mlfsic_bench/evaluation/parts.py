@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
 
 DRAWN_TOGETHER = 32  # training episodes drawn in one call of the sampler
 

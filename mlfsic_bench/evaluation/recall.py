@@ -22,7 +22,7 @@ from mlfsic_bench.paths import exists, is_file, resolved
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.plan import RunPlan
-    from mlfsic_bench.splits.schema import SplitFile
+    from mlfsic_bench.splits.files import SplitFile
     from mlfsic_bench.splits.split import Split
 
 PATHS = ("data_root", "embeddings", "episodes_file", "cache")  # of a RunPlan; as they are
@@ -34,7 +34,7 @@ def remember_split(content: SplitFile) -> None:
     """Keep a complete split by its hash, unless it is kept already or needs no data at all."""
     from mlfsic_bench.data.registry import is_synthetic
     from mlfsic_bench.splits.files import write_split
-    from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_file, shipped_ids
 
     with _tried():
         if content.id in shipped_ids() and content.subset is None:

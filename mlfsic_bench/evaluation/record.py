@@ -28,7 +28,7 @@ from mlfsic_bench.schema import (
     Word,
     load,
 )
-from mlfsic_bench.splits.schema import Subset
+from mlfsic_bench.splits.files import Subset
 
 RECORD = "record.json"
 METHOD = "method.pt"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.features.backbones.base import Backbone
-    from mlfsic_bench.splits.schema import SplitFile
+    from mlfsic_bench.splits.files import SplitFile
     from mlfsic_bench.splits.split import Split
 
 

@@ -52,7 +52,7 @@ from mlfsic_bench.signals import undisturbed
 from mlfsic_bench.text import exception_text
 
 if TYPE_CHECKING:
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
 
 
 def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile, text_of
 from mlfsic_bench.experiments.table import ReproducedTable
-from mlfsic_bench.metrics.chance import chance_levels
+from mlfsic_bench.metrics.registry import chance_levels
 from mlfsic_bench.results.captions import SUBSET, count_labels
 from mlfsic_bench.results.published import read_published
 from mlfsic_bench.results.result import Result

@@ -157,7 +157,7 @@ def _method_of(name: str, options: Options) -> str:
 
 def check_data_root(experiment: Experiment, profile: Profile, options: Options) -> None:
     """BenchError when the images need a data root and there is none."""
-    from mlfsic_bench.splits.shipped import split_file
+    from mlfsic_bench.splits.resolve import split_file
 
     name = split_file(experiment.splits.get(options.dataset, profile.split)).dataset
     if not is_synthetic(name):

@@ -21,7 +21,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.plan import PlannedRow, published_of
 from mlfsic_bench.experiments.run import Done
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
+from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images, image_interval
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.conditions import conditions_of
 from mlfsic_bench.results.published import Published

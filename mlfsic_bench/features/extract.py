@@ -22,9 +22,8 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import Runner, drift, kept_memory, parse_device
-from mlfsic_bench.features.store.index import INDEX
 from mlfsic_bench.features.store.manifest import MANIFEST, Manifest, Precision, manifest_of
-from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.store import INDEX, FeatureStore
 from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
 from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.paths import exists

@@ -1,4 +1,7 @@
-"""Feature sources: stored maps, a backbone that runs inside the graph, or several side by side."""
+"""Feature sources, which a method asks for maps: ids in, maps out.
+
+Stored maps, a backbone that runs inside the graph, or several side by side.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,55 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.backbones.base import load_strictly
 from mlfsic_bench.features.backbones.registry import JOIN
-from mlfsic_bench.features.backbones.weights import load_strictly
 from mlfsic_bench.features.compute import parse_device
-from mlfsic_bench.features.source import FeatureSource
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.features.store.store import FeatureStore
+
+
+@runtime_checkable
+class FeatureSource(Protocol):
+    """Where a method gets its features from, stored or live, behind one interface.
+
+    `channels` is c, `grid` is (h, w), `device` is where the tensors lie. What a class that derives
+    from this one leaves out is as in a frozen source.
+    """
+
+    channels: int
+    grid: tuple[int, int]
+    device: torch.device
+
+    def local(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c, h, w]: the local feature maps f_loc of these images, in this order."""
+
+    def pooled(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c]: their average over h and w, f_glo (equation 1 of the paper)."""
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """The backbone's parameters when it is trained end to end; empty for a frozen source."""
+        return []
+
+    def train(self, mode: bool) -> None:
+        """Put a trainable backbone in training or evaluation mode; nothing for a frozen one."""
+        return
+
+    def state(self) -> dict[str, Tensor]:
+        """The backbone's weights when it is trainable; empty for a frozen source."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
 
 
 DECODERS = 4

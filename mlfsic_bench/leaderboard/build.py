@@ -43,11 +43,8 @@ from mlfsic_bench.leaderboard.entry import (
     slug,
 )
 from mlfsic_bench.metrics.average_precision import label_ap
-from mlfsic_bench.metrics.chance import chance_levels
-from mlfsic_bench.metrics.episode import query_influence
-from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images, image_interval
-from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION
+from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images, image_interval, t_interval
+from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION, chance_levels, query_influence
 from mlfsic_bench.paths import resolved
 from mlfsic_bench.results.conditions import check_comparable
 from mlfsic_bench.results.references import printed_name

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mlfsic_bench.errors import BenchError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Images
 
 
@@ -30,7 +30,7 @@ def not_given(foreign: Sequence[str]) -> BenchError:
 class LimitedFeatures:
     """A FeatureSource that gives the features of the images at hand (`limited_to`) and no others.
 
-    Implements `features.source.FeatureSource`; see there for the members.
+    Implements `features.sources.FeatureSource`; see there for the members.
 
     Attributes
     ----------

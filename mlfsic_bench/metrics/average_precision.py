@@ -9,6 +9,16 @@ matter and a constant scorer gets the prevalence. With ranks counted from 1 this
 
 where m counts the positives, g those in the group, t those down to the end of the group, and r is
 the rank of the group's last element.
+
+With weights w >= 0 each element counts w times: weight 2 is the element twice, 0 is left out.
+
+The two interpolated APs of PASCAL VOC, with precision P_n and recall R_n at each threshold n, are
+
+    11-point (VOC 2007)      1/11 * sum over r in 0, 0.1, ..., 1 of max over R_n >= r of P_n
+    all-point (VOC 2010 on)  sum over n, highest first, of (R_n - R_{n-1}) max over m >= n of P_m
+
+Everingham et al., IJCV 2010, section 4.2, and the development kit of VOC 2012. The kits break
+ties by the order of the images.
 """
 
 from __future__ import annotations
@@ -20,11 +30,64 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.metrics.inputs import FloatArray, check_binary, check_scores
-from mlfsic_bench.metrics.weighted import groups
+from mlfsic_bench.metrics.metric import FloatArray, check_binary, check_scores
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+
+
+class Ranking:
+    """Rows of elements, sorted once; `ap` gives each row's AP under any weights.
+
+    Parameters
+    ----------
+    scores: [..., n], finite. targets: bool [..., n].
+
+    Attributes
+    ----------
+    order: int64 [..., n], the element at each rank, highest score first.
+    """
+
+    def __init__(self, scores: FloatArray, targets: Bool) -> None:
+        self.order: Int64 = np.argsort(-scores, axis=-1, kind="stable")
+        s = np.take_along_axis(scores, self.order, axis=-1)
+        self.targets: Float64 = np.take_along_axis(targets, self.order, axis=-1).astype(np.float64)
+        self.first, self.last = groups(s)
+        n = scores.shape[-1]
+        self.tied = bool((self.last != np.arange(n)).any())
+
+    def ap(self, weights: Float64) -> Float64:
+        """float64 [...]: the AP of each row under weights [..., n], in the elements' own order."""
+        return self.ap_of_sorted(np.take_along_axis(weights, self.order, axis=-1))
+
+    def ap_of_sorted(self, w: Float64) -> Float64:
+        """`ap` for weights that are in the order of ranks already."""
+        positive = w * self.targets
+        t, r = np.cumsum(positive, axis=-1), np.cumsum(w, axis=-1)
+        m = t[..., -1]
+        if self.tied:
+            t, r = (np.take_along_axis(x, self.last, axis=-1) for x in (t, r))
+        p = np.divide(t, r, out=np.zeros_like(t), where=r > 0)
+        total = np.einsum("...n,...n->...", positive, p)
+        ap: Float64 = np.divide(total, m, out=np.full(m.shape, np.nan), where=m > 0)
+        return ap
+
+
+def groups(s: FloatArray) -> tuple[Int64, Int64]:
+    """(first, last): int64 [..., n], the ranks where each element's group of equal scores lies.
+
+    `s` is sorted along its last axis; ranks count from 0.
+    """
+    n = s.shape[-1]
+    rank = np.arange(n)
+    change = s[..., 1:] != s[..., :-1]
+    edge = np.ones((*s.shape[:-1], 1), np.bool_)
+    begins = np.concatenate([edge, change], axis=-1)
+    ends = np.concatenate([change, edge], axis=-1)
+    first = np.maximum.accumulate(np.where(begins, rank, 0), axis=-1)
+    last = np.minimum.accumulate(np.where(ends, rank, n)[..., ::-1], axis=-1)[..., ::-1]
+    return first, np.ascontiguousarray(last)
 
 
 def label_ap(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
@@ -44,7 +107,7 @@ def label_ap(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
 
 
 def ap_by_label(scores: FloatArray, targets: Bool) -> Float64:
-    """`label_ap` for arrays that `inputs` has checked."""
+    """`label_ap` for arrays that are checked."""
     episodes, queries, labels = scores.shape
     rows = _rows(scores.transpose(0, 2, 1), targets.transpose(0, 2, 1), queries)
     return rows.reshape(episodes, labels)
@@ -53,7 +116,7 @@ def ap_by_label(scores: FloatArray, targets: Bool) -> Float64:
 def ap_of_all_pairs(scores: FloatArray, targets: Bool) -> Float64:
     """float64 [E]: the AP of all Q x L pairs of each episode in one ranking (micro-AP).
 
-    NaN for an episode without positives. Takes arrays that `inputs` has checked.
+    NaN for an episode without positives. Takes checked arrays.
     """
     episodes, queries, labels = scores.shape
     return _rows(scores, targets, queries * labels).reshape(episodes)
@@ -171,3 +234,79 @@ def _packed(scores: FloatArray, targets: Bool) -> npt.NDArray[np.uint64]:
     key <<= np.uint64(1)
     key |= targets
     return key
+
+
+def eleven_point_ap(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
+    """float64 [E, L]: the 11-point AP of scores and targets [E, Q, L]; NaN without positives.
+
+    >>> eleven_point_ap([[[2.0], [1.0]]], [[[0], [1]]]).tolist()
+    [[0.5]]
+    """
+    p, t, m = _curve(scores, targets)[:3]
+    best = np.zeros(m.shape)
+    for k in range(11):
+        reached = 10 * t >= k * m[..., None]  # whole numbers: 0.3 is not 3 / 10 in binary
+        best += np.where(reached, p, 0.0).max(axis=-1)
+    return np.where(m > 0, best / 11, np.nan)
+
+
+def all_point_ap(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
+    """float64 [E, L]: the all-point AP of scores and targets [E, Q, L]; NaN without positives.
+
+    >>> all_point_ap([[[3.0], [2.0], [1.0]]], [[[1], [0], [1]]]).round(4).tolist()
+    [[0.8333]]
+    """
+    p, _, m, y = _curve(scores, targets)
+    envelope = np.maximum.accumulate(p[..., ::-1], axis=-1)[..., ::-1]
+    total = (y * envelope).sum(axis=-1)
+    result: Float64 = np.divide(total, m, out=np.full(m.shape, np.nan), where=m > 0)
+    return result
+
+
+def _curve(
+    scores: npt.ArrayLike, targets: npt.ArrayLike
+) -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.int64], Bool]:
+    """(precision [E, L, Q], positives so far [E, L, Q], positives [E, L], targets by rank)."""
+    s: FloatArray = check_scores(scores)
+    y = check_binary(targets, s.shape, "targets")
+    s, y = s.transpose(0, 2, 1), y.transpose(0, 2, 1)
+    order = np.argsort(-s, axis=-1, kind="stable")
+    y = np.take_along_axis(y, order, axis=-1)
+    last = groups(np.take_along_axis(s, order, axis=-1))[1]
+    t = np.take_along_axis(np.cumsum(y, axis=-1, dtype=np.int64), last, axis=-1)
+    precision: Float64 = t / (last + 1)
+    positives: npt.NDArray[np.int64] = y.sum(axis=-1, dtype=np.int64)
+    return precision, t, positives, y
+
+
+def precision_at_recalls(scores: FloatArray, targets: Bool, steps: int) -> Float64:
+    """float64 [rows, steps]: precision at the recalls k / steps, k = 1 ... steps, of each ranking.
+
+    Parameters
+    ----------
+    scores: [rows, n], finite. targets: bool [rows, n].
+
+    The precision at recall r is that of the highest threshold whose recall reaches r; nothing is
+    interpolated, equal scores are one threshold. Where the number of positives divides `steps` the
+    mean of a row is its AP exactly. NaN for rows without positives.
+
+    >>> s, y = np.array([[3.0, 2.0, 1.0, 0.0]]), np.array([[True, False, True, False]])
+    >>> precision_at_recalls(s, y, 4).round(3).tolist()
+    [[1.0, 1.0, 0.667, 0.667]]
+    """
+    result = np.full((len(scores), steps), np.nan)
+    k = np.arange(1, steps + 1)
+    for i, (s, y) in enumerate(zip(scores, targets, strict=True)):
+        m = int(y.sum())
+        if not m:
+            continue
+        order = np.argsort(-s, kind="stable")
+        s, y = s[order], y[order]
+        t = np.cumsum(y)
+        # the rank that ends the group of equal scores each element is in
+        ends = np.append(np.flatnonzero(s[1:] != s[:-1]), len(s) - 1)
+        end = ends[np.searchsorted(ends, np.arange(len(s)))]
+        precision = t[end] / (end + 1)
+        needed = -(-k * m // steps)  # ceil(k m / steps) positives give recall k / steps
+        result[i] = precision[np.searchsorted(t, needed)]
+    return result

@@ -14,15 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import unknown_name
-from mlfsic_bench.metrics import decisions as at
-from mlfsic_bench.metrics.average_precision import ap_by_label, ap_of_all_pairs
-from mlfsic_bench.metrics.episode import episode_metrics
-from mlfsic_bench.metrics.inputs import FloatArray, check_binary, check_scores
-from mlfsic_bench.metrics.interpolated import all_point_ap, eleven_point_ap
+from mlfsic_bench.metrics import metric as at
+from mlfsic_bench.metrics.average_precision import (
+    all_point_ap,
+    ap_by_label,
+    ap_of_all_pairs,
+    eleven_point_ap,
+)
+from mlfsic_bench.metrics.metric import Episodes, FloatArray
+from mlfsic_bench.metrics.registry import METRICS, mean_of_defined
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 TOP = 3
+
+
+Compute = Callable[["_Data"], float]
 
 
 @dataclass(frozen=True)
@@ -34,51 +41,39 @@ class Convention:
     name: as `score --conventions` prints it.
     definition: in words; `pooled` is over the queries of all episodes, as if they were one.
     used_by: whose convention it is.
-    oracle: the independent computation that tests hold it against, to 1e-10.
+    oracle: the independent computation that tests compare it with, to 1e-10.
+    compute: its value.
     """
 
     name: str
     definition: str
     used_by: str
     oracle: str
+    compute: Compute
 
 
 class _Data:
-    """Scores, targets and decisions, per episode [E, Q, L] and pooled [1, E Q, L]."""
+    """The episodes [E, Q, L]; all queries as one [1, E Q, L]; each a row of its own [E Q, L, 1]."""
 
-    def __init__(
-        self, scores: npt.ArrayLike, targets: npt.ArrayLike, decisions: npt.ArrayLike | None
-    ) -> None:
-        self.s: FloatArray = check_scores(scores)
-        self.y: Bool = check_binary(targets, self.s.shape, "targets")
-        self.d: Bool = self.s > 0
-        if decisions is not None:
-            self.d = check_binary(decisions, self.s.shape, "decisions")
-        pooled = (1, -1, self.s.shape[2])
-        self.all_s: FloatArray = self.s.reshape(pooled)
-        self.all_y: Bool = self.y.reshape(pooled)
-        self.all_d: Bool = self.d.reshape(pooled)
-        # each query a row of its own, for metrics over the labels of one image
-        row = (-1, self.s.shape[2], 1)
-        self.row_s: FloatArray = self.s.reshape(row)
-        self.row_y: Bool = self.y.reshape(row)
-        self.row_d: Bool = self.d.reshape(row)
+    def __init__(self, each: Episodes) -> None:
+        arrays, labels = (each.scores, each.targets, each.decisions), each.shape[2]
+        self.each = each
+        self.all = Episodes(*(array.reshape(1, -1, labels) for array in arrays))
+        self.rows = Episodes(*(array.reshape(-1, labels, 1) for array in arrays))
 
     @cached_property
-    def episodes(self) -> dict[str, Float64]:
-        return episode_metrics(self.s, self.y, self.d)
-
-    @cached_property
-    def pooled(self) -> at.Counts:
-        return at.count(self.all_d, self.all_y)
+    def values(self) -> dict[str, Float64]:
+        """Of each metric in each episode."""
+        return {name: metric.compute(self.each) for name, metric in METRICS.items()}
 
     @cached_property
     def top(self) -> at.Counts:
-        return at.count(top_decisions(self.all_s), self.all_y)
+        return at.count(top_decisions(self.all.scores), self.all.targets)
 
     @cached_property
     def top_from_zero(self) -> at.Counts:
-        return at.count(top_decisions(self.all_s) & (self.all_s >= 0), self.all_y)
+        chosen = top_decisions(self.all.scores) & (self.all.scores >= 0)
+        return at.count(chosen, self.all.targets)
 
 
 def top_decisions(scores: FloatArray, k: int = TOP) -> Bool:
@@ -99,14 +94,11 @@ def _mean(values: Float64) -> float:
 
 def _row_means(values: Float64) -> float:
     """Mean over labels in each episode, then over episodes; undefined labels left out."""
-    tested = ~np.isnan(values)
-    count = tested.sum(axis=1)
-    total = np.where(tested, values, 0.0).sum(axis=1)
-    return _mean(np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0))
+    return _mean(mean_of_defined(values))
 
 
 def _of_means(data: _Data, average: str) -> float:
-    p, r = (np.array([_mean(data.episodes[f"{average}_{m}"])]) for m in ("precision", "recall"))
+    p, r = (np.array([_mean(data.values[f"{average}_{m}"])]) for m in ("precision", "recall"))
     return float(at.harmonic_mean(p, r)[0])
 
 
@@ -125,35 +117,36 @@ _TOP = f"the {TOP} highest-scored labels of each query"
 _SK = "scikit-learn average_precision_score"
 _LOOP = "a loop over the thresholds of scikit-learn's precision_recall_curve"
 
-Compute = Callable[[_Data], float]
 _TABLE: tuple[tuple[str, str, str, str, Compute], ...] = (
     ("ap_episode_macro", "step AP per label and episode; mean over labels, then episodes",
-     _EPISODES, _SK, lambda x: _mean(x.episodes["macro_ap"])),
+     _EPISODES, _SK, lambda x: _mean(x.values["macro_ap"])),
     ("ap_episode_micro", "step AP of all (query, label) pairs of an episode; mean over episodes",
-     _PAPER, f"{_SK}(average='micro')", lambda x: _mean(x.episodes["micro_ap"])),
+     _PAPER, f"{_SK}(average='micro')", lambda x: _mean(x.values["micro_ap"])),
     ("ap_pooled_macro", "step AP per label over the pooled queries; mean over labels", _POOLED,
-     _SK, lambda x: _mean(ap_by_label(x.all_s, x.all_y))),
+     _SK, lambda x: _mean(ap_by_label(x.all.scores, x.all.targets))),
     ("ap_pooled_micro", "step AP of all pooled (query, label) pairs in one ranking",
      "common elsewhere", f"{_SK}(average='micro')",
-     lambda x: _mean(ap_of_all_pairs(x.all_s, x.all_y))),
+     lambda x: _mean(ap_of_all_pairs(x.all.scores, x.all.targets))),
     ("ap_voc11_episode_macro", "11-point interpolated AP per label and episode; means as above",
-     "VOC 2007", _LOOP, lambda x: _row_means(eleven_point_ap(x.s, x.y))),
+     "VOC 2007", _LOOP, lambda x: _row_means(eleven_point_ap(x.each.scores, x.each.targets))),
     ("ap_voc11_pooled_macro", "11-point interpolated AP per label over the pooled queries; mean",
-     f"VOC 2007; {_KGGR}", _LOOP, lambda x: _row_means(eleven_point_ap(x.all_s, x.all_y))),
+     f"VOC 2007; {_KGGR}", _LOOP,
+     lambda x: _row_means(eleven_point_ap(x.all.scores, x.all.targets))),
     ("ap_voc_all_episode_macro", "all-point interpolated AP per label and episode; means as above",
-     "VOC 2010", _LOOP, lambda x: _row_means(all_point_ap(x.s, x.y))),
+     "VOC 2010", _LOOP, lambda x: _row_means(all_point_ap(x.each.scores, x.each.targets))),
     ("ap_voc_all_pooled_macro", "all-point interpolated AP per label over the pooled queries; mean",
-     f"VOC 2010, SSGRL; {_KGGR}", _LOOP, lambda x: _row_means(all_point_ap(x.all_s, x.all_y))),
+     f"VOC 2010, SSGRL; {_KGGR}", _LOOP,
+     lambda x: _row_means(all_point_ap(x.all.scores, x.all.targets))),
     ("ap_sample", "step AP of an image's labels in one ranking; mean over all queries",
      "Simon et al.", f"{_SK}(average='samples')",
-     lambda x: _mean(ap_by_label(x.row_s, x.row_y)[:, 0])),
+     lambda x: _mean(ap_by_label(x.rows.scores, x.rows.targets)[:, 0])),
     ("f1_episode_macro", "harmonic mean of an episode's macro P and macro R; mean over episodes",
-     _PAPER, "scikit-learn precision_score, recall_score", lambda x: _mean(x.episodes["macro_f1"])),
+     _PAPER, "scikit-learn precision_score, recall_score", lambda x: _mean(x.values["macro_f1"])),
     ("f1_episode_micro", "harmonic mean of an episode's micro P and micro R; mean over episodes",
-     _PAPER, "scikit-learn f1_score(average='micro')", lambda x: _mean(x.episodes["micro_f1"])),
+     _PAPER, "scikit-learn f1_score(average='micro')", lambda x: _mean(x.values["micro_f1"])),
     ("f1_episode_label_mean", "F1 per label and episode; mean over labels, then episodes",
      "PFA+FPL", "scikit-learn f1_score",
-     lambda x: _mean(x.episodes["f1_label_mean"])),
+     lambda x: _mean(x.values["f1_label_mean"])),
     ("f1_of_means_macro", "harmonic mean of the averages over episodes of macro P and macro R",
      "recomputed from a table's P and R", "arithmetic on the table's P and R",
      lambda x: _of_means(x, "macro")),
@@ -162,23 +155,23 @@ _TABLE: tuple[tuple[str, str, str, str, Compute], ...] = (
      lambda x: _of_means(x, "micro")),
     ("op", "overall precision of the pooled pairs at the decisions", _COUNTS,
      "scikit-learn precision_score(average='micro')",
-     lambda x: float(at.precision(x.pooled.pooled())[0])),
+     lambda x: float(at.precision(x.all.counts.pooled())[0])),
     ("or", "overall recall of the pooled pairs at the decisions", _COUNTS,
      "scikit-learn recall_score(average='micro')",
-     lambda x: float(at.recall(x.pooled.pooled())[0])),
+     lambda x: float(at.recall(x.all.counts.pooled())[0])),
     ("of1", "harmonic mean of op and or", f"{_COUNTS}; PLA's micro F1",
-     "scikit-learn f1_score(average='micro')", lambda x: float(at.f1(x.pooled.pooled())[0])),
+     "scikit-learn f1_score(average='micro')", lambda x: float(at.f1(x.all.counts.pooled())[0])),
     ("cp", "mean over labels of the pooled precision of each", _COUNTS,
      "scikit-learn precision_score(average='macro')",
-     lambda x: float(at.mean_over_tested(at.precision(x.pooled), x.pooled)[0])),
+     lambda x: float(at.mean_over_tested(at.precision(x.all.counts), x.all.counts)[0])),
     ("cr", "mean over labels of the pooled recall of each", _COUNTS,
      "scikit-learn recall_score(average='macro')",
-     lambda x: float(at.mean_over_tested(at.recall(x.pooled), x.pooled)[0])),
+     lambda x: float(at.mean_over_tested(at.recall(x.all.counts), x.all.counts)[0])),
     ("cf1", "harmonic mean of cp and cr", f"{_COUNTS}; KGGR; PLA's macro F1",
-     "arithmetic on scikit-learn's cp and cr", lambda x: _class_f1(x.pooled)),
+     "arithmetic on scikit-learn's cp and cr", lambda x: _class_f1(x.all.counts)),
     ("f1_pooled_label_mean", "mean over labels of the pooled F1 of each", "common elsewhere",
      "scikit-learn f1_score(average='macro')",
-     lambda x: float(at.mean_over_tested(at.f1(x.pooled), x.pooled)[0])),
+     lambda x: float(at.mean_over_tested(at.f1(x.all.counts), x.all.counts)[0])),
     ("of1_top3", f"of1 with {_TOP} as decisions", "common elsewhere",
      "scikit-learn f1_score(average='micro')", lambda x: float(at.f1(x.top.pooled())[0])),
     ("cf1_top3", f"cf1 with {_TOP} as decisions", "common elsewhere",
@@ -191,11 +184,10 @@ _TABLE: tuple[tuple[str, str, str, str, Compute], ...] = (
      lambda x: _class_f1(x.top_from_zero)),
     ("f1_sample", "F1 of an image's labels at the decisions; mean over all queries",
      "Simon et al., with their own threshold", "scikit-learn f1_score(average='samples')",
-     lambda x: _mean(at.f1(at.count(x.row_d, x.row_y))[:, 0])),
+     lambda x: _mean(at.f1(x.rows.counts)[:, 0])),
 )  # fmt: skip
 
-CONVENTIONS: dict[str, Convention] = {row[0]: Convention(*row[:4]) for row in _TABLE}
-_COMPUTE: dict[str, Compute] = {row[0]: row[4] for row in _TABLE}
+CONVENTIONS: dict[str, Convention] = {row[0]: Convention(*row) for row in _TABLE}
 
 
 def convention_values(
@@ -212,5 +204,5 @@ def convention_values(
     for name in names or ():
         if name not in CONVENTIONS:
             raise unknown_name("convention", name, CONVENTIONS)
-    data = _Data(scores, targets, decisions)
-    return {name: _COMPUTE[name](data) for name in names or CONVENTIONS}
+    data = _Data(Episodes(scores, targets, decisions))
+    return {name: CONVENTIONS[name].compute(data) for name in names or CONVENTIONS}

@@ -8,20 +8,30 @@ the episode when some query has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from mlfsic_bench.errors import unknown_name
-from mlfsic_bench.metrics.average_precision import ap_by_label, ap_of_all_pairs, ap_without
-from mlfsic_bench.metrics.decisions import (
+from mlfsic_bench.metrics.average_precision import (
+    ap_by_label,
+    ap_of_all_pairs,
+    ap_without,
+    expected_random_ap,
+)
+from mlfsic_bench.metrics.metric import (
     Counts,
+    Episodes,
+    Float64,
+    Form,
+    Metric,
     f1,
     harmonic_mean,
     mean_over_tested,
     precision,
     recall,
 )
-from mlfsic_bench.metrics.metric import Episodes, Float64, Form, Metric
 
 METRICS_VERSION = "metrics-v1"
 """Changes when a definition below does, so that figures made before and after do not mix."""
@@ -41,7 +51,7 @@ def _macro(value: Callable[[Counts], Float64]) -> Callable[[Counts], Float64]:
     return lambda counts: mean_over_tested(value(counts), counts)
 
 
-def _mean_of_defined(values: Float64) -> Float64:
+def mean_of_defined(values: Float64) -> Float64:
     """The mean over axis 1 of the values that are not NaN; NaN where there are none."""
     defined = ~np.isnan(values)
     total, count = np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1)
@@ -50,12 +60,12 @@ def _mean_of_defined(values: Float64) -> Float64:
 
 
 def _macro_ap(episodes: Episodes) -> Float64:
-    return _mean_of_defined(ap_by_label(episodes.scores, episodes.targets))
+    return mean_of_defined(ap_by_label(episodes.scores, episodes.targets))
 
 
 def _macro_ap_influence(episodes: Episodes) -> Float64:
     left = ap_without(episodes.scores.transpose(0, 2, 1), episodes.targets.transpose(0, 2, 1))
-    return _macro_ap(episodes)[:, None] - _mean_of_defined(left)
+    return _macro_ap(episodes)[:, None] - mean_of_defined(left)
 
 
 def _micro_ap(episodes: Episodes) -> Float64:
@@ -83,124 +93,56 @@ _AVERAGES = "Sebastiani, ACM Computing Surveys 34(1), 2002"
 _RANKING = "Buckley and Voorhees, SIGIR 2000"
 _TWO_F1 = "Opitz and Burst, arXiv:1911.03347, 2019"
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "micro_precision",
-            "micro",
-            "P",
-            "share of the predicted (query, label) pairs that are right",
-            f"{_P}, sums over q and l",
-            "never NaN: 0 when nothing is predicted",
-            f"{_SK} precision_score(average='micro', zero_division=0)",
-            _AVERAGES,
-            *_counted(lambda counts: precision(counts.pooled())),
-            column="always",
-        ),
-        Metric(
-            "micro_recall",
-            "micro",
-            "R",
-            "share of the true (query, label) pairs that are predicted",
-            f"{_R}, sums over q and l",
-            _NO_POSITIVE,
-            f"{_SK} recall_score(average='micro')",
-            _AVERAGES,
-            *_counted(lambda counts: recall(counts.pooled())),
-            column="always",
-        ),
-        Metric(
-            "micro_f1",
-            "micro",
-            "F1",
-            "harmonic mean of the episode's micro precision and micro recall",
-            "2 P R / (P + R), 0 when both are 0",
-            _NO_POSITIVE,
-            f"{_SK} f1_score(average='micro')",
-            _AVERAGES,
-            # equal to the harmonic mean of pooled P and R
-            *_counted(lambda counts: f1(counts.pooled())),
-            column="always",
-        ),
-        Metric(
-            "micro_ap",
-            "micro",
-            "AP",
-            "average precision of all (query, label) pairs in one ranking",
-            f"{_AP}, over the flattened matrix",
-            _NO_POSITIVE,
-            f"{_SK} average_precision_score(average='micro')",
-            _RANKING,
-            _micro_ap,
-            _micro_ap_influence,
-            column="always",
-        ),
-        Metric(
-            "macro_precision",
-            "macro",
-            "P",
-            "mean over the tested labels of each label's precision",
-            f"mean over l of {_P}, sums over q",
-            _LEFT_OUT,
-            f"mean of {_SK} precision_score(zero_division=0) over tested labels",
-            _AVERAGES,
-            *_counted(_macro(precision)),
-            column="always",
-        ),
-        Metric(
-            "macro_recall",
-            "macro",
-            "R",
-            "mean over the tested labels of each label's recall",
-            f"mean over l of {_R}, sums over q",
-            _LEFT_OUT,
-            f"mean of {_SK} recall_score over tested labels",
-            _AVERAGES,
-            *_counted(_macro(recall)),
-            column="always",
-        ),
-        Metric(
-            "macro_f1",
-            "macro",
-            "F1",
-            "harmonic mean of the episode's macro precision and macro recall (not f1_label_mean)",
-            "2 P R / (P + R) of macro P and macro R, 0 when both are 0",
-            _LEFT_OUT,
-            f"harmonic mean of {_SK}'s macro precision and recall",
-            f"{_TWO_F1}: F1 of averages",
-            *_counted(
-                lambda counts: harmonic_mean(_macro(precision)(counts), _macro(recall)(counts))
-            ),
-            column="always",
-        ),
-        Metric(
-            "macro_ap",
-            "macro",
-            "AP",
-            "mean over the tested labels of each label's average precision",
-            f"mean over l of: {_AP}",
-            _LEFT_OUT,
-            f"mean of {_SK} average_precision_score over tested labels",
-            _RANKING,
-            _macro_ap,
-            _macro_ap_influence,
-            column="always",
-        ),
-        Metric(
-            "f1_label_mean",
-            "",
-            "F1, mean over labels",
-            "mean over the tested labels of each label's F1 (not macro_f1)",
-            "mean over l of 2 sum(d & y) / (sum(d) + sum(y)), sums over q",
-            _LEFT_OUT,
-            f"mean of {_SK} f1_score over tested labels",
-            f"{_TWO_F1}: averaged F1",
-            *_counted(_macro(f1)),
-            column="never",
-        ),
-    )
-}
+_METRICS = (
+    Metric("micro_precision", "micro", "P",
+           "share of the predicted (query, label) pairs that are right",
+           f"{_P}, sums over q and l", "never NaN: 0 when nothing is predicted",
+           f"{_SK} precision_score(average='micro', zero_division=0)", _AVERAGES,
+           *_counted(lambda counts: precision(counts.pooled())), column="always"),
+    Metric("micro_recall", "micro", "R",
+           "share of the true (query, label) pairs that are predicted",
+           f"{_R}, sums over q and l", _NO_POSITIVE,
+           f"{_SK} recall_score(average='micro')", _AVERAGES,
+           *_counted(lambda counts: recall(counts.pooled())), column="always"),
+    Metric("micro_f1", "micro", "F1",
+           "harmonic mean of the episode's micro precision and micro recall",
+           "2 P R / (P + R), 0 when both are 0", _NO_POSITIVE,
+           f"{_SK} f1_score(average='micro')", _AVERAGES,
+           # equal to the harmonic mean of pooled P and R
+           *_counted(lambda counts: f1(counts.pooled())), column="always"),
+    Metric("micro_ap", "micro", "AP",
+           "average precision of all (query, label) pairs in one ranking",
+           f"{_AP}, over the flattened matrix", _NO_POSITIVE,
+           f"{_SK} average_precision_score(average='micro')", _RANKING,
+           _micro_ap, _micro_ap_influence, column="always"),
+    Metric("macro_precision", "macro", "P",
+           "mean over the tested labels of each label's precision",
+           f"mean over l of {_P}, sums over q", _LEFT_OUT,
+           f"mean of {_SK} precision_score(zero_division=0) over tested labels", _AVERAGES,
+           *_counted(_macro(precision)), column="always"),
+    Metric("macro_recall", "macro", "R",
+           "mean over the tested labels of each label's recall",
+           f"mean over l of {_R}, sums over q", _LEFT_OUT,
+           f"mean of {_SK} recall_score over tested labels", _AVERAGES,
+           *_counted(_macro(recall)), column="always"),
+    Metric("macro_f1", "macro", "F1",
+           "harmonic mean of the episode's macro precision and macro recall (not f1_label_mean)",
+           "2 P R / (P + R) of macro P and macro R, 0 when both are 0", _LEFT_OUT,
+           f"harmonic mean of {_SK}'s macro precision and recall", f"{_TWO_F1}: F1 of averages",
+           *_counted(lambda counts: harmonic_mean(_macro(precision)(counts),
+                                                  _macro(recall)(counts))), column="always"),
+    Metric("macro_ap", "macro", "AP",
+           "mean over the tested labels of each label's average precision",
+           f"mean over l of: {_AP}", _LEFT_OUT,
+           f"mean of {_SK} average_precision_score over tested labels", _RANKING,
+           _macro_ap, _macro_ap_influence, column="always"),
+    Metric("f1_label_mean", "", "F1, mean over labels",
+           "mean over the tested labels of each label's F1 (not macro_f1)",
+           "mean over l of 2 sum(d & y) / (sum(d) + sum(y)), sums over q", _LEFT_OUT,
+           f"mean of {_SK} f1_score over tested labels", f"{_TWO_F1}: averaged F1",
+           *_counted(_macro(f1)), column="never"),
+)  # fmt: skip
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 
 
 def find_metric(name: str) -> Metric:
@@ -232,3 +174,91 @@ def columns() -> tuple[str, ...]:
     8
     """
     return tuple(name for name, metric in METRICS.items() if metric.column != "never")
+
+
+def episode_metrics(
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    decisions: npt.ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, Float64]:
+    """Each metric's value in each episode, float64 [E], by name; definitions in `registry`.
+
+    Parameters
+    ----------
+    scores, targets, decisions: as for `metric.Episodes`.
+    names: which metrics, all by default.
+
+    A label without positives is left out of its episode's macro means; `undefined_counts` says how
+    often. Raises BenchError for an unknown metric, wrong shapes, scores that are not finite.
+
+    >>> scores = [[[2.0, -1.0], [-0.5, 3.0], [1.0, -2.0], [-3.0, 0.5]]]
+    >>> targets = [[[1, 0], [0, 1], [0, 0], [1, 0]]]
+    >>> values = episode_metrics(scores, targets, names=["macro_ap", "micro_precision"])
+    >>> {name: value.round(4).tolist() for name, value in values.items()}
+    {'macro_ap': [0.875], 'micro_precision': [0.5]}
+    """
+    wanted = check_names(names)
+    episodes = Episodes(scores, targets, decisions)
+    return {name: METRICS[name].compute(episodes) for name in wanted}
+
+
+def query_influence(
+    scores: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    decisions: npt.ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, Float64]:
+    """float64 [E, Q] for each metric: its value in the episode less that without the query.
+
+    Takes what `episode_metrics` takes. NaN where the metric is undefined with or without the query.
+    """
+    wanted = check_names(names)
+    episodes = Episodes(scores, targets, decisions)
+    return {name: METRICS[name].influence(episodes) for name in wanted}
+
+
+def undefined_counts(
+    scores: npt.ArrayLike, targets: npt.ArrayLike, decisions: npt.ArrayLike | None = None
+) -> dict[str, int]:
+    """How often a convention had to step in, over all episodes; for the record.
+
+    Takes what `episode_metrics` takes. Keys: `labels_without_positives` (pairs of episode and label
+    left out of macro means), `episodes_without_positives` (NaN), `labels_without_predictions` and
+    `episodes_without_predictions` (precision 0).
+
+    >>> undefined_counts([[[-1.0, 2.0]]], [[[1, 0]]])["labels_without_positives"]
+    1
+    """
+    episodes = Episodes(scores, targets, decisions)
+    has = np.logical_or.reduce(episodes.targets, axis=1)
+    says = np.logical_or.reduce(episodes.decisions, axis=1)
+    return {
+        "labels_without_positives": int((~has).sum()),
+        "episodes_without_positives": int((~has.any(axis=1)).sum()),
+        "labels_without_predictions": int((~says).sum()),
+        "episodes_without_predictions": int((~says.any(axis=1)).sum()),
+    }
+
+
+def chance_levels(targets: npt.ArrayLike) -> tuple[float, float]:
+    """(micro-AP, macro-AP) to expect of a random ranking, as fractions, mean over episodes.
+
+    `targets` is [E, Q, L] of 0 and 1. Labels and episodes without positives are left out; NaN when
+    nothing is left.
+
+    >>> micro, macro = chance_levels(np.eye(2)[None])
+    >>> round(micro, 3), round(macro, 3)
+    (0.681, 0.75)
+    """
+    ap = lru_cache(maxsize=None)(expected_random_ap)
+    y = np.asarray(targets).astype(np.int64)
+    _, queries, labels = y.shape
+    micro = [ap(int(m), queries * labels) for m in y.sum(axis=(1, 2)) if m]
+    per_label = [[ap(int(m), queries) for m in row if m] for row in y.sum(axis=1)]
+    macro = [float(np.mean(row)) for row in per_label if row]
+    return _mean(micro), _mean(macro)
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

@@ -115,7 +115,7 @@ def count_labels(
 def _gone(
     split_id: str, labels: Sequence[str], of_record: Mapping[str, Any] | None
 ) -> Sequence[str]:
-    from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_file, shipped_ids
 
     left = (of_record or {}).get("labels_left")
     if isinstance(left, Mapping) and isinstance(left.get("novel"), Mapping):

@@ -19,7 +19,7 @@ import numpy as np
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, meaning
 from mlfsic_bench.hashing import hash_json
-from mlfsic_bench.metrics.image_interval import EpisodeImages, episode_images
+from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images
 from mlfsic_bench.results.captions import failed_audits, off_defaults, picture_title
 from mlfsic_bench.results.result import UNSTATED, Float64, Result, Targets, open_result
 from mlfsic_bench.results.targets import SplitPlace, targets_of

@@ -24,7 +24,7 @@ from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record, read
 from mlfsic_bench.evaluation.scores import Answers, Scores, read_answers, read_scores
 from mlfsic_bench.files import is_stored
 from mlfsic_bench.hashing import hash_file, hash_json
-from mlfsic_bench.metrics.episode import episode_metrics, query_influence
+from mlfsic_bench.metrics.registry import episode_metrics, query_influence
 from mlfsic_bench.paths import exists, folders_with, is_folder
 from mlfsic_bench.results.archived_targets import shared_file
 

@@ -142,7 +142,7 @@ def _agreed(results: Sequence[Result]) -> Targets:
 def can_rebuild(meta: ScoresMeta) -> bool:
     """Whether the split of these scores needs no data: it ships with its images or is synthetic."""
     from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.splits.shipped import shipped_file, shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_file, shipped_ids
 
     card = meta.split
     if card.id not in shipped_ids() or card.subset:

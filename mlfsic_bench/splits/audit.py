@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from mlfsic_bench.data.dataset import PART_NAMES, Dataset
-from mlfsic_bench.splits.content import count_images, problems
-from mlfsic_bench.splits.duplicates import compare_contents
-from mlfsic_bench.splits.schema import SplitFile
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.progress import progress
+from mlfsic_bench.splits.files import SplitFile, count_images, problems
 
 NEED = 5  # one support and four query images per label
+OF_DATASET = ("foreign_labels", "broken_rule", "unannotated", "in_no_part", "on_disk", "damaged",
+              "duplicates")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found; all but the first five need the dataset and are None without it.
+def audit_split(
+    content: SplitFile,
+    dataset: Dataset | None,
+    *,
+    contents: bool,
+    log: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Audit a complete split file, with what `dataset` says when there is one.
 
-    Attributes
-    ----------
-    problems: what makes the file unsound (`content.problems`).
+    `contents`: also read and decode every image on disk to find duplicates; `log` is told how far
+    that is. The result is made of JSON values; those of OF_DATASET are None without a dataset:
+
+    problems: what makes the file unsound (`problems`).
     images: images per part.
     counts: images per label of each part.
     small_pools: per part, labels with fewer than `NEED` images.
@@ -38,43 +48,7 @@ class Audit:
     damaged: of those that can't, where something lies in their place: the image id, what it is.
     duplicates: groups of images with the same pixels; `across_parts` counts the groups that touch
         two parts, `across_folders` those that touch two folders (years).
-    """
-
-    problems: list[str]
-    images: dict[str, int]
-    counts: dict[str, dict[str, int]]
-    small_pools: dict[str, dict[str, int]]
-    shared_images: list[str]
-    foreign_labels: dict[str, dict[str, dict[str, int]]] | None = None
-    broken_rule: dict[str, int] | None = None
-    unannotated: int | None = None
-    in_no_part: int | None = None
-    on_disk: int | None = None
-    damaged: list[list[str]] | None = None
-    duplicates: dict[str, Any] | None = None
-
-    @property
-    def leaks(self) -> bool:
-        """Whether something is wrong, rather than merely worth knowing."""
-        broken = any(self.broken_rule.values()) if self.broken_rule else False
-        return bool(self.problems or self.shared_images or broken)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The audit as JSON values."""
-        return asdict(self) | {"leaks": self.leaks}
-
-
-def audit_split(
-    content: SplitFile,
-    dataset: Dataset | None,
-    *,
-    contents: bool,
-    log: Callable[[str], None] = lambda line: None,
-) -> Audit:
-    """Audit a complete split file, with what `dataset` says when there is one.
-
-    `contents`: also read and decode every image on disk to find duplicates; `log` is told how far
-    that is.
+    leaks: whether something is wrong, rather than merely worth knowing.
     """
     assert content.images is not None
     parts = {part: [image for image, _ in content.images.of(part)] for part in PART_NAMES}
@@ -92,6 +66,7 @@ def audit_split(
             part: {label: n for label, n in counts[part].items() if n < NEED} for part in PART_NAMES
         },
         "shared_images": sorted(image for image, names in owners.items() if len(names) > 1),
+        **dict.fromkeys(OF_DATASET),
     }
     if dataset is not None:
         audit |= _against_dataset(content, parts, dataset)
@@ -103,7 +78,8 @@ def audit_split(
         if contents:
             here = [image for image, is_here in zip(image_ids, on_disk, strict=True) if is_here]
             audit["duplicates"] = _duplicates(dataset, here, owners, log)
-    return Audit(**audit)
+    broken = any((audit["broken_rule"] or {}).values())
+    return {**audit, "leaks": bool(audit["problems"] or audit["shared_images"] or broken)}
 
 
 def _against_dataset(
@@ -145,17 +121,38 @@ def _against_dataset(
 
 def _duplicates(
     dataset: Dataset,
-    image_ids: list[str],
+    image_ids: Sequence[str],
     owners: dict[str, set[str]],
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    report = compare_contents(dataset, image_ids, log)
-    parts = [set.union(*(owners[image] for image in group)) for group in report.groups]
-    folders = [{image.split("/")[0] for image in group} for group in report.groups]
+    """Images with the same content: by SHA-256 of their decoded RGB pixels (and size).
+
+    Equal files decode to equal pixels, so this finds both copies of files and pictures stored
+    twice in different files; re-compressed or resized copies are not found.
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    unreadable: list[str] = []
+    bar = progress("comparing pixels", len(image_ids), log)
+    with bar as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(lambda image: _digest(dataset, image), image_ids)
+        for image, digest in zip(image_ids, digests, strict=True):
+            (unreadable if digest is None else alike[digest]).append(image)
+            advance(1)
+    groups = sorted(sorted(group) for group in alike.values() if len(group) > 1)
+    parts = [set.union(*(owners[image] for image in group)) for group in groups]
+    folders = [{image.split("/")[0] for image in group} for group in groups]
     return {
-        "compared": report.compared,
-        "unreadable": report.unreadable,
-        "groups": report.groups,
+        "compared": len(image_ids) - len(unreadable),
+        "unreadable": unreadable,
+        "groups": groups,
         "across_parts": sum(len(names) > 1 for names in parts),
         "across_folders": sum(len(names) > 1 for names in folders),
     }
+
+
+def _digest(dataset: Dataset, image_id: str) -> str | None:
+    try:
+        image = dataset.open_image(image_id)
+    except BenchError:
+        return None
+    return hash_bytes(repr(image.size).encode() + image.tobytes())

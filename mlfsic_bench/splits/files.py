@@ -1,20 +1,248 @@
-"""Reading and writing split files; one image per line, the same bytes for the same split."""
+"""Split files: their schema, what makes one sound, and reading and writing them.
+
+A definition has labels and a rule but no images; a complete file has images, targets and counts.
+docs/splits.md shows one and explains each key. One image a line: the same bytes for the same split.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from mlfsic_bench.data.dataset import PART_NAMES, PartName
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_text
-from mlfsic_bench.schema import load
-from mlfsic_bench.splits.content import content_hash, count_images, problems
-from mlfsic_bench.splits.schema import SplitFile, Subset, per_part
+from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.schema import FileSchema, Label, Sha256, Text, load
 from mlfsic_bench.splits.split import Part, Split
+
+FORMAT = "mlfsic-split/1"
+MAX_IMAGES = 2_000_000
+MAX_LABELS = 10_000
+
+# no leading slash, no backslash, no colon, no control character; ".." is refused in content.py
+ImageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
+Count = Annotated[int, Field(ge=0)]
+Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
+LabelsOrNone = Annotated[list[Label], Field(max_length=MAX_LABELS)]
+Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
+Folders = Annotated[list[Folder], Field(min_length=1, max_length=100)]
+Image = tuple[ImageId, Annotated[list[Count], Field(max_length=MAX_LABELS)]]
+Images = Annotated[list[Image], Field(max_length=MAX_IMAGES)]
+
+T = TypeVar("T")
+
+
+class PerPart(FileSchema, Generic[T]):
+    """One value for each of the three parts."""
+
+    base: T
+    val: T
+    novel: T
+
+    def of(self, part: PartName) -> T:
+        """The value of one part."""
+        return cast(T, getattr(self, part))
+
+
+class LabelLists(PerPart[LabelsOrNone]):
+    """The label lists; only `val` may be empty: then the part has no image either."""
+
+    base: Labels
+    novel: Labels
+
+
+class Rule(FileSchema):
+    """Which images belong to a part.
+
+    An image is in a part when it has at least one present label of the part and shows no label of
+    the parts in `excluded_by`. `difficult_is_present`: whether difficult objects (VOC), crowds and
+    boxes without area (COCO) make a label present. `difficult_excludes`: whether they exclude.
+    `images_from`: per part, the folders (what stands before the slash in an image id) its images
+    come from; without it, all of the dataset's. A file without the key is written without it.
+    """
+
+    name: Literal["open", "strict"]
+    excluded_by: PerPart[list[PartName]]
+    difficult_is_present: bool
+    difficult_excludes: bool
+    images_from: PerPart[Folders] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # splits made before the key existed keep their bytes and hashes
+        content: dict[str, Any] = serialise(self)
+        if self.images_from is None:
+            del content["images_from"]
+        return content
+
+
+EXCLUDED_BY: dict[str, dict[PartName, list[PartName]]] = {
+    "open": {"base": ["val", "novel"], "val": ["novel"], "novel": []},
+    "strict": {"base": ["val", "novel"], "val": ["base", "novel"], "novel": ["base", "val"]},
+}
+
+
+class Provenance(FileSchema):
+    """Where the label lists, the rule and the images come from, in words."""
+
+    labels: Text
+    rule: Text
+    images: Text
+
+
+class Subset(FileSchema):
+    """What limited a split; part of its identity.
+
+    `images_missing`: images of the whole part that were not on disk. `labels_left`: the labels
+    that left each part because fewer than `min_pool` images had them, with that number.
+    """
+
+    available_only: bool
+    min_pool: Annotated[int, Field(ge=1)] | None
+    images_missing: PerPart[Count]
+    labels_left: PerPart[dict[Label, Count]]
+
+
+class PartCounts(FileSchema):
+    """Number of images of a part, and of images per label (labels that left are not listed)."""
+
+    images: Count
+    labels: dict[Label, Count]
+
+
+class SplitFile(FileSchema):
+    """The content of a split file.
+
+    `images` holds, per part, `[image id, [indices into the part's label list]]`, sorted by id;
+    None in a definition. The indices refer to the whole label list, also in a subset. `hash` is
+    SHA-256 over the canonical JSON of everything else; a hand-written definition may leave it out.
+    """
+
+    format: Literal["mlfsic-split/1"]
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=100)]
+    version: Annotated[int, Field(ge=1)]
+    hash: Sha256 | None = None
+    dataset: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,50}$")]
+    rule: Rule
+    labels: LabelLists
+    provenance: Provenance
+    subset: Subset | None = None
+    counts: PerPart[PartCounts] | None = None
+    images: PerPart[Images] | None = None
+
+    def kept_labels(self, part: PartName) -> tuple[str, ...]:
+        """The part's labels in order, without those that left it by `min_pool`."""
+        left = self.subset.labels_left.of(part) if self.subset else {}
+        return tuple(label for label in self.labels.of(part) if label not in left)
+
+    def definition(self) -> SplitFile:
+        """The same labels and rule without the outcome; no hash."""
+        outcome = {"hash": None, "subset": None, "counts": None, "images": None}
+        return self.model_copy(update=outcome)
+
+
+def per_part(values: dict[PartName, T]) -> PerPart[T]:
+    """The three values as a PerPart, unchecked (for values this package made)."""
+    return PerPart[T].model_construct(
+        None, base=values["base"], val=values["val"], novel=values["novel"]
+    )
+
+
+def content_hash(content: SplitFile) -> str:
+    """SHA-256 over the canonical JSON of everything in the file but the hash itself."""
+    return hash_json(content.model_dump(mode="json", exclude={"hash"}))
+
+
+def count_images(content: SplitFile) -> PerPart[PartCounts]:
+    """Images per part and per kept label of a complete file."""
+    assert content.images is not None
+    counts: dict[PartName, PartCounts] = {}
+    for part in PART_NAMES:
+        rows = content.images.of(part)
+        tally = Counter(target for _, targets in rows for target in targets)
+        index = {label: i for i, label in enumerate(content.labels.of(part))}
+        labels = {label: tally[index[label]] for label in content.kept_labels(part)}
+        counts[part] = PartCounts.model_construct(images=len(rows), labels=labels)
+    return per_part(counts)
+
+
+def problems(content: SplitFile) -> list[str]:
+    """Everything that makes this no sound split file, one sentence each; empty when sound."""
+    found = _definition_problems(content)
+    outcome: tuple[Any, ...] = (content.images, content.counts, content.hash)
+    if content.images is None:
+        if content.counts is not None or content.subset is not None:
+            found.append("a definition (no images) has neither counts nor a subset")
+    elif None in outcome:
+        found.append("a file with images must have counts and a hash")
+    elif not found:
+        found += _image_problems(content)
+        if not found and content.counts != count_images(content):
+            found.append("the counts are not those of the images in the file")
+    if content.hash is not None and content.hash != content_hash(content):
+        found.append(
+            f"the hash is not that of the content: the file says {content.hash}, "
+            f"its content gives {content_hash(content)}"
+        )
+    return found
+
+
+def _definition_problems(content: SplitFile) -> list[str]:
+    found = []
+    if content.id.rpartition("-v")[2] != str(content.version):
+        found.append(f"the id {content.id!r} must end in '-v{content.version}', its version")
+    tally = Counter(label for part in PART_NAMES for label in content.labels.of(part))
+    found += [
+        f"the label {label!r} stands in the lists twice" for label in tally if tally[label] > 1
+    ]
+    for part in PART_NAMES:
+        excluded_by = EXCLUDED_BY[content.rule.name][part]
+        if sorted(content.rule.excluded_by.of(part)) != sorted(excluded_by):
+            found.append(
+                f"rule.excluded_by.{part} must be {excluded_by} under the rule "
+                f"{content.rule.name!r}"
+            )
+        for label in content.subset.labels_left.of(part) if content.subset else ():
+            if label not in content.labels.of(part):
+                found.append(f"subset.labels_left.{part} names {label!r}, no label of the part")
+    return found
+
+
+def _image_problems(content: SplitFile) -> list[str]:
+    assert content.images is not None
+    found = []
+    owner: dict[str, str] = {}
+    for part in PART_NAMES:
+        labels = content.labels.of(part)
+        kept = set(content.kept_labels(part))
+        allowed = {i for i, label in enumerate(labels) if label in kept}
+        before = ""
+        for image, targets in content.images.of(part):
+            if image <= before:
+                found.append(f"images.{part}: {image!r} after {before!r} is not in sorted order")
+            before = image
+            if image in owner:
+                found.append(f"the image {image!r} is in {owner[image]} and in {part}")
+            owner[image] = part
+            if ".." in image.split("/"):
+                found.append(f"images.{part}: {image!r} is not a plain image id")
+            if not targets or targets != sorted(set(targets)) or not allowed.issuperset(targets):
+                found.append(
+                    f"images.{part}: the targets {targets} of {image!r} are not sorted distinct "
+                    f"indices of the part's {len(labels)} labels, at least one"
+                )
+    return found
+
 
 MAX_BYTES = 64 << 20  # the split of all of COCO has 8 MB
 
@@ -28,7 +256,7 @@ def parse_split(value: Any, where: str) -> SplitFile:
 def read_split_file(path: Path, *, check: bool = True) -> SplitFile:
     """The split file at `path`; with `check`, a BenchError unless its content is sound too.
 
-    Sound (`content.problems`): sorted distinct images, disjoint parts, targets in range, counts
+    Sound (`problems`): sorted distinct images, disjoint parts, targets in range, counts
     and hash those of the content.
     """
     content = parse_split(read_json(path, kind="split file", limit=MAX_BYTES), str(path))

@@ -1,24 +1,131 @@
-"""The episodic training loop: steps, checkpoints, selection; knows nothing of any method."""
+"""The episodic training loop; its batches, schedule and checkpoints; selection on val."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import atomic_writer
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+from mlfsic_bench.randomness import splitmix64_array
+from mlfsic_bench.torch_files import read_torch_file, unreadable
 from mlfsic_bench.training.history import HistoryRow, write_history
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mlfsic_bench.methods.contract import Predictor, Support, TrainingPart
+
+
+def epoch_batches(n: int, size: int, seed: int) -> list[list[int]]:
+    """Positions 0 to n - 1 in the order keyed by `seed`, in ceil(n / size) batches.
+
+    The batches are of equal length, or one apart, and so hold at most `size` images each.
+
+    >>> [len(rows) for rows in epoch_batches(10, 4, seed=1)]
+    [4, 3, 3]
+    >>> sorted(sum(epoch_batches(10, 4, seed=1), []))
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    words = splitmix64_array(np.array([seed], np.uint64), np.arange(n, dtype=np.uint64))
+    return [rows.tolist() for rows in np.array_split(np.argsort(words), math.ceil(n / size))]
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Linear from `start` to `base` over `warmup` steps, then a cosine to `final` at `steps`.
+
+    Counted in optimiser steps, as the authors' later code does. With `final` equal to `base`, the
+    default of the paper's model, the rate stays at `base` after the warm-up.
+    """
+
+    base: float
+    steps: int
+    warmup: int = 0
+    start: float = 1e-6
+    final: float | None = None
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of step 0, 1, ..., steps - 1.
+
+        >>> rate = WarmupCosine(base=1.0, steps=6, warmup=2, start=0.0, final=0.0)
+        >>> [round(rate(step), 3) for step in range(6)]
+        [0.0, 0.5, 1.0, 0.854, 0.5, 0.146]
+        """
+        if step < self.warmup:
+            return self.start + (self.base - self.start) * step / self.warmup
+        final = self.base if self.final is None else self.final
+        progress = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        return final + 0.5 * (self.base - final) * (1 + math.cos(math.pi * progress))
+
+
+KIND = "checkpoint"
+CONTENT = "tensors and plain values, as mlfsic-bench saves them"
+REMEDY = "delete the file to train from the start, or restore it from a copy"
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` (tensors, numbers, strings, lists and dicts of them) to `path` atomically."""
+    import torch
+
+    with atomic_writer(path) as stream:
+        torch.save(content, stream)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, on the CPU; a BenchError when the file can't be read.
+
+    Only tensors and plain values are accepted, so a file from a stranger can't run code.
+    """
+    path = Path(path)
+    content = read_torch_file(path, KIND, CONTENT, REMEDY)
+    if not isinstance(content, dict):
+        raise unreadable(path, KIND, CONTENT, f"a {type(content).__name__}", REMEDY)
+    return content
+
+
+def val_macro_ap(
+    adapt_all: Callable[[Sequence[Support]], Sequence[Predictor]], val: TrainingPart
+) -> float:
+    """The mean over val's episodes of macro-AP, in [0, 1], as docs/metrics.md defines it.
+
+    Episodes of equal size are scored together. A part without fixed episodes is a BenchError.
+    """
+    from mlfsic_bench.metrics.registry import episode_metrics
+
+    if not val.n_episodes:
+        raise BenchError(
+            "the val part has no fixed episodes to select on",
+            expected="n_episodes of at least 1",
+            found=str(val.n_episodes),
+            remedy="pass val episodes, or no val part at all to keep the last weights",
+        )
+    episodes = [val.episode(i) for i in range(val.n_episodes)]
+    shapes: dict[tuple[int, ...], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    with torch.no_grad():
+        predictors = adapt_all([episode.support for episode in episodes])
+        for episode, predictor in zip(episodes, predictors, strict=True):
+            scores, targets = predictor(episode.query), episode.query_targets
+            group = shapes.setdefault(tuple(targets.shape), ([], []))
+            group[0].append(scores.float().cpu())
+            group[1].append(targets.cpu())
+    values = [
+        episode_metrics(
+            torch.stack(scores).numpy(), torch.stack(targets).numpy() > 0, names=["macro_ap"]
+        )["macro_ap"]
+        for scores, targets in shapes.values()
+    ]
+    return float(np.mean(np.concatenate(values)))
+
 
 LATEST, BEST = "latest.pt", "best.pt"
 CHECKPOINT_SECONDS = 30.0

@@ -15,9 +15,8 @@ import scipy.stats
 
 from mlfsic_bench.analysis.compare import WRITERS, compare
 from mlfsic_bench.evaluation.scores import read_scores
-from mlfsic_bench.metrics.episode import query_influence
-from mlfsic_bench.metrics.image_interval import episode_images, image_interval
-from mlfsic_bench.metrics.paired import holm
+from mlfsic_bench.metrics.intervals import episode_images, holm, image_interval
+from mlfsic_bench.metrics.registry import query_influence
 from tests.analysis.compared import EPISODES, targets_in, values
 
 

@@ -13,7 +13,7 @@ from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.evaluation.runner import execute
-from mlfsic_bench.metrics.paired import holm
+from mlfsic_bench.metrics.intervals import holm
 from tests.analysis.compared import EPISODES, values
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_run, fake_split
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.metrics.average_precision import label_ap
-from mlfsic_bench.metrics.paired import (
+from mlfsic_bench.metrics.average_precision import label_ap, precision_at_recalls
+from mlfsic_bench.metrics.intervals import (
     average_ranks,
     differences,
     holm,
@@ -21,7 +21,6 @@ from mlfsic_bench.metrics.paired import (
     t_test,
     wilcoxon,
 )
-from mlfsic_bench.metrics.precision_recall import precision_at_recalls
 from mlfsic_bench.metrics.reliability import reliability
 
 probability = st.floats(0, 1, allow_nan=False)

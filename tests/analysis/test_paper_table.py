@@ -30,7 +30,7 @@ from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.runner import execute
-from mlfsic_bench.metrics.image_interval import episode_images
+from mlfsic_bench.metrics.intervals import episode_images
 from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.results.published import published_names, read_published
 from mlfsic_bench.results.result import open_result

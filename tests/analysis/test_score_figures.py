@@ -16,9 +16,8 @@ from mlfsic_bench.analysis.score import ScoreReport, score_files
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.scores import read_scores
-from mlfsic_bench.metrics.episode import query_influence
-from mlfsic_bench.metrics.image_interval import episode_images, image_interval
-from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.metrics.intervals import episode_images, image_interval
+from mlfsic_bench.metrics.registry import METRICS, query_influence
 from tests.analysis.foreign_scores import DRAWN, LABELS, SPLIT, E, Q, foreign, given, run, truth
 
 

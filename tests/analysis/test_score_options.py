@@ -10,9 +10,10 @@ import pytest
 from sklearn import metrics as sk
 
 from mlfsic_bench.analysis.score import score_files
-from mlfsic_bench.episodes.files import draw_episodes, episode_set, write_episodes
+from mlfsic_bench.episodes.files import draw_episodes
 from mlfsic_bench.episodes.k_shot import LasoKShot
 from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.protocol import episode_set
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.results.targets import SplitPlace
 from mlfsic_bench.splits.files import write_split
@@ -44,7 +45,7 @@ def test_the_options_that_name_split_and_episodes(tmp_path: Path) -> None:
     split = resolve_split(SPLIT["id"], data_root=None)
     turned = draw_episodes(ONE_PER_LABEL, split, "novel", 4).episodes[::-1]
     other = episode_set(ONE_PER_LABEL, split, "novel", turned)
-    write_episodes(tmp_path / "other.json", other)
+    (tmp_path / "other.json").write_bytes(other.format())
     own = drawn_from(split, other, tmp_path / "own.npz")
     assert "the episodes found are not the ones" in refused(own)
     assert "micro_ap" in run(own, "--episodes-file", tmp_path / "other.json")
@@ -55,7 +56,7 @@ def test_runs_of_laso_and_a_data_root(tmp_path: Path, monkeypatch: pytest.Monkey
     root = laso_root(tmp_path / "root")
     split = resolve_split(LASO, data_root=root)
     runs = draw_episodes(LasoKShot(2), split, "novel", 3)
-    write_episodes(tmp_path / "runs.json", runs)
+    (tmp_path / "runs.json").write_bytes(runs.format())
     path = drawn_from(split, runs, tmp_path / "a.npz")
     assert "needs a data root" in refused(path)
     place = SplitPlace(data_root=root, episodes_file=tmp_path / "runs.json")

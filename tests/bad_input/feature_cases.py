@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED
+from mlfsic_bench.features.store.store import INDEX, LOCAL, POOLED
 from tests.bad_input.cases import RUN_LEAVES, SCENES, STORE_LEAVES, as_file, case, main_ok
 from tests.fakes.voc import write_voc
 

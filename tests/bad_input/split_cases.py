@@ -7,8 +7,7 @@ import json
 from dataclasses import replace
 
 from mlfsic_bench.episodes.files import read_file
-from mlfsic_bench.splits.content import content_hash, count_images
-from mlfsic_bench.splits.files import parse_split, write_split
+from mlfsic_bench.splits.files import content_hash, count_images, parse_split, write_split
 from tests.bad_input.cases import SCENES, as_file, case, shipped
 
 SPLIT = "scenes-12-6-6-v1"

@@ -10,7 +10,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext, Images
 from mlfsic_bench.testing.check import check_method
 from mlfsic_bench.training import loop
-from mlfsic_bench.training.selection import val_macro_ap
+from mlfsic_bench.training.loop import val_macro_ap
 from tests.baselines.killed import KilledError
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support, learnable_part
 

@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.data.coco_annotations import COCO_CATEGORIES
+from mlfsic_bench.data.coco import COCO_CATEGORIES, Coco
 from mlfsic_bench.data.registry import open_dataset
 from mlfsic_bench.errors import BenchError
 from tests.fakes.coco import TRAIN, VAL, image_id, instances, write_coco

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mlfsic_bench.data.voc import Voc, read_objects
+from mlfsic_bench.data.voc import Voc, read_annotation
 from mlfsic_bench.errors import BenchError
 from tests.fakes.jpeg import jpeg
 from tests.fakes.voc import write_voc
@@ -119,4 +119,4 @@ def test_outside_and_inverted_boxes_are_nowhere(tmp_path):
 def test_the_objects_are_read_as_before(tmp_path):
     path = tmp_path / "a.xml"
     path.write_text(f"<annotation>{an_object('cat', box(1, 1, 2, 2), 1)}</annotation>")
-    assert read_objects(path) == [("cat", True)]
+    assert read_annotation(path).objects == [("cat", True)]

@@ -14,8 +14,12 @@ pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
 from mlfsic_bench.embeddings.label_embeddings import load_embeddings  # noqa: E402
-from mlfsic_bench.embeddings.mentions import Mention  # noqa: E402
-from mlfsic_bench.embeddings.text_encoder import AveragePlan, Bert, average  # noqa: E402
+from mlfsic_bench.embeddings.text_encoder import (  # noqa: E402
+    AveragePlan,
+    Bert,
+    Mention,
+    average,
+)
 from mlfsic_bench.errors import BenchError  # noqa: E402
 from tests.fakes.tiny_bert import SENTENCES, write_corpus, write_tiny_bert  # noqa: E402
 

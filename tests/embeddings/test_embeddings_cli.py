@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli, main
-from mlfsic_bench.data.scenes_pictures import ATTRIBUTES
+from mlfsic_bench.data.scenes import ATTRIBUTES
 from mlfsic_bench.embeddings.label_embeddings import nearest_labels
 
 TABLE = "cat 1 0 0\ndog 0.9 0.1 0\nhot 0 0 1\nbus 0 1 0\nbus 5 5 5\ntvmonitor 0 0.5 0.5\n"

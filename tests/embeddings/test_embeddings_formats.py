@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from mlfsic_bench.embeddings import formats
 from mlfsic_bench.embeddings.formats import read_entries
-from mlfsic_bench.embeddings.label_embeddings import load_embeddings
-from mlfsic_bench.embeddings.lookup import look_up
+from mlfsic_bench.embeddings.label_embeddings import load_embeddings, look_up
 from mlfsic_bench.errors import BenchError
 from tests.searches import examples
 

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from mlfsic_bench.data.dataset import PART_NAMES
 from mlfsic_bench.data.scenes import Scenes
-from mlfsic_bench.embeddings.label_embeddings import load_embeddings, nearest_labels
-from mlfsic_bench.embeddings.lookup import look_up, spaced_form
+from mlfsic_bench.embeddings.label_embeddings import (
+    load_embeddings,
+    look_up,
+    nearest_labels,
+    spaced_form,
+)
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import canonical_json
-from mlfsic_bench.splits.shipped import split_file
+from mlfsic_bench.splits.resolve import split_file
 
 DATA = os.environ.get("MLFSIC_DATA")
 

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from mlfsic_bench.embeddings.mentions import LONGEST_SENTENCE, collect_mentions, mention_pattern
+from mlfsic_bench.embeddings.text_encoder import LONGEST_SENTENCE, collect_mentions, mention_pattern
 from mlfsic_bench.errors import BenchError
 
 

@@ -11,9 +11,10 @@ from click.testing import CliRunner, Result
 from mlfsic_bench.cli import episodes as verb
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.episodes import files
-from mlfsic_bench.episodes.files import draw_episodes, read_episodes, write_episodes
+from mlfsic_bench.episodes.files import draw_episodes, read_episodes
 from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.splits import resolve
 from mlfsic_bench.splits.split import Part, Split
 
 
@@ -32,12 +33,12 @@ def make_split() -> Split:
 def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Split:
     made = make_split()
 
-    def stand_in(name: str, *options: object) -> Split:
+    def stand_in(name: str, **options: object) -> Split:
         if name != made.id:
             raise unknown_name("split", name, [made.id])
         return made
 
-    monkeypatch.setattr(verb, "_resolve", stand_in)
+    monkeypatch.setattr(resolve, "resolve_split", stand_in)
     (tmp_path / "shipped").mkdir()
     monkeypatch.setattr(files, "shipped_folder", lambda: tmp_path / "shipped")
     monkeypatch.setattr(verb, "_needs_data", lambda *options: False)
@@ -73,7 +74,7 @@ def test_sample_then_verify_a_file(split: Split, tmp_path: Path) -> None:
 def test_verify_shipped_files_by_id_and_all(split: Split, tmp_path: Path) -> None:
     for part in ("val", "novel"):
         path = tmp_path / "shipped" / f"toy-v1.{part}-episodes.json"
-        write_episodes(path, draw_episodes(ONE_PER_LABEL, split, part, 3))
+        path.write_bytes(draw_episodes(ONE_PER_LABEL, split, part, 3).format())
     for args in ((), ("toy-v1",)):
         result = call("verify", *args)
         assert result.exit_code == 0

@@ -14,16 +14,13 @@ import pytest
 from mlfsic_bench.episodes import files
 from mlfsic_bench.episodes.files import (
     draw_episodes,
-    draw_file,
-    episode_set,
     find_episodes,
     read_episodes,
     read_file,
     verify_file,
-    write_episodes,
 )
 from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
-from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
+from mlfsic_bench.episodes.protocol import Episode, EpisodeSet, episode_set
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64
 from mlfsic_bench.splits.split import Part, Split
@@ -57,20 +54,20 @@ def split() -> Split:
 @pytest.fixture
 def path(tmp_path: Path, split: Split) -> Path:
     target = tmp_path / "episodes.json"
-    write_episodes(target, draw(split, 6))
+    target.write_bytes(draw(split, 6).format())
     return target
 
 
 def test_write_and_read_give_the_same_set(split: Split, path: Path) -> None:
     drawn = draw(split, 6)
     assert read_episodes(path, split) == drawn
-    assert read_file(path) == draw_file(ONE_PER_LABEL, split, "novel", 6)
+    assert read_file(path) == draw_episodes(ONE_PER_LABEL, split, "novel", 6)
     assert list(drawn.episodes) == ONE_PER_LABEL.draw(split, "novel", range(6))
 
 
 def test_the_bytes_are_canonical(split: Split, path: Path) -> None:
     data = path.read_bytes()
-    assert data == draw_file(ONE_PER_LABEL, split, "novel", 6).format()
+    assert data == draw_episodes(ONE_PER_LABEL, split, "novel", 6).format()
     lines = data.decode().split("\n")
     assert len([line for line in lines if '"support":[' in line]) == 6
     assert list(json.loads(data)) == [
@@ -218,7 +215,7 @@ def test_shipped_episodes_belong_to_one_hash(
     assert files.shipped_episodes(ONE_PER_LABEL, split, "novel") is None
     assert len(find_episodes(None, split).episodes) == 200
     drawn = draw(split, 4)
-    write_episodes(tmp_path / "toy-v1.novel-episodes.json", drawn)
+    (tmp_path / "toy-v1.novel-episodes.json").write_bytes(drawn.format())
     assert find_episodes(None, split) == drawn
     assert find_episodes(ONE_PER_LABEL, split, count=3) == draw(split, 3)
     assert files.shipped_episodes(ONE_PER_LABEL, split, "val") is None

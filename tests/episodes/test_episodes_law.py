@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from mlfsic_bench.episodes import fast_sampler, reference_sampler
+from mlfsic_bench.episodes import one_per_label as sampler
 from mlfsic_bench.episodes.feasibility import Pools, build_pools, hall_violator
-from mlfsic_bench.episodes.reference_sampler import (
+from mlfsic_bench.episodes.one_per_label import (
     ATTEMPTS,
     draw_attempt,
     draw_episode,
@@ -62,7 +62,7 @@ def test_law_is_the_enumerated_sequential_law(name: str) -> None:
     assert dry >= least_dry
     draws = 12_000
     seeds = np.array([stream_seed("test", name, i) for i in range(draws)], np.uint64)
-    taken = fast_sampler.draw_episodes_at_once(pools, seeds, 1, query)
+    taken = sampler.draw_episodes_at_once(pools, seeds, 1, query)
     seen, counts = np.unique(taken, axis=0, return_counts=True)
     observed = dict(zip(map(tuple, seen.tolist()), counts.tolist(), strict=True))
     assert set(observed) <= set(expected)
@@ -128,7 +128,7 @@ def test_at_once_equals_one_after_another(
 
     each = [one(seed) for seed in seeds]
     assume(all(taken is not None for taken in each))
-    at_once = fast_sampler.draw_episodes_at_once(pools, np.array(seeds, np.uint64), support, query)
+    at_once = sampler.draw_episodes_at_once(pools, np.array(seeds, np.uint64), support, query)
     assert at_once.tolist() == each
     for taken in at_once:
         assert len(set(taken.tolist())) == len(taken)
@@ -138,20 +138,19 @@ def test_at_once_equals_one_after_another(
 def test_blocks_and_rounds_do_not_change_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.arange(40)[:, None] % np.array([2, 3, 5]) == 0
     pools, seeds = build_pools(targets), np.arange(50, dtype=np.uint64)
-    plain = fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2)
-    monkeypatch.setattr(fast_sampler, "BLOCK_POSITIONS", 20)
-    monkeypatch.setattr(fast_sampler, "ROUNDS", 1)
-    assert (fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2) == plain).all()
+    plain = sampler.draw_episodes_at_once(pools, seeds, 1, 2)
+    monkeypatch.setattr(sampler, "BLOCK_POSITIONS", 20)
+    monkeypatch.setattr(sampler, "ROUNDS", 1)
+    assert (sampler.draw_episodes_at_once(pools, seeds, 1, 2) == plain).all()
 
 
 def test_words_above_the_last_multiple_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real pools hardly ever meet such a word; a lower bound makes it common in both paths."""
     seeds = np.arange(20, dtype=np.uint64)
     pools = build_pools(targets_of(list(range(12)), list(range(5, 20))))
-    before = fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2)
-    for module in (reference_sampler, fast_sampler):
-        monkeypatch.setattr(module, "last_accepted", lambda n: (1 << 62) // n * n - 1)
-    after = fast_sampler.draw_episodes_at_once(pools, seeds, 1, 2)
+    before = sampler.draw_episodes_at_once(pools, seeds, 1, 2)
+    monkeypatch.setattr(sampler, "last_accepted", lambda n: (1 << 62) // n * n - 1)
+    after = sampler.draw_episodes_at_once(pools, seeds, 1, 2)
     assert (after != before).any()
     assert after.tolist() == [draw_episode(pools, int(seed), 1, 2).tolist() for seed in seeds]
 

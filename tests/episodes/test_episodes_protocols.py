@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.episodes import protocol
-from mlfsic_bench.episodes.files import draw_file, find_episodes, read_episodes
+from mlfsic_bench.episodes.files import draw_episodes, find_episodes, read_episodes
 from mlfsic_bench.episodes.protocol import Protocol, find_protocol, protocol_with_id
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
@@ -49,7 +49,7 @@ def test_what_the_two_protocols_are() -> None:
 
 def test_an_added_protocol_has_files(added: Protocol, tmp_path: Path) -> None:
     split = resolve_split(SCENES, data_root=None)
-    content = draw_file(added, split, "novel")
+    content = draw_episodes(added, split, "novel")
     path = tmp_path / added.file_name(split.id, "novel")
     assert path.name == f"{SCENES}.novel-2-shot-3-query-episodes.json"
     path.write_bytes(content.format())

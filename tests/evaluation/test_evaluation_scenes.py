@@ -76,7 +76,7 @@ def test_the_backbone_of_an_end_to_end_run_is_saved_with_the_method(
         out=tmp_path / "tuned",
     )
     folder = run_method(tuned)
-    from mlfsic_bench.training.checkpoints import load_checkpoint
+    from mlfsic_bench.training.loop import load_checkpoint
 
     assert load_checkpoint(folder / "method.pt")["source"]
     assert read_record(folder).audit_status == "passed"  # trained in the fresh process too

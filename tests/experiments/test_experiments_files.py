@@ -20,7 +20,7 @@ from mlfsic_bench.experiments.schema import (
 from mlfsic_bench.features.backbones.registry import TABLE, split_name
 from mlfsic_bench.methods.registry import find_method
 from mlfsic_bench.results.published import read_published
-from mlfsic_bench.splits.shipped import shipped_ids
+from mlfsic_bench.splits.resolve import shipped_ids
 
 GOOD = """
 schema_version: 1

@@ -113,7 +113,7 @@ def test_the_caption_says_what_the_table_is(table: tuple[Path, str]) -> None:
 
 
 def test_chance_is_that_of_the_episodes_that_were_run(table: tuple[Path, str]) -> None:
-    from mlfsic_bench.metrics.chance import chance_levels
+    from mlfsic_bench.metrics.registry import chance_levels
 
     file, _ = table
     (run,) = result_of(file)["ProtoNet"]["runs"]  # on six episodes; the first row is on four

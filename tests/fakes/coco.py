@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlfsic_bench.data.coco_annotations import COCO_CATEGORIES
+from mlfsic_bench.data.coco import COCO_CATEGORIES
 from tests.fakes.jpeg import jpeg
 
 ID_OF = {name: number for number, name in COCO_CATEGORIES.items()}

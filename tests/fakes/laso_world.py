@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlfsic_bench.splits.schema import SplitFile
-from mlfsic_bench.splits.shipped import shipped_file
+from mlfsic_bench.splits.files import SplitFile
+from mlfsic_bench.splits.resolve import shipped_file
 from tests.fakes.coco import Shown, write_coco
 
 SPLIT = "coco-64-16-laso-v1"

@@ -29,7 +29,7 @@ from mlfsic_bench.methods.contract import (
 from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.splits.split import Part, Split
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
+from mlfsic_bench.training.loop import load_checkpoint, save_checkpoint
 
 CHANNELS = 12
 LABELS = {

@@ -11,8 +11,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features import extract as extraction
 from mlfsic_bench.features.backbones import registry as backbones
 from mlfsic_bench.features.compute import parse_device
-from mlfsic_bench.features.store.index import LOCAL
-from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.store import LOCAL, FeatureStore
 from mlfsic_bench.splits import resolve
 from mlfsic_bench.splits.split import Part, Split
 from tests.features.feature_fakes import FolderDataset, make_images, small_backbone

@@ -6,11 +6,9 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import folded
 from mlfsic_bench.features.compute import parse_device
 from mlfsic_bench.features.extract import decode, extract, verify_store
-from mlfsic_bench.features.source import FeatureSource
-from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
-from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED
+from mlfsic_bench.features.sources import FeatureSource, LiveFeatures, StoredFeatures
 from mlfsic_bench.features.store.manifest import default_cache, manifest_of, store_folder
-from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.store import INDEX, LOCAL, POOLED, FeatureStore
 from mlfsic_bench.features.store.writer import StoreWriter
 from mlfsic_bench.hashing import hash_bytes
 from tests.fakes.processes import KILLED, run_apart

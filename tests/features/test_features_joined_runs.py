@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.registry import open_dataset
+from mlfsic_bench.episodes.protocol import episode_set
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.method_calls import score
 from mlfsic_bench.evaluation.parts import PartView
@@ -23,7 +24,7 @@ from mlfsic_bench.features.backbones.registry import build_backbone, build_backb
 from mlfsic_bench.features.sources import describe
 from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.results.reopen import RunPaths, reopen
-from mlfsic_bench.training.checkpoints import load_checkpoint
+from mlfsic_bench.training.loop import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -161,13 +162,15 @@ def test_head_and_whole_network_fine_tuning(plan: RunPlan, tmp_path: Path, backb
 
 def _second_episode(folder: Path) -> Path:
     """An episode file with the novel part's second episode only."""
-    from mlfsic_bench.episodes.files import episode_set, find_episodes, write_episodes
+    from mlfsic_bench.episodes.files import find_episodes
     from mlfsic_bench.splits.resolve import resolve_split
 
     split = resolve_split(SPLIT, data_root=None)
     episodes = find_episodes(None, split)
     path = folder / "second.json"
-    write_episodes(path, episode_set(episodes.protocol, split, "novel", episodes.episodes[1:2]))
+    path.write_bytes(
+        episode_set(episodes.protocol, split, "novel", episodes.episodes[1:2]).format()
+    )
     return path
 
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.sources import StoredFeatures
-from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED
 from mlfsic_bench.features.store.manifest import Manifest, read_manifest
-from mlfsic_bench.features.store.store import BufferPool, FeatureStore
+from mlfsic_bench.features.store.store import INDEX, LOCAL, POOLED, BufferPool, FeatureStore
 from mlfsic_bench.features.store.writer import StoreWriter
 from tests.fakes.processes import run_apart
 from tests.features.killed_extraction import BUSY, write_to

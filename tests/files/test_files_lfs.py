@@ -9,11 +9,10 @@ import pytest
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.data.images import read_image_file
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.store.index import LOCAL
-from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.store import LOCAL, FeatureStore
 from mlfsic_bench.files import read_json
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.training.checkpoints import load_checkpoint
+from mlfsic_bench.training.loop import load_checkpoint
 from tests.fakes.coco import write_coco
 from tests.fakes.voc import write_voc
 

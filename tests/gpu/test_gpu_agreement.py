@@ -21,8 +21,7 @@ from mlfsic_bench.evaluation.runner import run_method
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.features.backbones.registry import build_backbone, build_backbones
 from mlfsic_bench.features.extract import extract
-from mlfsic_bench.features.source import FeatureSource
-from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures, join
+from mlfsic_bench.features.sources import FeatureSource, LiveFeatures, StoredFeatures, join
 from mlfsic_bench.features.store.manifest import manifest_of
 from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.methods.contract import FitContext

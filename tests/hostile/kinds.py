@@ -18,8 +18,7 @@ from mlfsic_bench.experiments.schema import Experiment, find_profile, read_exper
 from mlfsic_bench.leaderboard.card import Card, read_card
 from mlfsic_bench.leaderboard.entry import Entry, read_placed
 from mlfsic_bench.schema import FileSchema
-from mlfsic_bench.splits.files import read_split_file
-from mlfsic_bench.splits.schema import SplitFile
+from mlfsic_bench.splits.files import SplitFile, read_split_file
 from tests.fakes.entries import fake_file, fake_value, reported_value
 from tests.hostile.npz import archive, members, npy
 from tests.hostile.sound import SPLIT

@@ -115,7 +115,7 @@ def _checkpoint(name: str, *says: str, change: Callable[[Path], bytes]) -> None:
 
     @hostile(f"a checkpoint that is {name}", "checkpoint.pt", *says)
     def _case(sound: Path) -> Command:
-        from mlfsic_bench.training.checkpoints import load_checkpoint
+        from mlfsic_bench.training.loop import load_checkpoint
 
         Path("checkpoint.pt").write_bytes(change(sound / "checkpoint.pt"))
         return lambda: load_checkpoint(Path("checkpoint.pt"))
@@ -183,6 +183,6 @@ def _method(sound: Path) -> Command:
 
     shutil.copytree(sound / "run", "run")
     Path("run", METHOD).write_bytes(pickle.dumps(Payload()))
-    from mlfsic_bench.training.checkpoints import load_checkpoint
+    from mlfsic_bench.training.loop import load_checkpoint
 
     return lambda: load_checkpoint(Path("run", METHOD))

@@ -92,8 +92,8 @@ def _scores(path: Path, answers_path: Path) -> None:
 
 
 def _store(folder: Path) -> None:
-    from mlfsic_bench.features.store.index import INDEX, LOCAL, POOLED, index_lines
     from mlfsic_bench.features.store.manifest import Manifest
+    from mlfsic_bench.features.store.store import INDEX, LOCAL, POOLED, index_lines
 
     folder.mkdir()
     Manifest("scenes", "scenes-small", "0" * 64, "none", 4, (2, 2)).write(folder)
@@ -106,7 +106,7 @@ def _store(folder: Path) -> None:
 def _checkpoint(path: Path) -> None:
     import torch
 
-    from mlfsic_bench.training.checkpoints import save_checkpoint
+    from mlfsic_bench.training.loop import save_checkpoint
 
     save_checkpoint(path, {"weight": torch.arange(6.0), "step": 3, "name": "sound"})
 

@@ -156,13 +156,10 @@ def _finite(value: dict[str, Any]) -> None:
     value["shots"] = 1e300  # JSON has no infinity to write
 
 
-@hostile("indices of a run that are none", "is not a valid file of indices")
+@hostile("indices of a run that are none", "did you mean 'runs'?")
 def _indices(sound: Path) -> Command:
-    from mlfsic_bench.episodes.k_shot import _checked
-    from mlfsic_bench.files import read_json
+    from mlfsic_bench.episodes.k_shot import read_indices
 
-    write(
-        Path("indices.json"),
-        {"format": "mlfsic-bench/coco-indices-v1", "shots": 1, "rns": [[10**30]]},
-    )
-    return lambda: _checked(read_json(Path("indices.json"), kind="file of indices"), "indices.json")
+    content = {"format": "mlfsic-bench/coco-indices-v1", "shots": 1, "rns": [[10**30]]}
+    write(Path("indices.json"), content)
+    return lambda: read_indices(Path("indices.json"))

@@ -63,8 +63,8 @@ def test_the_payload_would_execute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_sound_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the corpus is made of is refused for its one fault only."""
     from mlfsic_bench.cli.main import main
-    from mlfsic_bench.training.checkpoints import load_checkpoint
     from mlfsic_bench.training.history import read_history
+    from mlfsic_bench.training.loop import load_checkpoint
     from tests.hostile.sound import write_sound
 
     monkeypatch.chdir(tmp_path)

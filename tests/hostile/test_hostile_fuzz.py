@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlfsic_bench.episodes.protocol import EpisodeSet
 from mlfsic_bench.errors import BenchError
 from tests.hostile.mutations import damaged_bytes, damaged_json
 from tests.hostile.npz import archive, header, members, raw_npy
@@ -151,7 +152,7 @@ def test_answers(data: st.DataObject, sound: Path, tmp_path_factory: Folders) ->
 
 def _json_reader(name: str) -> tuple[Path, Callable[[Path], Any], Callable[[Any], Any]]:
     """(the sound file, its reader, what the reader's value is as a JSON value, or part of it)."""
-    from mlfsic_bench.episodes.files import EpisodeFile, read_file
+    from mlfsic_bench.episodes.files import read_file
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.features.store.manifest import read_manifest
     from mlfsic_bench.leaderboard.entry import read_entry
@@ -162,9 +163,9 @@ def _json_reader(name: str) -> tuple[Path, Callable[[Path], Any], Callable[[Any]
         "episodes": (
             "episodes.json",
             read_file,
-            EpisodeFile.body,
+            EpisodeSet.body,
         ),
-        "runs": ("runs.json", read_file, EpisodeFile.body),
+        "runs": ("runs.json", read_file, EpisodeSet.body),
         "entry": (
             "results/leaderboard/fake-4-3-3-v1/printed.json",
             read_entry,
@@ -203,8 +204,7 @@ def _small(path: Path) -> str:
     """The file's text; lists of images are cut, so that most examples still read quickly."""
     value = json.loads(path.read_text())
     if "images" in value and isinstance(value["images"], dict) and "novel" in value["images"]:
-        from mlfsic_bench.splits.content import content_hash, count_images
-        from mlfsic_bench.splits.files import parse_split, render
+        from mlfsic_bench.splits.files import content_hash, count_images, parse_split, render
 
         value["images"] = {part: rows[:20] for part, rows in value["images"].items()}
         content = parse_split(value, "small")
@@ -279,7 +279,7 @@ def test_words(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Fo
 @FUZZ
 @given(data=st.data())
 def test_checkpoints(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
-    from mlfsic_bench.training.checkpoints import load_checkpoint
+    from mlfsic_bench.training.loop import load_checkpoint
 
     path = tmp_path_factory.getbasetemp() / "fuzz.pt"
     strategy = damaged_bytes((sound / "checkpoint.pt").read_bytes())

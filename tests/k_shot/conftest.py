@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.splits.build import build_split
+from mlfsic_bench.splits.build import build_file
+from mlfsic_bench.splits.files import to_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import DEFINITION, laso_root
 
@@ -17,4 +18,4 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def split(root: Path) -> Split:
-    return build_split(DEFINITION, Coco(root))
+    return to_split(build_file(DEFINITION, Coco(root)))

@@ -10,8 +10,9 @@ from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.episodes.files import INDICES, EpisodeFile, draw_file, read_file
+from mlfsic_bench.episodes.files import INDICES, draw_episodes, read_file
 from mlfsic_bench.episodes.k_shot import LasoKShot
+from mlfsic_bench.episodes.protocol import EpisodeSet
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.results.reopen import RunPaths, reopen
@@ -21,8 +22,8 @@ from tests.fakes.laso_world import SPLIT
 LASO = ("--protocol", "laso_k_shot")
 
 
-def drawn(split: Split, shots: int, count: int | None = None) -> EpisodeFile:
-    return draw_file(LasoKShot(shots), split, "novel", count)
+def drawn(split: Split, shots: int, count: int | None = None) -> EpisodeSet:
+    return draw_episodes(LasoKShot(shots), split, "novel", count)
 
 
 def call(*args: object) -> Result:
@@ -39,9 +40,9 @@ def test_sample(root: Path, split: Split, tmp_path: Path, monkeypatch: pytest.Mo
     assert f"10 novel episodes of {SPLIT}, laso_k_shot-v1, K = 2" in output
     assert "query images: 48" in output
     content = read_file(tmp_path / f"{SPLIT}.2-shot-runs.json")
-    assert content == drawn(split, 2)
+    assert content.on(split, "the file") == drawn(split, 2)
     sample(root, *LASO, "--shots", 1, "--count", 3, "--out", "mine.json")
-    assert read_file(tmp_path / "mine.json") == drawn(split, 1, 3)
+    assert read_file(tmp_path / "mine.json").format() == drawn(split, 1, 3).format()
 
 
 @pytest.mark.parametrize(

@@ -13,23 +13,21 @@ import pytest
 from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.files import (
     INDICES,
-    EpisodeFile,
     draw_episodes,
-    draw_file,
     find_episodes,
     parse_file,
     read_episodes,
     read_file,
     shipped_files,
     verify_file,
-    write_episodes,
 )
 from mlfsic_bench.episodes.k_shot import LasoKShot, import_indices
 from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
-from mlfsic_bench.episodes.protocol import Episode
+from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_json
-from mlfsic_bench.splits.build import build_split
+from mlfsic_bench.splits.build import build_file
+from mlfsic_bench.splits.files import to_split
 from mlfsic_bench.splits.resolve import resolve_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.coco import write_coco
@@ -46,11 +44,11 @@ LASO_1_SHOT_RUN_1 = [
 ]  # fmt: skip
 
 
-def sampled(split: Split, shots: int, count: int | None = None) -> EpisodeFile:
-    return draw_file(LasoKShot(shots), split, "novel", count)
+def sampled(split: Split, shots: int, count: int | None = None) -> EpisodeSet:
+    return draw_episodes(LasoKShot(shots), split, "novel", count)
 
 
-def written(content: EpisodeFile, path: Path) -> Path:
+def written(content: EpisodeSet, path: Path) -> Path:
     path.write_bytes(content.format())
     return path
 
@@ -58,11 +56,8 @@ def written(content: EpisodeFile, path: Path) -> Path:
 def test_round_trip(split: Split, tmp_path: Path) -> None:
     content = sampled(split, 2)
     path = written(content, tmp_path / "runs.json")
-    assert read_file(path) == content
-    drawn = draw_episodes(LasoKShot(2), split, "novel")
-    assert read_episodes(path, split) == drawn
-    write_episodes(tmp_path / "again.json", drawn)
-    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+    assert read_episodes(path, split) == content
+    assert read_file(path).format() == content.format() == path.read_bytes()
     assert list(json.loads(path.read_text())) == [
         "schema", "split_id", "split_hash", "protocol", "part", "shots", "support_from",
         "query_from", "drawn", "count", "runs", "hash",
@@ -124,7 +119,7 @@ def test_other_annotations_of_the_same_split(split: Split, tmp_path: Path) -> No
     path = written(content, tmp_path / "runs.json")
     train, val = contents()
     more = train | {7: [("vase", "box")]}
-    there = build_split(DEFINITION, Coco(write_coco(tmp_path / "more", more, val)))
+    there = to_split(build_file(DEFINITION, Coco(write_coco(tmp_path / "more", more, val))))
     assert there.hash != split.hash
     assert content.on(there, "runs").hash != content.on(split, "runs").hash
     assert "other annotations" in verify_file(path, there).said
@@ -132,7 +127,7 @@ def test_other_annotations_of_the_same_split(split: Split, tmp_path: Path) -> No
     number = int(first[-12:])
     less = train | {number: without(train, "bicycle")[number] or [("person", "box")]}
     less = {n: shown if n != number else [("person", "box")] for n, shown in less.items()}
-    here = build_split(DEFINITION, Coco(write_coco(tmp_path / "less", less, val)))
+    here = to_split(build_file(DEFINITION, Coco(write_coco(tmp_path / "less", less, val))))
     with pytest.raises(BenchError) as error:
         verify_file(path, here)
     assert first in error.value.found
@@ -153,7 +148,7 @@ def test_tampered_runs_are_told(split: Split, tmp_path: Path) -> None:
 def test_one_reader_for_every_protocol(split: Split, tmp_path: Path) -> None:
     scenes = resolve_split("scenes-12-6-6-v1", data_root=None)
     path = tmp_path / "episodes.json"
-    write_episodes(path, draw_episodes(ONE_PER_LABEL, scenes, "novel", 2))
+    path.write_bytes(draw_episodes(ONE_PER_LABEL, scenes, "novel", 2).format())
     assert read_episodes(path, scenes).protocol == ONE_PER_LABEL
     with pytest.raises(BenchError, match="another split"):
         read_episodes(path, split)
@@ -212,7 +207,7 @@ def test_indices_count_the_images_as_the_file_lists_them(
     support = sampled(split, 1, 2).episodes[1].support
     given = indices(tmp_path / "i.json", runs=[[order.index(image) for image in support]])
     content = import_indices(given, split, dataset)
-    assert content == EpisodeFile(
+    assert content == EpisodeSet(
         SPLIT, split.hash, LasoKShot(1), "novel", (Episode(support, ()),), drawn=False
     )
 
@@ -220,15 +215,15 @@ def test_indices_count_the_images_as_the_file_lists_them(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"runs": [[0, 99999]]}, "99999 in episode 0"),
-        ({"runs": [[-1]]}, "-1 in episode 0"),
-        ({"runs": [[0], [4, 5, 4]]}, "4 twice in episode 1"),
-        ({"runs": [[True]]}, "whole numbers"),
-        ({"runs": [0]}, "whole numbers"),
-        ({"runs": {}}, "at least one episode"),
+        ({"runs": [[0, 99999]]}, "99999"),
+        ({"runs": [[-1]]}, "runs.0.0 is not valid"),
+        ({"runs": [[0], [4, 5, 4]]}, "4 twice"),
+        ({"runs": [[True]]}, "valid integer"),
+        ({"runs": [0]}, "valid array"),
+        ({"runs": []}, "at least 1 item"),
         ({"runs": [[0, 3]]}, "in episode 0: stop sign (0), bird (0)"),
         ({"runs": [[100]]}, "not support images"),
-        ({"runs": [[0]], "shots": "1"}, "at least 1 for 'shots'"),
+        ({"runs": [[0]], "shots": "1"}, "shots is not valid"),
         ({"runs": [[0]], "shot": 1}, "did you mean 'shots'"),
         ({"runs": [[0]], "format": "pickle"}, INDICES),
         ({}, "the key 'runs'"),
@@ -245,7 +240,7 @@ def test_bad_indices(
 def test_a_sorted_copy_of_the_annotations_is_suspected(tmp_path: Path) -> None:
     train, val = contents()
     root = write_coco(tmp_path, dict(sorted(train.items())), val)
-    split = build_split(DEFINITION, Coco(root))
+    split = to_split(build_file(DEFINITION, Coco(root)))
     with pytest.raises(BenchError) as error:
         import_indices(indices(tmp_path / "i.json", runs=[[0]]), split, Coco(root))
     assert "sorted by id" in error.value.remedy

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.feasibility import build_pools
-from mlfsic_bench.episodes.files import draw_episodes, episode_set
+from mlfsic_bench.episodes.files import draw_episodes
 from mlfsic_bench.episodes.k_shot import LasoKShot, draw_support, images_of
-from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
+from mlfsic_bench.episodes.protocol import Episode, EpisodeSet, episode_set
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, stream_seed
-from mlfsic_bench.splits.build import build_split
+from mlfsic_bench.splits.build import build_file
+from mlfsic_bench.splits.files import to_split
 from mlfsic_bench.splits.split import Part, Split
 from tests.fakes.coco import write_coco
 from tests.fakes.laso_world import DEFINITION, NOVEL, contents
@@ -132,7 +133,9 @@ def test_labels_with_too_few_images_are_named(tmp_path: Path, split: Split) -> N
         sample(split, 9)
     assert "bicycle (" in error.value.found
     train, _ = contents()
-    no_query = build_split(DEFINITION, Coco(write_coco(tmp_path, train, {1: [("car", "box")]})))
+    no_query = to_split(
+        build_file(DEFINITION, Coco(write_coco(tmp_path, train, {1: [("car", "box")]})))
+    )
     with pytest.raises(BenchError, match="has no image to test"):
         sample(no_query, 1)
 

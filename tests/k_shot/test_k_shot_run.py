@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlfsic_bench.analysis.paper_table import as_text, paper_tables
 from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.episodes.files import draw_episodes, draw_file
+from mlfsic_bench.episodes.files import draw_episodes
 from mlfsic_bench.episodes.k_shot import LasoKShot
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError
@@ -28,7 +28,8 @@ from mlfsic_bench.evaluation.scores import read_answers, read_scores, write_answ
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
-from mlfsic_bench.splits.build import build_split
+from mlfsic_bench.splits.build import build_file
+from mlfsic_bench.splits.files import to_split
 from mlfsic_bench.splits.split import Split
 from tests.fakes.laso_world import DEFINITION, SPLIT, laso_root
 from tests.fakes.world import FakeFeatures, Mean, _direction, fake_embeddings, fake_inputs
@@ -55,7 +56,9 @@ class LasoFeatures(FakeFeatures):
 @pytest.fixture(scope="module")
 def trainable(tmp_path_factory: pytest.TempPathFactory) -> Split:
     """A split with images enough to train on."""
-    return build_split(DEFINITION, Coco(laso_root(tmp_path_factory.mktemp("five"), per_label=5)))
+    return to_split(
+        build_file(DEFINITION, Coco(laso_root(tmp_path_factory.mktemp("five"), per_label=5)))
+    )
 
 
 def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) -> Inputs:
@@ -225,7 +228,7 @@ def test_protocols_that_can_not_be(name: str, chosen: dict[str, int], reason: st
 def test_a_file_says_how_its_episodes_were_drawn(root: Path, tmp_path: Path) -> None:
     split = open_inputs(plan(root)).split
     path = tmp_path / "runs.json"
-    path.write_bytes(draw_file(LasoKShot(2), split, "novel", 4).format())
+    path.write_bytes(draw_episodes(LasoKShot(2), split, "novel", 4).format())
     alone = open_inputs(plan(root, protocol=None, episodes_file=path))
     assert (alone.episodes.protocol, alone.count) == (LasoKShot(2), 4)
     assert alone.own_episodes
@@ -233,7 +236,7 @@ def test_a_file_says_how_its_episodes_were_drawn(root: Path, tmp_path: Path) -> 
     assert same.episodes == alone.episodes
     with pytest.raises(BenchError, match="episodes of another protocol"):
         open_inputs(plan(root, episodes_file=path))
-    content = draw_file(LasoKShot(2), split, "novel", 2)
+    content = draw_episodes(LasoKShot(2), split, "novel", 2)
     turned = replace(content, episodes=content.episodes[::-1])
     path.write_bytes(turned.format())
     assert not open_inputs(plan(root, protocol=None, episodes_file=path)).own_episodes

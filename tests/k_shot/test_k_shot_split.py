@@ -10,16 +10,21 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.coco import Coco
-from mlfsic_bench.data.coco_annotations import COCO_CATEGORIES
+from mlfsic_bench.data.coco import COCO_CATEGORIES, Coco
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.splits.audit import audit_split
-from mlfsic_bench.splits.build import build_file, build_split
-from mlfsic_bench.splits.content import content_hash, problems
-from mlfsic_bench.splits.files import parse_split, read_split, write_split
+from mlfsic_bench.splits.build import build_file
+from mlfsic_bench.splits.files import (
+    SplitFile,
+    content_hash,
+    parse_split,
+    problems,
+    read_split,
+    to_split,
+    write_split,
+)
 from mlfsic_bench.splits.resolve import resolve_split
-from mlfsic_bench.splits.schema import SplitFile
 from mlfsic_bench.splits.split import Split
 from mlfsic_bench.splits.verify import verify_split
 from tests.fakes.laso_world import BASE, DEFINITION, NOVEL, SPLIT, laso_root
@@ -55,11 +60,11 @@ def test_parts_of_the_built_split(split: Split) -> None:
 
 
 def test_images_from_is_what_limits_base(root: Path) -> None:
-    everywhere = build_split(changed(images_from=None), Coco(root))
+    everywhere = to_split(build_file(changed(images_from=None), Coco(root)))
     assert len(everywhere.base.image_ids) == 2 * 3 * 64
     folders = {"base": ["train2015"], "val": ["val2014"], "novel": ["val2014"]}
     with pytest.raises(BenchError, match="train2015"):
-        build_split(changed(images_from=folders), Coco(root))
+        to_split(build_file(changed(images_from=folders), Coco(root)))
 
 
 def test_a_split_without_the_key_is_written_without_it() -> None:
@@ -84,13 +89,13 @@ def test_written_read_verified_and_audited(root: Path, split: Split, tmp_path: P
     assert read_split(path).hash == split.hash
     assert verify_split(str(path), root).differences == []
     audit = audit_split(content, Coco(root), contents=False)
-    assert not audit.leaks
-    assert audit.images["val"] == 0
-    assert audit.broken_rule == {"base": 0, "val": 0, "novel": 0}
+    assert not audit["leaks"]
+    assert audit["images"]["val"] == 0
+    assert audit["broken_rule"] == {"base": 0, "val": 0, "novel": 0}
 
 
 def test_nothing_is_selected(tmp_path: Path) -> None:
-    split = build_split(DEFINITION, Coco(laso_root(tmp_path, per_label=5)))
+    split = to_split(build_file(DEFINITION, Coco(laso_root(tmp_path, per_label=5))))
     selection = select_parts(split)
     assert (selection.val, selection.episodes) == (None, ())
     assert len(selection.base.labels) == 64

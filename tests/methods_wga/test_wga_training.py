@@ -103,7 +103,7 @@ def test_selection_keeps_the_best_on_val_and_last_the_last(tmp_path):
     assert len(values) == 5
     assert max(values) > values[-1]  # otherwise the two can't be told apart
     assert differ(best.state(), last.state())
-    from mlfsic_bench.training.selection import val_macro_ap
+    from mlfsic_bench.training.loop import val_macro_ap
 
     val = learnable_part("val", n_episodes=3)
     assert val_macro_ap(best.adapt_all, val) == pytest.approx(max(values), abs=1e-6)
@@ -124,7 +124,7 @@ def test_select_every_sets_how_often_val_is_looked_at(tmp_path):
 def test_training_learns_what_words_and_images_share():
     settings = {"d_j": 32, "epochs": 8, "steps_per_epoch": 50}
     method = trained(**settings, prototype="simple_local")
-    from mlfsic_bench.training.selection import val_macro_ap
+    from mlfsic_bench.training.loop import val_macro_ap
 
     val = learnable_part("val", n_episodes=20)
     assert val_macro_ap(method.adapt_all, val) > 0.75

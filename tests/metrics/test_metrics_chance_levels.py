@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.chance_levels import RESULT, level
 from mlfsic_bench.metrics.average_precision import expected_random_ap
-from mlfsic_bench.splits.shipped import shipped_file
+from mlfsic_bench.splits.resolve import shipped_file
 
 README = RESULT.parents[2] / "README.md"
 KEPT = json.loads(RESULT.read_text("utf-8"))

@@ -16,12 +16,9 @@ from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.metrics.average_precision import ap_without, label_ap
-from mlfsic_bench.metrics.episode import episode_metrics, query_influence
-from mlfsic_bench.metrics.image_interval import SMALL_POOL, episode_images, image_interval
-from mlfsic_bench.metrics.intervals import t_interval
-from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.metrics.weighted import Ranking, weighted_label_ap
+from mlfsic_bench.metrics.average_precision import Ranking, ap_without, label_ap
+from mlfsic_bench.metrics.intervals import SMALL_POOL, episode_images, image_interval, t_interval
+from mlfsic_bench.metrics.registry import METRICS, episode_metrics, query_influence
 
 ROOT = Path(__file__).resolve().parents[2]
 Array = np.ndarray
@@ -40,7 +37,8 @@ def case(seed: int, ties: bool = True) -> tuple[Array, Array, Array]:
 def test_weighted_ap_against_scikit_learn(seed: int, ties: bool) -> None:
     s, y, w = case(seed, ties)
     for dtype in (np.float32, np.float64):
-        found = weighted_label_ap(s.astype(dtype), y, w)
+        ranking = Ranking(s.astype(dtype).transpose(0, 2, 1), y.transpose(0, 2, 1))
+        found = ranking.ap(np.repeat(w[:, None], 3, axis=1))
         for e in range(4):
             for k in range(3):
                 right = average_precision_score(
@@ -48,7 +46,7 @@ def test_weighted_ap_against_scikit_learn(seed: int, ties: bool) -> None:
                 )
                 assert found[e, k] == pytest.approx(right, abs=1e-10)
         np.testing.assert_allclose(
-            weighted_label_ap(s.astype(dtype), y, np.ones((4, 12))),
+            ranking.ap(np.ones((4, 3, 12))),
             label_ap(s.astype(dtype), y),
             rtol=0,
             atol=1e-14,
@@ -169,17 +167,17 @@ def test_the_variance_is_that_of_the_double_sum() -> None:
         centred[:, slots == slot] -= f[:, slots == slot].mean()
     found = image_interval(h, f, episode_images(query, support, slots))
     right = naive_variance(h, centred, query, support)
-    total = found.episodes + found.queries + found.supports + found.both
-    assert total == pytest.approx(right, rel=1e-12)
+    episodes = h.var(ddof=1) / len(h)
+    assert found.variance == pytest.approx(right, rel=1e-12)
     mean, half = t_interval(h)
-    assert right > found.episodes
+    assert right > episodes
     assert found.mean == mean
     # between the quantiles of Student's t with 1 and with E - 1 degrees of freedom
-    assert found.half_width >= half * (right / found.episodes) ** 0.5
+    assert found.half_width >= half * (right / episodes) ** 0.5
     assert found.half_width <= stats.t.ppf(0.975, 1) * right**0.5
     alone = image_interval(h, f, episode_images(query, None, slots))
-    assert (alone.supports, alone.both) == (None, None)
-    assert alone.queries == found.queries
+    right = naive_variance(h, centred, query, [[] for _ in h])
+    assert alone.variance == pytest.approx(right, rel=1e-12)
 
 
 def test_without_shared_images_it_is_the_interval_over_episodes() -> None:
@@ -194,7 +192,7 @@ def test_it_is_never_shorter_than_that_over_episodes() -> None:
     h, f, query, support = made(9, 12)
     f = f * np.where(np.arange(9) % 2, 1, -1)[:, None]  # what helps one episode harms the next
     found = image_interval(h, f, episode_images(query, support))
-    assert found.episodes + found.queries + found.supports + found.both < found.episodes
+    assert found.variance < h.var(ddof=1) / len(h)
     assert found.half_width == t_interval(h)[1]
 
 

@@ -17,8 +17,8 @@ from sklearn.metrics import (
 )
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.metrics.average_precision import all_point_ap, eleven_point_ap
 from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values, top_decisions
-from mlfsic_bench.metrics.interpolated import all_point_ap, eleven_point_ap
 
 pytestmark = pytest.mark.slow
 

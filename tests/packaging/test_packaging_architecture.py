@@ -14,7 +14,7 @@ MOST_LINES = 500
 def test_there_is_no_cycle_of_modules_and_no_arrow_upwards():
     assert STRUCTURE.cycles == []
     assert STRUCTURE.upward == []
-    assert STRUCTURE.arrows > 1000  # imports were found at all
+    assert STRUCTURE.arrows > 500  # imports were found at all
 
 
 def test_a_cycle_and_an_arrow_upwards_are_seen(tmp_path: Path):

@@ -15,9 +15,8 @@ from mlfsic_bench.leaderboard.build import compute_values
 from mlfsic_bench.leaderboard.check import differ
 from mlfsic_bench.leaderboard.page import board_html
 from mlfsic_bench.leaderboard.text import board_csv, board_latex, board_markdown
-from mlfsic_bench.metrics.episode import episode_metrics, query_influence
 from mlfsic_bench.metrics.metric import Episodes, Float64, Metric
-from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.metrics.registry import METRICS, episode_metrics, query_influence
 from mlfsic_bench.results.published import PublishedRow
 from mlfsic_bench.results.result import open_result
 from tests.analysis.compared import run, targets_in

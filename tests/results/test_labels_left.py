@@ -15,7 +15,7 @@ from mlfsic_bench.leaderboard.entry import ImageTrack
 from mlfsic_bench.leaderboard.page import board_html, card_of
 from mlfsic_bench.results.captions import count_labels
 from mlfsic_bench.results.conditions import open_group
-from mlfsic_bench.splits.shipped import shipped_file
+from mlfsic_bench.splits.resolve import shipped_file
 from tests.fakes.entries import entry, fake_tracks, fake_value
 
 KEPT = "halved disc, plain triangle, striped square"

@@ -4,9 +4,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mlfsic_bench.data import scenes_pictures as pictures
-from mlfsic_bench.data.scenes import FIRST, Scenes
-from mlfsic_bench.data.scenes_pictures import SIZE, labels_in, lay_out
+from mlfsic_bench.data import scenes as pictures
+from mlfsic_bench.data.scenes import FIRST, SIZE, Scenes, labels_in, lay_out
 from mlfsic_bench.errors import BenchError
 
 

@@ -5,10 +5,8 @@ import pytest
 from mlfsic_bench.data.registry import open_dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.splits.build import build_file, limit_file
-from mlfsic_bench.splits.content import content_hash
-from mlfsic_bench.splits.files import parse_split, read_split, render, write_split
-from mlfsic_bench.splits.resolve import resolve_split
-from mlfsic_bench.splits.shipped import shipped_file, split_file
+from mlfsic_bench.splits.files import content_hash, parse_split, read_split, render, write_split
+from mlfsic_bench.splits.resolve import resolve_split, shipped_file, split_file
 from mlfsic_bench.splits.verify import verify_split
 from tests.fakes.coco import image_id, write_coco
 from tests.fakes.voc import write_voc

@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 
 from mlfsic_bench.data.dataset import PART_NAMES, Annotations, Dataset
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.splits.build import build_file, build_split
-from mlfsic_bench.splits.content import problems
-from mlfsic_bench.splits.files import parse_split, parts_of, to_split
-from mlfsic_bench.splits.rules import apply_rule
-from mlfsic_bench.splits.schema import EXCLUDED_BY
-from mlfsic_bench.splits.subset import limit
+from mlfsic_bench.splits.build import apply_rule, build_file, limit
+from mlfsic_bench.splits.files import EXCLUDED_BY, parse_split, parts_of, problems, to_split
 
 LABELS = {"base": ["a", "b", "c"], "val": ["d", "e"], "novel": ["g", "f"]}
 
@@ -149,7 +145,7 @@ def test_built_files_are_sound_and_say_what_the_parts_say(a, rule, min_pool):
         return
     content = build_file(definition(rule), dataset, min_pool=min_pool)
     assert problems(content) == []
-    split = build_split(definition(rule), dataset, min_pool=min_pool)
+    split = to_split(build_file(definition(rule), dataset, min_pool=min_pool))
     assert split.hash == content.hash == to_split(content).hash
     assert as_sets(split.parts) == as_sets(parts_of(content))
     for name in PART_NAMES:

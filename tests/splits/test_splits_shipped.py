@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from mlfsic_bench.data.coco_annotations import COCO_CATEGORIES
+from mlfsic_bench.data.coco import COCO_CATEGORIES
 from mlfsic_bench.data.dataset import PART_NAMES
 from mlfsic_bench.data.voc import VOC_LABELS
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.splits.build import build_file
-from mlfsic_bench.splits.content import content_hash, problems
-from mlfsic_bench.splits.files import parse_split, render
-from mlfsic_bench.splits.resolve import resolve_split
-from mlfsic_bench.splits.shipped import shipped_bytes, shipped_file, shipped_ids, split_file
+from mlfsic_bench.splits.files import content_hash, parse_split, problems, render
+from mlfsic_bench.splits.resolve import (
+    resolve_split,
+    shipped_bytes,
+    shipped_file,
+    shipped_ids,
+    split_file,
+)
 
 pytestmark = pytest.mark.slow
 

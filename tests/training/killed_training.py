@@ -8,7 +8,7 @@ from mlfsic_bench.methods.contract import FitContext
 from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
 from mlfsic_bench.methods.word_guided.params import WordGuidedParams
 from mlfsic_bench.training import loop
-from mlfsic_bench.training.checkpoints import save_checkpoint
+from mlfsic_bench.training.loop import save_checkpoint
 from tests.fakes.processes import die_at
 from tests.fakes.source import learnable_part
 

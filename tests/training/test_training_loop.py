@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.training.checkpoints import load_checkpoint, save_checkpoint
 from mlfsic_bench.training.history import read_history
-from mlfsic_bench.training.loop import train_episodic
-from mlfsic_bench.training.schedule import WarmupCosine
+from mlfsic_bench.training.loop import (
+    WarmupCosine,
+    load_checkpoint,
+    save_checkpoint,
+    train_episodic,
+)
 from tests.fakes.processes import KILLED, run_apart
 from tests.training.killed_training import train
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.analysis.attention.maps import MEASURED, Pair, measure_pairs, no_attention
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.metrics.cluster_interval import clustered_interval
+from mlfsic_bench.metrics.intervals import clustered_interval
 from mlfsic_bench.paths import resolved
 from mlfsic_bench.results.reopen import RunPaths, reopen
 from mlfsic_bench.results.table import Table, table, to_markdown, to_text

@@ -22,9 +22,8 @@ from mlfsic_bench.analysis.plots.frame import (
 )
 from mlfsic_bench.analysis.plots.labels import chosen_labels
 from mlfsic_bench.errors import unknown_name
-from mlfsic_bench.metrics.average_precision import label_ap
-from mlfsic_bench.metrics.paired import Float64
-from mlfsic_bench.metrics.precision_recall import precision_at_recalls
+from mlfsic_bench.metrics.average_precision import label_ap, precision_at_recalls
+from mlfsic_bench.metrics.intervals import Float64
 from mlfsic_bench.results.conditions import MethodResult, ResultGroup
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.evaluation.inputs import Inputs
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.evaluation.record import Record
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
 
 EPISODES = 8  # that are scored again; fewer where they would take more than SHARE and LEAST allow
 FEWEST = 3  # the first, the last and one of the others, whatever they take

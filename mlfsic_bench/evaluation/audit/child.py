@@ -33,12 +33,12 @@ from mlfsic_bench.methods.contract import Images, Support
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.methods.registry import make_method
-from mlfsic_bench.training.checkpoints import load_checkpoint
+from mlfsic_bench.training.loop import load_checkpoint
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.features.backbones.base import Backbone
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Method
 
 
@@ -64,7 +64,7 @@ class Pipe:
 class ServedFeatures:
     """Frozen features that the run hands over one request at a time.
 
-    Implements `features.source.FeatureSource`; see there for the members.
+    Implements `features.sources.FeatureSource`; see there for the members.
     """
 
     def __init__(

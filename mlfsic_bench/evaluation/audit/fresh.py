@@ -28,7 +28,7 @@ from mlfsic_bench.evaluation.record import AuditKind
 from mlfsic_bench.paths import exists
 
 if TYPE_CHECKING:
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Support
 
 # The program's own search path comes first: what it imports is what the fresh process imports.

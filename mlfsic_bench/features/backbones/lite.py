@@ -8,8 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.base import Backbone, lite_squash
-from mlfsic_bench.features.backbones.weights import initialised, load_weights, read_state_dict
+from mlfsic_bench.features.backbones.base import (
+    Backbone,
+    initialised,
+    lite_squash,
+    load_weights,
+    read_state_dict,
+)
 
 PAIRS = (
     ("_conv_stem", "_bn0"),

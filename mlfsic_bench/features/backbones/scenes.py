@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mlfsic_bench.errors import unknown_name
-from mlfsic_bench.features.backbones.base import Backbone, Squash
-from mlfsic_bench.features.backbones.weights import initialised, load_weights
+from mlfsic_bench.features.backbones.base import Backbone, Squash, initialised, load_weights
 
 INPUT_SIZE = 112
 GRID = (7, 7)

@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.base import Backbone, imagenet_squash
-from mlfsic_bench.features.backbones.weights import initialised, load_weights
+from mlfsic_bench.features.backbones.base import (
+    Backbone,
+    imagenet_squash,
+    initialised,
+    load_weights,
+)
 
 # IMAGENET1K_V1 throughout: the classical training recipe, as used when the paper was written.
 WEIGHTS = {

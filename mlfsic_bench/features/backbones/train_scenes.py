@@ -25,10 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlfsic_bench.data.scenes import Scenes
-from mlfsic_bench.data.scenes_pictures import ATTRIBUTES
+from mlfsic_bench.data.scenes import ATTRIBUTES, Scenes
+from mlfsic_bench.features.backbones.base import initialised
 from mlfsic_bench.features.backbones.scenes import CELL, GRID, VARIANTS, variant
-from mlfsic_bench.features.backbones.weights import initialised
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
@@ -53,16 +52,15 @@ def training_data(count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
 
     A target is the square root of the share of the cell that an object with the attribute covers
     (the largest such share), so that a cell at an object's rim counts too. Attribute 0 is "an
-    object"; the number of corners is left out, being no matter of yes or no.
+    object".
     """
     scenes = Scenes(base_images=count, val_images=0, novel_images=0)
     ids = scenes.annotations().image_ids
-    kept = [i for i, name in enumerate(ATTRIBUTES) if name != "corners"]
     pixels = np.stack([scenes.pixels(image_id) for image_id in ids])
-    targets = np.zeros((count, 1 + len(kept), *GRID), np.float32)
+    targets = np.zeros((count, 1 + len(ATTRIBUTES), *GRID), np.float32)
     for row, image_id in enumerate(ids):
         for label, mask in scenes.masks(image_id).items():
-            has = np.concatenate([[True], scenes.label_embeddings([label])[0, kept] > 0])
+            has = np.concatenate([[True], scenes.label_embeddings([label])[0] > 0])
             share = mask.reshape(GRID[0], CELL, GRID[1], CELL).mean((1, 3))
             targets[row, has] = np.maximum(targets[row, has], share)
     return pixels, np.sqrt(targets)

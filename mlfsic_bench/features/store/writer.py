@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.store.index import (
+from mlfsic_bench.features.store.manifest import MANIFEST, Manifest, read_manifest
+from mlfsic_bench.features.store.store import (
     INDEX,
     LOCAL,
     POOLED,
@@ -20,7 +21,6 @@ from mlfsic_bench.features.store.index import (
     index_lines,
     read_index,
 )
-from mlfsic_bench.features.store.manifest import MANIFEST, Manifest, read_manifest
 from mlfsic_bench.files import remove_left_behind
 from mlfsic_bench.locks import LockHeldError, lock_exclusively
 from mlfsic_bench.paths import exists, list_folder

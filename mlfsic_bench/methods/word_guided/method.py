@@ -27,7 +27,7 @@ from mlfsic_bench.randomness import torch_generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlfsic_bench.features.source import FeatureSource
+    from mlfsic_bench.features.sources import FeatureSource
 
 
 class WordGuidedPredictor:

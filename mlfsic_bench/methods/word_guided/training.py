@@ -12,9 +12,7 @@ from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.refusals import label_embeddings
 from mlfsic_bench.methods.word_guided.model import cmw_loss, episode_loss, features
 from mlfsic_bench.randomness import torch_generator
-from mlfsic_bench.training.loop import Trained, train_episodic
-from mlfsic_bench.training.schedule import WarmupCosine
-from mlfsic_bench.training.selection import val_macro_ap
+from mlfsic_bench.training.loop import Trained, WarmupCosine, train_episodic, val_macro_ap
 
 if TYPE_CHECKING:
     from torch import Tensor
