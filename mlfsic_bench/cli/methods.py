@@ -16,7 +16,7 @@ from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal, lines_fo
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
-    from mlfsic_bench.testing.result import CheckResult
+    from mlfsic_bench.testing.process import CheckResult
 
 METHOD = click.argument("spec", type=complete.METHOD, metavar="METHOD")
 
@@ -121,19 +121,18 @@ def show_command(spec: str, form: str) -> None:
 )
 @text_form("text", "json")
 def check_command(
-    spec: str, settings: tuple[str, ...], preset: str | None, timeout: float, form: str
+    spec: str, settings: dict[str, str], preset: str | None, timeout: float, form: str
 ) -> None:
     """Run the contract tests on METHOD, on small synthetic features.
 
     METHOD is a registered name, or path/to/file.py:Class. A method may name short settings for
     these tests (`check_settings`); --set overrides them. Exit code 1 when a test fails.
     """
-    from mlfsic_bench.evaluation.checked import Checked, CheckJob, check_in_process
-    from mlfsic_bench.methods.settings import parse_settings
+    from mlfsic_bench.testing.process import Checked, CheckJob, check_in_process
 
     name, results = spec, []
     counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
-    for result in check_in_process(CheckJob(spec, parse_settings(settings), preset, timeout)):
+    for result in check_in_process(CheckJob(spec, settings, preset, timeout)):
         if isinstance(result, Checked):
             name = for_terminal(result.name, LONGEST_NAME)
             if result.settings and form == "text":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import say, set_verbosity
 from mlfsic_bench.episodes.protocol import DEFAULT, OPTIONS, PROTOCOLS
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.registry import backbone_names
 
 Option = Callable[[Any], Any]
@@ -89,11 +90,38 @@ LOADING: tuple[Option, ...] = (
     click.option("--workers", type=click.IntRange(1), metavar="N", help="Decoding threads."),
 )
 
-# The parameters of a method.
+
+def parse_settings(
+    context: click.Context | None, option: click.Parameter | None, pairs: Iterable[str]
+) -> dict[str, str]:
+    """`["lr=0.01", "heads=8"]` as `{"lr": "0.01", "heads": "8"}`; BenchError when malformed."""
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise BenchError(
+                f"--set {pair} can't be read",
+                expected="name=value, each name once",
+                found=repr(pair),
+                remedy="write for example --set epochs=40",
+            )
+        if key in settings:
+            raise BenchError(
+                f"the parameter {key!r} is set twice",
+                expected="each parameter set once",
+                found=f"{key}={settings[key]} and {pair}",
+                remedy="remove one of the two",
+            )
+        settings[key] = value.strip()
+    return settings
+
+
 PARAMETERS: tuple[Option, ...] = (
     click.option("--preset", type=complete.PRESET, metavar="P",
                  help="A named set of the method's parameters."),
     click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
+                 callback=parse_settings,
                  help="One parameter; repeatable."),
 )  # fmt: skip
 

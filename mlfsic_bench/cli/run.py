@@ -27,7 +27,6 @@ from mlfsic_bench.cli.options import (
 )
 from mlfsic_bench.cli.streams import leave, say, say_always
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.settings import parse_settings
 from mlfsic_bench.paths import folders_with
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 )
 @with_options(PRECISION, DEVICE, CACHE, *LOADING)
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/...)")
-def run(method: str, settings: tuple[str, ...], protocol: str | None, **options: Any) -> None:
+def run(method: str, settings: dict[str, str], protocol: str | None, **options: Any) -> None:
     """Fit METHOD (a name, or path/to/file.py:Class) on base, score the novel episodes.
 
     The same command resumes, or says that the run is done. Exit code 1: the audit failed, that is,
@@ -73,7 +72,7 @@ def run(method: str, settings: tuple[str, ...], protocol: str | None, **options:
     drawn_by = None
     if protocol or any(value is not None for value in chosen.values()):
         drawn_by = find_protocol(protocol or DEFAULT, **chosen)
-    plan = RunPlan(method=method, settings=parse_settings(settings), protocol=drawn_by, **options)
+    plan = RunPlan(method=method, settings=settings, protocol=drawn_by, **options)
     try:
         folder = run_method(plan, log=say)
     except KeyboardInterrupt as stop:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.inputs import Inputs, Log
-from mlfsic_bench.evaluation.method_calls import plugin_call
 from mlfsic_bench.evaluation.parts import endless_episodes, fixed_episodes
 from mlfsic_bench.evaluation.record import CHECKPOINTS, METHOD
 from mlfsic_bench.files import make_folder
-from mlfsic_bench.methods.calls import ours
+from mlfsic_bench.methods.calls import ours, plugin_call
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
 from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlfsic_bench.data.images import require_images
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
@@ -14,7 +14,6 @@ from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
-from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.limited import LimitedFeatures
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Part, Split
 
 Log = Callable[[str], None]
+Opened = TypeVar("Opened")
 SourceOpener = Callable[[Sequence[str], Sequence[str], Log], "FeatureSource"]
 
 
@@ -83,6 +83,65 @@ class Inputs:
     def view(self, part: Part, purpose: str, source: FeatureSource) -> PartView:
         """A part as the method sees it; `purpose` as in `PartView`."""
         return PartView(part, purpose, self.split.hash, self.seed, source, self.embeddings_given)
+
+
+class ResourceCache:
+    """Splits, datasets and backbones opened once for the runs of one process; a new one is empty.
+
+    Reading the annotations of COCO and loading a backbone take seconds each time. The objects are
+    those that a run would have opened itself.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[object, ...], Any] = {}
+
+    def split(self, plan: RunPlan) -> Split:
+        """The split that `plan` names."""
+        from mlfsic_bench.splits.files import to_split
+
+        return self._once(_place(plan, "split"), lambda: to_split(self.split_file(plan)))
+
+    def split_file(self, plan: RunPlan) -> SplitFile:
+        """The content of that split."""
+        from mlfsic_bench.splits.resolve import resolve_file
+
+        return self._once(
+            _place(plan, "content"),
+            lambda: resolve_file(
+                plan.split,
+                data_root=plan.data_root,
+                available_only=plan.available_only,
+                min_pool=plan.min_pool,
+            ),
+        )
+
+    def dataset(self, name: str, data_root: Path | None) -> Dataset:
+        """The dataset of that name below the data root."""
+        from mlfsic_bench.data.registry import open_dataset
+
+        return self._once(("dataset", name, data_root), lambda: open_dataset(name, data_root))
+
+    def backbones(self, plan: RunPlan) -> tuple[Backbone, ...]:
+        """The networks that `plan` names; shared for stored features, which leave them untouched.
+
+        A live backbone moves to the device of its run and may be trained: each run has its own.
+        """
+        from mlfsic_bench.features.backbones.registry import build_backbones
+
+        if plan.features != "stored":
+            return build_backbones(plan.backbone, plan.weights)
+        key = ("backbones", plan.backbone, plan.weights)
+        return self._once(key, lambda: build_backbones(plan.backbone, plan.weights))
+
+    def _once(self, key: tuple[object, ...], opened: Callable[[], Opened]) -> Opened:
+        if key not in self._opened:
+            self._opened[key] = opened()
+        found: Opened = self._opened[key]
+        return found
+
+
+def _place(plan: RunPlan, kind: str) -> tuple[object, ...]:
+    return kind, plan.split, plan.data_root, plan.available_only, plan.min_pool
 
 
 def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
@@ -172,7 +231,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         or find_episodes(episodes.protocol, split, count=total).hash == episodes.hash,
         damaged=damaged,
         plan=plan,
-        split_file=opened.split_file(split),
+        split_file=opened.split_file(plan),
     )
 
 

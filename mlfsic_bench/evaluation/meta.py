@@ -7,7 +7,7 @@ docs/scores-format.md describes every key; `meta_schema` is the JSON Schema of i
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -31,6 +31,17 @@ ImageCount = Annotated[int, Field(ge=1, le=100_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
+class _ShortMeta(FileSchema):
+    """One that is written without the keys in `absent` where they are null."""
+
+    absent: ClassVar[tuple[str, ...]]
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        return {k: v for k, v in content.items() if v is not None or k not in self.absent}
+
+
 class SplitMeta(FileSchema):
     """Which split: id, hash, the dataset and rule, and whether only part of its images was used."""
 
@@ -41,13 +52,14 @@ class SplitMeta(FileSchema):
     subset: bool
 
 
-class EpisodesMeta(FileSchema):
+class EpisodesMeta(_ShortMeta):
     """Which episodes: protocol, part, the set's hash and size, how many of it (the first) ran.
 
     `shots` and `queries` are K and Q of protocols that let one choose them; they are written for
     these alone.
     """
 
+    absent = ("shots", "queries")
     protocol: Name
     part: Annotated[str, Field(pattern=r"^novel$")]
     hash: Sha256
@@ -83,14 +95,6 @@ class EpisodesMeta(FileSchema):
             raise ValueError(f"{error.expected} for {self.protocol}, not {error.found}") from error
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        for key in ("shots", "queries"):
-            if content[key] is None:
-                del content[key]
-        return content
-
 
 class MethodMeta(FileSchema):
     """Which method: name, preset, parameters, training seed and the tracks it belongs to.
@@ -125,13 +129,14 @@ class BaseImages(FileSchema):
         return self
 
 
-class ScoresMeta(FileSchema):
+class ScoresMeta(_ShortMeta):
     """The `meta` of a scores file; `run` is the key of the run that wrote it, null for others.
 
     `base_images` is given where the method was trained on part of the base images; scores of a
     method that saw all of them are written without the key.
     """
 
+    absent = ("base_images",)
     schema_version: Version = 1
     kind: Literal["mlfsic-bench scores"] = "mlfsic-bench scores"
     run: Sha256 | None = None
@@ -141,19 +146,12 @@ class ScoresMeta(FileSchema):
     method: MethodMeta
     base_images: BaseImages | None = None
 
-    @model_serializer(mode="wrap")
-    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        if self.base_images is None:
-            del content["base_images"]
-        return content
 
-
-class AnswersMeta(FileSchema):
-    """The `meta` of an answers file."""
+class TargetsMeta(FileSchema):
+    """The `meta` of a targets file; earlier versions called it answers."""
 
     schema_version: Version = 1
-    kind: Literal["mlfsic-bench answers"] = "mlfsic-bench answers"
+    kind: Literal["mlfsic-bench targets", "mlfsic-bench answers"] = "mlfsic-bench targets"
     split: SplitMeta
     episodes: EpisodesMeta
     labels: Labels

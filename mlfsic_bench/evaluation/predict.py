@@ -1,27 +1,35 @@
-"""Adapt to every novel episode and score its queries, in chunks that survive a kill."""
+"""Adapt to every novel episode and score its queries, in chunks that survive a kill.
+
+What a method's code returns is checked here, and its errors name the episode.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.method_calls import adapt_all, score
+from mlfsic_bench.methods.calls import MethodFailedError, adapting, plugin_call, predictor_of
+from mlfsic_bench.methods.limited import LimitedFeatures, limited_to
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mlfsic_bench.evaluation.parts import PartView
+    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 
-CHUNK = 20  # episodes adapted together; fixed, so a resumed run adapts in the same company
+CHUNK = 20  # episodes adapted together; fixed, so a resumed run adapts the same ones together
 BLOCK = 1024  # query images scored together; local features of all of val2014 would fill a memory
 Chunk = tuple[npt.NDArray[np.float32], "npt.NDArray[np.bool_] | None"]
 
@@ -52,11 +60,6 @@ def evaluate(
             advance(len(batch))
     scores = np.concatenate([chunk[0] for chunk in chunks])
     return scores, _joined(method.name, [chunk[1] for chunk in chunks])
-
-
-def discard(folder: Path) -> None:
-    """Remove the chunks, once the scores hold them."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...]) -> Chunk:
@@ -135,3 +138,131 @@ def _read(
         log(f"{path} belongs to another run; scoring these episodes again")
         return None
     return scores, decisions
+
+
+# -- one call into the method ------------------------------------------------------------------
+
+
+def adapt(method: Method, support: Support, episode: int) -> Predictor:
+    """The method's predictor for one episode; errors name the episode."""
+    with plugin_call(method.name, f"while adapting to episode {episode}"):
+        with adapting(method, [support]):
+            predictor = method.adapt(support)
+        return predictor_of(method, predictor)
+
+
+def adapt_all(method: Method, supports: list[Support], first: int) -> list[Predictor]:
+    """The method's predictors for episodes `first`, `first + 1`, ...; errors name the episode."""
+    last = first + len(supports) - 1
+    try:
+        with (
+            plugin_call(method.name, f"while adapting to episodes {first} to {last}"),
+            adapting(method, supports),
+        ):
+            predictors = method.adapt_all(supports)
+    except MethodFailedError:
+        # Which of them was it? The contract lets every episode be adapted alone.
+        for index, support in enumerate(supports, first):
+            adapt(method, support, index)
+        raise
+    if not isinstance(predictors, list) or len(predictors) != len(supports):
+        found = f"{len(predictors)}" if isinstance(predictors, list) else type(predictors).__name__
+        raise _wrong(
+            method.name,
+            f"`adapt_all` of episodes {first} to {last}",
+            f"a list of {len(supports)} predictors",
+            found,
+        )
+    return [predictor_of(method, predictor) for predictor in predictors]
+
+
+def score(
+    method: str, episode: int, predictor: Predictor, support: Images, query: Images, n_labels: int
+) -> Chunk:
+    """(float32 [q, L] scores, bool [q, L] decisions or None) of one episode, checked.
+
+    The `support` images are looked at only to find out whose fault scores are that are not finite.
+    """
+    import numpy as np
+    import torch
+
+    shape = (len(query), n_labels)
+
+    def called(doing: str, function: Callable[[Images], Tensor]) -> Tensor:
+        with (
+            plugin_call(method, f"while {doing} episode {episode}"),
+            torch.no_grad(),
+            limited_to(query, and_ids=support.ids),
+        ):
+            return function(query)
+
+    scores = called("scoring", predictor)
+    where = f"the scores of episode {episode}"
+    with plugin_call(method, f"while its scores of episode {episode} were read"):
+        _check(method, where, scores, shape, (torch.float32, torch.float64))
+        # a copy: what comes next may change the method's own tensor
+        array = scores.detach().to("cpu", torch.float32, copy=True).numpy()
+    finite = np.isfinite(array)
+    if not finite.all():
+        _refuse_bad_features(support, query, episode)
+        found = f"{int((~finite).sum())} of {array.size} are NaN or infinite"
+        raise _wrong(method, where, "one finite float32 number per query image and label", found)
+
+    def decide(query: Images) -> Any:
+        own = getattr(predictor, "decide", None)
+        return None if own is None else own(query)
+
+    decisions = called("deciding", decide)
+    if decisions is None:
+        return array, None
+    with plugin_call(method, f"while its decisions of episode {episode} were read"):
+        _check(method, f"the decisions of episode {episode}", decisions, shape, (torch.bool,))
+        return array, decisions.detach().to("cpu", copy=True).numpy()
+
+
+def _check(
+    method: str, where: str, value: Tensor, shape: tuple[int, int], dtypes: tuple[torch.dtype, ...]
+) -> None:
+    kinds = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    expected = f"a dense tensor of {kinds} with shape {list(shape)}"
+    if not isinstance(value, torch.Tensor):
+        raise _wrong(method, where, expected, for_terminal(type(value).__name__, 100))
+    if value.layout != torch.strided or value.is_nested or value.is_meta:
+        kind = "on the meta device" if value.is_meta else f"of layout {value.layout}"
+        raise _wrong(method, where, expected, f"a tensor {kind}, which holds no such numbers")
+    if value.dtype not in dtypes or tuple(value.shape) != shape:
+        raise _wrong(method, where, expected, f"{value.dtype} with shape {list(value.shape)}")
+
+
+def _refuse_bad_features(support: Images, query: Images, episode: int) -> None:
+    """BenchError when it is the features that are not finite: then the method is not to blame."""
+    from mlfsic_bench.features.sources import JoinedFeatures, LiveFeatures, StoredFeatures
+
+    source: FeatureSource | None = query.source
+    if isinstance(source, LimitedFeatures):
+        source = source.source
+    networks = source.sources.values() if isinstance(source, JoinedFeatures) else [source]
+    for one in networks:
+        if isinstance(one, StoredFeatures):
+            one.check((*support.ids, *query.ids))
+    if not any(isinstance(one, LiveFeatures) for one in networks):
+        return
+    with torch.no_grad():
+        finite = torch.isfinite(query.pooled()).all(1).tolist()
+    bad = [name for name, sound in zip(query.ids, finite, strict=True) if not sound]
+    if bad:
+        raise BenchError(
+            f"the backbone's features of the query images of episode {episode} are not finite",
+            expected="finite features of every image",
+            found=f"NaN or infinity for {len(bad)} of {len(query)} images, such as {bad[0]}",
+            remedy="check the weights; after end-to-end training, lower the learning rate",
+        )
+
+
+def _wrong(method: str, where: str, expected: str, found: str) -> BenchError:
+    return BenchError(
+        f"the method {method!r} returned something wrong: {where}",
+        expected=expected,
+        found=found,
+        remedy="correct the method; mlfsic-bench methods check explains the contract",
+    )

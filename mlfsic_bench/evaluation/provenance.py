@@ -30,8 +30,8 @@ class Provenance(FileSchema):
     python, packages: versions.
     platform, processor, cores, device: hardware.
     threads: that torch computes with; None in records of earlier versions.
-    command: the command line, absolute paths cut to their last name: a record may be published,
-        and where things lie on somebody's disk is nobody's business.
+    command: the command line, absolute paths cut to their last name, since a record may be
+        published.
     """
 
     version: Name

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 
+from mlfsic_bench.data.dataset import PART_NAMES
+from mlfsic_bench.embeddings.label_embeddings import BUILTIN
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, meaning
-from mlfsic_bench.evaluation.meta import BaseImages, EmbeddingsMeta, FeaturesMeta
+from mlfsic_bench.evaluation.meta import (
+    BaseImages,
+    EmbeddingsMeta,
+    EpisodesMeta,
+    FeaturesMeta,
+    MethodMeta,
+    SplitMeta,
+)
 from mlfsic_bench.evaluation.provenance import Provenance
-from mlfsic_bench.evaluation.scores import EpisodesMeta, MethodMeta, SplitMeta
 from mlfsic_bench.files import read_json, write_json
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.paths import exists, list_folder
@@ -27,13 +35,21 @@ from mlfsic_bench.schema import (
     Version,
     Word,
     load,
+    one_error,
 )
 from mlfsic_bench.splits.files import Subset
+from mlfsic_bench.testing.process import is_shipped, note_on_checks
+
+if TYPE_CHECKING:
+    from mlfsic_bench.evaluation.inputs import Inputs
+    from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.splits.split import Split
 
 RECORD = "record.json"
 METHOD = "method.pt"
 SCORES = "scores.npz"
-ANSWERS = "answers.npz"
+TARGETS = "targets.npz"
+OLD_TARGETS = "answers.npz"  # of earlier versions, which are read
 PARTS = "parts"
 CHECKPOINTS = "checkpoints"
 Status = Literal["started", "success", "error", "cancelled"]
@@ -152,6 +168,11 @@ class Record(FileSchema):
         """What came of the run's audit; None in records that know of none."""
         return self.audit.status if self.audit else None
 
+    @property
+    def targets_file(self) -> str:
+        """The name of the file with the targets, as the run that wrote it called it."""
+        return OLD_TARGETS if OLD_TARGETS in self.outputs else TARGETS
+
 
 def now() -> str:
     """The present time in UTC, ISO 8601 with seconds."""
@@ -226,8 +247,143 @@ def lacks_audit(folder: Path, record: Record, key: str) -> bool:
 
 def is_scored(folder: Path, record: Record) -> bool:
     """Whether the run's scores are there, as the record says: all that is left is its audit."""
-    if set(record.outputs) != {SCORES, ANSWERS}:
+    if set(record.outputs) != {SCORES, record.targets_file}:
         return False
     with contextlib.suppress(OSError):
         return all(hash_file(folder / name) == value for name, value in record.outputs.items())
     return False
+
+
+# -- the record of a run that begins ------------------------------------------------------------
+
+
+@one_error(
+    "the record of this run",
+    page="docs/results-format.md",
+    remedy="rename the file that the value comes from",
+)
+def new_record(
+    inputs: Inputs,
+    key: str,
+    run_identity: dict[str, object],
+    made_by: Provenance,
+    earlier: Record | None,
+) -> Record:
+    """A record with status `started`; start and stages of an `earlier` process are kept.
+
+    Raises BenchError for what a record can't hold, such as a file's name with a line end in it.
+    """
+    split, episodes, method = inputs.split, inputs.episodes, inputs.method
+    embeddings = inputs.embeddings
+    selection = inputs.selection
+    return Record(
+        key=key,
+        status="started",
+        identity=run_identity,
+        split=SplitMeta(
+            id=split.id,
+            hash=split.hash,
+            dataset=split.dataset,
+            rule=split.rule,
+            subset=split.subset is not None,
+        ),
+        subset=split.subset,
+        episodes=EpisodesMeta.of(episodes, inputs.count),
+        selection_episodes=len(selection.episodes) if selection else 0,
+        labels={name: list(part.labels) for name, part in split.parts.items()},
+        excluded_labels=selection.excluded_labels if selection else {},
+        base_images=selection.base_images if selection else None,
+        method=MethodMeta(
+            name=method.name,
+            preset=inputs.preset,
+            parameters=method.params.model_dump(mode="json"),
+            changed=_changed(method),
+            seed=inputs.seed,
+            trains=method.trains,
+            uses_words=method.needs_embeddings or inputs.embeddings_given is not None,
+            adapts_by_gradient=method.adapts_by_gradient,
+            citation=method.citation,
+            printed=method.printed or None,
+            bibtex=method.bibtex,
+        ),
+        features=inputs.features,
+        words=EmbeddingsMeta(
+            name=embeddings.name, hash=embeddings.hash, dimensions=embeddings.dimension
+        )
+        if embeddings
+        else None,
+        provenance=made_by,
+        started=earlier.started if earlier else now(),
+        stages=earlier.stages if earlier else [],
+        notes=notes_of(inputs),
+    )
+
+
+def _changed(method: Method) -> list[str]:
+    now = method.params.model_dump(mode="json")
+    default = type(method.params)().model_dump(mode="json")
+    return sorted(name for name, value in now.items() if value != default[name])
+
+
+def notes_of(inputs: Inputs) -> list[str]:
+    """One sentence for everything that sets this run apart from a whole one."""
+    notes = []
+    split, total = inputs.split, len(inputs.episodes.episodes)
+    if split.subset is not None:
+        notes.append("the split is limited to a subset of its images; not comparable to full runs")
+        notes += _labels_left(split)
+    if inputs.damaged:
+        from mlfsic_bench.data.images import in_kinds
+
+        notes.append(
+            f"files under an image's name that hold no image, left out: {len(inputs.damaged):,} "
+            f"({in_kinds(list(inputs.damaged.values()))}), such as {next(iter(inputs.damaged))}"
+        )
+    if not inputs.own_episodes:
+        notes.append("the episodes are not the split's own, but those of --episodes-file")
+    if (
+        inputs.embeddings is not None
+        and inputs.embeddings_given is None
+        and inputs.embeddings.name != BUILTIN
+    ):
+        notes.append(
+            f"the label embeddings {inputs.embeddings.name} are not given to the method, which "
+            "does not declare that it uses them"
+        )
+    plan, method = inputs.plan, type(inputs.method)
+    if plan is not None and not is_shipped(plan.method, method):
+        notes.append(note_on_checks(plan.method, method))
+    if inputs.count < total:
+        notes.append(f"only the first {inputs.count} of {total} episodes are run")
+    if inputs.selection is not None:
+        cut = inputs.selection.base_images
+        if cut is not None:
+            notes.append(
+                f"trained on the first {cut.used:,} of {cut.of:,} base images, a point of a "
+                "learning curve; not comparable to full runs"
+            )
+        for part, labels in inputs.selection.excluded_labels.items():
+            notes.append(f"excluded {part} labels, with too few images: {', '.join(labels)}")
+        if inputs.selection.val is None:
+            left = len(split.val.labels) - len(inputs.selection.excluded_labels.get("val", ()))
+            why = (
+                "the split has no val label"
+                if not split.val.labels
+                else "no val label has enough images"
+                if left == 0
+                else "only one val label has enough images, whose macro-AP is always 100 %"
+            )
+            notes.append(f"{why}, so nothing is selected on val: the last weights are kept")
+    return notes
+
+
+def _labels_left(split: Split) -> list[str]:
+    """For each part that labels have left: which are still in it, and which are not."""
+    subset: dict[str, Any] = split.subset or {}
+    return [
+        f"{name}: {len(split.parts[name].labels)} of {len(split.parts[name].labels) + len(left)} "
+        f"labels stay: {', '.join(split.parts[name].labels)}; with fewer than "
+        f"{subset['min_pool']} images left: {', '.join(f'{k} {n}' for k, n in left.items())}"
+        for name in PART_NAMES
+        if (left := subset.get("labels_left", {}).get(name))
+    ]

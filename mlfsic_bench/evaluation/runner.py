@@ -2,53 +2,60 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.audit.audit import audit_run
 from mlfsic_bench.evaluation.audit.compare import Stored
-from mlfsic_bench.evaluation.checked import refuse_faulty
 from mlfsic_bench.evaluation.fit import fitted_method
 from mlfsic_bench.evaluation.identity import identity, run_key
 from mlfsic_bench.evaluation.inputs import Inputs, Log, open_inputs
-from mlfsic_bench.evaluation.outputs import (
-    answers_of,
-    new_record,
-    notes_on_scores,
-    scores_of,
-    summary,
-)
+from mlfsic_bench.evaluation.meta import ScoresMeta, TargetsMeta
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
-from mlfsic_bench.evaluation.predict import discard, evaluate
+from mlfsic_bench.evaluation.predict import evaluate
 from mlfsic_bench.evaluation.provenance import provenance
 from mlfsic_bench.evaluation.recall import remember_run, remember_split
 from mlfsic_bench.evaluation.record import (
-    ANSWERS,
     CHECKPOINTS,
     METHOD,
     PARTS,
     SCORES,
+    TARGETS,
     Failure,
     Record,
     Stage,
     Status,
+    Summary,
     earlier_record,
     is_done,
     is_scored,
     lacks_audit,
+    new_record,
     now,
     write_record,
 )
-from mlfsic_bench.evaluation.scores import read_scores, write_answers, write_scores
+from mlfsic_bench.evaluation.scores import (
+    Scores,
+    StoredTargets,
+    read_scores,
+    write_scores,
+    write_targets,
+)
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.locks import only_writer
 from mlfsic_bench.paths import exists, is_folder
 from mlfsic_bench.signals import undisturbed
+from mlfsic_bench.testing.check import refuse_faulty
 from mlfsic_bench.text import exception_text
 
 if TYPE_CHECKING:
@@ -89,7 +96,7 @@ def _finish(
         if _done(folder, earlier, key, log):  # perhaps in a read-only folder
             return
     if inputs.plan is not None and not exists(folder / METHOD):
-        refuse_faulty(inputs.plan)
+        refuse_faulty(inputs.plan.method, inputs.plan.settings, inputs.plan.preset)
     with only_writer(folder, (PARTS, CHECKPOINTS), log):
         earlier = earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # by whoever held the lock
@@ -110,6 +117,9 @@ def _done(folder: Path, earlier: Record | None, key: str, log: Log) -> bool:
         return False
     log(f"{folder} is done already: key {earlier.key[:12]}, ended {earlier.ended}")
     return True
+
+
+TIED = 0.05  # share of tied scores from which on it is said
 
 
 class _Runner:
@@ -161,12 +171,12 @@ class _Runner:
                 self.record.notes.append(note)
                 self.log(f"note: {note}")
             scores = scores_of(inputs, self.record, raw, decisions)
-            answers = answers_of(inputs, self.record, episodes)
+            targets = query_targets(inputs, self.record, episodes)
             write_scores(self.folder / SCORES, scores)
-            write_answers(self.folder / ANSWERS, answers)
-            self.record.metrics, self.record.undefined = summary(scores, answers)
+            write_targets(self.folder / TARGETS, targets)
+            self.record.metrics, self.record.undefined = summary(scores, targets)
             self.record.outputs = {
-                name: hash_file(self.folder / name) for name in (SCORES, ANSWERS)
+                name: hash_file(self.folder / name) for name in (SCORES, TARGETS)
             }
         self._audit(source, episodes)
 
@@ -182,7 +192,7 @@ class _Runner:
         audit = self.record.audit
         kind = f": {audit.kind}" if audit.kind else ""
         self.log(f"audit {audit.status}{kind} ({audit.seconds:.1f} s)")
-        discard(self.folder / PARTS)
+        shutil.rmtree(self.folder / PARTS, ignore_errors=True)  # the scores hold them
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -205,3 +215,93 @@ class _Runner:
             self.record.failure = failure
             self.record.ended = now()
             write_record(self.folder, self.record)
+
+
+# -- what is written at the end -----------------------------------------------------------------
+
+
+def notes_on_scores(
+    scores: npt.NDArray[np.float32], decisions: npt.NDArray[np.bool_] | None
+) -> list[str]:
+    """One sentence for each thing that looks wrong in scores float32 [E, Q, L]."""
+    notes = []
+    tied = share_tied(scores)
+    if tied >= TIED:
+        notes.append(
+            f"{100 * tied:.0f} % of scores are tied: another query image of the episode has the "
+            "same score for the same label"
+        )
+    if decisions is None:
+        notes += [note for note in (not_logits(scores),) if note]
+    return notes
+
+
+def share_tied(scores: npt.NDArray[np.float32]) -> float:
+    """The share of scores [E, Q, L] that another image of their episode has for the same label."""
+    ordered = np.sort(scores, axis=1)
+    equal = ordered[:, 1:] == ordered[:, :-1]
+    edge = np.zeros_like(equal[:, :1])
+    return float((np.concatenate([equal, edge], 1) | np.concatenate([edge, equal], 1)).mean())
+
+
+def not_logits(scores: npt.NDArray[np.float32]) -> str:
+    """What is said of scores that are never below 0, where 0 is the threshold; or ''."""
+    low, high = float(scores.min()), float(scores.max())
+    if low < 0 or high == 0:
+        return ""
+    if high <= 1:
+        return (
+            "all scores lie in [0, 1]: they look like probabilities; a label is predicted where "
+            "the score is above 0, so give logits, or a `decide`"
+        )
+    if low > 0:
+        return "all scores are above 0: every label is predicted for every image; recall is 100 %"
+    return ""
+
+
+def scores_of(
+    inputs: Inputs,
+    record: Record,
+    raw: npt.NDArray[np.float32],
+    decisions: npt.NDArray[np.bool_] | None,
+) -> Scores:
+    """The Scores of a run, with what its record says of them."""
+    meta = ScoresMeta(
+        run=record.key,
+        split=record.split,
+        episodes=record.episodes,
+        labels=list(inputs.split.novel.labels),
+        method=record.method,
+        base_images=record.base_images,
+    )
+    return Scores(raw, decisions, meta)
+
+
+def query_targets(inputs: Inputs, record: Record, episodes: tuple[Episode, ...]) -> StoredTargets:
+    """The targets of the query images, from the split."""
+    novel = inputs.split.novel
+    targets = np.stack([novel.targets_of(episode.query) for episode in episodes])
+    meta = TargetsMeta(split=record.split, episodes=record.episodes, labels=list(novel.labels))
+    return StoredTargets(
+        targets.astype(np.uint8), np.array([episode.query for episode in episodes]), meta
+    )
+
+
+def summary(scores: Scores, stored: StoredTargets) -> tuple[dict[str, Summary], dict[str, int]]:
+    """(every metric's mean and interval, how often a convention stepped in).
+
+    For convenience only: reports compute them again from scores and targets.
+    """
+    from mlfsic_bench.metrics.intervals import t_interval
+    from mlfsic_bench.metrics.registry import episode_metrics, undefined_counts
+
+    values = episode_metrics(scores.scores, stored.targets, scores.decisions)
+    rows = {}
+    for name, per_episode in values.items():
+        mean, half = t_interval(per_episode)
+        rows[name] = Summary(mean=_or_none(mean), half_width=_or_none(half))
+    return rows, undefined_counts(scores.scores, stored.targets, scores.decisions)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

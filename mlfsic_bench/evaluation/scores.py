@@ -11,31 +11,10 @@ import numpy.typing as npt
 
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.meta import (
-    STATED,
-    AnswersMeta,
-    EpisodesMeta,
-    MethodMeta,
-    ScoresMeta,
-    SplitMeta,
-)
+from mlfsic_bench.evaluation.meta import STATED, ScoresMeta, TargetsMeta
 from mlfsic_bench.files import parse_json
 from mlfsic_bench.hashing import canonical_json
 from mlfsic_bench.schema import FileSchema, load
-
-__all__ = [
-    "Answers",
-    "AnswersMeta",
-    "EpisodesMeta",
-    "MethodMeta",
-    "Scores",
-    "ScoresMeta",
-    "SplitMeta",
-    "read_answers",
-    "read_scores",
-    "write_answers",
-    "write_scores",
-]
 
 PAGE = "docs/scores-format.md"
 REMEDY = "write it with mlfsic-bench run"
@@ -61,19 +40,19 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """The far side of Scores, which no method ever sees.
+class StoredTargets:
+    """The targets of the query images, which no method ever sees.
 
     Attributes
     ----------
-    targets: uint8 [E, Q, L] of 0 and 1, the targets of the query images.
+    targets: uint8 [E, Q, L] of 0 and 1.
     query: text [E, Q], the ids of the query images.
     meta: the split and the episodes they belong to.
     """
 
     targets: npt.NDArray[np.uint8]
     query: npt.NDArray[np.str_]
-    meta: AnswersMeta
+    meta: TargetsMeta
 
 
 def write_scores(path: Path, scores: Scores) -> None:
@@ -103,21 +82,21 @@ def read_scores(path: Path) -> Scores:
     return scores
 
 
-def write_answers(path: Path, answers: Answers) -> None:
-    """Write an answers file atomically; equal answers give equal bytes."""
-    _check_answers(path, answers)
-    targets, text = answers.targets, answers.query
+def write_targets(path: Path, stored: StoredTargets) -> None:
+    """Write a targets file atomically; equal targets give equal bytes."""
+    _check_targets(path, stored)
+    targets, text = stored.targets, stored.query
     if len(text) > 1 and (text == text[:1]).all() and (targets == targets[:1]).all():
         targets, text = targets[:1], text[:1]  # one query for all: 1 / E of the size
     query = np.char.encode(text, "utf-8")  # a quarter of the size of NumPy's own text
-    write_arrays(path, {"targets": targets, "query": query, "meta": _text(answers.meta)})
+    write_arrays(path, {"targets": targets, "query": query, "meta": _text(stored.meta)})
 
 
-def read_answers(path: Path) -> Answers:
-    """The answers in `path`, checked like `read_scores`."""
+def read_targets(path: Path) -> StoredTargets:
+    """The targets in `path`, checked like `read_scores`; files of earlier versions, too."""
     required = ("targets", "query", "meta")
-    arrays = read_arrays(path, kind="answers file", required=required, limit=LIMIT)
-    meta = _meta(path, arrays["meta"], AnswersMeta)
+    arrays = read_arrays(path, kind="targets file", required=required, limit=LIMIT)
+    meta = _meta(path, arrays["meta"], TargetsMeta)
     query = arrays["query"]
     if query.dtype.kind != "S" or query.nbytes > QUERY_LIMIT:
         raise _bad(path, "query ids as UTF-8 bytes [E, Q]", f"{query.dtype} {query.shape}")
@@ -132,9 +111,9 @@ def read_answers(path: Path) -> Answers:
         # what stands once in the file is that of every episode
         targets = np.broadcast_to(targets, (meta.episodes.count, *targets.shape[1:]))
         ids = np.broadcast_to(ids, (meta.episodes.count, *ids.shape[1:]))
-    answers = Answers(targets, ids, meta)
-    _check_answers(path, answers)
-    return answers
+    stored = StoredTargets(targets, ids, meta)
+    _check_targets(path, stored)
+    return stored
 
 
 def _text(meta: FileSchema) -> npt.NDArray[np.str_]:
@@ -175,16 +154,16 @@ def _check_scores(path: Path, scores: Scores) -> None:
         raise _bad(path, f"bool decisions of shape {array.shape}", found)
 
 
-def _check_answers(path: Path, answers: Answers) -> None:
-    targets, query = answers.targets, answers.query
+def _check_targets(path: Path, stored: StoredTargets) -> None:
+    targets, query = stored.targets, stored.query
     if targets.dtype != np.uint8 or targets.ndim != 3 or (targets > 1).any():
         raise _bad(path, "uint8 targets [E, Q, L] of 0 and 1", f"{targets.dtype} {targets.shape}")
     if query.dtype.kind != "U" or query.shape != targets.shape[:2]:
         raise _bad(path, f"query ids of shape {targets.shape[:2]}", f"{query.dtype} {query.shape}")
-    _check_size(path, targets.shape, answers.meta)
+    _check_size(path, targets.shape, stored.meta)
 
 
-def _check_size(path: Path, shape: tuple[int, ...], meta: ScoresMeta | AnswersMeta) -> None:
+def _check_size(path: Path, shape: tuple[int, ...], meta: ScoresMeta | TargetsMeta) -> None:
     episodes, labels = meta.episodes, meta.labels
     if shape[0] != episodes.count or shape[2] != len(labels) or 0 in shape:
         raise _bad(
@@ -202,7 +181,7 @@ def _check_size(path: Path, shape: tuple[int, ...], meta: ScoresMeta | AnswersMe
 
 def _bad(path: Path, expected: str, found: str) -> BenchError:
     return BenchError(
-        f"{path} is not a valid file of scores or answers",
+        f"{path} is not a valid file of scores or targets",
         expected=expected,
         found=found,
         remedy=f"{REMEDY}, or correct what made it ({PAGE})",

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.evaluation.record import ANSWERS, CHECKPOINTS, RECORD, SCORES
+from mlfsic_bench.evaluation.record import CHECKPOINTS, RECORD, SCORES
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.experiments.table import VALUE_DECIMALS, Float64
 from mlfsic_bench.files import (
@@ -75,7 +75,9 @@ def keep_run(folder: Path, target: Path, to: Path) -> None:
     history = folder / CHECKPOINTS / HISTORY_FILE
     if is_file(history):
         copy_file(history, target / HISTORY_FILE)
-    share_targets(folder / ANSWERS, to, targets_of([open_result(folder)]).support)
+    result = open_result(folder)
+    assert result.record is not None
+    share_targets(folder / result.record.targets_file, to, targets_of([result]).support)
 
 
 def write_runs(path: Path, runs: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import method_version
+from mlfsic_bench.evaluation.inputs import ResourceCache
 from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
-from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.paths import exists

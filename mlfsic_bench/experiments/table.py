@@ -32,8 +32,8 @@ from mlfsic_bench.results.targets import targets_of, targets_on
 from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
 
 if TYPE_CHECKING:
+    from mlfsic_bench.evaluation.inputs import ResourceCache
     from mlfsic_bench.evaluation.plan import RunPlan
-    from mlfsic_bench.evaluation.resources import ResourceCache
 
 Float64 = npt.NDArray[np.float64]
 KIND = "mlfsic-bench reproduced table"

@@ -58,6 +58,7 @@ class FeatureSource(Protocol):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
+        return
 
 
 DECODERS = 4

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES
+from mlfsic_bench.evaluation.record import RECORD, SCORES
 from mlfsic_bench.files import copy_file
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.leaderboard.build import (
@@ -112,7 +112,7 @@ def make_targets(
         if result.stored is None:
             raise BenchError(
                 f"{result.path} has no stored targets",
-                expected="a run folder, which holds answers.npz",
+                expected="the folder of a run, which holds its targets",
                 found="a scores file",
                 remedy="leave --stored-targets out and name the data: --data-root",
             )
@@ -167,7 +167,7 @@ def _prepare(
         if result.record is None:
             copies[result.path] = out / file.scores
             return file
-        for name in (SCORES, ANSWERS, RECORD):
+        for name in (SCORES, result.record.targets_file, RECORD):
             if is_file(result.path / name):
                 source = result.path / name
                 copies[source] = source if inside else out / folder / name

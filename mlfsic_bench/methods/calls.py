@@ -55,6 +55,26 @@ def plugin_call(method: str, stage: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def foreign_code(
+    what: str, *, expected: str, remedy: str, path: Path | None = None, ours_pass: bool = False
+) -> Iterator[None]:
+    """Turn any exception in the block, but Ctrl-C, into this BenchError, which shows the line.
+
+    path: the file whose line is shown. ours_pass: whether errors of ours go through, too.
+    """
+    try:
+        with preserved():
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if ours_pass and passes(error):
+            raise
+        found = f"{exception_text(error)}{where(error, path)}"
+        raise BenchError(what, expected=expected, found=found, remedy=remedy) from error
+
+
 def passes(error: BaseException) -> bool:
     """Whether an exception that comes out of a method's code is not the method's.
 

@@ -122,11 +122,12 @@ class FitContext:
 class MethodParams(BaseModel):
     """A method's parameters; subclass it, give every field a default and a description.
 
-    Unknown names are refused. `--set name=value` on the command line sets a field. A field is a
-    bool, int, float, str, Enum or None, one of some values (`Literal`), or a list or tuple of them.
+    Unknown names and infinite numbers are refused. `--set name=value` on the command line sets a
+    field. A field is a bool, int, float, str, Enum or None, one of some values (`Literal`), or a
+    list or tuple of them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def without_effect(self, under: str, *names: str) -> None:
         """ValueError when one of these parameters, idle `under` others, is not at its default.

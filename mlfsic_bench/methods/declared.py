@@ -7,10 +7,12 @@ Whatever passes here can be recorded, hashed, shown and set from a command line,
 from __future__ import annotations
 
 import enum
+import inspect
 import json
 import math
+import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
@@ -24,17 +26,41 @@ LONGEST_CITATION = 4000  # characters, as in a record
 LONGEST_NAME = 200  # characters of the name of a parameter or preset
 LARGEST_PARAMS = 65_536  # characters of all parameters as JSON
 FLAGS = ("needs_embeddings", "uses_embeddings", "trains", "adapts_by_gradient")
+RENAMED = {"needs_words": "needs_embeddings", "uses_words": "uses_embeddings"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PLAIN = (bool, int, float, str, type(None))
 _KINDS = "bool, int, float, str, None, Literal, an Enum of these, or a list or tuple of these"
 
 
-def validate_class(method: type[Method], spec: str) -> None:
-    """BenchError for the first attribute of the class that is not what the contract says."""
-    _flags(method, spec)
-    _texts(method, spec)
-    _parameters(method.Params, spec)
-    _presets(method, spec)
-    if method.trains and method.state is Method.state:
+def validate_class(loaded: object, spec: str) -> type[Method]:
+    """`loaded`, when it is a class that fulfils the contract's form.
+
+    Raises BenchError for the first thing that does not.
+    """
+    if not (isinstance(loaded, type) and issubclass(loaded, Method)) or loaded is Method:
+        raise _refused(
+            spec,
+            "is not a method",
+            "a subclass of mlfsic_bench.methods.contract.Method",
+            f"{loaded!r}",
+            "copy a file of baselines/ and change it; see docs/methods.md",
+        )
+    if inspect.isabstract(loaded):
+        raise _refused(
+            spec,
+            "is not complete",
+            "a class that defines adapt(self, support)",
+            f"{loaded.__name__} lacks {', '.join(sorted(loaded.__abstractmethods__))}",
+            "define what is missing, or name the subclass that does",
+        )
+    _flags(loaded, spec)
+    for name, (fits, expected, remedy) in _ATTRIBUTES.items():
+        value: object = getattr(loaded, name, None)
+        if not fits(value):
+            raise _unusable(spec, name, value, expected, remedy)
+    _parameters(loaded.Params, spec)
+    _presets(loaded, spec)
+    if loaded.trains and loaded.state is Method.state:
         raise _refused(
             spec,
             "trains, but has no state()",
@@ -43,6 +69,7 @@ def validate_class(method: type[Method], spec: str) -> None:
             "trains = True without a state of its own",
             "return what fit learns as named tensors ({} where it is the backbone alone)",
         )
+    return loaded
 
 
 def validate_instance(method: Method, params: MethodParams, spec: str) -> None:
@@ -96,72 +123,85 @@ def validate_values(params: MethodParams, spec: str) -> None:
 
 
 def _flags(method: type[Method] | Method, spec: str) -> None:
+    for old, new in RENAMED.items():
+        if hasattr(method, old):
+            raise _refused(spec, f"declares {old}", f"{new}, its new name", old, f"write {new}")
     for name in FLAGS:
         value: object = getattr(method, name)
         if type(value) is not bool:
-            raise _refused(
-                spec,
-                f"has no usable {name}",
-                f"{name} = True or False",
-                for_terminal(repr(value), 80),
-                "write True or False",
-            )
+            raise _unusable(spec, name, value, "True or False", "write True or False")
 
 
-def _texts(method: type[Method], spec: str) -> None:
-    version: object = method.version
-    if type(version) is not int or not 1 <= version < 1 << 31:
-        raise _refused(
-            spec,
-            "has no usable version",
-            "a whole number from 1 on",
-            for_terminal(repr(version), 80),
-            "count it up when the scores change",
-        )
-    citation: object = method.citation
-    if not isinstance(citation, str) or not _is_line(citation, LONGEST_CITATION):
-        long = isinstance(citation, str) and len(citation) > LONGEST_CITATION
-        raise _refused(
-            spec,
-            "has no usable citation",
-            f"one line of at most {LONGEST_CITATION:,} printed characters",
-            f"{len(str(citation)):,} characters" if long else for_terminal(repr(citation), 80),
-            "name the work: authors, title, venue, year",
-        )
-    printed: object = method.printed
-    if not isinstance(printed, str) or not _is_line(printed, LONGEST_NAME):
-        raise _refused(
-            spec,
-            "has no usable printed name",
-            f"one line of at most {LONGEST_NAME:,} printed characters",
-            for_terminal(repr(printed), 80),
-            "write the name as papers print it, or leave it out",
-        )
-    bibtex: object = method.bibtex
-    wrong = not isinstance(bibtex, str) or len(bibtex) > LONGEST_CITATION
-    if wrong or (bibtex and not is_bibtex(str(bibtex))):
-        raise _refused(
-            spec,
-            "has no usable bibtex",
-            f"BibTeX entries, @type{{key, ...}}, of at most {LONGEST_CITATION:,} characters, "
-            "with no LaTeX command but accents",
-            for_terminal(repr(bibtex), 80),
-            "copy the entry from the page of the work",
-        )
-    text: object = method.__doc__
-    if text is not None and not isinstance(text, str):
-        raise _refused(
-            spec,
-            "has no usable docstring",
-            "text, or none",
-            type(text).__name__,
-            "write a docstring under the class line",
-        )
+def _is_line(text: object, longest: int = LONGEST_NAME) -> bool:
+    return isinstance(text, str) and len(text) <= longest and (not text or text.isprintable())
+
+
+def _is_bibtex(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= LONGEST_CITATION and (not text or is_bibtex(text))
+
+
+# attribute of a class -> (whether a value fits, what is expected, what to do)
+_ATTRIBUTES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    "name": (
+        lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+        'a class attribute such as name = "my-method"; up to 64 of A-Z a-z 0-9 . _ -',
+        "correct or add the attribute",
+    ),
+    "Params": (
+        lambda value: isinstance(value, type) and issubclass(value, MethodParams),
+        "a subclass of mlfsic_bench.methods.contract.MethodParams",
+        "change Params on the class",
+    ),
+    "version": (
+        lambda value: type(value) is int and 1 <= value < 1 << 31,
+        "a whole number from 1 on",
+        "count it up when the scores change",
+    ),
+    "citation": (
+        lambda value: _is_line(value, LONGEST_CITATION),
+        f"one line of at most {LONGEST_CITATION:,} printed characters",
+        "name the work: authors, title, venue, year",
+    ),
+    "printed": (
+        _is_line,
+        f"one line of at most {LONGEST_NAME:,} printed characters",
+        "write the name as papers print it, or leave it out",
+    ),
+    "bibtex": (
+        _is_bibtex,
+        f"BibTeX entries, @type{{key, ...}}, of at most {LONGEST_CITATION:,} characters, "
+        "with no LaTeX command but accents",
+        "copy the entry from the page of the work",
+    ),
+    "__doc__": (
+        lambda value: value is None or isinstance(value, str),
+        "a docstring that is text, or none",
+        "write a docstring under the class line",
+    ),
+    "presets": (
+        lambda value: _is_named(value, _is_values),
+        "a dict from names to dicts of parameters",
+        "correct presets on the class",
+    ),
+    "check_settings": (
+        lambda value: _is_named(value, lambda text: isinstance(text, str)),
+        "a dict from names of parameters to texts, as --set takes them",
+        "correct check_settings on the class",
+    ),
+}
 
 
 def _parameters(params: type[MethodParams], spec: str) -> None:
     for name, info in params.model_fields.items():
-        if not _is_line(name, LONGEST_NAME) or not _is_settable(info.annotation):
+        if info.is_required():
+            raise _refused(
+                spec,
+                "has parameters without a default",
+                "a default for every field of Params",
+                f"no default for {name}",
+                "give it a default in Params",
+            )
+        if not _is_line(name) or not _is_settable(info.annotation):
             raise _refused(
                 spec,
                 f"has a parameter {for_terminal(repr(name), 80)} of a type that can't be recorded "
@@ -170,56 +210,31 @@ def _parameters(params: type[MethodParams], spec: str) -> None:
                 for_terminal(str(info.annotation), 200),
                 "take a str in place of a Path, a list in place of a set",
             )
-    if not any(info.is_required() for info in params.model_fields.values()):
-        defaults = params()
-        validate_values(defaults, spec)
-        found = ""
-        try:
-            given = params(**{name: getattr(defaults, name) for name in params.model_fields})
-            found = "" if given == defaults else repr(given)
-        except ValidationError as error:
-            found = str(error)
-        if found:
-            raise _refused(
-                spec,
-                "has defaults that its own Params refuse or change",
-                "defaults of the types of their fields",
-                for_terminal(found, 200),
-                "correct the defaults in Params",
-            )
+    defaults = params()
+    validate_values(defaults, spec)
+    found = ""
+    try:
+        given = params(**{name: getattr(defaults, name) for name in params.model_fields})
+        found = "" if given == defaults else repr(given)
+    except ValidationError as error:
+        found = str(error)
+    if found:
+        raise _refused(
+            spec,
+            "has defaults that its own Params refuse or change",
+            "defaults of the types of their fields",
+            for_terminal(found, 200),
+            "correct the defaults in Params",
+        )
 
 
 def _presets(method: type[Method], spec: str) -> None:
-    for attribute, nested in (("presets", True), ("check_settings", False)):
-        found: object = getattr(method, attribute)
-        expected = (
-            "a dict from names to dicts of parameters"
-            if nested
-            else "a dict from names of parameters to texts, as --set takes them"
-        )
-        if not isinstance(found, Mapping) or not all(
-            isinstance(key, str)
-            and key
-            and _is_line(key, LONGEST_NAME)
-            and (_is_values(value) if nested else isinstance(value, str))
-            for key, value in found.items()
-        ):
-            raise _refused(
-                spec,
-                f"has no usable {attribute}",
-                expected,
-                for_terminal(repr(found), 200),
-                f"correct {attribute} on the class",
-            )
-    unknown = [key for key in method.check_settings if key not in method.Params.model_fields]
+    fields = method.Params.model_fields
+    unknown = [key for key in method.check_settings if key not in fields]
     if unknown:
-        raise _refused(
-            spec,
-            "has no usable check_settings",
-            f"names among {', '.join(method.Params.model_fields) or '(none)'}",
-            for_terminal(repr(unknown[0]), 80),
-            "correct check_settings on the class",
-        )
+        expected = f"names among {', '.join(fields) or '(none)'}"
+        remedy = "correct check_settings on the class"
+        raise _unusable(spec, "check_settings", unknown[0], expected, remedy)
 
 
 def _is_settable(annotation: Any) -> bool:
@@ -247,6 +262,13 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, _PLAIN)
 
 
+def _is_named(value: object, fits: Callable[[Any], bool]) -> bool:
+    """A mapping from printable names to values that fit."""
+    return isinstance(value, Mapping) and all(
+        key and _is_line(key) and fits(one) for key, one in value.items()
+    )
+
+
 def _is_values(value: object) -> bool:
     return isinstance(value, Mapping) and all(
         isinstance(key, str)
@@ -255,8 +277,14 @@ def _is_values(value: object) -> bool:
     )
 
 
-def _is_line(text: str, longest: int) -> bool:
-    return len(text) <= longest and (not text or text.isprintable())
+def _unusable(spec: str, name: str, value: object, expected: str, remedy: str) -> BenchError:
+    found = for_terminal(f"{name} = {value!r}", 200)
+    if value is None:
+        found = f"no attribute `{name}`"
+    elif isinstance(value, str) and len(value) > LONGEST_CITATION:
+        found = f"{len(value):,} characters"
+    what = "docstring" if name == "__doc__" else name
+    return _refused(spec, f"has no usable {what}", expected, found, remedy)
 
 
 def _refused(spec: str, what: str, expected: str, found: str, remedy: str) -> BenchError:

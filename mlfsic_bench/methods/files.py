@@ -10,11 +10,9 @@ from types import ModuleType
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular, read_regular
 from mlfsic_bench.hashing import hash_bytes, hash_json
-from mlfsic_bench.methods.calls import where
+from mlfsic_bench.methods.calls import foreign_code
 from mlfsic_bench.methods.contract import Method
-from mlfsic_bench.methods.surroundings import preserved
 from mlfsic_bench.paths import cannot_use, is_file, resolved
-from mlfsic_bench.text import exception_text
 
 EXAMPLE = "path/to/file.py:Class"
 
@@ -75,19 +73,16 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        with preserved():
-            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
-    except KeyboardInterrupt:
-        del sys.modules[name]
-        raise
-    except BaseException as error:
-        del sys.modules[name]
-        raise BenchError(
+        with foreign_code(
             f"{path} can't be imported",
             expected="a Python file that imports without an error",
-            found=f"{exception_text(error)}{where(error, path)}",
             remedy="repair that line, or install what it imports",
-        ) from error
+            path=path,
+        ):
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

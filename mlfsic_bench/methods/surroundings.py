@@ -127,12 +127,8 @@ def _set_inference_mode(enabled: bool) -> None:
     _ENTERED.append(mode)
 
 
-def _cudnn() -> tuple[bool, bool]:
-    return torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-
-
-def _set_cudnn(value: tuple[bool, bool]) -> None:
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = value
+def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    return lambda: getattr(owner, name), lambda kept: setattr(owner, name, kept)
 
 
 def _autocast() -> tuple[bool, ...]:
@@ -182,10 +178,6 @@ def _set_handlers(kept: list[Any]) -> None:
                 signal.signal(number, handler)
 
 
-def _set_streams(kept: tuple[Any, Any]) -> None:
-    sys.stdout, sys.stderr = kept
-
-
 # name -> (read, write); what read gives is compared by ==. Defaults of torch come first, because
 # putting other things back makes tensors.
 _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
@@ -198,7 +190,8 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         torch.get_deterministic_debug_mode,
         torch.set_deterministic_debug_mode,
     ),
-    "cudnn's flags": (_cudnn, _set_cudnn),
+    "cudnn's benchmark flag": _attribute(torch.backends.cudnn, "benchmark"),
+    "cudnn's deterministic flag": _attribute(torch.backends.cudnn, "deterministic"),
     "precision of matrix products": (
         torch.get_float32_matmul_precision,
         torch.set_float32_matmul_precision,
@@ -214,7 +207,8 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         lambda kept: locale.setlocale(locale.LC_ALL, kept),
     ),
     "signal handlers": (_handlers, _set_handlers),
-    "sys.stdout and sys.stderr": (lambda: (sys.stdout, sys.stderr), _set_streams),
+    "sys.stdout": _attribute(sys, "stdout"),
+    "sys.stderr": _attribute(sys, "stderr"),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "random": (random.getstate, random.setstate),
     "numpy.random": (_numpy_state, _set_numpy_state),

@@ -1,7 +1,7 @@
 """Targets of archived runs: kept once for each set of episodes, not in the folder of every run.
 
 They lie in a folder `targets` above the runs, under the first digits of the SHA-256 that each run's
-record names for its `answers.npz`, and are that file. Beside it, `.support.json` has the support
+record names for its file of targets, and are that file. Beside it, `.support.json` has the support
 images of each episode, so that intervals over images need no data set either.
 """
 
@@ -25,12 +25,12 @@ def shared_file(folder: Path, sha256: str, ending: str = ".npz") -> Path | None:
     return next((path for path in found if is_stored(path)), None)
 
 
-def share_targets(answers: Path, to: Path, support: Sequence[Sequence[str]] | None) -> None:
-    """Keep a run's `answers.npz` and its episodes' support images below `to`, if not there yet."""
-    sha256 = hash_file(answers)
+def share_targets(targets: Path, to: Path, support: Sequence[Sequence[str]] | None) -> None:
+    """Keep a run's targets and its episodes' support images below `to`, if not there yet."""
+    sha256 = hash_file(targets)
     path = to / FOLDER / f"{sha256[:16]}.npz"
     if shared_file(to, sha256) is None:
-        pack_file(answers, path)
+        pack_file(targets, path)
     if support is not None and shared_file(to, sha256, ".support.json") is None:
         text = json.dumps([list(images) for images in support], separators=(",", ":"))
         write_packed(path.with_suffix(".support.json"), text.encode())

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import meaning, method_version
 from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
-from mlfsic_bench.evaluation.record import ANSWERS, RECORD, SCORES, Record, read_record
-from mlfsic_bench.evaluation.scores import Answers, Scores, read_answers, read_scores
+from mlfsic_bench.evaluation.record import RECORD, SCORES, Record, read_record
+from mlfsic_bench.evaluation.scores import Scores, StoredTargets, read_scores, read_targets
 from mlfsic_bench.files import is_stored
 from mlfsic_bench.hashing import hash_file, hash_json
 from mlfsic_bench.metrics.registry import episode_metrics, query_influence
@@ -85,7 +85,7 @@ class Result:
     scores: Scores
     sha256: str
     record: Record | None = None
-    stored: Answers | None = None
+    stored: StoredTargets | None = None
 
     @property
     def meta(self) -> ScoresMeta:
@@ -233,7 +233,7 @@ def open_result(path: Path) -> Result:
     return Result(path, scores, record.outputs[SCORES], record, stored)
 
 
-def stored_targets(stored: Answers) -> Targets:
+def stored_targets(stored: StoredTargets) -> Targets:
     """The targets that a run left in its folder."""
     _, queries, labels = stored.targets.shape
     return Targets(
@@ -256,8 +256,8 @@ def unfinished(path: Path) -> str:
 
 def _own_file(folder: Path, name: str, record: Record) -> Path:
     path = folder / name
-    if name == ANSWERS and not is_stored(path):
-        path = shared_file(folder, record.outputs.get(ANSWERS, "")) or path  # an archived run
+    if name == record.targets_file and not is_stored(path):
+        path = shared_file(folder, record.outputs.get(name, "")) or path  # an archived run
     found = hash_file(path) if is_stored(path) else "no such file"
     if found != record.outputs.get(name):
         raise BenchError(
@@ -269,11 +269,13 @@ def _own_file(folder: Path, name: str, record: Record) -> Path:
     return path
 
 
-def _stored(folder: Path, record: Record) -> Answers | None:
-    return read_answers(_own_file(folder, ANSWERS, record))
+def _stored(folder: Path, record: Record) -> StoredTargets | None:
+    return read_targets(_own_file(folder, record.targets_file, record))
 
 
-def _check_together(folder: Path, record: Record, scores: Scores, stored: Answers | None) -> None:
+def _check_together(
+    folder: Path, record: Record, scores: Scores, stored: StoredTargets | None
+) -> None:
     a, b = scores.meta, (stored or scores).meta
     same = a.split == b.split == record.split and a.episodes == b.episodes == record.episodes
     same = same and a.labels == b.labels and a.run == record.key and a.method == record.method

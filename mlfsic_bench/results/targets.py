@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import ANSWERS
 from mlfsic_bench.results.archived_targets import shared_support
 from mlfsic_bench.results.result import Result, Targets, stored_targets
 
@@ -134,7 +133,7 @@ def _agreed(results: Sequence[Result]) -> Targets:
                 remedy="name the data root to compute them again: --data-root ROOT",
             )
     found = stored_targets(first.stored)
-    sha256 = first.record.outputs[ANSWERS] if first.record else ""
+    sha256 = first.record.outputs[first.record.targets_file] if first.record else ""
     support = shared_support(first.path, sha256)
     return found if support is None else replace(found, support=support[: len(found.targets)])
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from mlfsic_bench.methods.surroundings import preserved
 from mlfsic_bench.testing.world import CheckWorld, check_world
 
 if TYPE_CHECKING:
-    from mlfsic_bench.testing.fresh import FreshProcess
+    from mlfsic_bench.testing.process import FreshProcess, Status
 
+Test = TypeVar("Test", bound="Callable[[Bench], None]")
 TOLERANCE = 1e-4  # relative to the largest score: float32 sums in another order, not a dependence
 FIT_SEED = 20220222
 _GLOBAL_SEED = 1
@@ -30,23 +31,27 @@ _GLOBAL_SEED = 1
 class CheckFailedError(Exception):
     """A contract test that a method failed, with all that its author needs.
 
-    Attributes
-    ----------
-    done: what the test did. expected, came: what should have come, and what came.
-    cause: the likely cause. remedy: what to change.
+    `explanation` has pairs (heading, text): what the test did, what should have come, what came,
+    the likely cause, and what to change.
     """
+
+    status: Status = "fail"
 
     def __init__(self, done: str, *, expected: str, came: str, cause: str, remedy: str) -> None:
         super().__init__(f"{done} Expected {expected}; {came} came.")
-        self.done = done
-        self.expected = expected
-        self.came = came
-        self.cause = cause
-        self.remedy = remedy
+        self.explanation = (
+            ("done", done),
+            ("expected", expected),
+            ("came", came),
+            ("likely cause", cause),
+            ("remedy", remedy),
+        )
 
 
 class CheckWarningError(CheckFailedError):
     """Something that the contract allows and that is probably not meant."""
+
+    status: Status = "warn"
 
 
 class CheckNotMadeError(Exception):
@@ -55,11 +60,25 @@ class CheckNotMadeError(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """A contract test: its name, one sentence saying what it shows, and the test."""
+    """A contract test: its name, what it shows, the test, whether a run makes it, too."""
 
     name: str
     shows: str
     run: Callable[[Bench], None]
+    before_a_run: bool = False
+
+
+class Checks(list[Check]):
+    """The contract tests of a module, in their order."""
+
+    def add(self, name: str, shows: str, before_a_run: bool = False) -> Callable[[Test], Test]:
+        """Marks a function as a test."""
+
+        def added(run: Test) -> Test:
+            self.append(Check(name, shows, run, before_a_run))
+            return run
+
+        return added
 
 
 class Bench:
@@ -77,12 +96,12 @@ class Bench:
         # other methods are given none
         self.with_embeddings = first.needs_embeddings or first.uses_embeddings
         self.world = check_world(self.with_embeddings)
-        self.whole_ways: list[tuple[Tensor, list[str]]] = []  # filled by check_random
+        self.whole_ways: list[tuple[Tensor, list[str]]] = []  # filled by score_tests
         self._fitted: Method | None = None
         self._supports: dict[int, tuple[Predictor, Images]] = {}
 
     def fitted(self) -> Method:
-        """A fitted method of one's own: fitted once, then copied for each test."""
+        """A fitted method for one test: fitted once, then copied."""
         if self._fitted is None:
             self._fitted = self.fit()
         try:
@@ -158,7 +177,7 @@ class Bench:
         with same_global_state(), self.asking(predictor, query):
             return predictor(query)
 
-    def answers(self, method: Method, support: Support, query: Images) -> Tensor:
+    def ask(self, method: Method, support: Support, query: Images) -> Tensor:
         """Adapt and score in one go."""
         return self.scores(self.adapt(method, support), query)
 

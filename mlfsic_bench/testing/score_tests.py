@@ -1,4 +1,7 @@
-"""Contract tests of scores: their form, and what they may and may not depend on."""
+"""Contract tests of scores: their form, and what they may and may not depend on.
+
+The same seeds give the same scores, and global random state is left alone.
+"""
 
 from __future__ import annotations
 
@@ -8,65 +11,62 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlfsic_bench.methods.contract import Images, Method, Support
+from mlfsic_bench.methods.calls import adapting, predictor_of
+from mlfsic_bench.methods.contract import Images, Support
+from mlfsic_bench.methods.limited import limited_to
+from mlfsic_bench.methods.surroundings import RANDOM, preserved, watching
 from mlfsic_bench.testing.core import (
     Bench,
-    Check,
     CheckFailedError,
     CheckNotMadeError,
+    Checks,
     CheckWarningError,
+    difference,
+    fitted_on,
     require_same,
+    seed_globals,
+    usable,
 )
 from mlfsic_bench.testing.world import check_world
 
+CHECKS = Checks()
 MOST_LOST = 0.05  # share of scores that rounding may tie
 
 
 def require_form(scores: Any, rows: int, columns: int, done: str) -> None:
     """CheckFailedError unless `scores` is a finite float32 or float64 tensor [rows, columns]."""
-
-    def failure(expected: str, came: str, cause: str, remedy: str) -> CheckFailedError:
-        return CheckFailedError(done, expected=expected, came=came, cause=cause, remedy=remedy)
-
-    shape = f"a tensor [{rows}, {columns}], that is [query images, labels]"
+    expected = f"a tensor [{rows}, {columns}], that is [query images, labels]"
     if not isinstance(scores, Tensor):
-        raise failure(
-            shape, type(scores).__name__, "something else is returned", "return a torch tensor"
-        )
-    if tuple(scores.shape) != (rows, columns):
-        raise failure(
-            shape,
-            f"a tensor {list(scores.shape)}",
-            "a transposed product, a squeezed dimension, or one column too many",
-            "return one row for each query image and one column for each label of the support",
-        )
-    if scores.dtype not in (torch.float32, torch.float64):
-        raise failure(
-            "dtype float32 (or float64)",
-            str(scores.dtype),
-            "decisions or ranks instead of scores, or half precision, which ties scores",
-            "return real-valued scores; decisions of one's own belong in `decide`",
-        )
-    bad = int((~scores.isfinite()).sum())
-    if bad:
-        raise failure(
-            "finite scores",
-            f"{bad} of {scores.numel()} are NaN or infinite",
-            "a division by zero, the logarithm of 0, or the logit of a probability of 1",
-            "guard the division; return logits rather than the logarithm of a sigmoid",
-        )
+        came = type(scores).__name__
+        cause, remedy = "something else is returned", "return a torch tensor"
+    elif tuple(scores.shape) != (rows, columns):
+        came = f"a tensor {list(scores.shape)}"
+        cause = "a transposed product, a squeezed dimension, or one column too many"
+        remedy = "return one row for each query image and one column for each label of the support"
+    elif scores.dtype not in (torch.float32, torch.float64):
+        expected, came = "dtype float32 (or float64)", str(scores.dtype)
+        cause = "decisions or ranks instead of scores, or half precision, which ties scores"
+        remedy = "return real-valued scores; decisions belong in `decide`"
+    elif not scores.isfinite().all():
+        bad = int((~scores.isfinite()).sum())
+        expected, came = "finite scores", f"{bad} of {scores.numel()} are NaN or infinite"
+        cause = "a division by zero, the logarithm of 0, or the logit of a probability of 1"
+        remedy = "guard the division; return logits rather than the logarithm of a sigmoid"
+    else:
+        return
+    raise CheckFailedError(done, expected=expected, came=came, cause=cause, remedy=remedy)
 
 
-def scores(bench: Bench) -> None:
-    """Scores have one row an image, one column a label, float32 or float64, finite."""
+@CHECKS.add("scores", "scores are finite floats [query images, labels]", before_a_run=True)
+def _scores(bench: Bench) -> None:
     support, query = bench.support(), bench.query()
     predictor = bench.adapt(bench.fitted(), support)
     done = f"The predictor scored {len(query)} query images for {len(support.labels)} labels."
     require_form(bench.raw_scores(predictor, query), len(query), len(support.labels), done)
 
 
-def decisions(bench: Bench) -> None:
-    """`decide`, where a predictor has it, gives a bool for each image and label."""
+@CHECKS.add("decisions", "decide, if present, gives bool [query images, labels]", before_a_run=True)
+def _decisions(bench: Bench) -> None:
     support, query = bench.support(), bench.query()
     predictor = bench.adapt(bench.fitted(), support)
     given = bench.raw_scores(predictor, query)
@@ -108,41 +108,97 @@ def decisions(bench: Bench) -> None:
         )
 
 
-def query_order(bench: Bench) -> None:
-    """Query images in another order: the same scores in that order."""
-    predictor = bench.adapt(bench.fitted(), bench.support())
-    for query in (bench.query(), bench.many_queries()):
-        order = [*range(len(query) - 1, 0, -1), 0]
-        require_same(
-            bench.scores(predictor, query)[order],
-            bench.scores(predictor, query.subset(order)),
-            done=f"{len(query)} query images were scored in another order.",
-            cause="the position of an image in the query is used, or a draw is made for each row",
-            remedy="compute each row from that image alone; key draws by the image's id",
+@CHECKS.add("determinism", "the same seeds give the same scores", before_a_run=True)
+def _determinism(bench: Bench) -> None:
+    first = bench.ask(bench.fitted(), bench.support(), bench.query())
+    second = bench.ask(bench.fit(), bench.support(), bench.query())
+    require_same(
+        first,
+        second,
+        done="A fresh method was fitted, adapted and asked, twice, with the same seeds.",
+        cause="a generator without a seed, hash() or the order of a set, the clock, or a cache "
+        "outside the instance",
+        remedy="draw only from a generator seeded with context.seed (in fit) or support.seed "
+        "(in adapt), e.g. mlfsic_bench.randomness.torch_generator('my-method', support.seed)",
+        exact=True,
+    )
+
+
+@CHECKS.add("global-rng", "global random state is neither read nor changed", before_a_run=True)
+def _global_rng(bench: Bench) -> None:
+    ways = _whole_ways(bench)
+    changed = sorted({name for _, names in ways for name in names if name in RANDOM})
+    if changed:
+        raise CheckFailedError(
+            "The method was fitted, adapted and asked, and the state of the global "
+            "generators compared before and after.",
+            expected="the global states of random, numpy.random and torch.random as before",
+            came=f"{', '.join(changed)} had changed",
+            cause="a draw without a generator (torch.randn(...), np.random.rand(), "
+            "random.shuffle, an nn.Module that initialises itself, dropout), or a call "
+            "of a global seed",
+            remedy="give every draw a generator of its own; initialise modules under "
+            "torch.random.fork_rng() seeded from context.seed",
+        )
+    results = [scores for scores, _ in ways]
+    if difference(results[0], results[1]) > 0:
+        raise CheckNotMadeError("even one global seed gives two results; see `determinism`")
+    if difference(results[1], results[2]) > 0:
+        raise CheckFailedError(
+            "The method was fitted, adapted and asked under two global seeds.",
+            expected="the same scores",
+            came=f"a difference of {difference(results[1], results[2]):.3g} of the largest score",
+            cause="the global random state is read (and put back)",
+            remedy="seed from context.seed and support.seed, not from the global state",
         )
 
 
-def query_independence(bench: Bench) -> None:
-    """An image alone gets the scores it gets among others."""
-    predictor = bench.adapt(bench.fitted(), bench.support())
-    few, many = bench.query(), bench.many_queries()
-    for query, rows in ((few, range(len(few))), (many, range(0, len(many), 10))):
-        for i in rows:
-            # first in its batch, so that this test sees other images and not the position
-            order = [i, *(j for j in range(len(query)) if j != i)]
-            require_same(
-                bench.scores(predictor, query.subset(order))[:1],
-                bench.scores(predictor, query.subset([i])),
-                done=f"Query image {query.ids[i]} was scored alone, and first among {len(query)}.",
-                cause="statistics over the query (mean, batch normalisation in training mode, "
-                "softmax over images, standardised scores)",
-                remedy="take statistics from the support or the base part; put modules in eval "
-                "mode",
-            )
+@CHECKS.add("global-state", "nothing else of the process is changed")
+def _global_state(bench: Bench) -> None:
+    # Not of the first way: modules that are imported in there set filters and variables.
+    changed = sorted({n for _, names in _whole_ways(bench)[1:] for n in names if n not in RANDOM})
+    if changed:
+        raise CheckFailedError(
+            "The method was made, fitted, adapted and asked, and the state of the process compared "
+            "before and after.",
+            expected="everything as before: whatever comes next runs in the same process",
+            came=f"changed: {', '.join(changed)}",
+            cause="a default or mode of torch, numpy or Python is set for all (a run puts it back)",
+            remedy="give dtype and device to each tensor, paths to each file; use `with` for modes",
+        )
 
 
-def float32(bench: Bench) -> None:
-    """What is kept, float32, tells images apart that the predictor does; and 0 is a threshold."""
+def _whole_ways(bench: Bench) -> list[tuple[Tensor, list[str]]]:
+    """(scores, what had changed around them) of three fresh methods: two global seeds."""
+    if not bench.whole_ways:
+        ways = []
+        for seed in (11, 11, 12):
+            with preserved():
+                seed_globals(seed)
+                with watching() as changed, preserved():
+                    scores = _whole_way(bench)
+            ways.append((scores, sorted(changed)))
+        bench.whole_ways = ways
+    return bench.whole_ways
+
+
+def _whole_way(bench: Bench) -> Tensor:
+    """Scores of a fresh method, with the global state as the caller left it."""
+    method = fitted_on(bench.make(), check_world(bench.with_embeddings))
+    support, query = bench.support(), bench.query()
+    with adapting(method, [support]):
+        predictor = predictor_of(method, method.adapt(support))
+    with torch.no_grad(), limited_to(query, and_ids=support.images.ids):
+        scores = usable(predictor(query), len(query))
+        decide = getattr(predictor, "decide", None)
+        if decide is not None:
+            decide(query)
+    method.load_state(method.state())
+    return scores
+
+
+@CHECKS.add("float32", "float32 keeps scores apart; they look like logits", before_a_run=True)
+def _float32(bench: Bench) -> None:
     query = bench.many_queries()
     predictor = bench.adapt(bench.fitted(), bench.support())
     found = bench.scores(predictor, query)
@@ -178,8 +234,41 @@ def _differs(scores: Tensor) -> Tensor:
     return torch.zeros_like(alone).scatter(0, place, alone)
 
 
-def label_permutation(bench: Bench) -> None:
-    """Labels in another order: the same scores in that order."""
+@CHECKS.add("query-order", "the order of query images does not matter", before_a_run=True)
+def _query_order(bench: Bench) -> None:
+    predictor = bench.adapt(bench.fitted(), bench.support())
+    for query in (bench.query(), bench.many_queries()):
+        order = [*range(len(query) - 1, 0, -1), 0]
+        require_same(
+            bench.scores(predictor, query)[order],
+            bench.scores(predictor, query.subset(order)),
+            done=f"{len(query)} query images were scored in another order.",
+            cause="the position of an image in the query is used, or a draw is made for each row",
+            remedy="compute each row from that image alone; key draws by the image's id",
+        )
+
+
+@CHECKS.add("query-independence", "other query images do not matter", before_a_run=True)
+def _query_independence(bench: Bench) -> None:
+    predictor = bench.adapt(bench.fitted(), bench.support())
+    few, many = bench.query(), bench.many_queries()
+    for query, rows in ((few, range(len(few))), (many, range(0, len(many), 10))):
+        for i in rows:
+            # first in its batch, so that this test sees other images and not the position
+            order = [i, *(j for j in range(len(query)) if j != i)]
+            require_same(
+                bench.scores(predictor, query.subset(order))[:1],
+                bench.scores(predictor, query.subset([i])),
+                done=f"Query image {query.ids[i]} was scored alone, and first among {len(query)}.",
+                cause="statistics over the query (mean, batch normalisation in training mode, "
+                "softmax over images, standardised scores)",
+                remedy="take statistics from the support or the base part; put modules in eval "
+                "mode",
+            )
+
+
+@CHECKS.add("label-permutation", "labels in another order give scores in that order")
+def _label_permutation(bench: Bench) -> None:
     support, query = bench.support(), bench.query()
     L = len(support.labels)
     order = [*range(2, L), 1, 0]
@@ -189,8 +278,8 @@ def label_permutation(bench: Bench) -> None:
         labels=tuple(support.labels[i] for i in order),
         embeddings=None if support.embeddings is None else support.embeddings[order],
     )
-    plain = bench.answers(bench.fitted(), support, query)
-    other = bench.answers(bench.fitted(), permuted, query)
+    plain = bench.ask(bench.fitted(), support, query)
+    other = bench.ask(bench.fitted(), permuted, query)
     if plain.shape[1] != L or other.shape[1] != L:
         raise CheckNotMadeError("the scores have no usable form; see the test `scores`")
     require_same(
@@ -198,16 +287,16 @@ def label_permutation(bench: Bench) -> None:
         other,
         done="The support's labels were put in another order (targets, names and embeddings).",
         cause="the position of a label is used: weights drawn row by row, a bias for each "
-        "position, or labels told apart by their index",
+        "position, or labels known by their index",
         remedy="treat all labels alike; key what is drawn for a label by its name, e.g. "
         "torch_generator('my-method', support.seed, label)",
     )
 
 
-def small_cases(bench: Bench) -> None:
-    """One label; an image with several labels; several support images a label; one query."""
+@CHECKS.add("small-cases", "one label, several labels an image, large supports")
+def _small_cases(bench: Bench) -> None:
     try:
-        scores(bench)
+        _scores(bench)
     except CheckFailedError as error:
         raise CheckNotMadeError("the scores have no usable form; see the test `scores`") from error
     method, novel = bench.fitted(), bench.world.novel
@@ -242,29 +331,11 @@ def _one_label(support: Support) -> Support:
     )
 
 
-def without_embeddings(bench: Bench) -> None:
-    """Runs without label embeddings, unless it says needs_embeddings."""
+@CHECKS.add("without-embeddings", "runs without label embeddings unless needs_embeddings")
+def _without_embeddings(bench: Bench) -> None:
     if bench.make().needs_embeddings:  # of the instance: it may depend on a parameter
         return
     world = check_world(with_embeddings=False)
-    method: Method = bench.fit(world)
+    method = bench.fit(world)
     episode = world.novel.episode(0)
-    bench.answers(method, episode.support, episode.query)
-
-
-CHECKS = (
-    Check("scores", "scores are finite floats [query images, labels]", scores),
-    Check("decisions", "decide, if present, gives bool [query images, labels]", decisions),
-    Check("float32", "float32 keeps scores apart; they look like logits", float32),
-    Check("query-order", "the order of query images does not matter", query_order),
-    Check("query-independence", "other query images do not matter", query_independence),
-    Check(
-        "label-permutation", "labels in another order give scores in that order", label_permutation
-    ),
-    Check("small-cases", "one label, several labels an image, large supports", small_cases),
-    Check(
-        "without-embeddings",
-        "runs without label embeddings unless needs_embeddings",
-        without_embeddings,
-    ),
-)
+    bench.ask(method, episode.support, episode.query)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,28 +11,27 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.calls import last_frames
 from mlfsic_bench.methods.contract import Method, Support
 from mlfsic_bench.methods.params import build_params
-from mlfsic_bench.methods.registry import make_method
 from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
 from mlfsic_bench.testing.core import (
     Bench,
     Check,
     CheckFailedError,
     CheckNotMadeError,
+    Checks,
     require_same,
     same_global_state,
     usable,
 )
-from mlfsic_bench.text import exception_text
 
+CHECKS = Checks()
 TOGETHER = 20  # supports given to adapt_all, as many as evaluation.predict.CHUNK
 EPISODES_BEFORE = 100
 
 
-def state(bench: Bench) -> None:
-    """`state()` is a dict of named tensors."""
+@CHECKS.add("state", "state() holds named tensors only", before_a_run=True)
+def _state(bench: Bench) -> None:
     found: Any = bench.fitted().state()
     bad = wrong_in_state(found)
     if bad:
@@ -48,8 +45,8 @@ def state(bench: Bench) -> None:
         )
 
 
-def save_load(bench: Bench) -> None:
-    """Saved and loaded in a fresh instance: the same scores."""
+@CHECKS.add("save-load", "saved and loaded, the same scores", before_a_run=True)
+def _save_load(bench: Bench) -> None:
     method = bench.fitted()
     file = io.BytesIO()
     torch.save(_savable(method), file)
@@ -58,8 +55,8 @@ def save_load(bench: Bench) -> None:
         fresh = bench.make()
         fresh.load_state(torch.load(file, weights_only=True))
     require_same(
-        bench.answers(method, bench.support(), bench.query()),
-        bench.answers(fresh, bench.support(), bench.query()),
+        bench.ask(method, bench.support(), bench.query()),
+        bench.ask(fresh, bench.support(), bench.query()),
         done="state() of a fitted method was saved and loaded in a fresh instance, which was not "
         "fitted; both adapted to the same support and scored the same images.",
         cause="load_state does nothing, or state() leaves out something that fit learnt",
@@ -67,15 +64,14 @@ def save_load(bench: Bench) -> None:
     )
 
 
-def fresh_process(bench: Bench) -> None:
-    """Saved here and loaded in another process: the same scores."""
+def _fresh_process(bench: Bench) -> None:
     if bench.fresh is None:
         raise CheckNotMadeError("there is no other process")
     method = bench.fitted()
     with tempfile.TemporaryDirectory() as folder:
-        state, answers = Path(folder) / "state.pt", Path(folder) / "scores.pt"
+        state, scores = Path(folder) / "state.pt", Path(folder) / "scores.pt"
         torch.save(_savable(method), state)
-        failed = bench.fresh.score(state, answers)
+        failed = bench.fresh.score(state, scores)
         if failed:
             raise CheckFailedError(
                 "state() was saved, and loaded in a fresh process, which adapted and scored.",
@@ -84,9 +80,9 @@ def fresh_process(bench: Bench) -> None:
                 cause="something that this process holds outside of the instance and the state",
                 remedy="put every tensor that fit sets in state(), and set it in load_state()",
             )
-        other = torch.load(answers, weights_only=True)
+        other = torch.load(scores, weights_only=True)
     require_same(
-        bench.answers(method, bench.support(), bench.query()),
+        bench.ask(method, bench.support(), bench.query()),
         usable(other, len(bench.query())),
         done="state() was saved, and loaded in a fresh process, which adapted and scored.",
         cause="values in the class or module that grow with the episodes, hash() of texts, or the "
@@ -102,13 +98,13 @@ def _savable(method: Method) -> dict[str, Tensor]:
     return ready_to_save(found)
 
 
-def trains(bench: Bench) -> None:
-    """A method that says trains = False scores the same without fit."""
+@CHECKS.add("trains", "trains = False only where fit learns nothing")
+def _trains(bench: Bench) -> None:
     if bench.method_class.trains:
         return
     require_same(
-        bench.answers(bench.fitted(), bench.support(), bench.query()),
-        bench.answers(bench.make(), bench.support(), bench.query()),
+        bench.ask(bench.fitted(), bench.support(), bench.query()),
+        bench.ask(bench.make(), bench.support(), bench.query()),
         done="The method says trains = False; it was asked with and without fit.",
         cause="fit learns something although trains is False; a run then skips the features "
         "of base images",
@@ -116,13 +112,13 @@ def trains(bench: Bench) -> None:
     )
 
 
-def without_val(bench: Bench) -> None:
-    """`fit` works without a val part."""
-    bench.answers(bench.fit(with_val=False), bench.support(), bench.query())
+@CHECKS.add("without-val", "fit works without a val part")
+def _without_val(bench: Bench) -> None:
+    bench.ask(bench.fit(with_val=False), bench.support(), bench.query())
 
 
-def no_mutation(bench: Bench) -> None:
-    """Fit, adapt and score leave everything they were given as it was."""
+@CHECKS.add("no-mutation", "nothing given to the method is changed")
+def _no_mutation(bench: Bench) -> None:
     world = bench.world
     given = {
         f"{part} {kind}": tensor
@@ -164,8 +160,8 @@ def no_mutation(bench: Bench) -> None:
         )
 
 
-def predictors_independent(bench: Bench) -> None:
-    """A predictor scores the same after the method has adapted to another episode."""
+@CHECKS.add("predictors-independent", "a predictor outlives the next episode", before_a_run=True)
+def _predictors_independent(bench: Bench) -> None:
     method, query = bench.fitted(), bench.query()
     predictor = bench.adapt(method, bench.support(0))
     before = bench.scores(predictor, query)
@@ -180,15 +176,15 @@ def predictors_independent(bench: Bench) -> None:
     )
 
 
-def adapt_order(bench: Bench) -> None:
-    """What an episode scores does not depend on the episodes before it, however many."""
+@CHECKS.add("adapt-order", "earlier episodes do not matter", before_a_run=True)
+def _adapt_order(bench: Bench) -> None:
     query = bench.query()
-    alone = bench.answers(bench.fitted(), bench.support(0), query)
+    alone = bench.ask(bench.fitted(), bench.support(0), query)
     method = bench.fitted()
     bench.scores(bench.adapt(method, bench.support(1)), bench.query(1))
     require_same(
         alone,
-        bench.answers(method, bench.support(0), query),
+        bench.ask(method, bench.support(0), query),
         done="Episode A was adapted first, and (in another copy) after episode B.",
         cause="adapt changes the method: a running mean, a counter, a cache, or weights that "
         "are tuned and not restored",
@@ -204,7 +200,7 @@ def adapt_order(bench: Bench) -> None:
             ) from error
     require_same(
         alone,
-        bench.answers(method, bench.support(0), query),
+        bench.ask(method, bench.support(0), query),
         done=f"Episode A was adapted first, and (in another copy) after {EPISODES_BEFORE + 2} "
         "episodes, in which every image was a support image.",
         cause="the method, its class or its module keeps what it was shown in episodes",
@@ -226,8 +222,8 @@ def _small_support(bench: Bench, number: int) -> Support:
     )
 
 
-def adapt_all(bench: Bench) -> None:
-    """`adapt_all` gives the predictors that `adapt` gives."""
+@CHECKS.add("adapt-all", "adapt_all gives what adapt gives", before_a_run=True)
+def _adapt_all(bench: Bench) -> None:
     supports = [bench.support(i) for i in range(TOGETHER)]
     method = bench.fitted()
     single = bench.adapt_each(method, supports)
@@ -251,8 +247,8 @@ def adapt_all(bench: Bench) -> None:
         )
 
 
-def presets(bench: Bench) -> None:
-    """Every preset is a valid set of parameters."""
+@CHECKS.add("presets", "every preset is valid")
+def _presets(bench: Bench) -> None:
     for name in bench.method_class.presets:
         try:
             build_params(bench.method_class, {}, name)
@@ -266,36 +262,4 @@ def presets(bench: Bench) -> None:
             ) from error
 
 
-CHECKS = (
-    Check("state", "state() holds named tensors only", state),
-    Check("save-load", "saved and loaded, the same scores", save_load),
-    Check("trains", "trains = False only where fit learns nothing", trains),
-    Check("without-val", "fit works without a val part", without_val),
-    Check("no-mutation", "nothing given to the method is changed", no_mutation),
-    Check(
-        "predictors-independent", "a predictor outlives the next episode", predictors_independent
-    ),
-    Check("adapt-order", "earlier episodes do not matter", adapt_order),
-    Check("adapt-all", "adapt_all gives what adapt gives", adapt_all),
-    Check("presets", "every preset is valid", presets),
-)
-FRESH = Check("fresh-process", "saved, loaded in another process, the same scores", fresh_process)
-
-
-def main() -> None:
-    """What a `FreshProcess` runs: read one job, write the scores, or what went wrong."""
-    line = sys.stdin.readline()
-    if not line:
-        return
-    job = json.loads(line)
-    answers = Path(job["answers"])
-    try:
-        bench = Bench(lambda: make_method(job["spec"], job["settings"], job["preset"]))
-        method = bench.make()
-        method.load_state(torch.load(job["state"], weights_only=True))
-        torch.save(bench.answers(method, bench.support(), bench.query()), answers)
-    except BenchError as error:
-        answers.with_suffix(".txt").write_text(str(error), encoding="utf-8")
-    except BaseException as error:  # `exit` too: the process ends in any case
-        text = f"{exception_text(error)}\n{last_frames(error)}"
-        answers.with_suffix(".txt").write_text(text, encoding="utf-8")
+FRESH = Check("fresh-process", "saved, loaded in another process, the same scores", _fresh_process)

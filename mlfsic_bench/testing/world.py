@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlfsic_bench.features.sources import FeatureSource
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode, TrainingPart
 from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.randomness import splitmix64, stream_seed, torch_generator
 
 CHANNELS = 24
 GRID = (2, 3)  # not square, so that a swap of h and w is seen
-WORD_DIMS = 10
+EMBEDDING_DIMS = 10
 BASE = ("apple", "boat", "cat", "drum", "egg", "fork")
 VAL = ("goat", "hat", "ink", "jar")
 NOVEL = ("kite", "lamp", "moon", "nest", "owl")
@@ -28,7 +29,7 @@ IMAGES_PER_LABEL = 12
 QUERY_PER_LABEL = 2
 
 
-class CheckSource:
+class CheckSource(FeatureSource):
     """A frozen FeatureSource over maps that lie in memory; remembers what it handed out.
 
     Attributes
@@ -53,20 +54,6 @@ class CheckSource:
     def pooled(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c]."""
         return self._hand(self._maps[[self._row[i] for i in ids]].mean((2, 3)))
-
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """None: the source is frozen."""
-        return []
-
-    def train(self, mode: bool) -> None:
-        """Nothing to switch."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing to save."""
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Nothing to restore."""
 
     def _hand(self, tensor: Tensor) -> Tensor:
         if self.remember:
@@ -130,7 +117,7 @@ def check_world(with_embeddings: bool = True) -> CheckWorld:
     ids: list[str] = []
     maps: list[Tensor] = []
     parts: dict[str, tuple[tuple[str, ...], Tensor, Tensor]] = {}
-    mixing = torch.randn(CHANNELS, WORD_DIMS, generator=torch_generator("check", "mixing"))
+    mixing = torch.randn(CHANNELS, EMBEDDING_DIMS, generator=torch_generator("check", "mixing"))
     for name, labels in (("base", BASE), ("val", VAL), ("novel", NOVEL)):
         generator = torch_generator("check", name)
         directions = 2 * torch.randn(len(labels), CHANNELS, generator=generator)

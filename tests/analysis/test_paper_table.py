@@ -273,7 +273,7 @@ def test_files_that_are_not_the_runs_are_refused(tmp_path: Path) -> None:
     (a / "scores.npz").write_bytes((b / "scores.npz").read_bytes())
     with pytest.raises(BenchError, match="not the file this run wrote"):
         table_of(a)
-    (b / "answers.npz").unlink()
+    (b / "targets.npz").unlink()
     with pytest.raises(BenchError, match="no such file"):
         table_of(b)
     with pytest.raises(BenchError, match="none"):

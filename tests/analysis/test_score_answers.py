@@ -22,12 +22,12 @@ from tests.fakes.world import fake_run
 
 def forge(folder: Path) -> None:
     """Targets that are always right, with a record that vouches for them."""
-    path = folder / "answers.npz"
+    path = folder / "targets.npz"
     arrays = read_arrays(path, kind="answers", required=("targets", "query", "meta"))
     decided = read_scores(folder / "scores.npz").scores > 0
     write_arrays(path, arrays | {"targets": decided.astype(np.uint8)})
     record = json.loads((folder / "record.json").read_text("utf-8"))
-    record["outputs"]["answers.npz"] = hash_file(path)
+    record["outputs"]["targets.npz"] = hash_file(path)
     (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -42,7 +42,7 @@ def test_forged_targets_change_no_value(tmp_path: Path) -> None:
     split = SplitPlace(split=str(ROOT / "splits" / f"{SPLIT['id']}.json"))
     for place in (SplitPlace(), split):
         assert score_files([folder], place) == honest
-    (folder / "answers.npz").unlink()
+    (folder / "targets.npz").unlink()
     assert score_files([folder / "scores.npz"]).files[0].metrics == honest.files[0].metrics
 
 

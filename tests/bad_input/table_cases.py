@@ -71,9 +71,9 @@ def _pickle(folder, monkeypatch):
     return ["table", "a"]
 
 
-@case("a table of a run without answers", "answers.npz", "no such file")
+@case("a table of a run without targets", "targets.npz", "no such file")
 def _no_answers(folder, monkeypatch):
-    (fake_run(folder / "a") / "answers.npz").unlink()
+    (fake_run(folder / "a") / "targets.npz").unlink()
     return ["table", "a"]
 
 
@@ -85,9 +85,9 @@ def _scores_folder(folder, monkeypatch):
     return ["table", "a"]
 
 
-@case("a table of a run whose answers are a folder", "answers.npz", "no such file")
+@case("a table of a run whose targets are a folder", "targets.npz", "no such file")
 def _answers_folder(folder, monkeypatch):
-    path = fake_run(folder / "a") / "answers.npz"
+    path = fake_run(folder / "a") / "targets.npz"
     path.unlink()
     path.mkdir()
     return ["table", "a"]

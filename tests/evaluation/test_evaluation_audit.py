@@ -36,7 +36,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_contract_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "refuse_faulty", lambda plan: None)
+    monkeypatch.setattr(run, "refuse_faulty", lambda *of_the_plan: None)
 
 
 @pytest.fixture

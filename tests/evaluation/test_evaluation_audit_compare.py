@@ -12,8 +12,7 @@ import pytest
 
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.evaluation.audit.audit import EPISODES
-from mlfsic_bench.evaluation.audit.compare import TOLERANCE, Found, Stored, compare
-from mlfsic_bench.evaluation.audit.kinds import QUERIES
+from mlfsic_bench.evaluation.audit.compare import QUERIES, TOLERANCE, Found, Stored, compare
 from mlfsic_bench.evaluation.audit.messages import receive, send
 
 IDS = ("a", "b", "c", "d")

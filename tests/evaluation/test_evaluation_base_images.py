@@ -26,7 +26,7 @@ from mlfsic_bench.evaluation.parts import (
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute, run_method
-from mlfsic_bench.evaluation.scores import read_answers
+from mlfsic_bench.evaluation.scores import read_targets
 from mlfsic_bench.results.reopen import RunPaths, reopen
 from tests.fakes.world import Trained, fake_inputs, fake_split
 
@@ -91,7 +91,7 @@ def test_a_run_touches_the_first_images_only_and_says_so(tmp_path: Path) -> None
     assert any("first 40 of 80 base images" in note for note in record.notes)
     whole = execute(cut_inputs(None), tmp_path / "whole")
     assert read_record(whole).base_images is None
-    a, b = (read_answers(run / "answers.npz") for run in (folder, whole))
+    a, b = (read_targets(run / "targets.npz") for run in (folder, whole))
     assert np.array_equal(a.query, b.query)
     assert a.meta.episodes == b.meta.episodes
 

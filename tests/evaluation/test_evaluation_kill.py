@@ -26,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def same_files(folder: Path, whole: Path) -> bool:
-    names = ("scores.npz", "answers.npz")
+    names = ("scores.npz", "targets.npz")
     return all((folder / name).read_bytes() == (whole / name).read_bytes() for name in names)
 
 

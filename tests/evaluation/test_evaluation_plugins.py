@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.method_calls import MethodFailedError, adapt_all, plugin_call
-from mlfsic_bench.evaluation.outputs import notes_on_scores, share_tied
 from mlfsic_bench.evaluation.parts import select_parts
+from mlfsic_bench.evaluation.predict import adapt_all
 from mlfsic_bench.evaluation.record import read_record
-from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.evaluation.runner import execute, notes_on_scores, share_tied
 from mlfsic_bench.evaluation.scores import read_scores
+from mlfsic_bench.methods.calls import MethodFailedError, plugin_call
 from mlfsic_bench.methods.contract import Images
 from mlfsic_bench.methods.limited import LimitedFeatures, limited_to
 from mlfsic_bench.text import exception_text

@@ -18,7 +18,7 @@ from mlfsic_bench.evaluation.predict import CHUNK
 from mlfsic_bench.evaluation.provenance import checkout_state
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
-from mlfsic_bench.evaluation.scores import read_answers, read_scores
+from mlfsic_bench.evaluation.scores import read_scores, read_targets
 from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 from mlfsic_bench.methods.limited import LimitedFeatures
 from tests.fakes.world import (
@@ -35,7 +35,7 @@ from tests.fakes.world import (
 def test_scores_are_those_of_the_method(tmp_path: Path) -> None:
     inputs = fake_inputs(episodes=CHUNK + 3)
     folder = execute(inputs, tmp_path / "run")
-    scores, answers = read_scores(folder / "scores.npz"), read_answers(folder / "answers.npz")
+    scores, answers = read_scores(folder / "scores.npz"), read_targets(folder / "targets.npz")
     episode = inputs.episodes.episodes[CHUNK + 1]
     part, source = inputs.split.novel, inputs.open_source((), (), print)
     support = Support(

@@ -1,4 +1,4 @@
-"""Scores and answers files: bytes, round trips, and everything a foreign file may get wrong."""
+"""Scores and targets files: bytes, round trips, and everything a foreign file may get wrong."""
 
 from __future__ import annotations
 
@@ -17,16 +17,11 @@ from hypothesis import strategies as st
 
 from mlfsic_bench.arrays import write_arrays
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.scores import (
-    EpisodesMeta,
-    MethodMeta,
-    Scores,
-    ScoresMeta,
-    SplitMeta,
-    read_answers,
-    read_scores,
-    write_scores,
-)
+from mlfsic_bench.evaluation.meta import EpisodesMeta, MethodMeta, ScoresMeta, SplitMeta
+from mlfsic_bench.evaluation.record import is_done
+from mlfsic_bench.evaluation.scores import Scores, read_scores, read_targets, write_scores
+from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.results.result import open_result
 from tests.fakes.world import fake_run
 from tests.searches import examples
 
@@ -279,14 +274,14 @@ def test_one_query_for_all_does_not_grow_without_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fake_run(tmp_path / "run", episodes=3)
-    arrays = members(folder / "answers.npz")
+    arrays = members(folder / "targets.npz")
     one = {name: arrays[name][:1] for name in ("targets", "query")}
     write_arrays(tmp_path / "a.npz", arrays | one)
-    assert read_answers(tmp_path / "a.npz").targets.shape == arrays["targets"].shape
+    assert read_targets(tmp_path / "a.npz").targets.shape == arrays["targets"].shape
     monkeypatch.setattr("mlfsic_bench.evaluation.scores.LIMIT", 2 * one["targets"].size)
     monkeypatch.setattr("mlfsic_bench.evaluation.scores.read_arrays", lambda *a, **k: arrays | one)
     with pytest.raises(BenchError, match="at most"):
-        read_answers(tmp_path / "a.npz")
+        read_targets(tmp_path / "a.npz")
 
 
 @examples(60)
@@ -313,8 +308,28 @@ def test_missing_file(tmp_path: Path) -> None:
         read_scores(tmp_path / "none.npz")
 
 
-def test_scores_are_no_answers(tmp_path: Path) -> None:
+def test_scores_are_no_targets(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run", episodes=3)
-    with pytest.raises(BenchError, match="answers file"):
-        read_answers(folder / "scores.npz")
-    assert read_answers(folder / "answers.npz").targets.dtype == np.uint8
+    with pytest.raises(BenchError, match="targets file"):
+        read_targets(folder / "scores.npz")
+    assert read_targets(folder / "targets.npz").targets.dtype == np.uint8
+
+
+def test_a_run_of_an_earlier_version_has_answers(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "run", episodes=3)
+    new = open_result(folder)
+    record = json.loads((folder / "record.json").read_text())
+    arrays = members(folder / "targets.npz")
+    meta = str(arrays["meta"]).replace("mlfsic-bench targets", "mlfsic-bench answers")
+    write_arrays(folder / "answers.npz", arrays | {"meta": np.array(meta)})
+    (folder / "targets.npz").unlink()
+    del record["outputs"]["targets.npz"]
+    record["outputs"]["answers.npz"] = hash_file(folder / "answers.npz")
+    (folder / "record.json").write_text(json.dumps(record))
+    old = open_result(folder)
+    assert old.stored is not None
+    assert new.stored is not None
+    assert old.record is not None
+    assert old.stored.meta.kind == "mlfsic-bench answers"
+    np.testing.assert_array_equal(old.stored.targets, new.stored.targets)
+    assert is_done(folder, old.record)

@@ -61,7 +61,7 @@ def scores_of(file: Path, row: dict) -> list[np.ndarray]:
     for run in row["runs"]:
         folder = file.parent / "out" / "scenes" / "runs" / run["folder"]
         scores = np.load(folder / "scores.npz")["scores"]
-        targets = np.load(folder / "answers.npz")["targets"]
+        targets = np.load(folder / "targets.npz")["targets"]
         values.append(
             np.array(
                 [

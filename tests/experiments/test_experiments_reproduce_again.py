@@ -127,14 +127,14 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
     from mlfsic_bench.evaluation import runner as run
 
     file = small(tmp_path)
-    whole = run.write_answers
+    whole = run.write_targets
 
     def interrupted(path: Path, answers: object) -> None:
         if "protonet" in str(path):
             raise KeyboardInterrupt
         whole(path, answers)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "write_answers", interrupted)
+    monkeypatch.setattr(run, "write_targets", interrupted)
     result = reproduce(file, "--seeds", "1", code=130)
     assert "goes on where it stopped" in result.stderr
     assert [name.split("-")[0] for name in runs_of(file) if name.startswith("random")]

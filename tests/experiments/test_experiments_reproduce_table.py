@@ -118,7 +118,7 @@ def test_chance_is_that_of_the_episodes_that_were_run(table: tuple[Path, str]) -
     file, _ = table
     (run,) = result_of(file)["ProtoNet"]["runs"]  # on six episodes; the first row is on four
     folder = file.parent / "out" / "scenes" / "runs" / run["folder"]
-    micro, macro = chance_levels(np.load(folder / "answers.npz")["targets"])
+    micro, macro = chance_levels(np.load(folder / "targets.npz")["targets"])
     text = (file.parent / "out" / "scenes" / "small.md").read_text()
     told = f"chance over the first 6: macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
     assert told in text

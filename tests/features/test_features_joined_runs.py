@@ -14,9 +14,9 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.registry import open_dataset
 from mlfsic_bench.episodes.protocol import episode_set
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.method_calls import score
 from mlfsic_bench.evaluation.parts import PartView
 from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.predict import score
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import run_method
 from mlfsic_bench.evaluation.scores import read_scores

@@ -154,7 +154,7 @@ def test_a11_kinds_are_counted(tmp_path):
 def test_a11_a_run_on_a_subset_says_what_it_left_out(tmp_path):
     from dataclasses import replace
 
-    from mlfsic_bench.evaluation.outputs import notes_of
+    from mlfsic_bench.evaluation.record import notes_of
     from tests.fakes.world import fake_inputs
 
     inputs = replace(fake_inputs(episodes=3), damaged={"a/1": "a GIF", "a/2": "a GIF"})

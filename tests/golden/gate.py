@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.evaluation.method_calls import adapt_all, score
+from mlfsic_bench.evaluation.predict import adapt_all, score
 from mlfsic_bench.methods.contract import FitContext, Method
 from mlfsic_bench.methods.params import build_params
 from mlfsic_bench.methods.registry import find_method, method_names

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.evaluation.meta import AnswersMeta, ScoresMeta
+from mlfsic_bench.evaluation.meta import ScoresMeta, TargetsMeta
 from mlfsic_bench.evaluation.record import Record, read_record
-from mlfsic_bench.evaluation.scores import read_answers, read_scores
+from mlfsic_bench.evaluation.scores import read_scores, read_targets
 from mlfsic_bench.experiments.plan import Options, plan_rows
 from mlfsic_bench.experiments.schema import Experiment, find_profile, read_experiment
 from mlfsic_bench.leaderboard.card import Card, read_card
@@ -134,9 +134,9 @@ KINDS = {
         ScoresMeta, lambda: {**_meta("scores.npz"), "run": "0" * 64}, _write_meta("scores.npz"),
         lambda: read_scores(Path("scores.npz")),
     ),
-    "answers": Kind(
-        AnswersMeta, lambda: _meta("answers.npz"), _write_meta("answers.npz"),
-        lambda: read_answers(Path("answers.npz")),
+    "targets": Kind(
+        TargetsMeta, lambda: _meta("targets.npz"), _write_meta("targets.npz"),
+        lambda: read_targets(Path("targets.npz")),
     ),
     "entry": Kind(Entry, _entry, _written(ENTRY), lambda: read_placed(Path(ENTRY))),
     "reported entry": Kind(Entry, _reported, _written(ENTRY), lambda: read_placed(Path(ENTRY))),

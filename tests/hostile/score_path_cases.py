@@ -58,20 +58,20 @@ def _pack(sound: Path) -> Command:
 
 
 @hostile("answers of a hundred million ids", "query ids")
-def _answers(sound: Path) -> Command:
-    from mlfsic_bench.evaluation.scores import read_answers
+def _targets(sound: Path) -> Command:
+    from mlfsic_bench.evaluation.scores import read_targets
 
-    rest = {k: v for k, v in members(sound / "answers.npz").items() if k != "query.npy"}
+    rest = {k: v for k, v in members(sound / "targets.npz").items() if k != "query.npy"}
     size = 100_000_000
     sparse_zeros(FILE, "query.npy", raw_npy(header("|S1", (1, size))), size, rest)
-    return lambda: read_answers(FILE)
+    return lambda: read_targets(FILE)
 
 
 @hostile("as many ids as answers may have", "query ids of shape")
 def _short_ids(sound: Path) -> Command:
-    from mlfsic_bench.evaluation.scores import QUERY_LIMIT, read_answers
+    from mlfsic_bench.evaluation.scores import QUERY_LIMIT, read_targets
 
-    rest = {k: v for k, v in members(sound / "answers.npz").items() if k != "query.npy"}
+    rest = {k: v for k, v in members(sound / "targets.npz").items() if k != "query.npy"}
     data = raw_npy(header("|S2", (1, QUERY_LIMIT // 2)), b"\xc3\xa4" * (QUERY_LIMIT // 2))
     archive(FILE, {**rest, "query.npy": data})
-    return lambda: read_answers(FILE)
+    return lambda: read_targets(FILE)

@@ -34,7 +34,7 @@ def write_sound(folder: Path) -> None:
     shutil.copyfile(shipped / f"{SPLIT}.json", folder / "split.json")
     shutil.copyfile(shipped / f"{SPLIT}.novel-episodes.json", folder / "episodes.json")
     shutil.copyfile(shipped / "coco-64-16-laso-v1.1-shot-runs.json", folder / "runs.json")
-    _scores(folder / "scores.npz", folder / "answers.npz")
+    _scores(folder / "scores.npz", folder / "targets.npz")
     (folder / "card.yaml").write_text(CARD)
     (folder / "experiment.yaml").write_text(EXPERIMENT)
     (folder / "words.txt").write_bytes(WORDS)
@@ -52,15 +52,14 @@ def binary_words() -> bytes:
     return b"3 3\n" + b"\n".join(data) + b"\n"
 
 
-def _scores(path: Path, answers_path: Path) -> None:
+def _scores(path: Path, targets_path: Path) -> None:
     from mlfsic_bench.episodes.files import find_episodes
-    from mlfsic_bench.evaluation.meta import AnswersMeta
+    from mlfsic_bench.evaluation.meta import ScoresMeta, TargetsMeta
     from mlfsic_bench.evaluation.scores import (
-        Answers,
         Scores,
-        ScoresMeta,
-        write_answers,
+        StoredTargets,
         write_scores,
+        write_targets,
     )
     from mlfsic_bench.splits.resolve import resolve_split
 
@@ -87,8 +86,8 @@ def _scores(path: Path, answers_path: Path) -> None:
     meta = ScoresMeta.model_validate({**common, "method": method})
     write_scores(path, Scores(scores, scores > 0.5, meta))
     query = np.array([episode.query for episode in used])
-    card = AnswersMeta.model_validate(common)
-    write_answers(answers_path, Answers(targets.astype(np.uint8), query, card))
+    card = TargetsMeta.model_validate(common)
+    write_targets(targets_path, StoredTargets(targets.astype(np.uint8), query, card))
 
 
 def _store(folder: Path) -> None:

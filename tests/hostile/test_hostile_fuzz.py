@@ -140,14 +140,14 @@ def test_descriptions(data: st.DataObject, sound: Path, tmp_path_factory: Folder
 @FUZZ
 @given(data=st.data())
 def test_answers(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
-    from mlfsic_bench.evaluation.scores import read_answers
+    from mlfsic_bench.evaluation.scores import read_targets
 
     path = tmp_path_factory.getbasetemp() / "fuzz.npz"
     result = fuzz(
-        data, path, damaged_bytes((sound / "answers.npz").read_bytes()), lambda: read_answers(path)
+        data, path, damaged_bytes((sound / "targets.npz").read_bytes()), lambda: read_targets(path)
     )
     if result is not None:
-        assert np.array_equal(result.targets, read_answers(sound / "answers.npz").targets)
+        assert np.array_equal(result.targets, read_targets(sound / "targets.npz").targets)
 
 
 def _json_reader(name: str) -> tuple[Path, Callable[[Path], Any], Callable[[Any], Any]]:

@@ -48,7 +48,7 @@ NAMES = listed("""
 """)
 # Shown, and looked up where a run is opened again: see REOPENED.
 SHOWN = listed("""
-    AnswersMeta.labels Entry.authors Entry.backbone Entry.contact Entry.name
+    TargetsMeta.labels Entry.authors Entry.backbone Entry.contact Entry.name
     Experiment.not_on Experiment.title Failure.stage FeaturesMeta.backbone FeaturesMeta.transform
     FeaturesMeta.weights FeaturesMeta.weights_hash LabelValue.label LabelLists.base
     LabelLists.novel LabelLists.val Link.title Link.url MethodMeta.changed MethodMeta.name

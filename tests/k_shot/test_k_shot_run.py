@@ -24,7 +24,7 @@ from mlfsic_bench.evaluation.parts import select_parts
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
-from mlfsic_bench.evaluation.scores import read_answers, read_scores, write_answers
+from mlfsic_bench.evaluation.scores import read_scores, read_targets, write_targets
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
@@ -106,7 +106,7 @@ def test_every_method_runs_on_supports_of_any_size(
 def test_scores_and_answers_are_those_of_each_run(split: Split, tmp_path: Path) -> None:
     inputs = laso_inputs(split)
     folder = execute(inputs, tmp_path / "run")
-    scores, answers = read_scores(folder / "scores.npz"), read_answers(folder / "answers.npz")
+    scores, answers = read_scores(folder / "scores.npz"), read_targets(folder / "targets.npz")
     source = LasoFeatures(split)
     for i, episode in enumerate(inputs.episodes.episodes):
         f = torch.nn.functional.normalize(source.pooled(episode.support), dim=1)
@@ -124,19 +124,19 @@ def test_scores_and_answers_are_those_of_each_run(split: Split, tmp_path: Path) 
 
 def test_the_query_is_stored_once(split: Split, tmp_path: Path) -> None:
     folder = execute(laso_inputs(split, count=3), tmp_path / "run")
-    path = folder / "answers.npz"
+    path = folder / "targets.npz"
     with np.load(path) as arrays:
         assert arrays["query"].shape == (1, 48)
         assert arrays["targets"].shape == (1, 48, 16)
-    answers = read_answers(path)
+    answers = read_targets(path)
     assert answers.targets.shape == (3, 48, 16)
-    write_answers(tmp_path / "again.npz", answers)
+    write_targets(tmp_path / "again.npz", answers)
     assert (tmp_path / "again.npz").read_bytes() == path.read_bytes()
     targets = answers.targets.copy()
     targets[1, 0, 0] ^= 1
     changed = replace(answers, targets=targets)
-    write_answers(tmp_path / "changed.npz", changed)
-    np.testing.assert_array_equal(read_answers(tmp_path / "changed.npz").targets, targets)
+    write_targets(tmp_path / "changed.npz", changed)
+    np.testing.assert_array_equal(read_targets(tmp_path / "changed.npz").targets, targets)
 
 
 def test_queries_are_scored_in_blocks(

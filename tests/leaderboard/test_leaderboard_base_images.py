@@ -39,9 +39,9 @@ def test_a_cut_run_of_a_subset_split_is_found_by_the_check(split_file, tmp_path)
 
     def swap(value: Any) -> None:
         file = value["proof"]["files"][0]
-        for name in ("scores", "answers"):
-            file[name] = f"cut/{name}.npz"
-            file[f"{name}_sha256"] = hash_file(cut / f"{name}.npz")
+        for key, name in (("scores", "scores.npz"), ("answers", "targets.npz")):
+            file[key] = f"cut/{name}"
+            file[f"{key}_sha256"] = hash_file(cut / name)
         file.update(record="cut/record.json", record_sha256=hash_file(cut / "record.json"))
         file["run"] = read_record(cut).key
 

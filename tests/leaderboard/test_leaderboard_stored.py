@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.scores import Answers, read_answers, read_scores, write_answers
+from mlfsic_bench.evaluation.scores import StoredTargets, read_scores, read_targets, write_targets
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.leaderboard.board import STORED_NOTE, build_boards
 from mlfsic_bench.leaderboard.entry import IntervalKind, State, parse_entry, read_entry
@@ -23,11 +23,11 @@ def test_stored_targets_are_a_state_of_their_own_and_never_ranked(
     runs, split_file, tmp_path
 ) -> None:
     run = shutil.copytree(runs["a0"], tmp_path / "run")
-    scores, answers = read_scores(run / "scores.npz"), read_answers(run / "answers.npz")
-    perfect = Answers((scores.scores > 0).astype("uint8"), answers.query, answers.meta)
-    write_answers(run / "answers.npz", perfect)
-    digest = hash_file(run / "answers.npz")
-    edit(run / "record.json", lambda r: r["outputs"].update({"answers.npz": digest}))
+    scores, answers = read_scores(run / "scores.npz"), read_targets(run / "targets.npz")
+    perfect = StoredTargets((scores.scores > 0).astype("uint8"), answers.query, answers.meta)
+    write_targets(run / "targets.npz", perfect)
+    digest = hash_file(run / "targets.npz")
+    edit(run / "record.json", lambda r: r["outputs"].update({"targets.npz": digest}))
     out = tmp_path / "out"
     line = ok("pack", run, "--out", out, "--stored-targets").splitlines()[0]
     forged = read_entry(Path(line))

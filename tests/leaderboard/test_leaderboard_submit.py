@@ -13,7 +13,8 @@ from sklearn.metrics import average_precision_score
 
 from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.scores import Scores, ScoresMeta, read_scores, write_scores
+from mlfsic_bench.evaluation.meta import ScoresMeta
+from mlfsic_bench.evaluation.scores import Scores, read_scores, write_scores
 from mlfsic_bench.leaderboard.card import read_card
 from mlfsic_bench.leaderboard.entry import IntervalKind, State, read_entry
 from mlfsic_bench.splits.resolve import resolve_split

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.cli.methods import methods
-from mlfsic_bench.evaluation.checked import note_on_checks
 from mlfsic_bench.methods.registry import find_method, method_names
 from mlfsic_bench.testing.check import ALL_CHECKS
+from mlfsic_bench.testing.process import note_on_checks
 from mlfsic_bench.testing.state_tests import FRESH
 
 pytestmark = pytest.mark.slow

@@ -8,12 +8,12 @@ from typing import Literal
 import pytest
 from pydantic import Field, model_validator
 
+from mlfsic_bench.cli.options import parse_settings
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods import registry as discovery
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.params import build_params, describe_parameter, small_settings
 from mlfsic_bench.methods.registry import find_method, list_methods, make_method, method_names
-from mlfsic_bench.methods.settings import parse_settings
 
 MINIMAL = Path(__file__).parents[1] / "fakes" / "plugins" / "minimal.py"
 HEAD = "from mlfsic_bench.methods.contract import Method, MethodParams\n"
@@ -262,10 +262,10 @@ def test_values_that_do_not_go_together():
 
 
 def test_settings_are_pairs():
-    assert parse_settings(["a=1", "b = x=y"]) == {"a": "1", "b": "x=y"}
+    assert parse_settings(None, None, ["a=1", "b = x=y"]) == {"a": "1", "b": "x=y"}
     for bad in (["a"], ["=1"], ["a=1", "a=2"]):
         with pytest.raises(BenchError):
-            parse_settings(bad)
+            parse_settings(None, None, bad)
 
 
 def test_description_of_every_shipped_parameter():

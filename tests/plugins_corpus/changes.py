@@ -61,7 +61,7 @@ CHANGES = {
     "grad mode": lambda: torch.set_grad_enabled(not torch.is_grad_enabled()),
     "autocast": lambda: enter(torch.autocast("cpu")),
     "deterministic algorithms": lambda: torch.set_deterministic_debug_mode(1),
-    "cudnn's flags": lambda: setattr(torch.backends.cudnn, "benchmark", True),
+    "cudnn's benchmark flag": lambda: setattr(torch.backends.cudnn, "benchmark", True),
     "precision of matrix products": lambda: torch.set_float32_matmul_precision("medium"),
     "torch's number of threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
     "numpy's error handling": lambda: np.seterr(over="raise"),
@@ -70,7 +70,7 @@ CHANGES = {
     "environment variables": other_variable,
     "the locale": other_locale,
     "signal handlers": signals,
-    "sys.stdout and sys.stderr": lambda: setattr(sys, "stdout", sys.__stderr__),
+    "sys.stdout": lambda: setattr(sys, "stdout", sys.__stderr__),
     "the recursion limit": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1),
     "random": lambda: random.seed(1),
     "numpy.random": lambda: np.random.seed(1),  # noqa: NPY002

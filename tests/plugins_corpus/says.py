@@ -41,6 +41,16 @@ class TextFlag(Minimal):
     trains = "no"
 
 
+class OldFlag(Minimal):
+    needs_words = True
+
+
+class OldFlagLater(Minimal):
+    def __init__(self, params=None):
+        super().__init__(params)
+        self.uses_words = True
+
+
 class PropertyFlag(Minimal):
     adapts_by_gradient = property(lambda self: False)
 
@@ -146,6 +156,8 @@ REFUSED = {
     NumberCitation: "no usable citation",
     TextVersion: "no usable version",
     TextFlag: "no usable trains",
+    OldFlag: "declares needs_words",
+    OldFlagLater: "declares uses_words",
     PropertyFlag: "no usable adapts_by_gradient",
     PresetsList: "no usable presets",
     PresetOfPaths: "no usable presets",

@@ -10,15 +10,15 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.checked import Checked, CheckJob, check_in_process, refuse_faulty
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method
 from mlfsic_bench.methods.surroundings import Surroundings, watching
-from mlfsic_bench.testing.check import ALL_CHECKS, BEFORE_A_RUN, run_check
+from mlfsic_bench.testing.check import ALL_CHECKS, BEFORE_A_RUN, refuse_faulty, run_check
 from mlfsic_bench.testing.core import Bench
+from mlfsic_bench.testing.process import Checked, CheckJob, check_in_process
 from tests.fakes.plugins.minimal import Minimal
 from tests.fakes.world import fake_inputs
 from tests.plugins_corpus.answers import AUDITED, SEEN
@@ -86,7 +86,7 @@ def test_a_run_refuses_it_before_it_starts(method, monkeypatch):
     assert SEEN[method][0] in BEFORE_A_RUN
     monkeypatch.setattr("mlfsic_bench.methods.registry.class_in_file", lambda spec: method)
     with pytest.raises(BenchError, match="so it is not run"):
-        refuse_faulty(RunPlan("mine.py:Mine", "split", "backbone"))
+        refuse_faulty("mine.py:Mine", {}, None)
 
 
 def audit_of(spec, folder, **options):
@@ -99,7 +99,7 @@ def audit_of(spec, folder, **options):
 @pytest.mark.parametrize("method", AUDITED, ids=name_of)
 def test_the_audit_sees_what_the_contract_tests_do_not(method, tmp_path):
     spec = f"{HERE / 'answers.py'}:{method.__name__}"
-    refuse_faulty(RunPlan(method=spec, split="fake", backbone="fake"))
+    refuse_faulty(spec, {}, None)
     audit = audit_of(spec, tmp_path / "run", episodes=22)
     assert (audit.status, audit.kind) == ("failed", AUDITED[method])
 
@@ -171,4 +171,4 @@ def test_a_class_in_a_file_does_not_pass_for_a_shipped_one(tmp_path):
         "        return lambda query: torch.full((len(query), len(support.labels)), torch.nan)\n"
     )
     with pytest.raises(BenchError, match="so it is not run"):
-        refuse_faulty(RunPlan(f"{path}:M", "split", "backbone"))
+        refuse_faulty(f"{path}:M", {}, None)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.method_calls import plugin_call
+from mlfsic_bench.methods.calls import plugin_call
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.audit.compare import TOLERANCE, Stored
+from mlfsic_bench.evaluation.audit.compare import TOLERANCE, Bench, Stored, diagnose, shuffled
 from mlfsic_bench.evaluation.audit.fresh import Fresh, FreshFailedError, search_path
-from mlfsic_bench.evaluation.audit.kinds import Bench, diagnose, shuffled
 from mlfsic_bench.evaluation.record import Audit
 from mlfsic_bench.paths import resolved
 

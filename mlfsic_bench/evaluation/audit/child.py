@@ -26,9 +26,9 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, send
-from mlfsic_bench.evaluation.method_calls import adapt, adapt_all, plugin_call, score
-from mlfsic_bench.evaluation.predict import Chunk
-from mlfsic_bench.features.sources import LiveFeatures
+from mlfsic_bench.evaluation.predict import Chunk, adapt, adapt_all, score
+from mlfsic_bench.features.sources import FeatureSource, LiveFeatures
+from mlfsic_bench.methods.calls import plugin_call
 from mlfsic_bench.methods.contract import Images, Support
 from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.limited import LimitedFeatures
@@ -38,7 +38,6 @@ from mlfsic_bench.training.loop import load_checkpoint
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.features.backbones.base import Backbone
-    from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Method
 
 
@@ -61,11 +60,8 @@ class Pipe:
         return torch.from_numpy(arrays["features"])
 
 
-class ServedFeatures:
-    """Frozen features that the run hands over one request at a time.
-
-    Implements `features.sources.FeatureSource`; see there for the members.
-    """
+class AskedFeatures(FeatureSource):
+    """Frozen features that the run hands over one request at a time."""
 
     def __init__(
         self, pipe: Pipe, channels: int, grid: tuple[int, int], device: torch.device
@@ -80,22 +76,8 @@ class ServedFeatures:
         """float32 [n, c] on `device`."""
         return self.pipe.ask("pooled", "", ids).to(self.device)
 
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """None: the features are frozen."""
-        return []
 
-    def train(self, mode: bool) -> None:
-        """Nothing: the features are frozen."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Empty: the features are frozen."""
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Nothing: the features are frozen."""
-
-
-class ServedInputs(LiveFeatures):
+class AskedInputs(LiveFeatures):
     """A trainable network in this process, whose inputs the run hands over."""
 
     def __init__(self, pipe: Pipe, backbone: Backbone, device: torch.device) -> None:
@@ -109,7 +91,7 @@ class ServedInputs(LiveFeatures):
 
 
 def main() -> None:
-    """Serve sessions until the run closes its end."""
+    """One session after the other, until the run closes its end."""
     commands, answers = (
         os.fdopen(os.dup(number), mode, buffering=0) for number, mode in ((0, "rb"), (1, "wb"))
     )
@@ -148,7 +130,9 @@ def _session(pipe: Pipe, job: dict[str, Any], arrays: Arrays) -> None:
         method, source = _loaded(pipe, job)
         send(pipe.answers, {"ready": True})
         embeddings = (
-            torch.from_numpy(arrays["words"]).to(source.device) if "words" in arrays else None
+            torch.from_numpy(arrays["embeddings"]).to(source.device)
+            if "embeddings" in arrays
+            else None
         )
         while True:
             command = receive(pipe.commands)
@@ -190,13 +174,13 @@ def _loaded(pipe: Pipe, job: dict[str, Any]) -> tuple[Method, FeatureSource]:
 def _source(pipe: Pipe, job: dict[str, Any]) -> FeatureSource:
     device = torch.device(job["device"])
     if not job["trainable"]:
-        served = ServedFeatures(pipe, job["channels"], tuple(job["grid"]), device)
-        return LimitedFeatures(served)
+        asked = AskedFeatures(pipe, job["channels"], tuple(job["grid"]), device)
+        return LimitedFeatures(asked)
     from mlfsic_bench.features.backbones.registry import build_backbones
     from mlfsic_bench.features.sources import join
 
     backbones = build_backbones(*job["trainable"])
-    return LimitedFeatures(join(backbones, [ServedInputs(pipe, one, device) for one in backbones]))
+    return LimitedFeatures(join(backbones, [AskedInputs(pipe, one, device) for one in backbones]))
 
 
 def _score(
@@ -226,9 +210,7 @@ def _score(
     if head["together"]:
         predictors = adapt_all(method, supports, first)
     else:
-        predictors = []
-        for number, support in enumerate(supports, first):
-            predictors.append(adapt(method, support, number))
+        predictors = [adapt(method, one, number) for number, one in enumerate(supports, first)]
     given: list[Chunk] = []
     for block in head["blocks"]:
         if len(given) >= FEWEST and time.monotonic() > end:

@@ -1,7 +1,7 @@
 """A run's side of a fresh process: start it, ask it for scores, hand it features, end it.
 
 One process of this kind serves all audits of a program; it has imported torch and no method, and
-forks for every session (`audit_child`). Whatever goes wrong in it is a FreshFailedError here.
+forks for every session (`child`). Whatever goes wrong in it is a FreshFailedError here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, send
+from mlfsic_bench.evaluation.predict import Chunk
 from mlfsic_bench.evaluation.record import AuditKind
 from mlfsic_bench.paths import exists
 
@@ -40,7 +40,6 @@ DIED: AuditKind = "the fresh process died"
 HUNG: AuditKind = "the fresh process hung"
 FAILED: AuditKind = "the method failed in a fresh process"
 LINES = 5  # of what a process that died had printed
-Chunk = tuple[npt.NDArray[np.float32], "npt.NDArray[np.bool_] | None"]
 
 
 class FreshFailedError(Exception):
@@ -52,28 +51,6 @@ class FreshFailedError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a session scores: one of `supports` is adapted to, and asked for blocks of images.
-
-    Attributes
-    ----------
-    first: the number of the first support's episode.
-    supports: of one episode, or of several.
-    which: the place in `supports` of the episode whose queries are scored.
-    blocks: ids of the query images, those of a block scored together.
-    together: whether `adapt_all` gets all supports at once; else `adapt` gets each in its turn.
-    seconds: after which the blocks that are left are not scored; None for all blocks.
-    """
-
-    first: int
-    supports: Sequence[Support]
-    which: int
-    blocks: Sequence[Sequence[str]]
-    together: bool = False
-    seconds: float | None = None
-
-
 class Fresh:
     """A session: a method as its saved state says, in a process that has run nothing else of it.
 
@@ -81,7 +58,7 @@ class Fresh:
 
     Parameters
     ----------
-    job: what `audit_child` needs to make the method.
+    job: what `child` needs to make the method.
     embeddings: float32 [L, d_w] or None.
     source: where the run's features come from.
     limit_s: seconds that one answer may take.
@@ -104,7 +81,7 @@ class Fresh:
         self.server = _running()
         try:
             self._command(
-                self.job, {} if self.embeddings is None else {"words": self.embeddings}, ()
+                self.job, {} if self.embeddings is None else {"embeddings": self.embeddings}, ()
             )
         except BaseException:
             stop()
@@ -124,25 +101,39 @@ class Fresh:
         except FreshFailedError:
             stop()
 
-    def score(self, task: Task) -> Chunk:
-        """(float32 [n, L] scores, bool [n, L] decisions or None) of the task's blocks, in order.
+    def score(
+        self,
+        first: int,
+        supports: Sequence[Support],
+        which: int,
+        blocks: Sequence[Sequence[str]],
+        *,
+        together: bool = False,
+        seconds: float | None = None,
+    ) -> Chunk:
+        """(float32 [n, L] scores, bool [n, L] decisions or None) of these images, in their order.
 
-        Fewer than all n images when the task's seconds did not suffice.
+        Parameters
+        ----------
+        first: the number of the first support's episode.
+        supports: of one episode, or of several.
+        which: the place in `supports` of the episode whose queries are scored.
+        blocks: ids of the query images, those of a block scored together.
+        together: whether `adapt_all` gets all supports at once; else `adapt` gets each in its turn.
+        seconds: after which the blocks that are left are not scored; None for all blocks.
         """
-        supports = [list(support.images.ids) for support in task.supports]
+        ids = [list(support.images.ids) for support in supports]
         head = {
-            "first": task.first,
-            "supports": supports,
-            "seeds": [support.seed for support in task.supports],
-            "which": task.which,
-            "blocks": [list(block) for block in task.blocks],
-            "together": task.together,
-            "seconds": task.seconds,
+            "first": first,
+            "supports": ids,
+            "seeds": [support.seed for support in supports],
+            "which": which,
+            "blocks": [list(block) for block in blocks],
+            "together": together,
+            "seconds": seconds,
         }
-        targets = {
-            f"targets{i}": support.targets.cpu().numpy() for i, support in enumerate(task.supports)
-        }
-        arrays = self._command(head, targets, [i for ids in (*supports, *task.blocks) for i in ids])
+        targets = {f"targets{i}": one.targets.cpu().numpy() for i, one in enumerate(supports)}
+        arrays = self._command(head, targets, [i for some in (*ids, *blocks) for i in some])
         return arrays["scores"], arrays.get("decisions")
 
     def _command(
