@@ -40,7 +40,7 @@ def build(folder: Path) -> FeatureStore:
             writer.add(names, ["d"] * 100, local, local.mean(axis=1))
             for name, maps in zip(names, local, strict=True):
                 torch.save(torch.from_numpy(maps.astype(np.float16)), folder / "pt" / f"{name}.pt")
-    return FeatureStore.open(folder / "store")
+    return FeatureStore(folder / "store")
 
 
 def readers(folder: Path, store: FeatureStore) -> dict[str, Reader]:
@@ -68,7 +68,7 @@ def drop_from_cache(path: Path) -> None:
 
 
 def warm(folder: Path, rounds: int) -> None:
-    all_readers = readers(folder, FeatureStore.open(folder / "store"))
+    all_readers = readers(folder, FeatureStore(folder / "store"))
     rng = np.random.default_rng(1)
     times: dict[str, list[float]] = {name: [] for name in all_readers}
     for round_ in range(rounds + 1):
@@ -92,7 +92,7 @@ def cold(folder: Path, rounds: int, count: int) -> None:
     for _ in range(rounds):
         for name in names:
             drop_from_cache(path)  # nothing maps the file here, so its pages can go
-            read = readers(folder, FeatureStore.open(folder / "store"))[name]
+            read = readers(folder, FeatureStore(folder / "store"))[name]
             rows = rng.permutation(ROWS)[:count].tolist()
             start = time.perf_counter()
             read(rows)

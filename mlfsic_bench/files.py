@@ -49,7 +49,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         handle, name = tempfile.mkstemp(prefix=start, suffix=".tmp", dir=path.parent)
         remove_left_behind(path.parent, start)
     except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -60,7 +60,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         raise
 
 
@@ -88,7 +88,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -282,7 +282,8 @@ def _umask() -> int:
     return mask
 
 
-def _cannot_write(path: Path, error: Exception) -> BenchError:
+def cannot_write(path: Path, error: Exception) -> BenchError:
+    """The error for a place where the system refuses to write."""
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
     full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return BenchError(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import open_regular
 
 LIMIT = 1 << 16  # bytes; the reader takes seconds for a megabyte, and people write a few thousand
 _NUMBERS = {  # short ones: YAML 1.1 also has 1:30:00, 0x1F and numbers of any length
@@ -64,3 +68,17 @@ def parse_yaml(data: bytes) -> Any:
         raise ValueError("nested too deep") from error
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())[:300]) from error
+
+
+def read_yaml(path: Path, kind: str, remedy: str) -> Any:
+    """The value in a file; BenchError saying that it is no readable `kind`, and the `remedy`."""
+    try:
+        with open_regular(path) as stream:
+            return parse_yaml(stream.read(LIMIT + 1))
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"{path} is not a readable {kind}",
+            expected="plain YAML or JSON in a short file",
+            found=getattr(error, "strerror", None) or str(error),
+            remedy=remedy,
+        ) from error

@@ -21,12 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.analysis.attention.pointing import WRITERS as POINTING
-from mlfsic_bench.analysis.attention.pointing import Estimate, Line, Pointing
+from mlfsic_bench.analysis.attention.pointing import WRITERS, Estimate, Line, Pointing
 from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used
 from mlfsic_bench.analysis.curve import Line as CurveLine
-from mlfsic_bench.analysis.curve_tables import WRITERS as CURVE
-from mlfsic_bench.analysis.curve_tables import as_csv, sentences
+from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences
 from mlfsic_bench.evaluation.record import SCORES, Record, parse_record
 from mlfsic_bench.experiments.archive import RUNS, ArchivedRun, read_runs
 from mlfsic_bench.experiments.table import (
@@ -36,6 +34,7 @@ from mlfsic_bench.experiments.table import (
     ReproducedTable,
     TableRow,
     Values,
+    can_differ,
     cells_of,
     published_values,
     read_table,
@@ -45,8 +44,9 @@ from mlfsic_bench.files import PACKED, is_stored
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.published import read_published
-from mlfsic_bench.results.result import open_result
-from mlfsic_bench.results.targets import Targets, targets_of
+from mlfsic_bench.results.result import Targets, open_result
+from mlfsic_bench.results.table import to_markdown
+from mlfsic_bench.results.targets import targets_of
 from mlfsic_bench.text import for_markdown
 from tools import archive_demo
 
@@ -91,13 +91,15 @@ def check_table(path: Path) -> Report:
     """A table's JSON, Markdown and CSV are those of the values of its runs."""
     table = read_table(path)
     assert table is not None
-    rows = [_values(path, row, table.columns) for row in table.rows]
+    made_of = [_values(path, row, table.columns) for row in table.rows]
     names = [row.name for row in table.rows]
     literature = read_published(table.published) if table.published else None
+    rows = list(zip(table.rows, made_of, strict=True))
     cells = cells_of(
-        rows,
+        [values for values, _ in made_of],
         table.columns,
         [published_values(literature, row.published_row) for row in table.rows],
+        [can_differ(literature, row.published_row, records) for row, (_, records) in rows],
         names.index(table.reference) if table.reference else None,
     )
     kept, computed, below = 0, 0, []
@@ -153,21 +155,24 @@ def _shorter(cell: Cell) -> bool:
     return any(a is not None and b is not None and a < b for a, b in pairs)
 
 
-def _values(path: Path, row: TableRow, columns: tuple[str, ...]) -> Values | None:
-    """What the row's runs measured, from their scores or, where these are not kept, from values."""
+def _values(
+    path: Path, row: TableRow, columns: tuple[str, ...]
+) -> tuple[Values | None, list[Record | None]]:
+    """What the row's runs measured, from scores or else from kept values, and their records."""
     if not row.runs:
-        return None
+        return None, []
     folders = [path.parent / "runs" / run.folder for run in row.runs]
     if all(is_stored(folder / SCORES) for folder in folders):
         results = [open_result(folder) for folder in folders]
-        named = [(str(result.meta.run), result.seed) for result in results]
+        records = [result.record for result in results]
         values = values_of(results, columns, _targets(folders[0]))
     else:
         kept = _kept(path)
         runs = [kept[folder.name] for folder in folders]
-        named = [(run.record["key"], run.record["method"]["seed"]) for run in runs]
+        records = [parse_record(run.record, f"{path}") for run in runs]
         values = Values(np.stack([np.stack([r.values[c] for c in columns], axis=1) for r in runs]))
-    return values if named == [(run.key, run.seed) for run in row.runs] else None
+    named = [(record.key, record.method.seed) for record in records if record]
+    return (values if named == [(run.key, run.seed) for run in row.runs] else None), records
 
 
 @cache
@@ -271,11 +276,7 @@ def check_curve(path: Path) -> Report:
     )
     wrong = [] if as_csv(curve) == path.read_text("utf-8") else [".csv"]
     text = path.with_suffix(".md").read_text("utf-8").split("\n")
-    shown = [
-        line
-        for line in CURVE["markdown"](curve, ALWAYS[0], None).split("\n")
-        if line.startswith("|")
-    ]
+    shown = [line for line in to_markdown([as_table(curve)]).split("\n") if line.startswith("|")]
     if shown != [line for line in text if line.startswith("|")]:
         wrong.append("the table in .md")
     slopes = [f"- {for_markdown(line)}" for line in sentences(curve, ALWAYS[0], None)]
@@ -332,28 +333,26 @@ def check_attention(path: Path) -> Report:
     missing = []
     for run in runs:
         made = _pointing({k: v for k, v in run.items() if k not in ("row", "folder")})
-        tables = [line for line in POINTING["markdown"](made).split("\n") if line.startswith("|")]
+        tables = [line for line in WRITERS["markdown"](made).split("\n") if line.startswith("|")]
         if "\n".join(tables) not in text:
             missing.append(f"the table of {run['row']}, seed {run['seed']}")
     return Report(_name(path), f"{len(runs)} tables follow from the JSON", tuple(missing))
 
 
 def _pointing(value: dict[str, Any]) -> Pointing:
-    for name in ("heads", "by_label", "by_size", "by_labels_in_image"):
-        value[name] = tuple(_line(one) for one in value[name])
-    value["summed"] = _line(value["summed"])
-    value["difficult"] = _line(value["difficult"]) if value["difficult"] else None
-    return Pointing(**{**value, "grid": tuple(value["grid"])})
+    lines = {name: _lines(one) for name, one in value.items()}
+    return Pointing(**{**lines, "grid": tuple(value["grid"])})
 
 
-def _line(value: dict[str, Any]) -> Line:
-    number = {k: np.nan if v is None else v for k, v in value.items() if not isinstance(v, dict)}
-    estimates = {
-        key: Estimate(**{k: np.nan if v is None else v for k, v in one.items()})
-        for key, one in value.items()
-        if isinstance(one, dict)
-    }
-    return Line(**number, **estimates)
+def _lines(value: Any) -> Any:
+    """A Line for each object of JSON, whose objects are estimates; null is NaN."""
+    if isinstance(value, list):
+        return tuple(map(_lines, value))
+    if not isinstance(value, dict):
+        return value
+    numbers = {key: np.nan if one is None else one for key, one in value.items()}
+    each = {key: _lines(one) for key, one in numbers.items()}
+    return Line(**each) if "name" in each else Estimate(**each)
 
 
 def _name(path: Path) -> str:

@@ -176,37 +176,43 @@ def _compact(source: str, table: ReproducedTable, options: dict[str, str]) -> st
         if kind in kinds and ("values" in options or any(cell_text(r, metric, kind) for r in rows))
     ]
     heads = [head(m) if kind == "measured" else f"{kind}, {head(m)}" for m, kind in shown]
-    lines = ["| Row | " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(heads)]
-    for row in rows:
-        cells = [cell_text(row, metric, kind) or "-" for metric, kind in shown]
-        lines.append(f"| {for_markdown(row.title)} | " + " | ".join(cells) + " |")
+    cells = [
+        [for_markdown(row.title), *(cell_text(row, metric, kind) or "-" for metric, kind in shown)]
+        for row in rows
+    ]
     all_of_it = options.get("show", "all") != "tables"
     starts = (*MARKS, "Split") if all_of_it else MARKS
     notes = [line for line in table.caption if line.startswith(starts)]
     if all_of_it:
         notes.append("± is the half width of a 95 % interval over images.")
         notes += [f"{row.name}: {row.state}." for row in rows if row.state]
-    return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)])
+    return _written(["Row", *heads], cells, notes)
 
 
 def _beside(source: str, table: ReproducedTable, root: Path, options: dict[str, str]) -> str:
     """The measured values of two tables, a line for each method; of rows that both have."""
     other = _reproduced(options["beside"], root / options["beside"])
-    tables = (table, other)
-    names = [row.name for row in other.rows]
-    rows = [row for row in _rows(source, table, options) if row.name in names]
+    others = {row.name: row for row in other.rows}
     metrics = _metrics_of(source, table, options)
     titles = options.get("heads", f"{source}|{options['beside']}").split("|")
     heads = [f"{title}: {head(metric)}" for title in titles for metric in metrics]
-    lines = ["| Row | method | " + " | ".join(heads) + " |", "|:--|:--|" + "--:|" * len(heads)]
-    for row in rows:
-        pair = (row, other.rows[names.index(row.name)])
-        cells = [cell_text(one, metric, "measured") or "-" for one in pair for metric in metrics]
-        lines.append(f"| {for_markdown(row.name)} | `{row.method}` | " + " | ".join(cells) + " |")
+    cells = []
+    for row in (row for row in _rows(source, table, options) if row.name in others):
+        pair = [(one, metric) for one in (row, others[row.name]) for metric in metrics]
+        values = [cell_text(one, metric, "measured") or "-" for one, metric in pair]
+        cells.append([for_markdown(row.name), f"`{row.method}`", *values])
     notes = []
-    for title, of in zip(titles, tables, strict=True):
+    for title, of in zip(titles, (table, other), strict=True):
         notes += [f"{title}: {line}" for line in of.caption if line.startswith((*MARKS, "Split"))]
     notes.append("In per cent; ± is the half width of a 95 % interval over images.")
+    return _written(["Row", "method", *heads], cells, notes)
+
+
+def _written(heads: list[str], rows: list[list[str]], notes: list[str]) -> str:
+    """A Markdown table of cells that are Markdown, texts at the left, and sentences below it."""
+    rule = [":--" if name in ("Row", "method") else "--:" for name in heads]
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
+    lines.insert(1, "|" + "|".join(rule) + "|")
     return "\n".join([*lines, "", *(f"- {for_markdown(note)}" for note in notes)])
 
 
@@ -221,7 +227,7 @@ def _rows(source: str, table: ReproducedTable, options: dict[str, str]) -> list[
 
 def _metrics_of(source: str, table: ReproducedTable, options: dict[str, str]) -> list[str]:
     known = list(table.columns)
-    usual = [name for name in ("macro_ap", "micro_ap") if name in known] or known
+    usual = [str(name) for name in ("macro_ap", "micro_ap") if name in known] or known
     metrics = options["columns"].split("|") if "columns" in options else usual
     for name in metrics:
         _one_of(source, name, known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +53,8 @@ def show(
     from mlfsic_bench.embeddings.label_embeddings import look_up
 
     names = _labels(split, labels, required=False)
-    if str(file) == "scenes":
-        _show_scenes(names, form)
-        return
     lookup = look_up(file, names, embeddings_format)
-    found = list(lookup.found)
-    neighbours = _neighbours(found, [lookup.vector(label) for label in found])
+    neighbours = _neighbours(lookup)
     if form == "json":
         echo_json(_as_dict(file, lookup, neighbours))
     else:
@@ -69,7 +64,7 @@ def show(
         for missing in lookup.missing:
             echo(for_terminal(f"no vector: {missing}"))
         if names:
-            echo(f"{len(found)} of {len(names)} labels have a vector")
+            echo(f"{len(lookup.found)} of {len(names)} labels have a vector")
     if lookup.missing:
         ctx.exit(1)
 
@@ -154,13 +149,15 @@ def _labels(split: str | None, labels: str | None, *, required: bool) -> tuple[s
     return tuple(label.strip() for label in labels.split(",")) if labels is not None else ()
 
 
-def _neighbours(labels: Sequence[str], vectors: Any) -> dict[str, list[tuple[str, float]]]:
-    """For each label the labels nearest to it, with their cosine; `vectors` float64 [L, d_w]."""
+def _neighbours(lookup: Lookup) -> dict[str, list[tuple[str, float]]]:
+    """For each label that was found the labels nearest to it, with their cosine."""
     import numpy as np
 
     from mlfsic_bench.embeddings.label_embeddings import nearest_labels
 
-    near = nearest_labels(np.stack(vectors), NEIGHBOURS) if len(labels) else []
+    labels = list(lookup.found)
+    vectors = [lookup.vector(label) for label in labels]
+    near = nearest_labels(np.stack(vectors), NEIGHBOURS) if labels else []
     return {
         label: [(labels[other], cosine) for other, cosine in row]
         for label, row in zip(labels, near, strict=True)
@@ -210,23 +207,3 @@ def _as_dict(
             for missing in lookup.missing
         },
     }
-
-
-def _show_scenes(names: tuple[str, ...], form: str) -> None:
-    """The vectors of `scenes`: every label of `scenes` is there, or BenchError."""
-    import numpy as np
-
-    from mlfsic_bench.data.scenes import Scenes
-    from mlfsic_bench.embeddings.label_embeddings import BUILTIN, load_embeddings
-
-    labels = names or tuple(Scenes().annotations().labels)
-    vectors = load_embeddings(BUILTIN, labels)
-    rows = _neighbours(labels, vectors.vectors.astype(np.float64))
-    if form == "json":
-        found = {k: {"entries": [k], "nearest": [list(r) for r in v]} for k, v in rows.items()}
-        shown = {"file": BUILTIN, "dimension": vectors.dimension, "labels": found, "missing": {}}
-        echo_json(shown)
-        return
-    echo(f"{BUILTIN}: its own vectors, {vectors.dimension} numbers")
-    for label, neighbours in rows.items():
-        _print_label(label, "as it is", neighbours)

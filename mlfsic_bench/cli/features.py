@@ -116,7 +116,7 @@ def info(store: Path | None, form: str) -> None:
             )
             echo(f"  {for_terminal(path.name):<{wide}}  {images}  {row['bytes'] / 1e6:>10,.1f} MB")
         return
-    opened = FeatureStore.open(store)
+    opened = FeatureStore(store)
     manifest = opened.manifest
     about = {**manifest.as_json(), "key": manifest.key}
     if form == "json":
@@ -157,7 +157,7 @@ def verify(
     from mlfsic_bench.features.extract import verify_store
     from mlfsic_bench.features.store.store import FeatureStore
 
-    opened = FeatureStore.open(store)
+    opened = FeatureStore(store)
     dataset = open_dataset(opened.manifest.dataset, data_root)
     backbone = build_backbone(opened.manifest.backbone, weights)
     checked, differences = verify_store(
@@ -182,7 +182,7 @@ def _about(path: Path) -> dict[str, Any]:
 
     row: dict[str, Any] = {"name": path.name, "bytes": _bytes_in(path)}
     try:
-        return {**row, "images": len(FeatureStore.open(path))}
+        return {**row, "images": len(FeatureStore(path))}
     except BenchError as error:
         return {**row, "damaged": f"damaged: {error.found}"}
 

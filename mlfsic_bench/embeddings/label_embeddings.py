@@ -14,6 +14,7 @@ from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import canonical_json
 
+BUILTIN = "scenes"
 # PASCAL VOC writes three of its labels as one word.
 VOC_ALIASES = {
     "diningtable": "dining table",
@@ -146,10 +147,13 @@ class Lookup:
 def look_up(path: Path, labels: Sequence[str], form: Form = "auto") -> Lookup:
     """Read the vector file at `path` once and find each label in it by the rule of `lookups`.
 
+    The path `scenes` stands for that data set's own vectors, of all its labels where none is named.
     Raises BenchError for a damaged file and for a list that names a label twice or has an empty
     one; labels without a vector are reported, not raised.
     """
     check_labels(labels)
+    if str(path) == BUILTIN:
+        return _of_scenes(labels)
     ways = {label: lookups(label) for label in labels}
     wanted = {entry for options in ways.values() for option in options for entry in option}
     near = {
@@ -169,6 +173,15 @@ def look_up(path: Path, labels: Sequence[str], form: Form = "auto") -> Lookup:
     return Lookup(entries, found, tuple(missing))
 
 
+def _of_scenes(labels: Sequence[str]) -> Lookup:
+    from mlfsic_bench.data.scenes import LABELS, label_embeddings
+
+    vectors = label_embeddings(labels or LABELS).astype(np.float64)
+    own = dict(zip(labels or LABELS, vectors, strict=True))
+    entries = Entries(own, vectors.shape[1], len(LABELS), 0, (), "its own vectors", None)
+    return Lookup(entries, {label: (label,) for label in own}, ())
+
+
 def check_labels(labels: Sequence[str]) -> None:
     """BenchError for an empty label, and for two labels that are written alike in a file."""
     written = ["_".join(label.split()) for label in labels]
@@ -180,9 +193,6 @@ def check_labels(labels: Sequence[str]) -> None:
             found=" and ".join(map(repr, twice[:2])) if twice else "an empty label",
             remedy="correct the list",
         )
-
-
-BUILTIN = "scenes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,10 +247,6 @@ def load_embeddings(
     Raises BenchError naming every label without a vector and the words that are missing; naming
     the line or entry for a damaged file.
     """
-    if str(path) == BUILTIN:
-        from mlfsic_bench.data.scenes import label_embeddings
-
-        return make_label_embeddings(labels, np.asarray(label_embeddings(labels)), BUILTIN)
     path = Path(path)
     lookup = look_up(path, labels, form)
     if lookup.missing:

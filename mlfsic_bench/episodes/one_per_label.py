@@ -275,7 +275,12 @@ class EpisodeSampler:
         self.support_per_label, self.query_per_label = protocol.shots, protocol.queries
         self._key = ("episodes", protocol.id, split_hash, purpose)
         self._ids = np.array(part.image_ids, dtype=object)
-        self._gather = self._gather_index()
+        # the position that fills each place of the result: positions go by pool size
+        place = np.argsort(self.pools.order)  # the label's turn
+        s, q = self.support_per_label, self.query_per_label
+        support = place[:, None] * s + np.arange(s)
+        query = len(place) * s + place[:, None] * q + np.arange(q)
+        self._gather = np.concatenate([support.ravel(), query.ravel()])
 
     def seeds(self, indices: Sequence[int]) -> npt.NDArray[np.uint64]:
         """uint64 [len(indices)]: the seed of each episode."""
@@ -303,11 +308,3 @@ class EpisodeSampler:
         support = self.support_per_label * len(self.pools)
         ids = self._ids[self.draw_rows(indices)].tolist()
         return [Episode(tuple(row[:support]), tuple(row[support:])) for row in ids]
-
-    def _gather_index(self) -> npt.NDArray[np.int64]:
-        """The position that fills each place of the result: positions go by pool size."""
-        place = np.argsort(self.pools.order)  # the label's turn
-        s, q = self.support_per_label, self.query_per_label
-        support = place[:, None] * s + np.arange(s)
-        query = len(place) * s + place[:, None] * q + np.arange(q)
-        return np.concatenate([support.ravel(), query.ravel()])

@@ -178,10 +178,15 @@ def _literature(table: ReproducedTable) -> list[str]:
         return []
     paper = read_published(table.published)
     source, place = paper.source, f"Table {paper.table}" if paper.table else paper.section
+    cells = [cell for row in table.rows for cell in row.cells.values()]
+    if any(cell.difference is not None for cell in cells):
+        said = (
+            "`difference`, measured minus published, stands where data set, protocol and backbone "
+            "are the same; the episodes are others, so it does not test the published value."
+        )
+    else:
+        said = "No row has a `difference` to it: data set, protocol or backbone is another."
     return [
         f"`published`: {source.venue} {source.year}, {place} ({source.authors.split(',')[0]} et "
-        f"al.), on {paper.dataset}; nothing in these cells was computed here. "
-        "`difference` is measured minus published. The two were made on other episodes, and with "
-        "another split, network, training or dataset wherever a line above says so: the "
-        "difference does not test the published value."
+        f"al.), on {paper.dataset}; nothing in these cells was computed here. {said}"
     ]

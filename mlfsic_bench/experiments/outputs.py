@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments.caption import (
-    caption_of,
-    data_lines,
-    settings_lines,
-)
+from mlfsic_bench.experiments.caption import caption_of, data_lines, settings_lines
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
 from mlfsic_bench.experiments.run import Done, Log
 from mlfsic_bench.experiments.schema import Experiment, Profile
 from mlfsic_bench.experiments.table import RENDERERS, build_table, json_lines, render_terminal
 from mlfsic_bench.files import write_text
 from mlfsic_bench.paths import exists
+from mlfsic_bench.results.table import table, to_markdown
 from mlfsic_bench.text import for_markdown
 
 if TYPE_CHECKING:
@@ -55,12 +52,12 @@ def _table(
     done: Done,
     options: Options,
 ) -> tuple[str, list[Path]]:
-    table, results = build_table(experiment, rows, done)
-    table = replace(table, caption=caption_of(table, results, rows, profile, options))
+    made, results = build_table(experiment, rows, done)
+    made = replace(made, caption=caption_of(made, results, rows, profile, options))
     files = [_beside(stem, ending) for ending in RENDERERS]
     for path, render in zip(files, RENDERERS.values(), strict=True):
-        write_text(path, render(table))
-    return render_terminal(table) + f"\ntable: {files[0]} (.csv, .json)\n", files
+        write_text(path, render(made))
+    return render_terminal(made) + f"\ntable: {files[0]} (.csv, .json)\n", files
 
 
 def _curve(
@@ -101,7 +98,7 @@ def _attention(
     options: Options,
     log: Log,
 ) -> tuple[str, list[Path]]:
-    from mlfsic_bench.analysis.attention.pointing import WRITERS as POINTING
+    from mlfsic_bench.analysis.attention.pointing import WRITERS, measure
     from mlfsic_bench.results.result import open_result
 
     finished = [
@@ -116,13 +113,14 @@ def _attention(
     tables = []
     for name, run in finished:
         try:
-            pointing = _measure(run, log)
+            log(f"measuring where the attention of {run.folder.name} looks")
+            pointing = measure(run.folder, _where(run))
         except BenchError as error:
             what = f"{name}, training seed {run.plan.seed}: {error.what}; {error.found}"
             lines += ["", for_markdown(f"Not measured: {what}.")]
             continue
         title = f"{name}, training seed {run.plan.seed}:"
-        tables += ["", for_markdown(title), "", POINTING["markdown"](pointing)]
+        tables += ["", for_markdown(title), "", WRITERS["markdown"](pointing)]
         measured.append((name, run, pointing))
     lines += [*_summary(measured), *tables]
     read = {run.folder: open_result(run.folder) for run in runs}
@@ -164,38 +162,21 @@ def _summary(measured: list[tuple[str, PlannedRun, Pointing]]) -> list[str]:
     if not measured:
         return []
     heads = ("row", "seed", "pointing", "by chance", "15 px", "share", "by chance")
-    lines = ["", "| " + " | ".join(heads) + " |", "|:--|--:|--:|--:|--:|--:|--:|"]
+    rows = []
     for name, run, pointing in measured:
-        hit, near, share = (
-            pointing.summed.pointing,
-            pointing.summed.tolerant,
-            pointing.summed.share,
+        one = pointing.summed
+        values = (
+            *(one.pointing.mean, one.pointing.chance, one.tolerant.mean),
+            *(one.share.mean, one.share.chance),
         )
-        values = (hit.mean, hit.chance, near.mean, share.mean, share.chance)
-        cells = (f"{100 * value:.1f}" for value in values)
-        lines.append(f"| {for_markdown(name)} | {run.plan.seed} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def _measure(run: PlannedRun, log: Log) -> Pointing:
-    from mlfsic_bench.analysis.attention.pointing import measure
-
-    log(f"measuring where the attention of {run.folder.name} looks")
-    return measure(run.folder, _where(run))
+        rows.append([name, str(run.plan.seed), *(f"{100 * value:.1f}" for value in values)])
+    return ["", to_markdown([table(heads, rows)]).rstrip()]
 
 
 def _where(run: PlannedRun) -> RunPaths:
     from mlfsic_bench.results.reopen import RunPaths
 
-    plan = run.plan
-    return RunPaths(
-        method=plan.method,
-        split=plan.split,
-        data_root=plan.data_root,
-        embeddings=plan.embeddings,
-        weights=plan.weights,
-        cache=plan.cache,
-    )
+    return RunPaths(**{each.name: getattr(run.plan, each.name) for each in fields(RunPaths)})
 
 
 def _rounded(value: Any) -> Any:

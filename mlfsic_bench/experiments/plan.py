@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Literal
 from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, is_synthetic
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.evaluation.known_names import known_backbone, known_method, known_split
+from mlfsic_bench.evaluation.known_names import known_method
 from mlfsic_bench.evaluation.plan import FeatureMode, RunPlan
 from mlfsic_bench.experiments.schema import (
     METHOD_OPTION,
     Experiment,
     Profile,
     RowSpec,
-    embeddings_names,
-    read_profiles,
     text_of,
 )
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.paths import is_file
-from mlfsic_bench.results.published import Published, published_names, read_published
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
@@ -101,7 +98,7 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
     Raises BenchError where the experiment makes no sense on this profile, for unknown names in
     `only` and in the experiment, and for a method or parameter that does not exist.
     """
-    _check_names(experiment, options)
+    _check_methods(experiment, options)
     if options.dataset in experiment.not_on:
         raise BenchError(
             f"{experiment.title} can't be reproduced on {options.dataset}",
@@ -111,7 +108,6 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
         )
     if experiment.kind == "curve" and options.dataset not in experiment.base_images:
         raise unknown_name("dataset of this curve", options.dataset, experiment.base_images)
-    published_of(experiment)  # a wrong name is told now rather than after the runs
     names = [row.name for row in experiment.rows]
     for name in options.only:
         if name not in names:
@@ -119,24 +115,10 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
     return [_row(row, experiment, profile, options) for row in experiment.rows]
 
 
-def _check_names(experiment: Experiment, options: Options) -> None:
-    """BenchError for a name that is not known, on whichever profile the experiment uses it."""
+def _check_methods(experiment: Experiment, options: Options) -> None:
+    """BenchError unless --method says what file a name of the experiment's rows stands for."""
     from mlfsic_bench.methods.registry import method_names, names_a_file
 
-    profiles = read_profiles().profiles
-    by_profile = (
-        experiment.splits,
-        experiment.backbones,
-        experiment.not_on,
-        experiment.base_images,
-    )
-    for name in (name for each in by_profile for name in each):
-        if name not in profiles:
-            raise unknown_name("dataset of a reproduction", name, profiles)
-    for split in experiment.splits.values():
-        known_split(split)
-    for network in (one for each in experiment.backbones.values() for one in each.values()):
-        known_backbone(network)
     methods = {row.method for row in experiment.rows}
     for name, spec in options.methods.items():
         if name not in methods:
@@ -259,9 +241,6 @@ def _embeddings(
     spec: RowSpec, method: Method, profile: Profile, options: Options
 ) -> tuple[Path | None, str]:
     """(file, "") or (None, name of the vectors that no file was found for)."""
-    # Checked where the vectors are not used too: a file must not be right on `scenes` alone.
-    if spec.embeddings is not None and spec.embeddings not in embeddings_names():
-        raise unknown_name("label embeddings", spec.embeddings, embeddings_names())
     wanted = method.needs_embeddings or (method.uses_embeddings and spec.embeddings is not None)
     if not wanted or profile.own_embeddings:
         return None, ""
@@ -280,21 +259,6 @@ def _embeddings(
         if is_file(path):
             return path, ""
     return None, spec.embeddings
-
-
-def published_of(experiment: Experiment) -> Published | None:
-    """The experiment's published table, or None where it names none.
-
-    Raises BenchError when there is no such table, or no row that the experiment's rows name.
-    """
-    if experiment.published is not None and experiment.published not in published_names():
-        raise unknown_name("published table", experiment.published, published_names())
-    table = read_published(experiment.published) if experiment.published else None
-    known = [row.name for row in table.rows] if table else []
-    for row in experiment.rows:
-        if row.published is not None and row.published not in known:
-            raise unknown_name("published row", row.published, known)
-    return table
 
 
 def slug_of(plan: RunPlan, method: Method) -> str:

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from mlfsic_bench.episodes.protocol import DEFAULT
-from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.evaluation.known_names import known_backbone, known_split
 from mlfsic_bench.evaluation.plan import FeatureMode
-from mlfsic_bench.files import open_regular
 from mlfsic_bench.results.fields import MetricName
+from mlfsic_bench.results.published import Published, published_names, read_published
 from mlfsic_bench.schema import FileSchema, InnerPath, Line, Name, Version, Word, load, plain
-from mlfsic_bench.yaml_files import LIMIT, parse_yaml
+from mlfsic_bench.yaml_files import parse_yaml, read_yaml
 
 Kind = Literal["table", "attention", "curve"]
 Value = bool | int | float | Annotated[str, Field(max_length=4000)] | None
@@ -34,6 +35,17 @@ def _registered(method: str) -> str:
     return method
 
 
+def _profile(name: str) -> str:
+    find_profile(name)
+    return name
+
+
+def _embeddings(name: str) -> str:
+    if name not in embeddings_names():
+        raise unknown_name("label embeddings", name, embeddings_names())
+    return name
+
+
 def _both_aps() -> list[MetricName]:
     return ["macro_ap", "micro_ap"]
 
@@ -45,6 +57,9 @@ MethodName = Annotated[
     str, Field(max_length=100), AfterValidator(plain), AfterValidator(_registered)
 ]
 Count = Annotated[int, Field(ge=1)]
+# Names in an experiment must be known on every profile, not only on the one that is asked for.
+OfProfile = Annotated[ProfileName, AfterValidator(_profile)]
+Backbone = Annotated[Word, AfterValidator(known_backbone)]
 
 
 class RowSpec(FileSchema):
@@ -66,7 +81,7 @@ class RowSpec(FileSchema):
     preset: Name | None = None
     settings: Settings = Field(default_factory=dict)
     backbone: Word = "resnet50"
-    embeddings: Word | None = None
+    embeddings: Annotated[Word, AfterValidator(_embeddings)] | None = None
     protocol: Word = DEFAULT
     shots: Count | None = None
     episodes: Count | None = None
@@ -94,10 +109,12 @@ class Experiment(FileSchema):
     published: Word | None = None
     columns: Annotated[list[MetricName], Field(min_length=1)] = Field(default_factory=_both_aps)
     reference: RowName | None = None
-    splits: dict[ProfileName, Word] = Field(default_factory=dict)
-    backbones: dict[ProfileName, dict[Word, Word]] = Field(default_factory=dict)
-    not_on: dict[ProfileName, Line] = Field(default_factory=dict)
-    base_images: dict[ProfileName, Annotated[list[Count | Literal["all"]], Field(min_length=1)]] = (
+    splits: dict[OfProfile, Annotated[Word, AfterValidator(known_split)]] = Field(
+        default_factory=dict
+    )
+    backbones: dict[OfProfile, dict[Word, Backbone]] = Field(default_factory=dict)
+    not_on: dict[OfProfile, Line] = Field(default_factory=dict)
+    base_images: dict[OfProfile, Annotated[list[Count | Literal["all"]], Field(min_length=1)]] = (
         Field(default_factory=dict)
     )
     pictures: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
@@ -115,7 +132,18 @@ class Experiment(FileSchema):
             raise ValueError("base_images belongs to kind: curve, and to no other kind")
         if bool(self.pictures) != (self.kind == "attention"):
             raise ValueError("pictures belongs to kind: attention, and to no other kind")
+        if self.published is not None and self.published not in published_names():
+            raise unknown_name("published table", self.published, published_names())
+        known = [row.name for row in self.literature.rows] if self.literature else []
+        for name in (row.published for row in self.rows):
+            if name is not None and name not in known:
+                raise unknown_name("published row", name, known)
         return self
+
+    @property
+    def literature(self) -> Published | None:
+        """The published table; None where it names none."""
+        return read_published(self.published) if self.published else None
 
 
 class Seeds(FileSchema):
@@ -192,20 +220,24 @@ def read_experiment(name_or_path: str) -> tuple[str, Experiment]:
     Raises BenchError for an unknown name and for a file that does not fit the schema.
     """
     if name_or_path in experiment_names():
-        entry = files("mlfsic_experiments") / f"{name_or_path}.yaml"
-        return name_or_path, _parse(entry.read_bytes(), f"the experiment {name_or_path}")
+        value = _shipped(name_or_path)
+        return name_or_path, checked(value, Experiment, f"the experiment {name_or_path}")
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         error = unknown_name("experiment", name_or_path, experiment_names())
         error.remedy += " (a file of your own ends in .yaml)"
         raise error
-    return path.stem, _parse(_bytes(path), str(path))
+    remedy = f"correct the file ({PAGE}), or name one of: {', '.join(experiment_names())}"
+    return path.stem, checked(read_yaml(path, "experiment file", remedy), Experiment, str(path))
 
 
 def read_profiles() -> Profiles:
     """The shipped profiles."""
-    data = (files("mlfsic_experiments") / f"{PROFILES}.yaml").read_bytes()
-    return checked(load_yaml(data, "the profiles"), Profiles, "the profiles")
+    return checked(_shipped(PROFILES), Profiles, "the profiles")
+
+
+def _shipped(name: str) -> Any:
+    return parse_yaml((files("mlfsic_experiments") / f"{name}.yaml").read_bytes())
 
 
 def find_profile(name: str) -> Profile:
@@ -223,43 +255,6 @@ def embeddings_names() -> tuple[str, ...]:
     return tuple(sorted({name for one in profiles for name in one.embeddings}))
 
 
-def load_yaml(data: bytes, where: str) -> Any:
-    """The value in `data`: plain YAML without aliases, duplicate keys or tags."""
-    try:
-        return parse_yaml(data)
-    except ValueError as error:
-        raise _bad(where, "plain YAML", str(error)) from error
-
-
 def checked(value: Any, model: type[M], where: str) -> M:
     """`value` as a `model`; BenchError naming the first wrong key and the nearest known one."""
     return load(model, value, where, page=PAGE, remedy="copy the file that the page shows")
-
-
-def _parse(data: bytes, where: str) -> Experiment:
-    return checked(load_yaml(data, where), Experiment, where)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        with open_regular(path) as stream:
-            data = stream.read(LIMIT + 1)
-    except OSError as error:
-        raise BenchError(
-            f"there is no readable experiment file {path}",
-            expected="a YAML file",
-            found=error.strerror or str(error),
-            remedy=f"check the path, or name one of: {', '.join(experiment_names())}",
-        ) from error
-    if len(data) > LIMIT:
-        raise _bad(str(path), f"at most {LIMIT} bytes", "more")
-    return data
-
-
-def _bad(where: str, expected: str, found: str) -> BenchError:
-    return BenchError(
-        f"{where} can't be used as an experiment file",
-        expected=expected,
-        found=found,
-        remedy=f"correct the file; {PAGE} shows a whole one",
-    )

@@ -8,7 +8,6 @@ what each query image does to them. `build_table` takes these from runs that are
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,24 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments.plan import PlannedRow, published_of
+from mlfsic_bench.experiments.plan import PlannedRow
 from mlfsic_bench.experiments.run import Done
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images, image_interval
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.conditions import conditions_of
-from mlfsic_bench.results.published import Published
+from mlfsic_bench.results.published import Published, is_counterpart
 from mlfsic_bench.results.result import Result, Targets, open_result
-from mlfsic_bench.results.table import folded, grid, to_markdown
-from mlfsic_bench.results.table import table as plain_table
+from mlfsic_bench.results.table import Column, Table, to_markdown, to_text
 from mlfsic_bench.results.targets import targets_of, targets_on
-from mlfsic_bench.text import LONGEST_NAME, csv_text, for_json, for_markdown, for_terminal
+from mlfsic_bench.text import csv_text, for_json, for_markdown
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.inputs import ResourceCache
     from mlfsic_bench.evaluation.plan import RunPlan
+    from mlfsic_bench.evaluation.record import Record
 
 Float64 = npt.NDArray[np.float64]
 KIND = "mlfsic-bench reproduced table"
@@ -55,7 +55,8 @@ class Cell:
     half_width: of the 95 % Student-t interval over episodes, of the mean over seeds in each.
     image_half_width: of its 95 % interval over images; None where the images are not known.
     low, high: lowest and highest mean over episodes of a training seed.
-    published, difference: the paper's value, and the measured one minus it.
+    published, difference: the paper's value, and the measured one minus it where data set, protocol
+        and backbone are the same (`results.published.is_counterpart`).
     paired, paired_half_width: measured minus the reference row's, paired over episodes.
     paired_image_half_width: of the 95 % interval over images of that difference.
     """
@@ -178,22 +179,34 @@ def cells_of(
     rows: Sequence[Values | None],
     columns: Sequence[str],
     published: Sequence[Mapping[str, float]],
+    comparable: Sequence[bool],
     reference: int | None,
 ) -> list[dict[str, Cell]]:
-    """The cells of every row; `published` has a row's published values, `reference` its number."""
+    """The cells of every row.
+
+    `published` has a row's published values, `comparable` whether a difference to them is made;
+    `reference` is the number of the row that others are paired with.
+    """
     images = _Images()
     paired_with = None if reference is None else rows[reference]
     return [
         {
-            name: _cell(images, row, None if i == reference else paired_with, k, paper.get(name))
+            name: _cell(
+                images, row, None if i == reference else paired_with, k, paper.get(name), same
+            )
             for k, name in enumerate(columns)
         }
-        for i, (row, paper) in enumerate(zip(rows, published, strict=True))
+        for i, (row, paper, same) in enumerate(zip(rows, published, comparable, strict=True))
     ]
 
 
 def _cell(
-    images: _Images, own: Values | None, other: Values | None, k: int, paper: float | None
+    images: _Images,
+    own: Values | None,
+    other: Values | None,
+    k: int,
+    paper: float | None,
+    comparable: bool,
 ) -> Cell:
     from mlfsic_bench.metrics.intervals import t_interval
 
@@ -209,7 +222,7 @@ def _cell(
         high=_per_cent(max(seeds)),
         published=paper,
     )
-    if paper is not None and measured is not None:
+    if comparable and paper is not None and measured is not None:
         cell = replace(cell, difference=round(measured - paper, CELL_DECIMALS))
     if own.influence is not None and own.targets is not None:
         width = images.half_width(each, own.influence[:, :, k], own.targets)
@@ -238,7 +251,7 @@ def build_table(
 
     Raises BenchError when runs are not on the same split and episodes.
     """
-    literature = published_of(experiment)
+    literature = experiment.literature
     columns = tuple(experiment.columns)
     read = [_results(row, done) for row in planned]
     _check_same([result for results, _ in read for result in results])
@@ -255,6 +268,10 @@ def build_table(
     names = [row.spec.name for row in planned]
     reference = names.index(experiment.reference) if experiment.reference else None
     papers = [published_values(literature, row.spec.published) for row in planned]
+    comparable = [
+        can_differ(literature, row.spec.published, [r.record for r in results])
+        for row, (results, _) in zip(planned, read, strict=True)
+    ]
     rows = tuple(
         TableRow(
             row.spec.name,
@@ -266,7 +283,7 @@ def build_table(
             cells,
         )
         for row, (results, state), cells in zip(
-            planned, read, cells_of(values, columns, papers, reference), strict=True
+            planned, read, cells_of(values, columns, papers, comparable, reference), strict=True
         )
     )
     table = ReproducedTable(experiment.title, experiment.published, experiment.reference, (), rows)
@@ -283,6 +300,13 @@ def published_values(table: Published | None, name: str | None) -> dict[str, flo
     """Metric -> value, in per cent, of that row of the published table; empty for none."""
     rows = [row for row in (table.rows if table else ()) if row.name == name]
     return {str(key): value for key, value in rows[0].values.items()} if rows else {}
+
+
+def can_differ(table: Published | None, name: str | None, records: Sequence[Record | None]) -> bool:
+    """Whether a difference between these runs and the published row of that name is made."""
+    if table is None or name is None:
+        return False
+    return all(record is not None and is_counterpart(record, table, name) for record in records)
 
 
 def _results(row: PlannedRow, done: Done) -> tuple[list[Result], str]:
@@ -332,32 +356,23 @@ def head(column: str) -> str:
 
 def render_terminal(table: ReproducedTable, width: int | None = None) -> str:
     """The table for a terminal of `width` places; a line for each kind of value of a row."""
-    width = width or shutil.get_terminal_size().columns
-    heads = ["Row", "", *(head(column).replace(" ", "\n") for column in table.columns)]
-    rows: list[list[str] | None] = []
-    for row in table.rows:
-        for kind, cells in row_lines(row):
-            name = for_terminal(row.title if kind == first_kind(row) else "", LONGEST_NAME)
-            # The second number stands below the first, so that eight columns fit.
-            texts = [cell.replace(" ± ", "\n±").replace("–", "\n–") for cell in cells]
-            rows.append([name, for_terminal(kind, LONGEST_NAME), *texts])
-        rows.append(None)
-    lines = [for_terminal(table.title), *grid(heads, rows[:-1], left=(0, 1), width=width)]
-    for text in (*table.caption, *_states(table)):
-        lines += folded(for_terminal(text), width)
-    return "\n".join(lines) + "\n"
+    return to_text([_shown(table)], width=width)
 
 
 def render_markdown(table: ReproducedTable) -> str:
     """A GitHub-flavoured Markdown table, its caption below it."""
-    heads = ["Row", "", *(head(column) for column in table.columns)]
-    rows = [
-        [row.title if kind == first_kind(row) else "", kind, *cells]
-        for row in table.rows
-        for kind, cells in row_lines(row)
-    ]
-    made = to_markdown([plain_table(heads, rows, texts=(0, 1))], (*table.caption, *_states(table)))
-    return f"# {for_markdown(table.title)}\n\n{made}"
+    return f"# {for_markdown(table.title)}\n\n" + to_markdown([replace(_shown(table), title="")])
+
+
+def _shown(table: ReproducedTable) -> Table:
+    columns = [Column("Row", is_text=True), Column("", is_text=True)]
+    columns += [Column(METRICS[name].short, METRICS[name].average) for name in table.columns]
+    rows: list[tuple[str, ...] | None] = []
+    for row in table.rows:
+        rows += [None] if rows else []
+        for i, (kind, cells) in enumerate(row_lines(row)):
+            rows.append(("" if i else row.title, kind, *cells))
+    return Table(tuple(columns), tuple(rows), table.title, (*table.caption, *_states(table)))
 
 
 def render_csv(table: ReproducedTable) -> str:
@@ -398,28 +413,13 @@ def read_table(path: Path) -> ReproducedTable | None:
     value: dict[str, Any] = json.loads(path.read_text("utf-8"))
     if value.get("kind") != KIND:
         return None
-    rows = tuple(
-        TableRow(
-            row["name"],
-            row["method"],
-            row["state"],
-            tuple(row["notes"]),
-            row["published_row"],
-            tuple(RunName(**run) for run in row["runs"]),
-            {name: Cell(**cell) for name, cell in row["cells"].items()},
-        )
-        for row in value["rows"]
-    )
-    keys = ("title", "published", "reference")
-    return ReproducedTable(
-        **{key: value[key] for key in keys}, caption=tuple(value["caption"]), rows=rows
-    )
+    return TypeAdapter(ReproducedTable).validate_python(value)
 
 
 def row_lines(row: TableRow) -> list[tuple[str, list[str]]]:
     """(kind, a text for each column) for every line that has something to say."""
     state = row.state.partition(":")[0]
-    names = {"measured": first_kind(row), "seeds": f"{len(row.runs)} seeds"}
+    names = {"measured": state or "measured", "seeds": f"{len(row.runs)} seeds"}
     lines = []
     for kind in KINDS:
         cells = [cell_text(row, column, kind) for column in row.cells]
@@ -427,11 +427,6 @@ def row_lines(row: TableRow) -> list[tuple[str, list[str]]]:
             texts = ["-" if not text or text == state else text for text in cells]
             lines.append((names.get(kind, kind), texts))
     return lines
-
-
-def first_kind(row: TableRow) -> str:
-    """What the first line of a row says it is: measured values, or why there are none."""
-    return row.state.partition(":")[0] or "measured"
 
 
 def cell_text(row: TableRow, column: str, kind: str) -> str:

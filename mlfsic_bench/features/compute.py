@@ -77,17 +77,6 @@ def parse_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def drift(backbone: Backbone, images: list[Tensor], device: torch.device) -> tuple[float, float]:
-    """How far bf16 is from fp32 on these inputs: relative L2 of pooled, mean local cosine."""
-    exact, rough = (Runner(backbone, device, p)(images) for p in ("fp32", "bf16"))
-    a, b = exact[1].astype(np.float64), rough[1].astype(np.float64)
-    relative = float(np.linalg.norm(a - b) / np.linalg.norm(a))
-    u, v = exact[0].astype(np.float64), rough[0].astype(np.float64)
-    norms = np.linalg.norm(u, axis=2) * np.linalg.norm(v, axis=2)
-    cosine = (u * v).sum(axis=2)[norms > 0] / norms[norms > 0]
-    return relative, float(cosine.mean()) if cosine.size else 1.0
-
-
 @contextmanager
 def kept_memory() -> Iterator[None]:
     """While the block runs, glibc keeps freed memory instead of giving it back to the system.

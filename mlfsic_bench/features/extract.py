@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.compute import Runner, drift, kept_memory, parse_device
+from mlfsic_bench.features.compute import Runner, kept_memory, parse_device
 from mlfsic_bench.features.store.manifest import MANIFEST, Manifest, Precision, manifest_of
 from mlfsic_bench.features.store.store import INDEX, FeatureStore
-from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
+from mlfsic_bench.features.store.writer import StoreWriter
 from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.locks import BusyError
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import LOG, progress
 from mlfsic_bench.randomness import stream_seed
@@ -97,7 +98,7 @@ def extract(
                     local, pooled = run(list(tensors))
                     writer.add(names, digests, local, pooled)
                     advance(len(batch))
-    return FeatureStore.open(folder)
+    return FeatureStore(folder)
 
 
 @contextmanager
@@ -111,7 +112,7 @@ def _writer(
             with StoreWriter(folder, manifest, log) as writer:
                 yield writer
             return
-        except StoreBusyError:
+        except BusyError:
             if not wait:
                 raise
         if not said:
@@ -126,7 +127,7 @@ def _complete_store(
     """The store, when it has every image already; spot-checks those it has, without its lock."""
     if not exists(folder / MANIFEST) or not exists(folder / INDEX):
         return None
-    store = FeatureStore.open(folder)
+    store = FeatureStore(folder)
     if store.manifest != manifest:
         return None  # the writer says what differs
     there = [i for i in ids if i in store]
@@ -178,8 +179,15 @@ def _log_drift(
     device: torch.device,
     log: Callable[[str], None],
 ) -> None:
+    """How far bf16 is from fp32 on the first images: relative L2 of pooled, mean local cosine."""
     images = [decode(dataset, backbone, i)[2] for i in ids[:DRIFT_IMAGES]]
-    relative, cosine = drift(backbone, images, device)
+    exact, rough = (Runner(backbone, device, p)(images) for p in ("fp32", "bf16"))
+    a, b = exact[1].astype(np.float64), rough[1].astype(np.float64)
+    relative = float(np.linalg.norm(a - b) / np.linalg.norm(a))
+    u, v = exact[0].astype(np.float64), rough[0].astype(np.float64)
+    norms = np.linalg.norm(u, axis=2) * np.linalg.norm(v, axis=2)
+    cosines = (u * v).sum(axis=2)[norms > 0] / norms[norms > 0]
+    cosine = float(cosines.mean()) if cosines.size else 1.0
     log(
         f"bf16 against fp32 on {len(images)} images: pooled features differ by {relative:.2e} "
         f"(relative L2), local features have cosine {cosine:.5f}"

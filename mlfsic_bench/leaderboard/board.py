@@ -10,82 +10,30 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mlfsic_bench.episodes.protocol import kind_with_id
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.leaderboard.entry import (
-    Audited,
     Chance,
     Entry,
     ImageTrack,
     IntervalKind,
-    Reported,
-    State,
+    LabelValue,
     Value,
 )
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.captions import count_labels, split_title
 
-TITLE = "Multi-label few-shot image classification: leaderboard"
-TASK = (
-    "A method sees a few support images of labels that it has never trained on, and then scores "
-    "every one of these labels for other images, each of which may show several."
-)
-RULE = (
-    "Each table ranks methods by macro-AP: average precision in per cent, mean over the labels of "
-    "an episode and over episodes; higher is better. Rows of one table were scored on the same "
-    "images and episodes and can be compared; rows of different tables can't."
-)
-STATES = {
-    State.REPORTED: "copied from a paper; nobody here has the scores, so it is not ranked",
-    State.STORED: "scores and targets are those that a run stored; the targets were not rebuilt "
-    "from the split, so it is not ranked",
-    State.SCORES: "the scores are in the repository, and every value was computed from them, with "
-    "targets rebuilt from the split",
-    State.RERUN: "scores verified, and a second run of every training seed gave the same values",
-}
-AUDITS = {
-    Audited.YES: "a fresh process scored some episodes again and got the same scores",
-    Audited.FOREIGN: "another program made the scores, so nothing here can make them again",
-    Audited.FAILED: "a fresh process scored some episodes again and got other scores: not ranked",
-    Audited.NO: "no fresh process has scored some episodes again: not ranked",
-}
-NAMES = (
-    "COCO 52/12/16: base, validation and novel labels of the split. 1-shot: one support image for "
-    "each novel label."
-)
-TIE = "Equal ranks (=): equal at two digits after the point."
 NEAR = "≈"
-NEAR_MEANS = (
-    f"{NEAR} after a rank: the interval includes the value of the best row, so this table alone "
-    "does not tell the two apart; mlfsic-bench compare may."
-)
-CHANCE_MEANS = (
-    "below chance, at chance: no better than a random ranking of the same images, by the interval "
-    "shown. Images with equal scores gain nothing from their order, so a method that gives all "
-    "images the same score is below chance."
-)
 NO_RUNS = "nobody has run this here"
-REPORTED_NOTE = (
-    "Reported rows are copied from print. Their episodes, and often their images, are not those of "
-    "the other rows, and nobody here has their scores: they are not ranked."
-)
-STORED_NOTE = "because the targets came with the scores and were not rebuilt from the split"
-UNAUDITED_NOTE = "because no audit has scored some of its episodes again in a fresh process"
-FAILED_NOTE = "because its audit failed"
-UNLISTED_NOTE = "because it has no macro-AP"
-
+BELOW, AT, ABOVE = "below chance", "at chance", "above chance"
+RANKED_BY: Final = "macro_ap"
 # The order of the values of a board; what is named in neither comes last.
 AVERAGES, SHORTS = ("macro", "micro"), ("AP", "F1", "P", "R")
-RANKED_BY: Final = "macro_ap"
-WITH_INTERVAL = ("macro_ap", "micro_ap")
-# Which interval a board shows: the first of these that all of its verified entries have.
-PREFERENCE = (IntervalKind.IMAGES, IntervalKind.EPISODES, IntervalKind.SEEDS)
-BELOW, AT, ABOVE = "below chance", "at chance", "above chance"
 FULL, SUBSET = "0", "1"  # so that full boards come first
 _NOVEL_LABELS = re.compile(r"[a-z0-9]+-\d+-\d+-(\d+)(?:-[a-z0-9]+)*-v\d+")  # of a split's id
 Key = tuple[str, str, str, str, str, str, int]
@@ -236,93 +184,10 @@ def labels_text(entry: Entry) -> str:
     return text if " of " in text else ""
 
 
-def source_of(entry: Entry, *, row: bool = True) -> str:
-    """Where a reported value stands, or what proves a verified one, in a few words."""
-    proof = entry.proof
-    if isinstance(proof, Reported):
-        table = f"Table {proof.table}" if proof.table is not None else proof.section
-        page = f", p. {proof.page}" if proof.page is not None else ""
-        return f"{proof.work}, {table}{page}" + (f", row {proof.row}" if row else "")
-    return f"scores {', '.join(file.scores_sha256[:12] for file in proof.files)}"
-
-
-def load_line(entry: Entry) -> str:
-    """One line that loads an entry: of shell for its scores, of Python for a reported one."""
-    if isinstance(entry.proof, Reported):
-        return (
-            "from mlfsic_bench.leaderboard.entry import read_entry; "
-            f'entry = read_entry("results/{entry.path}")'
-        )
-    places = [
-        file.record.rpartition("/")[0] if file.record else file.scores for file in entry.proof.files
-    ]
-    return " ".join(["mlfsic-bench score", *(f"results/{place}" for place in places)])
-
-
-def state_text(entry: Entry) -> str:
-    """The state and, where there are scores, what is known of the audits of their runs."""
-    known = entry.audited
-    if known is None or known is Audited.FOREIGN:
-        return known.value if known else entry.state.value
-    return f"{entry.state.value}, {known.value}"
-
-
-def conditions(board: Board) -> str:
-    """What all scored rows share, by name and hash, in one sentence."""
-    split, protocol = board.first.split, board.first.protocol
-    parts = [f"Split {split.id}", f"protocol {protocol.id}"]
-    if split.hash and protocol.episodes:
-        parts[0] += f" ({split.hash[:12]})"
-        run = f"{protocol.count} of {protocol.total}"
-        few = run if protocol.count != protocol.total else str(protocol.count)
-        parts += [f"{few} episodes ({protocol.episodes[:12]})", str(board.first.metrics_version)]
-    return ", ".join(parts) + "."
-
-
-def chance_text(entry: Entry) -> str:
-    """The level of a random ranking: exact where the queries are known; empty if not known."""
-    texts = []
-    for name in ("macro_ap", "micro_ap"):
-        level = entry.chance.get(name)
-        if level and level.low == level.high:
-            texts.append(f"{METRICS[name].text} {level.low:.2f}")
-        elif level:
-            texts.append(
-                f"{METRICS[name].text} {level.low:.2f} or more ({level.high:.2f} at 1.25 labels an "
-                "image)"
-            )
-    return f"Chance: {', '.join(texts)}." if texts else ""
-
-
-def remarks(board: Board) -> list[str]:
-    """What a reader has to know of a board, in sentences."""
-    lines = []
-    if board.subset:
-        lines.append("Part of the split's images only: not comparable with runs on all images.")
-    if board.rows and (labels := labels_text(board.first)):
-        lines.append(f"Values are over {labels}.")
-    if not board.rows:
-        lines.append(f"N{NO_RUNS[1:]}: every row is copied from print, and nothing is ranked.")
-    foreign = [row.entry.name for row in board.rows if row.entry.audited is Audited.FOREIGN]
-    if foreign:
-        names = ", ".join(foreign)
-        lines.append(f"Ranked on scores of another program, every value computed again: {names}.")
-    return lines
-
-
-def why_unranked(board: Board) -> list[str]:
-    """Why rows with scores have no rank, in sentences."""
-    left = [row.entry for row in board.rows if row.rank is None]
-    lines = []
-    for text, names in (
-        (STORED_NOTE, [entry.name for entry in left if not entry.verified]),
-        (UNAUDITED_NOTE, [one.name for one in left if one.audited is Audited.NO and one.verified]),
-        (FAILED_NOTE, [one.name for one in left if one.audited is Audited.FAILED]),
-        (UNLISTED_NOTE, [one.name for one in left if not _listed(one)]),
-    ):
-        if names:
-            lines.append(f"Not ranked, {text}: {', '.join(names)}.")
-    return lines
+def kinds_of(values: Iterable[Value | LabelValue], *, every: bool = False) -> list[IntervalKind]:
+    """The kinds of intervals that one of these values has, or that each of them has."""
+    each, test = [value.intervals for value in values], all if every else any
+    return [kind for kind in IntervalKind if each and test(kind in one for one in each)]
 
 
 def _index(order: tuple[str, ...], name: str) -> int:
@@ -346,9 +211,8 @@ def _key(entry: Entry) -> Key:
 
 def _board(scored: Sequence[Entry], reported: Sequence[Entry]) -> Board:
     verified = [entry for entry in scored if entry.verified] or scored
-    kinds = [set(entry.figures[RANKED_BY].intervals) for entry in verified if _listed(entry)]
-    shared = [kind for kind in PREFERENCE if kinds and all(kind in each for each in kinds)]
-    interval = shared[0] if shared else None
+    ranking = [entry.figures[RANKED_BY] for entry in verified if RANKED_BY in entry.figures]
+    interval = next(iter(kinds_of(ranking, every=True)), None)
     first = (verified or reported)[0]
     return Board(first, _rows(scored, interval), _rows(reported, interval), interval)
 
@@ -356,40 +220,31 @@ def _board(scored: Sequence[Entry], reported: Sequence[Entry]) -> Board:
 def _rows(entries: Sequence[Entry], kind: IntervalKind | None) -> tuple[BoardRow, ...]:
     """Ranked ones first, by macro-AP; entries without one last; equal ones by name and id."""
     ordered = sorted(entries, key=_order)
-    printed = [f"{_ranking(one):.2f}" for one in ordered if one.ranked and _listed(one)]
-    best = _ranking(ordered[0]) if printed else None
+    ranked = [one for one in ordered if one.ranked and RANKED_BY in one.figures]
+    printed = [f"{one.figures[RANKED_BY].value:.2f}" for one in ranked]
     rows = []
     for entry in ordered:
         rank, tied, near = None, False, False
-        if entry.ranked and _listed(entry):
-            value = f"{_ranking(entry):.2f}"
+        own = entry.figures.get(RANKED_BY)
+        bounds = own.intervals.get(kind) if own and kind else None
+        if own and entry in ranked:
+            value = f"{own.value:.2f}"
             rank, tied = printed.index(value) + 1, printed.count(value) > 1
-            bounds = entry.figures[RANKED_BY].intervals.get(kind) if kind else None
-            near = bool(rank > 1 and bounds and best and bounds.low <= best <= bounds.high)
+            best = ranked[0].figures[RANKED_BY].value
+            near = bool(rank > 1 and bounds and bounds.low <= best <= bounds.high)
         chance = {
             str(name): against_chance(entry.figures[name], level, kind)
             for name, level in entry.chance.items()
             if name in entry.figures
         }
-        judged_by = kind if entry.verified or _has_interval(entry, kind) else None
+        judged_by = kind if entry.verified or (entry.has_scores and bounds) else None
         rows.append(BoardRow(entry, rank, tied, near, chance, judged_by))
     return tuple(rows)
 
 
 def _order(entry: Entry) -> tuple[bool, bool, float, str, str]:
-    return not entry.ranked, not entry.verified, -_ranking(entry), entry.name, entry.id
-
-
-def _listed(entry: Entry) -> bool:
-    return RANKED_BY in entry.figures
-
-
-def _has_interval(entry: Entry, kind: IntervalKind | None) -> bool:
-    return entry.has_scores and _listed(entry) and kind in entry.figures[RANKED_BY].intervals
-
-
-def _ranking(entry: Entry) -> float:
-    return entry.figures[RANKED_BY].value if _listed(entry) else -1.0
+    value = entry.figures[RANKED_BY].value if RANKED_BY in entry.figures else -1.0
+    return not entry.ranked, not entry.verified, -value, entry.name, entry.id
 
 
 # What boards of equal titles add, the first of these by which they differ.
@@ -435,14 +290,11 @@ def _with_names(boards: list[Board]) -> list[Board]:
 
 
 def _check_distinct(entries: Sequence[Entry]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for entry in entries:
-        key = entry.split.id, entry.id
-        if key in seen:
+    for (split, own), count in Counter((one.split.id, one.id) for one in entries).items():
+        if count > 1:
             raise BenchError(
-                f"two entries of split {entry.split.id} have the id {entry.id!r}",
+                f"two entries of split {split} have the id {own!r}",
                 expected="another id for every entry of a split",
-                found=f"{entry.id!r} twice",
+                found=f"{own!r} {count} times",
                 remedy="give one of them another id",
             )
-        seen.add(key)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.files import open_regular
 from mlfsic_bench.leaderboard.entry import PAGE, Link, Pretraining, ShownName
 from mlfsic_bench.results.fields import LongText, Slug
 from mlfsic_bench.schema import Day, FileSchema, Line, load
+from mlfsic_bench.yaml_files import read_yaml
 
 # What each key is for; what it expects, as errors and the template say it; an example.
 KEYS: dict[str, tuple[str, str, str]] = {
@@ -71,7 +71,8 @@ class Card(FileSchema):
 
 def read_card(path: Path) -> Card:
     """The card in a YAML or JSON file; one BenchError that names every key that is wrong."""
-    value = _read_yaml(path)
+    start = "correct the file, or start from the one that `mlfsic-bench submit card` writes"
+    value = read_yaml(path, "submission card", start)
     try:
         if isinstance(value, dict):
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -107,18 +108,3 @@ def _all_wrong(path: Path, error: ValidationError) -> BenchError:
         remedy=f"correct them, or leave them out ({PAGE}); `mlfsic-bench submit card` writes a "
         "card to start from",
     )
-
-
-def _read_yaml(path: Path) -> Any:
-    from mlfsic_bench.yaml_files import LIMIT, parse_yaml
-
-    try:
-        with open_regular(path) as stream:
-            return parse_yaml(stream.read(LIMIT + 1))
-    except (OSError, ValueError) as error:
-        raise BenchError(
-            f"{path} is not a readable submission card",
-            expected=f"a short YAML or JSON file with the keys in {PAGE}",
-            found=str(error),
-            remedy="correct the file, or start from the one that `mlfsic-bench submit card` writes",
-        ) from error

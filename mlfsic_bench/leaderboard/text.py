@@ -5,32 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mlfsic_bench.leaderboard.board import (
-    ABOVE,
-    AUDITS,
-    CHANCE_MEANS,
-    NAMES,
-    NEAR_MEANS,
-    NO_RUNS,
-    RANKED_BY,
-    REPORTED_NOTE,
-    RULE,
-    STATES,
-    TASK,
-    TIE,
-    TITLE,
-    WITH_INTERVAL,
-    Board,
-    BoardRow,
-    chance_text,
-    columns,
-    conditions,
-    load_line,
-    remarks,
-    source_of,
-    state_text,
-    why_unranked,
-)
+from mlfsic_bench.leaderboard import wording as say
+from mlfsic_bench.leaderboard.board import ABOVE, NO_RUNS, RANKED_BY, Board, BoardRow, columns
 from mlfsic_bench.leaderboard.entry import Entry, IntervalKind
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
@@ -41,21 +17,23 @@ from mlfsic_bench.text import csv_text, for_latex, for_markdown
 def board_markdown(boards: Sequence[Board]) -> str:
     """All boards as Markdown: how to read them, an overview, a table each."""
     shown = columns(boards)
-    terms = [(one.value, text) for one, text in STATES.items()]
-    terms += [(one.value, text) for one, text in AUDITS.items()]
-    lines = [f"# {TITLE}", "", f"{TASK} {RULE}", ""]
+    terms = [(one.value, text) for one, text in say.STATES.items()]
+    terms += [(one.value, text) for one, text in say.AUDITS.items()]
+    lines = [f"# {say.TITLE}", "", f"{say.TASK} {say.RULE}", ""]
     lines += [f"- {term}: {text}." for term, text in terms]
-    lines += [f"- {for_markdown(text)}" for text in (NAMES, TIE, NEAR_MEANS, CHANCE_MEANS)]
+    lines += [
+        f"- {for_markdown(text)}" for text in (say.NAMES, say.TIE, say.NEAR_MEANS, say.CHANCE_MEANS)
+    ]
     parts = ["\n".join(lines) + "\n", to_markdown([_overview(boards)])]
     for board in boards:
         facts = [f"- {for_markdown(fact)}" for fact in _facts(board)]
         parts.append("\n".join([f"## {for_markdown(board.title)}", "", *facts, ""]))
         parts.append(to_markdown([_whole_table(board, shown)]))
         if board.reported:
-            sources = dict.fromkeys(source_of(row.entry, row=False) for row in board.reported)
-            parts.append(f"{REPORTED_NOTE} Source: {for_markdown('; '.join(sources))}.\n")
+            sources = dict.fromkeys(say.source_of(row.entry, row=False) for row in board.reported)
+            parts.append(f"{say.REPORTED_NOTE} Source: {for_markdown('; '.join(sources))}.\n")
     loads = [
-        f"- {for_markdown(row.entry.name)}: {_code(load_line(row.entry))}\n"
+        f"- {for_markdown(row.entry.name)}: {_code(say.load_line(row.entry))}\n"
         for board in boards
         for row in board.all_rows
     ]
@@ -96,7 +74,7 @@ def board_csv(boards: Sequence[Board]) -> str:
             entry.audited.value if entry.audited else "",
             *(entry.tracks.pretraining.value, entry.tracks.words.value),
             *(entry.tracks.adaptation.value, entry.backbone),
-            *(entry.training_seeds or "", source_of(entry)),
+            *(entry.training_seeds or "", say.source_of(entry)),
         ]
         for name in METRICS:
             if name in entry.figures:
@@ -146,11 +124,11 @@ def _whole_table(board: Board, shown: Sequence[Metric]) -> Table:
             row.entry.backbone or "-",
             str(row.entry.training_seeds or "-"),
             *(
-                _cell(row, m.name, board.interval if m.name in WITH_INTERVAL else None)
+                _cell(row, m.name, board.interval if m.name in say.WITH_INTERVAL else None)
                 for m in shown
             ),
             _tracks(row.entry),
-            state_text(row.entry),
+            say.state_text(row.entry),
         )
         for row in board.all_rows
     ]
@@ -186,12 +164,21 @@ def _narrow_table(board: Board, shown: Sequence[Metric]) -> Table:
     heads = [Column("#"), *(Column(name, is_text=True) for name in names)]
     heads += [Column("Seeds"), *(Column(m.short, m.average.capitalize()) for m in shown)]
     facts = [] if differ else [f"Backbone: {backbones.pop()}."]
-    facts += [*_facts(board), "* at chance or below.", *([REPORTED_NOTE] if board.reported else [])]
+    facts += [
+        *_facts(board),
+        "* at chance or below.",
+        *([say.REPORTED_NOTE] if board.reported else []),
+    ]
     return Table(tuple(heads), tuple(rows), f"{board.title}.", tuple(facts))
 
 
 def _facts(board: Board) -> list[str]:
-    facts = [conditions(board), chance_text(board.first), *remarks(board), *why_unranked(board)]
+    facts = [
+        say.conditions(board),
+        say.chance_text(board.first),
+        *say.remarks(board),
+        *say.why_unranked(board),
+    ]
     if board.interval:
         facts.append(f"In brackets: 95 % interval over {board.interval.value}.")
     return [fact for fact in facts if fact]

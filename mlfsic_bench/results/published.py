@@ -14,7 +14,16 @@ from mlfsic_bench.schema import FileSchema, Line, Name, Text, Version, Word, loa
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from mlfsic_bench.evaluation.record import Record
+
 PerCent = Annotated[float, Field(ge=0, le=100)]
+# A backbone as printed -> its name here.
+BACKBONES = {
+    "ResNet-50": "resnet50",
+    "ResNet-101": "resnet101",
+    "ViT-Base": "vit_b_16",
+    "ResNet-50 + ViT-Base": "resnet50+vit_b_16",
+}
 
 
 class Source(FileSchema):
@@ -88,6 +97,29 @@ def published_for(split_id: str) -> Published | None:
     """The table whose labels and protocol this split shares, or None."""
     tables = (read_published(name) for name in published_names())
     return next((table for table in tables if split_id in table.splits), None)
+
+
+def is_counterpart(record: Record, table: Published, row: str) -> bool:
+    """Whether a run has the data set, protocol and backbone of a published row.
+
+    The data set is that of a split with the same labels and all images; a backbone without weights
+    is not the published one.
+    """
+    printed = next((one.backbone for one in table.rows if one.name == row), None)
+    same_data = [
+        one for one in map(read_published, published_names()) if one.dataset == table.dataset
+    ]
+    split, episodes, features = record.split, record.episodes, record.features
+    return (
+        any(split.id in one.splits for one in same_data)
+        and not split.subset
+        and table.query is not None
+        and episodes.drawn_by.queries == table.query.per_label
+        and episodes.count == episodes.total
+        and features is not None
+        and features.weights != "none"
+        and features.backbone == BACKBONES.get(str(printed))
+    )
 
 
 def _folder() -> Traversable:

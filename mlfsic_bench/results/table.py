@@ -321,8 +321,9 @@ def _head_in_text(column: Column) -> str:
 def _in_text(cell: str | Cell, is_name: bool) -> str:
     if is_name:
         return for_terminal(_plain(cell), LONGEST_NAME)
-    # The interval stands below its mean: nine columns must fit in 80 characters.
-    text = "\n±".join(for_terminal(part) for part in _plain(cell).split(" ± "))
+    # The second number stands below the first: nine columns must fit in 80 characters.
+    parts = re.split(r" (?=± )|(?<=\d)(?=–\d)", _plain(cell))
+    text = "\n".join(for_terminal(part).replace("± ", "±") for part in parts)
     mark = "" if isinstance(cell, str) else "*" if cell.best else "~" if cell.tie else ""
     first, _, rest = text.partition("\n")
     return f"{first}{mark}" + (f"\n{rest}{' ' if mark else ''}" if rest else "")

@@ -51,7 +51,7 @@ def test_bad_input(name, tmp_path, monkeypatch, capsys):
     assert not [path for path in after if path.endswith(".tmp")]
     for store in {(tmp_path / path).parent for path in changed if path.startswith("cache/")}:
         if (store / "manifest.json").exists():
-            FeatureStore.open(store)  # what was extracted before the error is whole
+            FeatureStore(store)  # what was extracted before the error is whole
     if "out/record.json" in changed:
         record = json.loads((tmp_path / "out" / "record.json").read_text())
         assert record["status"] == "error"

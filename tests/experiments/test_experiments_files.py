@@ -13,7 +13,6 @@ from mlfsic_bench.experiments.schema import (
     checked,
     experiment_names,
     find_profile,
-    load_yaml,
     read_experiment,
     read_profiles,
 )
@@ -81,8 +80,8 @@ def test_what_is_refused(old: str, new: str, says: str, tmp_path: Path) -> None:
 
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     assert "did you mean 'table1'" in _error("tabel1")
-    assert "no readable experiment file" in _error(str(tmp_path / "none.yaml"))
-    assert "no readable experiment file" in _error(_folder(tmp_path / "folder.yaml"))
+    assert "not a readable experiment file" in _error(str(tmp_path / "none.yaml"))
+    assert "not a readable experiment file" in _error(_folder(tmp_path / "folder.yaml"))
     (tmp_path / "big.yaml").write_bytes(b"#" * (1 << 21))
     assert "65536 bytes" in _error(str(tmp_path / "big.yaml"))
     (tmp_path / "latin.yaml").write_bytes(b"title: \xff")
@@ -101,26 +100,10 @@ def _error(name: str) -> str:
 
 
 def test_an_unknown_key_of_a_profile_names_the_nearest() -> None:
-    value = load_yaml(
-        b"schema_version: 1\nprofiles: {x: {about: a, split: s, backbone: {a: b}}}", "x"
-    )
+    profile = {"about": "a", "split": "s", "seeds": {"trained": 1}, "backbones": {"a": "b"}}
+    value = {"schema_version": 1, "profiles": {"x": {**profile, "backbons": {}}}}
     with pytest.raises(BenchError, match="did you mean 'backbones'"):
-        checked(
-            {**value, "profiles": {"x": {**value["profiles"]["x"], "seeds": {"trained": 1}}}}
-            | {
-                "profiles": {
-                    "x": {
-                        "about": "a",
-                        "split": "s",
-                        "seeds": {"trained": 1},
-                        "backbones": {"a": "b"},
-                        "backbons": {},
-                    }
-                }
-            },
-            Profiles,
-            "the profiles",
-        )
+        checked(value, Profiles, "the profiles")
 
 
 def test_an_unknown_profile_names_the_nearest() -> None:

@@ -35,7 +35,7 @@ def test_every_number_of_a_cell_follows_from_the_scores(table: tuple[Path, str])
     half = stats.t.ppf(0.975, 5) * per_episode.std(ddof=1) / np.sqrt(6)
     assert cell["half_width"] == near(half)
     assert cell["published"] == 19.67
-    assert cell["difference"] == near(mean - 19.67)
+    assert cell["difference"] is None  # another data set than the paper's
     assert cell["paired"] is None
 
     random = 100 * scores_of(file, rows["Random"])[0]
@@ -104,7 +104,7 @@ def test_the_caption_says_what_the_table_is(table: tuple[Path, str]) -> None:
         "Training seeds: 1 for Random, ProtoNet; 2 for Linear",
         "AAAI 2022, Table 1",
         "The backbone is frozen",
-        "does not test the published value",
+        "data set, protocol or backbone is another",
     ):
         assert words in text, words
     rows = result_of(file)

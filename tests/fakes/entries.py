@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,13 @@ def reported_value(entry_id: str = "printed", /, **changes: Any) -> dict[str, An
 def entry(value: dict[str, Any]) -> Entry:
     """The entry of a JSON value, checked."""
     return parse_entry(value, "fake")
+
+
+def cards(page: str) -> dict[str, str]:
+    """The text of each entry's card on a page, by the entry's id."""
+    found = re.findall(r'<template data-key="[^"]*/(.*?)">(.*?)</template>', page, re.S)
+    plain = {one: html.unescape(re.sub(r"<[^>]+>", " ", text)) for one, text in found}
+    return {one: " ".join(text.split()) for one, text in plain.items()}
 
 
 HOSTILE = (

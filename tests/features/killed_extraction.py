@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mlfsic_bench.features.extract import extract
 from mlfsic_bench.features.store.manifest import read_manifest
-from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
+from mlfsic_bench.features.store.writer import StoreWriter
+from mlfsic_bench.locks import BusyError
 from tests.fakes.processes import die_at
 from tests.features.feature_fakes import FolderDataset, picked_backbone
 
@@ -28,5 +29,5 @@ def write_to(store: Path) -> None:
     try:
         with StoreWriter(store, read_manifest(store)):
             pass
-    except StoreBusyError:
+    except BusyError:
         sys.exit(BUSY)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones import torchvision_models
-from mlfsic_bench.features.backbones.base import folded, hash_weights, imagenet_squash, lite_squash
+from mlfsic_bench.features.backbones.base import Squash, folded, hash_weights, lite_squash
 from mlfsic_bench.features.backbones.registry import backbone_names, build_backbone
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -26,7 +26,7 @@ def image(width, height, seed=0):
 
 def test_the_transform_squashes_and_normalises():
     flat = Image.new("RGB", (50, 20), (255, 0, 127))
-    x = imagenet_squash(224)(flat)
+    x = Squash(224)(flat)
     assert x.shape == (3, 224, 224)
     assert x.dtype == torch.float32
     expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (127 / 255 - 0.406) / 0.225]
@@ -52,7 +52,7 @@ def test_an_image_of_the_right_size_is_only_normalised():
 
 
 def test_the_ids_of_transforms_differ():
-    ids = {imagenet_squash(224).id, imagenet_squash(256).id, lite_squash(224).id}
+    ids = {Squash(224).id, Squash(256).id, lite_squash(224).id}
     assert len(ids) == 3
 
 

@@ -77,12 +77,12 @@ def test_extract_info_verify(asked, tmp_path):
     out = ok(*extract_args(tmp_path, "--data-root", tmp_path / "images"))
     (folder,) = stores(tmp_path)
     assert str(folder) in out
-    assert FeatureStore.open(folder).ids == asked.ids
+    assert FeatureStore(folder).ids == asked.ids
     assert asked.split == ("fake-v1", tmp_path / "images", False)
     assert asked.root == ("fake", tmp_path / "images")
     assert asked.weights == ("small", "default")
     out = ok("info", folder)
-    manifest = FeatureStore.open(folder).manifest
+    manifest = FeatureStore(folder).manifest
     for shown in ("fake", "small", "4 x 4", manifest.key, manifest.weights_hash, str(COUNT)):
         assert shown in out
     assert f"{COUNT} of {COUNT} images checked: equal" in ok("verify", folder)
@@ -100,7 +100,7 @@ def test_extract_info_verify(asked, tmp_path):
 @pytest.mark.parametrize(("part", "count"), [("base", 4), ("val", 2), ("novel", 3), ("all", 9)])
 def test_part(asked, tmp_path, part, count):
     assert f"{count} images of fake-v1 ({part})" in ok(*extract_args(tmp_path, "--part", part))
-    assert len(FeatureStore.open(stores(tmp_path)[0])) == count
+    assert len(FeatureStore(stores(tmp_path)[0])) == count
 
 
 def test_available_only_and_weights(asked, tmp_path):
@@ -108,7 +108,7 @@ def test_available_only_and_weights(asked, tmp_path):
     assert asked.split[2] is True
     assert asked.weights == ("small", "none")
     (folder,) = stores(tmp_path)
-    assert len(FeatureStore.open(folder)) == 3
+    assert len(FeatureStore(folder)) == 3
     ok("verify", folder, "--weights", "none")
     result = run("verify", folder)
     assert isinstance(result.exception, BenchError)
@@ -124,7 +124,7 @@ def test_precision(asked, tmp_path):
     out = ok(*extract_args(tmp_path, "--precision", "bf16"))
     assert "bf16 against fp32 on 9 images" in out
     ok(*extract_args(tmp_path))
-    kinds = sorted(FeatureStore.open(f).manifest.precision for f in stores(tmp_path))
+    kinds = sorted(FeatureStore(f).manifest.precision for f in stores(tmp_path))
     assert kinds == ["bf16", "fp32"]
 
 

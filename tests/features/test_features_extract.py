@@ -116,7 +116,7 @@ def test_a_corrupt_image_is_named_and_earlier_rows_stay(dataset, tmp_path):
     bad.write_bytes(good[:60])
     with pytest.raises(BenchError, match=ids[7]):
         extract(dataset, ids, picked_backbone(), tmp_path / "store", batch_size=2)
-    assert FeatureStore.open(tmp_path / "store").ids == ids[:6]
+    assert FeatureStore(tmp_path / "store").ids == ids[:6]
     bad.write_bytes(good)
     assert extract(dataset, ids, picked_backbone(), tmp_path / "store").ids == ids
 
@@ -154,7 +154,7 @@ def test_verify_accepts_and_finds_changes(dataset, tmp_path):
         values.tofile(tmp_path / "store" / name)
     image = dataset.folder / f"{ids[8]}.png"
     image.write_bytes(image.read_bytes() + b"tail")
-    checked, differences = verify_store(FeatureStore.open(tmp_path / "store"), dataset, backbone)
+    checked, differences = verify_store(FeatureStore(tmp_path / "store"), dataset, backbone)
     found = {d.image_id: d.reason for d in differences}
     assert checked == COUNT
     assert set(found) == {ids[3], ids[5], ids[8]}

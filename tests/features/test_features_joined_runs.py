@@ -195,7 +195,7 @@ def test_extraction_fills_a_store_for_each_network(tmp_path: Path, monkeypatch) 
     args = ["features", "extract", "--split", SPLIT, "--cache", str(tmp_path), "--backbone"]
     done = CliRunner().invoke(cli, [*args, PAIR, "--weights", "none+default"])
     assert done.exit_code == 0, done.output
-    found = {s.manifest.backbone: s.manifest for s in map(FeatureStore.open, tmp_path.iterdir())}
+    found = {s.manifest.backbone: s.manifest for s in map(FeatureStore, tmp_path.iterdir())}
     assert set(found) == set(PAIR.split("+"))
     small, patch = build_backbone("scenes-small", "none"), build_backbone("scenes-patch")
     assert found["scenes-small"].weights_hash == small.weights_hash

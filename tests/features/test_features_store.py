@@ -38,7 +38,7 @@ def filled(folder, count=5, batch=2):
 
 def test_what_is_written_is_read(tmp_path):
     ids, local, pooled = filled(tmp_path)
-    store = FeatureStore.open(tmp_path)
+    store = FeatureStore(tmp_path)
     assert store.ids == tuple(ids)
     assert len(store) == 5
     assert "i3" in store
@@ -56,7 +56,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_nothing_asked_for_gives_nothing(tmp_path):
     filled(tmp_path)
-    store = FeatureStore.open(tmp_path)
+    store = FeatureStore(tmp_path)
     assert store.gather_local([]).shape == (0, 3, 2, 2)
     assert store.gather_pooled([]).shape == (0, 3)
 
@@ -64,7 +64,7 @@ def test_nothing_asked_for_gives_nothing(tmp_path):
 def test_an_empty_store_can_be_read(tmp_path):
     with StoreWriter(tmp_path, M):
         pass
-    assert len(FeatureStore.open(tmp_path)) == 0
+    assert len(FeatureStore(tmp_path)) == 0
 
 
 @examples(30)
@@ -72,7 +72,7 @@ def test_an_empty_store_can_be_read(tmp_path):
 def test_any_gather_is_plain_indexing(tmp_path_factory, picks):
     folder = tmp_path_factory.mktemp("store")
     _, local, pooled = filled(folder)
-    store = FeatureStore.open(folder)
+    store = FeatureStore(folder)
     ids = [f"i{k}" for k in picks]
     half = local.astype(np.float16).astype(np.float32)
     got = store.gather_local(ids).permute(0, 2, 3, 1).reshape(-1, 4, 3).numpy()
@@ -82,7 +82,7 @@ def test_any_gather_is_plain_indexing(tmp_path_factory, picks):
 
 def test_a_gathered_tensor_is_never_overwritten(tmp_path):
     filled(tmp_path)
-    store = FeatureStore.open(tmp_path)
+    store = FeatureStore(tmp_path)
     first = store.gather_local(["i0", "i1"])
     view, kept = first[1:], first.clone()
     for _ in range(6):
@@ -96,7 +96,7 @@ def test_a_gathered_tensor_is_never_overwritten(tmp_path):
 
 def test_a_tensor_saved_by_a_graph_is_never_overwritten(tmp_path):
     filled(tmp_path)
-    store = FeatureStore.open(tmp_path)
+    store = FeatureStore(tmp_path)
     w = torch.ones(3, 1, 1, requires_grad=True)
     loss = (store.gather_local(["i0", "i1"]) * w).sum()
     expected = store.gather_local(["i0", "i1"]).sum(dim=(0, 2, 3))
@@ -121,7 +121,7 @@ def test_memory_of_dropped_tensors_is_used_again():
 def test_images_without_features_are_named(tmp_path):
     filled(tmp_path)
     with pytest.raises(BenchError, match="2 of the images") as error:
-        FeatureStore.open(tmp_path).gather_pooled(["i0", "absent", "gone", "absent"])
+        FeatureStore(tmp_path).gather_pooled(["i0", "absent", "gone", "absent"])
     assert "absent, gone" in error.value.found
 
 
@@ -131,7 +131,7 @@ def test_a_killed_batch_is_cut_away(tmp_path):
     for name, tail in ((LOCAL, b"x" * 37), (POOLED, b"y" * 50), (INDEX, b'{"id": "i9", "sha')):
         with (tmp_path / name).open("ab") as stream:
             stream.write(tail)
-    reader = FeatureStore.open(tmp_path)
+    reader = FeatureStore(tmp_path)
     assert len(reader) == 5
     with StoreWriter(tmp_path, M) as writer:
         assert writer.ids == {f"i{k}" for k in range(5)}
@@ -146,13 +146,13 @@ def test_adding_later_appends_and_an_open_reader_is_unmoved(tmp_path):
     ids, digests, local, pooled = rows(6)
     with StoreWriter(tmp_path, M) as writer:
         writer.add(ids[:3], digests[:3], local[:3], pooled[:3])
-    reader = FeatureStore.open(tmp_path)
+    reader = FeatureStore(tmp_path)
     with StoreWriter(tmp_path, M) as writer:
         writer.add(ids[3:], digests[3:], local[3:], pooled[3:])
-        assert len(FeatureStore.open(tmp_path)) == 6
+        assert len(FeatureStore(tmp_path)) == 6
     assert len(reader) == 3
     assert np.array_equal(reader.gather_pooled(ids[:3]).numpy(), pooled[:3])
-    assert np.array_equal(FeatureStore.open(tmp_path).gather_pooled(ids).numpy(), pooled)
+    assert np.array_equal(FeatureStore(tmp_path).gather_pooled(ids).numpy(), pooled)
 
 
 def test_a_second_writer_is_refused_also_from_another_process(tmp_path):
@@ -181,7 +181,7 @@ def test_values_that_float16_cannot_hold_name_the_image(tmp_path, value, found):
             writer.add(ids, digests, local, pooled)
         assert found in error.value.found
         writer.add(ids[:2], digests[:2], local[:2], pooled[:2])
-    assert FeatureStore.open(tmp_path).ids == ("i0", "i1")
+    assert FeatureStore(tmp_path).ids == ("i0", "i1")
 
 
 def test_a_pooled_nan_names_the_image(tmp_path):
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_whole_rows(tmp_path):
     assert (tmp_path / LOCAL).stat().st_size == 2 * row
     with StoreWriter(tmp_path, M) as writer:
         writer.add(ids[2:], digests[2:], local[2:], pooled[2:])
-    assert np.array_equal(FeatureStore.open(tmp_path).gather_pooled(ids).numpy(), pooled)
+    assert np.array_equal(FeatureStore(tmp_path).gather_pooled(ids).numpy(), pooled)
 
 
 def test_another_identity_is_refused(tmp_path):
@@ -231,7 +231,7 @@ def test_a_foreign_folder_is_refused(tmp_path):
     with pytest.raises(BenchError, match="not a feature store"):
         StoreWriter(tmp_path, M).__enter__()
     with pytest.raises(BenchError, match="there is no manifest"):
-        FeatureStore.open(tmp_path / "absent")
+        FeatureStore(tmp_path / "absent")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
@@ -245,7 +245,7 @@ def test_missing_data_is_damage(tmp_path, name):
     filled(tmp_path)
     os.truncate(tmp_path / name, 10)
     with pytest.raises(BenchError, match="damaged"):
-        FeatureStore.open(tmp_path)
+        FeatureStore(tmp_path)
     with pytest.raises(BenchError, match="damaged"):
         StoreWriter(tmp_path, M).__enter__()
 
@@ -269,7 +269,7 @@ def test_a_foreign_line_in_the_index_is_damage(tmp_path, line):
     lines[3] = line
     (tmp_path / INDEX).write_text("\n".join(lines) + "\n")
     with pytest.raises(BenchError, match="damaged"):
-        FeatureStore.open(tmp_path)
+        FeatureStore(tmp_path)
 
 
 def test_the_manifest_survives_and_its_key_covers_everything(tmp_path):
@@ -318,7 +318,7 @@ def test_a_damaged_row_is_blamed_on_the_store(tmp_path, bad):
         values = np.fromfile(tmp_path / name, kind).reshape(len(ids), -1)
         values[3, 1], kept = bad, values[3, 1]
         values.tofile(tmp_path / name)
-        source = StoredFeatures(FeatureStore.open(tmp_path))
+        source = StoredFeatures(FeatureStore(tmp_path))
         getattr(source, asked)(ids[:3])
         with pytest.raises(BenchError, match="store is damaged") as caught:
             getattr(source, asked)(ids)
@@ -331,5 +331,5 @@ def test_a_damaged_row_is_blamed_on_the_store(tmp_path, bad):
 def test_finite_features_whose_sum_is_not_are_sound(tmp_path):
     filled(tmp_path)
     np.full((5, 3), 3e38, "<f4").tofile(tmp_path / POOLED)
-    source = StoredFeatures(FeatureStore.open(tmp_path))
+    source = StoredFeatures(FeatureStore(tmp_path))
     assert torch.isfinite(source.pooled(source.store.ids)).all()

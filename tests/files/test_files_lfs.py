@@ -84,4 +84,4 @@ def test_a10_one_file_of_a_store(tmp_path):
     filled(tmp_path)
     (tmp_path / LOCAL).write_text(POINTER)
     with pytest.raises(BenchError, match=r"local\.f16 is a Git LFS pointer"):
-        FeatureStore.open(tmp_path)
+        FeatureStore(tmp_path)

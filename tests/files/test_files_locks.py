@@ -15,8 +15,8 @@ from mlfsic_bench import locks
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.store.manifest import Manifest
 from mlfsic_bench.features.store.store import FeatureStore
-from mlfsic_bench.features.store.writer import StoreBusyError, StoreWriter
-from mlfsic_bench.locks import only_writer
+from mlfsic_bench.features.store.writer import StoreWriter
+from mlfsic_bench.locks import BusyError, only_writer
 
 fcntl = pytest.importorskip("fcntl")
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -54,7 +54,7 @@ def test_b3_a_file_system_without_locks(number, tmp_path, monkeypatch):
     with StoreWriter(tmp_path / "store", M, said.append) as writer:
         add(writer, "a")
     assert len(said) == 2
-    assert len(FeatureStore.open(tmp_path / "store")) == 1
+    assert len(FeatureStore(tmp_path / "store")) == 1
 
 
 @pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES], ids=errno.errorcode.get)
@@ -62,7 +62,7 @@ def test_b3_a_lock_that_is_held(number, tmp_path, monkeypatch):
     refusing(monkeypatch, number)
     with pytest.raises(BenchError, match="another process is writing"), only_writer(tmp_path):
         pass
-    with pytest.raises(StoreBusyError, match="another process is writing"):
+    with pytest.raises(BusyError, match="another process is writing"):
         StoreWriter(tmp_path / "store", M).__enter__()
 
 
@@ -70,10 +70,10 @@ def test_b3_two_writers_of_a_store_without_locks(tmp_path, monkeypatch):
     refusing(monkeypatch, errno.ENOSYS)
     with StoreWriter(tmp_path, M) as one, StoreWriter(tmp_path, M) as other:
         add(one, "a")
-        with pytest.raises(StoreBusyError, match="another process has written"):
+        with pytest.raises(BusyError, match="another process has written"):
             add(other, "b")
         add(one, "c")
-    assert FeatureStore.open(tmp_path).ids == ("a", "c")
+    assert FeatureStore(tmp_path).ids == ("a", "c")
 
 
 def test_b3_flock_of_the_system(tmp_path):

@@ -315,7 +315,7 @@ def test_indices(data: st.DataObject, sound: Path, tmp_path_factory: Folders) ->
     lines = (sound / "store" / "index.jsonl").read_bytes()
     first = lines.splitlines()[0].decode()
     strategy = damaged_bytes(lines) | damaged_json(first).map(lambda line: line + b"\n")
-    store = fuzz(data, folder / "index.jsonl", strategy, lambda: FeatureStore.open(folder))
+    store = fuzz(data, folder / "index.jsonl", strategy, lambda: FeatureStore(folder))
     if store is not None:
         assert len(store) <= len(STORE_IDS)
         assert all(isinstance(name, str) for name in store.ids)

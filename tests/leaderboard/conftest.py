@@ -14,13 +14,16 @@ from tests.leaderboard.submitted import as_audited, edit
 @pytest.fixture
 def split_file(monkeypatch) -> Path:
     """What --split is given to rebuild targets: the fake split, which no file can hold."""
-    from mlfsic_bench.splits import resolve
+    from mlfsic_bench.evaluation import recall
+    from mlfsic_bench.splits import files, resolve
 
     def resolved(name: str, **_: object) -> Any:
         assert name == "the fake split"
         return fake_split()
 
-    monkeypatch.setattr(resolve, "resolve_split", resolved)
+    monkeypatch.setattr(resolve, "resolve_file", resolved)
+    monkeypatch.setattr(files, "to_split", lambda split: split)
+    monkeypatch.setattr(recall, "remember_split", lambda split: None)
     return Path("the fake split")
 
 

@@ -13,9 +13,9 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.leaderboard.board import build_boards
 from mlfsic_bench.leaderboard.entry import Audited, parse_entry, read_entry
-from mlfsic_bench.leaderboard.page import board_html, card_of
+from mlfsic_bench.leaderboard.page import board_html
 from mlfsic_bench.leaderboard.text import board_csv, board_latex, board_markdown
-from tests.fakes.entries import entry, fake_file, fake_value, reported_value
+from tests.fakes.entries import cards, entry, fake_file, fake_value, reported_value
 from tests.leaderboard.submitted import as_audited, edit, ok, packed, wrong
 
 
@@ -82,12 +82,11 @@ def test_every_form_of_the_board_says_which() -> None:
         "half": ("", "not audited"),
         "printed": ("", ""),
     }
-    (board,) = boards
-    cards = {row.entry.id: card_of(row) for row in (*board.rows, *board.reported)}
-    assert ["Audit", "audit failed", False] in cards["cheat"]["proof"]
-    assert "not ranked" in cards["old"]["meaning"]
-    assert "another program" in cards["foreign"]["meaning"]
-    assert not any(line[0] == "Audit" for line in cards["printed"]["proof"])
+    texts = cards(board_html(boards))
+    assert "Audit audit failed" in texts["cheat"]
+    assert "not ranked" in texts["old"]
+    assert "another program" in texts["foreign"]
+    assert "Audit" not in texts["printed"]
 
 
 def test_an_entry_says_what_its_records_say_of_audits(runs, split_file, tmp_path) -> None:

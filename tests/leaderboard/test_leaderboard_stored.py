@@ -11,9 +11,10 @@ import pytest
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import StoredTargets, read_scores, read_targets, write_targets
 from mlfsic_bench.hashing import hash_file
-from mlfsic_bench.leaderboard.board import STORED_NOTE, build_boards
+from mlfsic_bench.leaderboard.board import build_boards
 from mlfsic_bench.leaderboard.entry import IntervalKind, State, parse_entry, read_entry
 from mlfsic_bench.leaderboard.text import board_markdown
+from mlfsic_bench.leaderboard.wording import STORED_NOTE
 from tests.fakes.entries import entry, fake_file, fake_value
 from tests.fakes.world import fake_run
 from tests.leaderboard.submitted import as_audited, edit, ok, packed, wrong

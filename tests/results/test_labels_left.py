@@ -10,13 +10,14 @@ from mlfsic_bench.analysis.score import caption, score_files
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import run_method
-from mlfsic_bench.leaderboard.board import build_boards, labels_text, remarks
+from mlfsic_bench.leaderboard.board import build_boards, labels_text
 from mlfsic_bench.leaderboard.entry import ImageTrack
-from mlfsic_bench.leaderboard.page import board_html, card_of
+from mlfsic_bench.leaderboard.page import board_html
+from mlfsic_bench.leaderboard.wording import remarks
 from mlfsic_bench.results.captions import count_labels
 from mlfsic_bench.results.conditions import open_group
 from mlfsic_bench.splits.resolve import shipped_file
-from tests.fakes.entries import entry, fake_tracks, fake_value
+from tests.fakes.entries import cards, entry, fake_tracks, fake_value
 
 KEPT = "halved disc, plain triangle, striped square"
 GONE = "dotted star 359, halved cross 378, dotted ring 359"
@@ -86,7 +87,6 @@ def test_d3_the_board_names_the_labels() -> None:
     assert labels_text(made) == text
     boards = build_boards([made])
     assert f"Values are over {text}." in remarks(boards[0])
-    assert ["Labels", text] in card_of(boards[0].rows[0])["method"]
-    assert text in board_html(boards)
+    assert f"Labels {text} Values made" in cards(board_html(boards))["mine"]
     whole = entry(value | {"tracks": fake_tracks()})
     assert labels_text(whole) == ""

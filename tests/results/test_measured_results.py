@@ -14,9 +14,11 @@ from click.testing import CliRunner
 from mlfsic_bench.analysis.paper_table import as_markdown, paper_tables
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments.archive import read_runs
 from mlfsic_bench.experiments.table import read_table
 from mlfsic_bench.files import write_packed
+from mlfsic_bench.results.published import is_counterpart, read_published
 from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.targets import targets_of
 from tools import archive_demo, check_archive
@@ -145,9 +147,13 @@ def _cell(archive: Path, key: str) -> None:
     assert table is not None
     row = table.rows[0 if "paired" in key else 1]
     number = getattr(row.cells["macro_ap"], key)
+    old = json.dumps(number)
+    new = f"{(number or 0) + 1e-6:.6f}"
     text = path.read_text()
-    at = text.index('"macro_ap"', text.index(f'"name": "{row.name}"'))
-    path.write_text(text[:at] + text[at:].replace(str(number), str(round(number + 1e-6, 6)), 1))
+    at = text.index(
+        f'"{key}": {old}', text.index('"macro_ap"', text.index(f'"name": "{row.name}"'))
+    )
+    path.write_text(text[:at] + text[at:].replace(old, new, 1))
 
 
 @pytest.mark.parametrize(
@@ -158,6 +164,32 @@ def _cell(archive: Path, key: str) -> None:
 def test_a_changed_cell_is_noticed(archive: Path, key: str) -> None:
     _cell(archive, key)
     assert check_archive.check_table(archive / "slim" / "small.json").differences
+
+
+def test_a_difference_is_made_only_under_the_conditions_of_the_published_row() -> None:
+    runs = RESULTS / "measured" / "coco-subset" / "runs"
+    record = read_record(next(runs.glob("linear-*")))
+    split, episodes, features = record.split, record.episodes, record.features
+    assert features is not None
+    whole = split.model_copy(update={"subset": False})
+    papers = features.model_copy(update={"backbone": "resnet50"})
+    same = record.model_copy(update={"split": whole, "features": papers})
+    for number in (1, 3):  # the tables of one data set
+        table = read_published(f"yan-2022-table{number}")
+        assert is_counterpart(same, table, table.rows[-1].name)
+    table = read_published("yan-2022-table1")
+    for change in (
+        {"split": split},
+        {"split": whole.model_copy(update={"id": "voc-8-6-6-v1"})},
+        {"episodes": episodes.model_copy(update={"count": 10})},
+        {"episodes": episodes.model_copy(update={"protocol": "laso_k_shot-v1", "shots": 1})},
+        {"features": features},
+        {"features": papers.model_copy(update={"weights": "none"})},
+        {"features": None},
+    ):
+        assert not is_counterpart(same.model_copy(update=change), table, "ResNet-50"), change
+    assert not is_counterpart(same, table, "ResNet-101")
+    assert not is_counterpart(same, read_published("yan-2022-table2"), "ResNet-50")
 
 
 def _value(archive: Path) -> None:

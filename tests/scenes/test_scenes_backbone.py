@@ -7,9 +7,9 @@ from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones import scenes as networks
 from mlfsic_bench.features.backbones import scenes as scenes_backbone
-from mlfsic_bench.features.backbones import train_scenes as train_scenes_backbone
 from mlfsic_bench.features.backbones.registry import build_backbone
 from mlfsic_bench.features.compute import Runner
+from tools import train_scenes as train_scenes_backbone
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +101,7 @@ def test_the_deep_network_is_deeper_and_starts_as_a_chain_without_its_blocks():
 
 def test_the_transformer_sees_every_patch_and_where_it_is():
     torch.manual_seed(0)
-    net = networks.patch().eval()
+    net = networks.PatchTransformer().eval()
     x = torch.zeros(1, 3, 112, 112)
     other = x.clone()
     other[:, :, :16, :16] = 1.0

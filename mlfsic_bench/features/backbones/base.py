@@ -149,7 +149,8 @@ class Squash:
     ----------
     size: side of the network's input in pixels.
     resample: `bilinear` or `bicubic`.
-    mean, std: per channel, in units of pixels / 255: x = (pixel / 255 - mean) / std.
+    mean, std: per channel, in units of pixels / 255, those of ImageNet by default:
+        x = (pixel / 255 - mean) / std.
     """
 
     size: int
@@ -165,7 +166,6 @@ class Squash:
 
     def __call__(self, image: Image) -> Tensor:
         """float32 [3, size, size]: the normalised input made from an RGB image."""
-        import torch
         from PIL import Image as PILImage
 
         filters = {
@@ -179,11 +179,6 @@ class Squash:
         shift = -np.asarray(self.mean, np.float64) / np.asarray(self.std, np.float64)
         x = pixels * scale.astype(np.float32) + shift.astype(np.float32)
         return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)))
-
-
-def imagenet_squash(size: int) -> Squash:
-    """The transform of the torchvision backbones: bilinear, ImageNet mean and deviation."""
-    return Squash(size)
 
 
 def lite_squash(size: int) -> Squash:

@@ -1,7 +1,8 @@
 """The three backbones of `scenes`: plain convolutions, a deeper residual network, a transformer.
 
 All map [n, 3, 112, 112] to 7 x 7 cells of 16 pixels, so that they can be set side by side. They
-were trained on the base images of `scenes` (`train_scenes`); their weights are in the package.
+were trained on the base images of `scenes` by `tools/train_scenes.py`; their weights are in the
+package.
 """
 
 from __future__ import annotations
@@ -127,11 +128,6 @@ class Block(nn.Module):
         return y
 
 
-def patch() -> PatchTransformer:
-    """A transformer on patches: 96 channels."""
-    return PatchTransformer()
-
-
 @dataclass(frozen=True)
 class Variant:
     """One of the networks.
@@ -151,7 +147,7 @@ class Variant:
 VARIANTS = {
     "scenes-small": Variant(small, SMALL[-1], "scenes_small.npz"),
     "scenes-deep": Variant(deep, STAGES[-1][0], "scenes_deep.npz"),
-    "scenes-patch": Variant(patch, WIDTH, "scenes_patch.npz"),
+    "scenes-patch": Variant(PatchTransformer, WIDTH, "scenes_patch.npz"),
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import (
     Backbone,
-    imagenet_squash,
+    Squash,
     initialised,
     load_weights,
 )
@@ -99,7 +99,7 @@ def build(name: str, weights: str) -> Backbone:
             ViTBody(net),
             channels=768,
             grid=(14, 14),
-            transform=imagenet_squash(224),
+            transform=Squash(224),
             weights=weights,
         )
     return Backbone(
@@ -107,7 +107,7 @@ def build(name: str, weights: str) -> Backbone:
         ResNetBody(net),
         channels=2048,
         grid=(7, 7),
-        transform=imagenet_squash(224),
+        transform=Squash(224),
         weights=weights,
         conv_norm_pairs=(("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")),
     )

@@ -174,6 +174,8 @@ class FeatureStore:
     manifest: what it holds.
     ids: image ids, row by row.
     digests: SHA-256 of the bytes of each row's image.
+
+    BenchError when there is none in the folder, or its files do not agree.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -188,11 +190,6 @@ class FeatureStore:
         self._map, self._local = _mapped(self.folder / LOCAL, "<f2", (len(self.ids), width))
         _, self._pooled = _mapped(self.folder / POOLED, "<f4", (len(self.ids), m.channels))
         self._buffers = BufferPool()
-
-    @classmethod
-    def open(cls, folder: Path) -> FeatureStore:
-        """The store in `folder`; BenchError when there is none or its files do not agree."""
-        return cls(folder)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -21,16 +22,10 @@ from mlfsic_bench.features.store.store import (
     index_lines,
     read_index,
 )
-from mlfsic_bench.files import remove_left_behind
-from mlfsic_bench.locks import LockHeldError, lock_exclusively
+from mlfsic_bench.locks import BusyError, only_writer
 from mlfsic_bench.paths import exists, list_folder
 
-LOCK = ".lock"
 HALF_MAX = float(np.finfo(np.float16).max)
-
-
-class StoreBusyError(BenchError):
-    """Another process holds the store's lock."""
 
 
 class StoreWriter:
@@ -55,23 +50,17 @@ class StoreWriter:
         self.folder, self.manifest, self._log = Path(folder), manifest, log
         self.ids: set[str] = set()
         self._files: dict[str, IO[bytes]] = {}
-        self._lock: IO[bytes] | None = None
+        self._open = ExitStack()
         self._broken = False
 
     def __enter__(self) -> StoreWriter:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / LOCK).open("a+b")
-        except OSError as error:
-            raise self._cannot_write(error) from error
-        try:
-            self._hold()
-            self._prepare()
-        except BaseException as error:
-            self._close()
-            if isinstance(error, OSError):
+        with ExitStack() as stack:
+            stack.enter_context(only_writer(self.folder, log=self._log))
+            try:
+                self._prepare(stack)
+            except OSError as error:
                 raise self._cannot_write(error) from error
-            raise
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
@@ -80,7 +69,7 @@ class StoreWriter:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close()
+        self._open.close()  # closing the lock's file lets go of the lock
 
     def add(
         self,
@@ -151,14 +140,14 @@ class StoreWriter:
         if all(os.fstat(file.fileno()).st_size == file.tell() for file in self._files.values()):
             return
         self._broken = True
-        raise StoreBusyError(
+        raise BusyError(
             f"another process has written to {self.folder}",
             expected="one writer per feature store; here the file system has no locks to see to it",
             found="files that have grown since the last batch",
             remedy="run `mlfsic-bench features verify` on the store, and let one process write",
         )
 
-    def _prepare(self) -> None:
+    def _prepare(self, stack: ExitStack) -> None:
         """Check or write the manifest, then cut the files back to the last complete row."""
         if exists(self.folder / MANIFEST):
             found = read_manifest(self.folder)
@@ -188,29 +177,10 @@ class StoreWriter:
         for name, end in {**ends, INDEX: index.size}.items():
             # unbuffered: a row is in the system's hands when `write` returns
             stream = (self.folder / name).open("r+b" if exists(self.folder / name) else "x+b", 0)
-            self._files[name] = stream
+            self._files[name] = stack.enter_context(stream)
             stream.truncate(end)
             stream.seek(end)
         self.ids = set(index.ids)
-
-    def _hold(self) -> None:
-        assert self._lock is not None
-        try:
-            if lock_exclusively(self._lock.fileno(), self.folder, self._log):
-                remove_left_behind(self.folder, older_than=0.0)
-        except LockHeldError as error:
-            raise StoreBusyError(
-                f"another process is writing to {self.folder}",
-                expected="one writer per feature store",
-                found="a lock that is held",
-                remedy="wait until the other extraction has ended",
-            ) from error
-
-    def _close(self) -> None:
-        for stream in (*self._files.values(), self._lock):
-            if stream is not None:
-                stream.close()  # closing the lock's file lets go of the lock
-        self._files, self._lock = {}, None
 
     def _cannot_write(self, error: OSError) -> BenchError:
         return BenchError(

@@ -1,6 +1,6 @@
 """Makes the weights of the backbones of `scenes`.
 
-    python -m mlfsic_bench.features.backbones.train_scenes --backbone scenes-small
+    python -m tools.train_scenes --backbone scenes-small
 
 All of them get the same lesson on the same base images. The images' masks say which objects a cell
 of the 7 x 7 map shows, and the cell learns those objects' attributes (disc, ..., dotted, halved)
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from mlfsic_bench.features.backbones.base import initialised
 from mlfsic_bench.features.backbones.scenes import CELL, GRID, VARIANTS, variant
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
+
+PACKAGE = Path(str(files("mlfsic_bench.features.backbones")))
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def main(
     """Train a backbone of scenes on its base images and write the weights."""
     torch.set_num_threads(1)  # another number adds up in another order
     recipe = RECIPES[backbone]
-    out = out or Path(__file__).parent / variant(backbone).weights_file
+    out = out or PACKAGE / variant(backbone).weights_file
     net = train(backbone, images, epochs or recipe.epochs, batch, lr or recipe.lr)
     write_bytes(out, pack(net))
     click.echo(f"wrote {out}")
