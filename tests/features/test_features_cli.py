@@ -5,7 +5,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mlfsic_bench.cli.features import features
+from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data import registry
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features import extract as extraction
@@ -20,7 +20,9 @@ COUNT = 9
 
 
 def run(*args, env=None):
-    return CliRunner().invoke(features, [str(a) for a in args], env=env or {"MLFSIC_DATA": None})
+    return CliRunner().invoke(
+        cli, ["features", *(str(a) for a in args)], env=env or {"MLFSIC_DATA": None}
+    )
 
 
 def ok(*args, env=None):

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mlfsic_bench.cli.main import main
-from mlfsic_bench.cli.methods import methods
+from mlfsic_bench.cli.main import cli, main
 from mlfsic_bench.methods.registry import find_method, method_names
 from mlfsic_bench.testing.check import ALL_CHECKS
 from mlfsic_bench.testing.process import note_on_checks
@@ -21,7 +20,7 @@ PLUGINS = Path(__file__).parents[1] / "fakes" / "plugins"
 
 
 def call(*arguments):
-    return CliRunner().invoke(methods, arguments)
+    return CliRunner().invoke(cli, ["methods", *arguments])
 
 
 def test_list():

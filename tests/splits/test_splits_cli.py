@@ -3,7 +3,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from mlfsic_bench.cli.splits import splits
+from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from tests.fakes.coco import write_coco
 from tests.fakes.voc import CONTENTS, write_voc
@@ -15,7 +15,7 @@ def no_environment(monkeypatch):
 
 
 def call(*arguments):
-    result = CliRunner().invoke(splits, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(cli, ["splits", *(str(argument) for argument in arguments)])
     if isinstance(result.exception, BenchError):
         raise result.exception
     return result
