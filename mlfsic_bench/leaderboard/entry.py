@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -112,7 +112,7 @@ class Interval(FileSchema):
     high: Bound
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> Interval:
         if self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
@@ -134,7 +134,7 @@ class _Valued(FileSchema):
     intervals: Intervals = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _inside(self) -> Self:
+    def _inside(self) -> _Valued:
         value: float = getattr(self, "value" if hasattr(self, "value") else "ap")
         for kind, interval in self.intervals.items():
             if not interval.low <= value <= interval.high:
