@@ -192,11 +192,15 @@ def where(error: BaseException, path: Path | None = None) -> str:
     if isinstance(error, SyntaxError) and error.lineno is not None:
         text = str(error.text or "").strip()
         return for_terminal(f" at {error.filename}:{error.lineno}: {text}", LONGEST_TEXT)
-    # frozen frames, such as that of `exit`, have no line to show
+    # Frozen frames have no line to show; that of `exit` is one from Python 3.11 on.
     own = [
         frame
         for frame in _frames(error)
-        if (frame.filename == str(path) if path else frame.filename[:1] != "<")
+        if (
+            frame.filename == str(path)
+            if path
+            else frame.filename[:1] != "<" and not frame.filename.endswith("_sitebuiltins.py")
+        )
     ]
     if not own:
         return ""
