@@ -1,5 +1,6 @@
 """What travels in a wheel and in an editable install, and under which version."""
 
+import ast
 import importlib.metadata
 import json
 import re
@@ -114,3 +115,27 @@ def test_every_entry_point_names_something_importable():
     assert own
     for point in own:
         assert point.load().name == point.name
+
+
+# What the standard library has from Python 3.11 or 3.12 on, by module.
+LATER = {
+    "typing": "Self Never LiteralString assert_never assert_type reveal_type override Unpack "
+    "Required NotRequired TypeVarTuple dataclass_transform TypeAliasType",
+    "enum": "StrEnum ReprEnum verify member nonmember",
+    "datetime": "UTC",
+    "itertools": "batched",
+}
+
+
+def test_nothing_is_imported_that_python_3_10_lacks():
+    root = Path(__file__).resolve().parents[2]
+    found = []
+    for top in ("mlfsic_bench", "baselines", "tools"):
+        for path in (root / top).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module in LATER:
+                    later = LATER[node.module].split()
+                    found += [(path.name, a.name) for a in node.names if a.name in later]
+                if isinstance(node, ast.Import):
+                    found += [(path.name, a.name) for a in node.names if a.name == "tomllib"]
+    assert found == []
