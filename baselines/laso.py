@@ -42,6 +42,7 @@ from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
 from mlfsic_bench.randomness import splitmix64_array, stream_seed, stream_seeds, torch_generator
 from mlfsic_bench.training.loop import save_checkpoint
+from mlfsic_bench.works import ALFASSY_2019
 
 CHECKPOINT_SECONDS = 30.0
 AT_TEST = {"augment", "head_layers", "dropout", "tune_epochs", "tune_lr", "tune_batch"}
@@ -289,15 +290,7 @@ class LaSO(Method):
         "Alfassy et al., LaSO: Label-Set Operations Networks for Multi-Label Few-Shot Learning, "
         "CVPR 2019"
     )
-    bibtex = """\
-@inproceedings{alfassy2019laso,
-  title = {{LaSO}: Label-Set Operations Networks for Multi-Label Few-Shot Learning},
-  author = {Alfassy, Amit and Karlinsky, Leonid and Aides, Amit and Shtok, Joseph and Harary,
-    Sivan and Feris, Rogerio and Giryes, Raja and Bronstein, Alex M.},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern
-    Recognition (CVPR)},
-  pages = {6548--6557}, year = {2019}
-}"""
+    bibtex = ALFASSY_2019
 
     params: LaSOParams
 

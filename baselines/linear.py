@@ -26,6 +26,7 @@ from mlfsic_bench.methods.contract import (
     TrainingPart,
 )
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
+from mlfsic_bench.works import YAN_2022
 
 CHUNK = 10  # episodes fine-tuned together: their weights and moments then stay in the cache
 
@@ -89,16 +90,7 @@ class LinearFineTuning(Method):
     adapts_by_gradient = True
     printed = "Fine-tuning"
     citation = "Yan et al., AAAI 2022 (baseline ResNet-50/101 of Table 1)"
-    bibtex = """\
-@inproceedings{yan2022inferring,
-  title = {Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word
-    Vector Guided Attention},
-  author = {Yan, Kun and Zhang, Chenbin and Hou, Jun and Wang, Ping and Bouraoui, Zied and
-    Jameel, Shoaib and Schockaert, Steven},
-  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
-  volume = {36}, number = {3}, pages = {2991--2999}, year = {2022},
-  doi = {10.1609/aaai.v36i3.20205}
-}"""
+    bibtex = YAN_2022
     params: LinearParams
 
     def __init__(self, params: MethodParams | None = None) -> None:

@@ -24,8 +24,6 @@ from mlfsic_bench.results.published import (
     Published,
     PublishedRow,
     Query,
-    published_names,
-    read_published,
 )
 
 Verdict = Literal["holds", "within rounding", "broken", "at chance", "below chance"]
@@ -140,13 +138,6 @@ def row_claims(name: str, row: PublishedRow, query: Query | None) -> list[Claim]
 def table_claims(name: str, table: Published) -> list[Claim]:
     """The claims of all rows of one table."""
     return [claim for row in table.rows for claim in row_claims(name, row, table.query)]
-
-
-def all_claims() -> list[Claim]:
-    """The claims of every shipped table, in the order of their names."""
-    return [
-        claim for name in published_names() for claim in table_claims(name, read_published(name))
-    ]
 
 
 def exact(value: float) -> Fraction:

@@ -44,6 +44,7 @@ from mlfsic_bench.files import read_json
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.schema import FileSchema, load
 from mlfsic_bench.splits.split import Part, Split
+from mlfsic_bench.works import ALFASSY_2019
 
 SUPPORT_FROM = "train2014"
 QUERY_FROM = "val2014"
@@ -61,6 +62,7 @@ class LasoKShot(Protocol):
     one_query = True
     schema = "mlfsic-bench/runs-v1"
     listed = "runs"
+    bibtex = ALFASSY_2019
     queries = None
     shots: int
 

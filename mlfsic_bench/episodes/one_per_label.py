@@ -46,6 +46,7 @@ from mlfsic_bench.episodes.protocol import Episode, Protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, splitmix64_array, stream_seeds
 from mlfsic_bench.splits.split import Part, Split
+from mlfsic_bench.works import YAN_2022
 
 ATTEMPTS = 1000
 """An episode that runs dry this many times is an error."""
@@ -247,6 +248,7 @@ class OnePerLabel(PerLabel):
     """One support image and four query images for each label."""
 
     name = "one_per_label"
+    bibtex = YAN_2022
     shots = 1
     queries = 4
 

@@ -147,6 +147,7 @@ class Protocol(ABC):
     shots: K, the support images of each label.
     queries: Q, the query images drawn for each label; None: queries are not drawn for labels.
     schema, listed: the file's schema, and its key with the episodes.
+    bibtex: the BibTeX entry of the work that set it up; may be empty.
     """
 
     name: ClassVar[str]
@@ -158,6 +159,7 @@ class Protocol(ABC):
     queries: int | None
     schema: ClassVar[str] = "mlfsic-bench/episodes-v1"
     listed: ClassVar[str] = "episodes"
+    bibtex: ClassVar[str] = ""
 
     @property
     def id(self) -> str:
@@ -204,8 +206,8 @@ class Protocol(ABC):
         return np.repeat(np.arange(labels), self.queries)
 
     def query(self, split: Split, part: str) -> tuple[str, ...]:
-        """The query that all episodes share (`one_query`)."""
-        raise NotImplementedError(self.id)
+        """The query that all episodes share (`one_query`); empty where each has its own."""
+        return ()
 
     # How the file looks ---------------------------------------------------------------------------
 

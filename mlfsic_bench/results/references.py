@@ -1,6 +1,7 @@
 """What a result is cited with: BibTeX of methods, data sets, protocols and this software.
 
-A method brings its own entries, which its record keeps; the others stand here.
+A method brings its own entries, which its record keeps, and a protocol its own; the others are
+here.
 """
 
 from __future__ import annotations
@@ -12,26 +13,6 @@ from mlfsic_bench import __version__
 from mlfsic_bench.results.result import Result
 from mlfsic_bench.text import for_terminal, is_bibtex
 
-YAN_2022 = """\
-@inproceedings{yan2022inferring,
-  title = {Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word
-    Vector Guided Attention},
-  author = {Yan, Kun and Zhang, Chenbin and Hou, Jun and Wang, Ping and Bouraoui, Zied and
-    Jameel, Shoaib and Schockaert, Steven},
-  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
-  volume = {36}, number = {3}, pages = {2991--2999}, year = {2022},
-  doi = {10.1609/aaai.v36i3.20205}
-}"""
-ALFASSY_2019 = """\
-@inproceedings{alfassy2019laso,
-  title = {{LaSO}: Label-Set Operations Networks for Multi-Label Few-Shot Learning},
-  author = {Alfassy, Amit and Karlinsky, Leonid and Aides, Amit and Shtok, Joseph and
-    Harary, Sivan and Feris, Rogerio and Giryes, Raja and Bronstein, Alex M.},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern
-    Recognition (CVPR)},
-  pages = {6548--6557}, year = {2019}
-}"""
-PROTOCOLS = {"one_per_label": YAN_2022, "laso_k_shot": ALFASSY_2019}
 DATASETS = {
     "coco": """\
 @inproceedings{lin2014microsoft,
@@ -90,7 +71,7 @@ def citations(results: Sequence[Result]) -> str:
     texts = [bibtex_of(result) for result in results]
     texts += [DATASETS.get(result.meta.split.dataset, "") for result in results]
     for result in results:
-        texts.append(PROTOCOLS.get(result.meta.episodes.drawn_by.name, ""))
+        texts.append(result.meta.episodes.drawn_by.bibtex)
     return "\n\n".join(_distinct([*texts, SOFTWARE])) + "\n"
 
 

@@ -23,6 +23,7 @@ from mlfsic_bench.methods.word_guided.model import WordGuidedAttention, features
 from mlfsic_bench.methods.word_guided.params import PRESETS, WordGuidedParams
 from mlfsic_bench.methods.word_guided.training import fine_tuned, train, training_key
 from mlfsic_bench.randomness import torch_generator
+from mlfsic_bench.works import YAN_2022
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,16 +72,7 @@ class WordGuidedAttentionMethod(Method):
         "Yan et al., Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word "
         "Vector Guided Attention, AAAI 2022"
     )
-    bibtex: ClassVar[str] = """\
-@inproceedings{yan2022inferring,
-  title = {Inferring Prototypes for Multi-Label Few-Shot Image Classification with Word
-    Vector Guided Attention},
-  author = {Yan, Kun and Zhang, Chenbin and Hou, Jun and Wang, Ping and Bouraoui, Zied and
-    Jameel, Shoaib and Schockaert, Steven},
-  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
-  volume = {36}, number = {3}, pages = {2991--2999}, year = {2022},
-  doi = {10.1609/aaai.v36i3.20205}
-}"""
+    bibtex: ClassVar[str] = YAN_2022
 
     params: WordGuidedParams
 
