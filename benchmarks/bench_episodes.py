@@ -66,7 +66,7 @@ def main() -> None:
             "peer": lambda p=pools, o=order: plain_python(p, o, count),
             "rows": lambda s=sampler: s.draw_rows(range(count)),
             "episodes": lambda s=sampler: s.draw(range(count)),
-            "one": lambda s=sampler: s.draw_one(7),
+            "one": lambda s=sampler: s.draw([7]),
             "pools": lambda part=part: build_pools(part.targets),
         }
         times: dict[str, list[float]] = {name: [] for name in work}
