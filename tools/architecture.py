@@ -27,6 +27,7 @@ END = "<!-- end -->"
 # name that fits a module decides. "mlfsic_bench" itself is the shared vocabulary.
 LAYERS = (
     ("mlfsic_bench", "errors, files, text, schemas, randomness: the shared vocabulary"),
+    ("mlfsic_bench.plugins", "finding plug-ins by name or file, and calling their code"),
     ("mlfsic_bench.metrics", "one object for each metric; intervals and tests"),
     ("mlfsic_bench.data", "COCO, VOC, the synthetic scenes; reading images"),
     ("mlfsic_bench.splits", "rules, building, checking, the shipped splits"),

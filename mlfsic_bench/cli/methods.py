@@ -38,9 +38,9 @@ def list_command(form: str) -> None:
             {
                 "name": row.name,
                 "origin": row.origin,
-                "summary": _summary(row.method),
-                "tracks": _tracks(row.method),
-                "presets": sorted(row.method.presets) if row.method else [],
+                "summary": _summary(row.loaded),
+                "tracks": _tracks(row.loaded),
+                "presets": sorted(row.loaded.presets) if row.loaded else [],
                 "broken": row.reason or None,
             }
             for row in rows
@@ -49,13 +49,13 @@ def list_command(form: str) -> None:
         return
     width = max((len(row.name) for row in rows), default=0)
     for row in rows:
-        if row.method is None:
+        if row.loaded is None:
             name, reason = for_terminal(row.name), for_terminal(row.reason, LONGEST_SAID)
             echo(f"{name:{width}}  BROKEN: {reason}")
             echo(f"{'':{width}}  registered as {for_terminal(row.origin)}")
             continue
-        tracks = _tracks(row.method)
-        echo(f"{row.name:{width}}  {for_terminal(_summary(row.method))}")
+        tracks = _tracks(row.loaded)
+        echo(f"{row.name:{width}}  {for_terminal(_summary(row.loaded))}")
         if tracks:
             echo(f"{'':{width}}  {', '.join(tracks)}")
 

@@ -11,11 +11,12 @@ from mlfsic_bench.evaluation.inputs import Inputs, Log
 from mlfsic_bench.evaluation.parts import endless_episodes, fixed_episodes
 from mlfsic_bench.evaluation.record import CHECKPOINTS, METHOD
 from mlfsic_bench.files import make_folder
-from mlfsic_bench.methods.calls import ours, plugin_call
+from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
 from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
 from mlfsic_bench.paths import exists
+from mlfsic_bench.plugins.foreign import ours
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.training.loop import load_checkpoint, save_checkpoint
 
@@ -49,7 +50,7 @@ def fitted_method(
     source = inputs.open_source(novel, (), log)
     source.load_state(content["source"])
     source.train(False)
-    with plugin_call(method.name, "while loading its state"):
+    with method_call(method.name, "while loading its state"):
         method.load_state(content["method"])
     return method, source
 
@@ -72,7 +73,7 @@ def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
     )
     make_folder(checkpoints)
     images = [part.images for part in (base, val) if part is not None]
-    with plugin_call(method.name, "while fitting"), limited_to(*images):
+    with method_call(method.name, "while fitting"), limited_to(*images):
         method.fit(base, val, context)
     return {"method": _state(method), "source": ready_to_save(source.state())}
 
@@ -87,7 +88,7 @@ def _val_part(inputs: Inputs, selection: Selection, log: Log) -> TrainingPart | 
 
 
 def _state(method: Method) -> dict[str, Any]:
-    with plugin_call(method.name, "while giving its state"):
+    with method_call(method.name, "while giving its state"):
         state = method.state()
         found = wrong_in_state(state)
         if found:

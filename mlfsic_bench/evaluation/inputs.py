@@ -14,8 +14,8 @@ from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
-from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.limited import LimitedFeatures
+from mlfsic_bench.plugins.files import source_hash
 
 if TYPE_CHECKING:
     import torch
@@ -212,7 +212,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         embeddings=embeddings,
         method=method,
         make_method=fresh_method,
-        method_source=method_source(plan.method),
+        method_source=source_hash(plan.method),
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesMeta(

@@ -14,7 +14,8 @@ from mlfsic_bench.errors import unknown_name
 
 def known_method(name: str, option: str) -> str:
     """`name`, when a method is registered under it; BenchError naming the `option` otherwise."""
-    from mlfsic_bench.methods.registry import method_names, names_a_file
+    from mlfsic_bench.methods.registry import method_names
+    from mlfsic_bench.plugins.files import names_a_file
 
     registered = [one for one in method_names() if not names_a_file(one)]
     return _known("method", name, registered, option)

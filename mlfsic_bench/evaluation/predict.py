@@ -16,7 +16,7 @@ import torch
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.calls import MethodFailedError, adapting, plugin_call, predictor_of
+from mlfsic_bench.methods.calls import MethodFailedError, adapting, method_call, predictor_of
 from mlfsic_bench.methods.limited import LimitedFeatures, limited_to
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
@@ -145,7 +145,7 @@ def _read(
 
 def adapt(method: Method, support: Support, episode: int) -> Predictor:
     """The method's predictor for one episode; errors name the episode."""
-    with plugin_call(method.name, f"while adapting to episode {episode}"):
+    with method_call(method.name, f"while adapting to episode {episode}"):
         with adapting(method, [support]):
             predictor = method.adapt(support)
         return predictor_of(method, predictor)
@@ -156,7 +156,7 @@ def adapt_all(method: Method, supports: list[Support], first: int) -> list[Predi
     last = first + len(supports) - 1
     try:
         with (
-            plugin_call(method.name, f"while adapting to episodes {first} to {last}"),
+            method_call(method.name, f"while adapting to episodes {first} to {last}"),
             adapting(method, supports),
         ):
             predictors = method.adapt_all(supports)
@@ -190,7 +190,7 @@ def score(
 
     def called(doing: str, function: Callable[[Images], Tensor]) -> Tensor:
         with (
-            plugin_call(method, f"while {doing} episode {episode}"),
+            method_call(method, f"while {doing} episode {episode}"),
             torch.no_grad(),
             limited_to(query, and_ids=support.ids),
         ):
@@ -198,7 +198,7 @@ def score(
 
     scores = called("scoring", predictor)
     where = f"the scores of episode {episode}"
-    with plugin_call(method, f"while its scores of episode {episode} were read"):
+    with method_call(method, f"while its scores of episode {episode} were read"):
         _check(method, where, scores, shape, (torch.float32, torch.float64))
         # a copy: what comes next may change the method's own tensor
         array = scores.detach().to("cpu", torch.float32, copy=True).numpy()
@@ -215,7 +215,7 @@ def score(
     decisions = called("deciding", decide)
     if decisions is None:
         return array, None
-    with plugin_call(method, f"while its decisions of episode {episode} were read"):
+    with method_call(method, f"while its decisions of episode {episode} were read"):
         _check(method, f"the decisions of episode {episode}", decisions, shape, (torch.bool,))
         return array, decisions.detach().to("cpu", copy=True).numpy()
 

@@ -117,7 +117,8 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
 
 def _check_methods(experiment: Experiment, options: Options) -> None:
     """BenchError unless --method says what file a name of the experiment's rows stands for."""
-    from mlfsic_bench.methods.registry import method_names, names_a_file
+    from mlfsic_bench.methods.registry import method_names
+    from mlfsic_bench.plugins.files import names_a_file
 
     methods = {row.method for row in experiment.rows}
     for name, spec in options.methods.items():

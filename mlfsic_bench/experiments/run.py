@@ -12,8 +12,8 @@ from mlfsic_bench.evaluation.identity import method_version
 from mlfsic_bench.evaluation.inputs import ResourceCache
 from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
-from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.paths import exists
+from mlfsic_bench.plugins.files import source_hash
 from mlfsic_bench.text import exception_text, for_terminal
 
 Log = Callable[[str], None]
@@ -109,7 +109,7 @@ def status_of(run: PlannedRun) -> Status:
 def _version(method: str) -> str:
     from mlfsic_bench.methods.registry import find_method
 
-    return method_source(method) or str(find_method(method).version)
+    return source_hash(method) or str(find_method(method).version)
 
 
 def describe_plan(rows: Sequence[PlannedRow], options: Options) -> str:

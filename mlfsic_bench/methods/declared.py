@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.calls import plugin_call
+from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.text import for_terminal, is_bibtex
 
@@ -74,7 +74,7 @@ def validate_class(loaded: object, spec: str) -> type[Method]:
 
 def validate_instance(method: Method, params: MethodParams, spec: str) -> None:
     """BenchError when a fresh instance is not one of its class with these parameters."""
-    with plugin_call(spec, "while a fresh instance was looked at"):
+    with method_call(spec, "while a fresh instance was looked at"):
         _flags(method, spec)
         kept: object = getattr(method, "params", None)
         if type(kept) is not type(params) or kept != params:
@@ -97,7 +97,7 @@ def validate_instance(method: Method, params: MethodParams, spec: str) -> None:
 
 def validate_values(params: MethodParams, spec: str) -> None:
     """BenchError when parameters can't be written to a record as they are."""
-    with plugin_call(spec, "while its parameters were read"):
+    with method_call(spec, "while its parameters were read"):
         values: Any = params.model_dump(mode="json", warnings=False)
         bad = [
             name

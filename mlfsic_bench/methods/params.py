@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.methods.calls import plugin_call
+from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.declared import validate_values
 
@@ -45,7 +45,7 @@ def build_params(
             raise unknown_name(f"parameter of {method.name}", key, fields)
         values[key] = _value(text, fields[key].annotation)
     refused: ValidationError | None = None
-    with plugin_call(method.name, "while its parameters were made"):
+    with method_call(method.name, "while its parameters were made"):
         try:
             params = method.Params(**values)
         except ValidationError as error:

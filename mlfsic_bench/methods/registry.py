@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 
-from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.methods.calls import foreign_code, plugin_call
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.declared import validate_class, validate_instance
-from mlfsic_bench.methods.files import EXAMPLE, class_in_file
 from mlfsic_bench.methods.params import build_params
+from mlfsic_bench.plugins.doors import Door, Listed
+from mlfsic_bench.plugins.foreign import foreign_code
 
-GROUP = "mlfsic_bench.methods"
+
+def _is_method(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Method) and value is not Method
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One registered method as `methods list` shows it.
-
-    Attributes
-    ----------
-    name: the entry point's name.
-    origin: `module:Class`, with the distribution it came with.
-    method: the class, or None when it can't be loaded.
-    reason: why it can't be loaded; empty when it can.
-    """
-
-    name: str
-    origin: str
-    method: type[Method] | None
-    reason: str
+METHODS = Door("mlfsic_bench.methods", "method", _is_method)
 
 
 def method_names() -> tuple[str, ...]:
     """The names of all registered methods, sorted, whether they load or not."""
-    return tuple(sorted(_registered()))
+    return METHODS.names()
 
 
-def list_methods() -> list[Listed]:
+def list_methods() -> list[Listed[type[Method]]]:
     """Every registered method; one that can't be loaded says why and harms no other."""
-    rows = []
-    for name, points in sorted(_registered().items()):
-        origin = ", ".join(_origin(point) for point in points)
-        try:
-            rows.append(Listed(name, origin, find_method(name), ""))
-        except BenchError as error:
-            rows.append(Listed(name, origin, None, f"{error.what}: {error.found}"))
-    return rows
-
-
-def names_a_file(spec: str) -> bool:
-    """Whether `spec` is taken as `path/to/file.py:Class`, not as a registered name."""
-    return ":" in spec or spec.endswith(".py")
+    return METHODS.listed(_accepted)
 
 
 def find_method(spec: str) -> type[Method]:
@@ -67,28 +41,7 @@ def find_method(spec: str) -> type[Method]:
     (the line is shown), when the class is not a complete method, and when it calls itself what
     another method is registered as.
     """
-    registered = _registered()
-    if names_a_file(spec):
-        return _accepted(class_in_file(spec), spec, registered)
-    if spec not in registered:
-        error = unknown_name("method", spec, registered)
-        error.remedy += f" (a method in a file of your own is named {EXAMPLE})"
-        raise error
-    points = registered[spec]
-    if len(points) > 1:
-        raise BenchError(
-            f"two packages register a method named {spec!r}",
-            expected="each name registered once",
-            found=", ".join(_origin(point) for point in points),
-            remedy=f"uninstall one of them, or name the class as {EXAMPLE}",
-        )
-    with foreign_code(
-        f"the registered method {spec!r} can't be imported",
-        expected=f"{_origin(points[0])} to import",
-        remedy="repair or uninstall the package that registers it",
-    ):
-        loaded: object = points[0].load()
-    return _accepted(loaded, spec, registered)
+    return _accepted(METHODS.find(spec), spec)
 
 
 def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> Method:
@@ -118,11 +71,11 @@ def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> M
     return made
 
 
-def _accepted(loaded: object, spec: str, registered: Mapping[str, object]) -> type[Method]:
+def _accepted(loaded: object, spec: str) -> type[Method]:
     """`loaded`, complete, and not under another method's name: tables would show it as that one."""
-    with plugin_call(spec, "while its class was looked at"):
+    with method_call(spec, "while its class was looked at"):
         method = validate_class(loaded, spec)
-    if method.name in registered and method.name != spec:
+    if method.name != spec and method.name in METHODS.names():
         raise BenchError(
             f"{spec} calls itself {method.name!r}, which is the name of a registered method",
             expected="a name of its own",
@@ -130,18 +83,3 @@ def _accepted(loaded: object, spec: str, registered: Mapping[str, object]) -> ty
             remedy=f"change `name` in {method.__name__}, for example to 'my-{method.name}'",
         )
     return method
-
-
-def _registered() -> dict[str, list[EntryPoint]]:
-    """Entry points by name. The same registration found twice on the path counts once."""
-    found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=GROUP):
-        same = found.setdefault(point.name, [])
-        if all(other.value != point.value for other in same):
-            same.append(point)
-    return found
-
-
-def _origin(point: EntryPoint) -> str:
-    package = f" of {point.dist.name}" if point.dist is not None else ""
-    return f"{point.value}{package}"

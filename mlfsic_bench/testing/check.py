@@ -14,11 +14,12 @@ import torch
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import make_folder, write_json
-from mlfsic_bench.methods.calls import hint, last_frames
+from mlfsic_bench.methods.calls import hint
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.params import small_settings
 from mlfsic_bench.methods.registry import find_method, make_method
-from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.plugins.foreign import last_frames
+from mlfsic_bench.plugins.surroundings import preserved
 from mlfsic_bench.testing import score_tests, state_tests
 from mlfsic_bench.testing.core import Bench, Check, CheckFailedError, CheckNotMadeError
 from mlfsic_bench.testing.process import (

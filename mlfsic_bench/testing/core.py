@@ -16,7 +16,7 @@ from torch import Tensor
 from mlfsic_bench.methods.calls import adapting, predictor_of
 from mlfsic_bench.methods.contract import FitContext, Images, Method, Predictor, Support
 from mlfsic_bench.methods.limited import limited_to
-from mlfsic_bench.methods.surroundings import preserved
+from mlfsic_bench.plugins.surroundings import preserved
 from mlfsic_bench.testing.world import CheckWorld, check_world
 
 if TYPE_CHECKING:

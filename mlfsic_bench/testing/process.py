@@ -57,7 +57,7 @@ def is_shipped(spec: str, method: type[Method]) -> bool:
 
     What `spec` takes from a file is not, whatever module its class says it is of.
     """
-    from mlfsic_bench.methods.registry import names_a_file
+    from mlfsic_bench.plugins.files import names_a_file
 
     return not names_a_file(spec) and str(method.__module__).partition(".")[0] in SHIPPED
 
@@ -74,10 +74,10 @@ def note_on_checks(spec: str, method: type[Method]) -> str:
 
 def mark_of(spec: str, method: type[Method]) -> Path:
     """The file in the user's cache that stands for passed tests of this version of a method."""
-    from mlfsic_bench.methods.files import method_source
+    from mlfsic_bench.plugins.files import source_hash
 
     version = f"{method.__module__}.{method.__qualname__} {method.version}"
-    what = [method_source(spec) or version, __version__]
+    what = [source_hash(spec) or version, __version__]
     return default_cache() / FOLDER / f"{hash_json(what)[:32]}.json"
 
 

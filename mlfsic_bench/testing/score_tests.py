@@ -14,7 +14,7 @@ from torch import Tensor
 from mlfsic_bench.methods.calls import adapting, predictor_of
 from mlfsic_bench.methods.contract import Images, Support
 from mlfsic_bench.methods.limited import limited_to
-from mlfsic_bench.methods.surroundings import RANDOM, preserved, watching
+from mlfsic_bench.plugins.surroundings import RANDOM, preserved, watching
 from mlfsic_bench.testing.core import (
     Bench,
     CheckFailedError,

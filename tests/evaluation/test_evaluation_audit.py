@@ -19,8 +19,8 @@ from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import Audit, is_done, read_record
 from mlfsic_bench.evaluation.runner import execute
-from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method
+from mlfsic_bench.plugins.files import source_hash
 from tests.fakes.world import fake_inputs, fake_run
 
 # The contract tests that come before a run would refuse most of the methods here.
@@ -53,7 +53,7 @@ def inputs_of(spec: str, settings: dict[str, str] | None = None, **options: obje
         made,
         method=make_method(spec, settings, None),
         make_method=lambda: make_method(spec, settings, None),
-        method_source=method_source(spec),
+        method_source=source_hash(spec),
         plan=RunPlan(method=spec, split="fake", backbone="fake", settings=settings),
     )
 

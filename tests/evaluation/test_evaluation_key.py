@@ -15,7 +15,7 @@ from mlfsic_bench.evaluation.identity import differences, identity, meaning, run
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.runner import run_method
-from mlfsic_bench.methods.files import method_source
+from mlfsic_bench.plugins.files import source_hash
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
 
 
@@ -106,17 +106,17 @@ def test_source_of_a_method_in_a_file_follows_its_imports(tmp_path: Path) -> Non
         (tmp_path / "other.py", "c = 1"),
     ):  # fmt: skip
         file.write_text(text + "\n")
-    seen = {method_source(f"{path}:A")}
+    seen = {source_hash(f"{path}:A")}
     for file in (path, helper, deep):
         file.write_text(file.read_text() + "x = 1\n")
-        seen.add(method_source(f"{path}:A"))
+        seen.add(source_hash(f"{path}:A"))
     assert len(seen) == 4
     (tmp_path / "other.py").write_text("c = 2\n")
-    assert method_source(f"{path}:A") in seen
+    assert source_hash(f"{path}:A") in seen
 
 
 def test_a_registered_method_has_a_version_in_place_of_a_source() -> None:
-    assert method_source("random") == ""
+    assert source_hash("random") == ""
     of_file = identity(dataclasses.replace(BASE, method_source="sha256:1"))["method"]
     registered = identity(dataclasses.replace(BASE, method_source=""))["method"]
     assert isinstance(of_file, dict)

@@ -18,7 +18,7 @@ from mlfsic_bench.evaluation.predict import adapt_all
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute, notes_on_scores, share_tied
 from mlfsic_bench.evaluation.scores import read_scores
-from mlfsic_bench.methods.calls import MethodFailedError, plugin_call
+from mlfsic_bench.methods.calls import MethodFailedError, method_call
 from mlfsic_bench.methods.contract import Images
 from mlfsic_bench.methods.limited import LimitedFeatures, limited_to
 from mlfsic_bench.text import exception_text
@@ -240,9 +240,9 @@ class FeignedError(BenchError):
 
 
 def test_only_our_own_errors_pass() -> None:
-    with pytest.raises(MethodFailedError, match="FeignedError"), plugin_call("m", "at all"):
+    with pytest.raises(MethodFailedError, match="FeignedError"), method_call("m", "at all"):
         raise FeignedError("w", expected="e", found="f", remedy="r")
-    with pytest.raises(BenchError, match=r"^w"), plugin_call("m", "while fitting"):
+    with pytest.raises(BenchError, match=r"^w"), method_call("m", "while fitting"):
         raise BenchError("w", expected="e", found="f", remedy="r")
 
 

@@ -26,8 +26,8 @@ from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_scores, read_targets, write_targets
 from mlfsic_bench.methods.contract import Method
-from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
+from mlfsic_bench.plugins.files import source_hash
 from mlfsic_bench.splits.build import build_file
 from mlfsic_bench.splits.files import to_split
 from mlfsic_bench.splits.split import Split
@@ -77,7 +77,7 @@ def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) ->
         embeddings=fake_embeddings(split),
         method=method,
         make_method=make,
-        method_source=method_source(name) if name else plain.method_source,
+        method_source=source_hash(name) if name else plain.method_source,
         plan=RunPlan(name, "laso", "fake", settings=settings) if name else None,
         features=plain.features.model_copy(update={"grid": (2, 2)}),
         open_source=lambda wanted, others, log: LasoFeatures(split),

@@ -130,7 +130,7 @@ def test_incomplete_classes(tmp_path, body, what, found):
 
 
 def entry(name, value):
-    return EntryPoint(name, value, discovery.GROUP)
+    return EntryPoint(name, value, discovery.METHODS.group)
 
 
 def test_a_broken_entry_point_harms_no_other(monkeypatch):
@@ -143,15 +143,15 @@ def test_a_broken_entry_point_harms_no_other(monkeypatch):
         entry("same", "tests.fakes.plugins.minimal:Minimal"),
         entry("same", "tests.fakes.plugins.minimal:Minimal"),
     ]
-    monkeypatch.setattr(discovery, "entry_points", lambda group: points)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
     rows = {row.name: row for row in list_methods()}
     assert list(rows) == ["gone", "good", "noclass", "same", "twice"]
-    assert rows["good"].method is not None
-    assert rows["same"].method is not None
+    assert rows["good"].loaded is not None
+    assert rows["same"].loaded is not None
     assert "no_such_package" in rows["gone"].reason
     assert "Gone" in rows["noclass"].reason
     assert "two packages" in rows["twice"].reason
-    assert all(rows[name].method is None for name in ("gone", "noclass", "twice"))
+    assert all(rows[name].loaded is None for name in ("gone", "noclass", "twice"))
 
 
 class Colour(enum.Enum):

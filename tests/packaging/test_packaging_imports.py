@@ -109,7 +109,7 @@ def test_listing_methods_imports_nothing_heavier_than_torch():
     code = (
         "import json, sys\n"
         "from mlfsic_bench.methods.registry import list_methods\n"
-        "assert all(row.method for row in list_methods())\n"
+        "assert all(row.loaded for row in list_methods())\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run(

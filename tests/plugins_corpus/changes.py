@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mlfsic_bench.methods.surroundings import RANDOM
+from mlfsic_bench.plugins.surroundings import RANDOM
 from tests.fakes.plugins.minimal import Minimal
 
 KEPT = []  # modes that are entered and not left

@@ -13,9 +13,9 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
-from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.registry import find_method, make_method
-from mlfsic_bench.methods.surroundings import Surroundings, watching
+from mlfsic_bench.plugins.files import source_hash
+from mlfsic_bench.plugins.surroundings import Surroundings, watching
 from mlfsic_bench.testing.check import ALL_CHECKS, BEFORE_A_RUN, refuse_faulty, run_check
 from mlfsic_bench.testing.core import Bench
 from mlfsic_bench.testing.process import Checked, CheckJob, check_in_process
@@ -49,7 +49,7 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize("method", REFUSED, ids=name_of)
 def test_c4_the_class_is_refused(method, monkeypatch):
-    monkeypatch.setattr("mlfsic_bench.methods.registry.class_in_file", lambda spec: method)
+    monkeypatch.setattr("mlfsic_bench.plugins.doors.object_in_file", lambda *_: method)
     with pytest.raises(BenchError) as caught:
         make_method("mine.py:Mine", {}, None)
     assert REFUSED[method] in str(caught.value)
@@ -84,7 +84,7 @@ def test_a_contract_test_sees_it(method):
 @pytest.mark.parametrize("method", [m for m in SEEN if not m.trains], ids=name_of)
 def test_a_run_refuses_it_before_it_starts(method, monkeypatch):
     assert SEEN[method][0] in BEFORE_A_RUN
-    monkeypatch.setattr("mlfsic_bench.methods.registry.class_in_file", lambda spec: method)
+    monkeypatch.setattr("mlfsic_bench.plugins.doors.object_in_file", lambda *_: method)
     with pytest.raises(BenchError, match="so it is not run"):
         refuse_faulty("mine.py:Mine", {}, None)
 
@@ -92,7 +92,7 @@ def test_a_run_refuses_it_before_it_starts(method, monkeypatch):
 def audit_of(spec, folder, **options):
     made = fake_inputs(find_method(spec), **options)
     plan = RunPlan(method=spec, split="fake", backbone="fake")
-    execute(replace(made, plan=plan, method_source=method_source(spec)), folder)
+    execute(replace(made, plan=plan, method_source=source_hash(spec)), folder)
     return read_record(folder).audit
 
 

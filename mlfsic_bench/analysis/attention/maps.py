@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.calls import plugin_call
+from mlfsic_bench.methods.calls import method_call
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -115,7 +115,7 @@ def measure_pairs(
             unknown += sum(row in masks for row in carriers) - len(known)
             if not known:
                 continue
-            with plugin_call(method.name, "while giving attention scores"):
+            with method_call(method.name, "while giving attention scores"):
                 maps = scores_of(support, column).detach().double().cpu().numpy()
             _check(method.name, maps, len(carriers))
             for row in known:

@@ -28,11 +28,11 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, send
 from mlfsic_bench.evaluation.predict import Chunk, adapt, adapt_all, score
 from mlfsic_bench.features.sources import FeatureSource, LiveFeatures
-from mlfsic_bench.methods.calls import plugin_call
+from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import Images, Support
-from mlfsic_bench.methods.files import method_source
 from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.methods.registry import make_method
+from mlfsic_bench.plugins.files import source_hash
 from mlfsic_bench.training.loop import load_checkpoint
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _loaded(pipe: Pipe, job: dict[str, Any]) -> tuple[Method, FeatureSource]:
     torch.set_num_threads(job["threads"])
     _scatter_globals()
     method = make_method(job["method"], job["settings"], job["preset"])
-    found = method_source(job["method"])
+    found = source_hash(job["method"])
     if found != job["source"]:
         raise BenchError(
             f"the code of the method {method.name!r} is no longer that of the run",
@@ -166,7 +166,7 @@ def _loaded(pipe: Pipe, job: dict[str, Any]) -> tuple[Method, FeatureSource]:
     content = load_checkpoint(Path(job["state"]))
     source.load_state(content["source"])
     source.train(False)
-    with plugin_call(method.name, "while loading its state in a fresh process"):
+    with method_call(method.name, "while loading its state in a fresh process"):
         method.load_state(content["method"])
     return method, source
 

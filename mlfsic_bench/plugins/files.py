@@ -1,24 +1,41 @@
-"""Methods in files of their own: the class that `path/to/file.py:Class` names, and its hash."""
+"""Plug-ins in files of their own: what `path/to/file.py:Name` names, and the hash of that file."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.files import open_regular, read_regular
 from mlfsic_bench.hashing import hash_bytes, hash_json
-from mlfsic_bench.methods.calls import foreign_code
-from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.paths import cannot_use, is_file, resolved
 
 EXAMPLE = "path/to/file.py:Class"
 
 
-def class_in_file(spec: str) -> object:
+def names_a_file(spec: str) -> bool:
+    """Whether `spec` is taken as `path/to/file.py:Name`, not as a registered name.
+
+    >>> names_a_file("a/b.py:C"), names_a_file("b.py"), names_a_file("timm:resnet18")
+    (True, True, False)
+    """
+    file, colon, _ = spec.rpartition(":")
+    return (file if colon else spec).endswith(".py") or spec.endswith(".py")
+
+
+def object_in_file(
+    spec: str, kind: str, fits: Callable[[object], bool], example: str = EXAMPLE
+) -> object:
     """What `spec` names in the file, not yet checked; the file is run once for equal bytes.
+
+    Parameters
+    ----------
+    kind: what it is to be, such as `method`; for errors, and the command that lists the others.
+    fits: whether an object of the file is one of these; for what an error proposes.
+    example: what a spec looks like.
 
     Raises BenchError when there is no such file or name, and when the file can't be imported (the
     line is shown).
@@ -26,10 +43,10 @@ def class_in_file(spec: str) -> object:
     file, colon, name = spec.rpartition(":")
     if not colon or not file.endswith(".py") or not name.isidentifier():
         raise BenchError(
-            f"{spec!r} does not name a method",
-            expected=f"a registered name (see `mlfsic-bench methods list`) or {EXAMPLE}",
+            f"{spec!r} does not name a {kind}",
+            expected=f"a registered name (see `mlfsic-bench {kind}s list`) or {example}",
             found=repr(spec),
-            remedy="write the file's path, a colon and the class's name",
+            remedy=f"write the file's path, a colon and the name of the {kind} in it",
         )
     path = Path(file)
     try:
@@ -38,34 +55,32 @@ def class_in_file(spec: str) -> object:
     except OSError as error:
         raise BenchError(
             f"there is no readable file {path}",
-            expected="a Python file with a method in it",
+            expected=f"a Python file with a {kind} in it",
             found=f"{error.strerror or error}",
             remedy=f"check the path (looked at {resolved(path.parent) / path.name})",
         ) from error
-    module = _import_file(path, source)
+    module = _import_file(path, source, kind)
     if name not in vars(module):
-        classes = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, Method) and value is not Method
-        ]
-        close = nearest(name, classes)
+        others = [key for key, value in vars(module).items() if key[:1] != "_" and fits(value)]
+        close = nearest(name, others)
         raise BenchError(
-            f"{path} defines no class {name!r}",
-            expected=f"one of its methods: {', '.join(classes) or '(none)'}",
+            f"{path} defines no {name!r}",
+            expected=f"one of its {kind}s: {', '.join(others) or '(none)'}",
             found=repr(name),
-            remedy=f"did you mean {path}:{close}?" if close else "check the class's name",
+            remedy=f"did you mean {path}:{close}?" if close else "check the name",
         )
     found: object = vars(module)[name]
     return found
 
 
-def _import_file(path: Path, source: bytes) -> ModuleType:
+def _import_file(path: Path, source: bytes, kind: str) -> ModuleType:
     """The module that `source` makes; the same bytes at the same path give the same module.
 
     It is compiled here rather than by an import hook so that nothing is written beside a user's
     file; it stands in `sys.modules` because pydantic resolves annotations there.
     """
+    from mlfsic_bench.plugins.foreign import foreign_code  # imports torch
+
     name = "mlfsic_plugin_" + hash_bytes(bytes(resolved(path)) + b"\0" + source)[:16]
     if name in sys.modules:
         return sys.modules[name]
@@ -86,12 +101,12 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
     return module
 
 
-def method_source(spec: str) -> str:
-    """`sha256:...` of a method in a file of its own, empty for a registered one.
+def source_hash(spec: str) -> str:
+    """`sha256:...` of a plug-in in a file of its own, empty for a registered one.
 
     The hash is over the file and every file of its folder that it imports, directly or not.
     """
-    if ":" not in spec:
+    if not names_a_file(spec):
         return ""
     file = Path(spec.rpartition(":")[0])
     entries = {
