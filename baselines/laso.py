@@ -309,14 +309,14 @@ class LaSO(Method):
             return
         device = base.targets.device
         rows = _rows("base", context.seed, base.labels)
-        start = torch.stack([uniform((source.channels + 1,), source.channels, g) for g in rows])
+        start = torch.stack([uniform((source.dim + 1,), source.dim, g) for g in rows])
         W = train_classifier(
             base, context, W=start.to(device),
             epochs=p.classifier_epochs, lr=p.classifier_lr, batch=p.classifier_batch,
         )  # fmt: skip
         if p.augment == "none":
             return
-        networks = self._new(source.channels, torch_generator("laso/networks", context.seed))
+        networks = self._new(source.dim, torch_generator("laso/networks", context.seed))
         self.operations, self.classifier = networks.to(device), W
         train_operations(self.operations, W, base, p, context)
 
@@ -366,7 +366,7 @@ class LaSO(Method):
             groups[support.targets.shape].append(i)
         predictors: dict[int, Predictor] = {}
         for members in groups.values():
-            c = supports[members[0]].images.source.channels
+            c = supports[members[0]].images.source.dim
             size = max(1, CHUNK_WEIGHTS // max(1, c * c * self.params.head_layers))
             for first in range(0, len(members), size):
                 chunk = members[first : first + size]

@@ -106,7 +106,7 @@ class LinearFineTuning(Method):
         if not source.trainable_parameters() and self.params.head_init != "base_mean":
             context.log("linear: frozen backbone and a new head per episode: no base training")
             return
-        start = _fresh_rows(base.labels, source.channels, context.seed).to(base.targets.device)
+        start = _fresh_rows(base.labels, source.dim, context.seed).to(base.targets.device)
         p = self.params
         W = train_classifier(base, context, W=start, epochs=p.epochs, lr=p.lr, batch=p.batch)
         if p.head_init == "base_mean":
@@ -167,7 +167,7 @@ class LinearFineTuning(Method):
         """
         source = support.images.source
         self._refuse_frozen(source)
-        start = self._start(support, source.channels)
+        start = self._start(support, source.dim)
 
         def predictor(query: Images) -> Tensor:
             kept = {key: value.clone() for key, value in source.state().items()}

@@ -49,6 +49,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
             "weights": features.weights_hash,
             "transform": features.transform,
             "precision": features.precision,
+            **({"vector": features.vector} if features.vector else {}),
         },
         "words": inputs.embeddings.hash if inputs.embeddings else None,
         "seed": inputs.seed,

@@ -224,6 +224,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
             precision=plan.precision,
             channels=made_by.channels,
             grid=made_by.grid,
+            **FeaturesMeta.vector_of(made_by.vector, made_by.dim),
         ),
         device=device,
         open_source=_source_opener(plan, dataset, backbones, device),
@@ -316,8 +317,6 @@ def _source_opener(
         def opened(ids: Sequence[str]) -> FeatureSource:
             return join(backbones, [stored(backbone, ids) for backbone in backbones])
 
-        return LimitedFeatures.deferred(
-            made_by.channels, made_by.grid, device, wanted, others, opened
-        )
+        return LimitedFeatures.deferred(made_by, device, wanted, others, opened)
 
     return deferred

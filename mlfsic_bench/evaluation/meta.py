@@ -19,6 +19,7 @@ from pydantic import (
 from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol, protocol_with_id
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import FeatureMode, Precision
+from mlfsic_bench.features.store.manifest import MEAN
 from mlfsic_bench.schema import FileSchema, Label, Line, Name, Sha256, Text, Values, Version
 
 SCHEMA_VERSION = 1
@@ -157,9 +158,13 @@ class TargetsMeta(FileSchema):
     labels: Labels
 
 
-class FeaturesMeta(FileSchema):
-    """Where features came from."""
+class FeaturesMeta(_ShortMeta):
+    """Where features came from.
 
+    `vector` and `dim` say what the global vector is; a mean of the map is written without them.
+    """
+
+    absent = ("vector", "dim")
     mode: FeatureMode
     backbone: Name
     weights: Line
@@ -168,6 +173,20 @@ class FeaturesMeta(FileSchema):
     precision: Precision
     channels: Count
     grid: tuple[Count, Count]
+    vector: Line | None = None
+    dim: Count | None = None
+
+    @staticmethod
+    def vector_of(vector: str, dim: int) -> dict[str, Any]:
+        """What is written of this global vector: nothing for a mean."""
+        return {} if vector == MEAN else {"vector": vector, "dim": dim}
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """The arguments of `features.sources.Shape`."""
+        dim = self.channels if self.dim is None else self.dim
+        vector = self.vector or MEAN
+        return {"channels": self.channels, "grid": self.grid, "dim": dim, "vector": vector}
 
 
 class EmbeddingsMeta(FileSchema):

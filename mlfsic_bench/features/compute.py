@@ -35,18 +35,17 @@ class Runner:
         self.device = device
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         network = folded(backbone).to(device=device, dtype=self.dtype)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network: Backbone = network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: list[Tensor]) -> Maps:
-        """Local maps float32 [n, h*w, c] and their averages float32 [n, c] of inputs [3, H, W]."""
+        """Maps float32 [n, h*w, c] and global vectors float32 [n, d] of inputs [3, H, W]."""
         x = torch.stack(images).to(
             device=self.device, dtype=self.dtype, memory_format=torch.channels_last
         )
         with _full_float32():
-            maps: Tensor = self.network(x).float()
-        pooled = maps.mean(dim=(2, 3))
-        local = maps.permute(0, 2, 3, 1).flatten(1, 2)
+            maps, pooled = self.network.features(x)
+        local = maps.float().permute(0, 2, 3, 1).flatten(1, 2)
         return local.contiguous().cpu().numpy(), pooled.cpu().numpy()
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.base import load_strictly
+from mlfsic_bench.features.backbones.base import MEAN, load_strictly
 from mlfsic_bench.features.backbones.registry import JOIN
 from mlfsic_bench.features.compute import parse_device
 from mlfsic_bench.hashing import hash_json
@@ -26,23 +26,54 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.store.store import FeatureStore
 
 
-@runtime_checkable
-class FeatureSource(Protocol):
-    """Where a method gets its features from, stored or live, behind one interface.
+@dataclass(frozen=True)
+class Shape:
+    """What the features of a source look like.
 
-    `channels` is c, `grid` is (h, w), `device` is where the tensors lie. What a class that derives
-    from this one leaves out is as in a frozen source.
+    Attributes
+    ----------
+    channels, grid: c and (h, w) of a map.
+    dim, vector: d of a global vector, and what that is.
     """
 
     channels: int
     grid: tuple[int, int]
+    dim: int
+    vector: str
+
+    @classmethod
+    def of(cls, source: Shape | FeatureSource) -> Shape:
+        """That of a source."""
+        return cls(source.channels, source.grid, source.dim, source.vector)
+
+
+@runtime_checkable
+class FeatureSource(Protocol):
+    """Where a method gets its features from, stored or live, behind one interface.
+
+    `channels` is c and `grid` is (h, w) of a map; `dim` is d of a global vector, and `vector` what
+    that is (`Backbone.vector`); `device` is where the tensors lie. What a class that derives from
+    this one leaves out is as in a frozen source.
+    """
+
+    channels: int
+    grid: tuple[int, int]
+    dim: int
+    vector: str = MEAN
     device: torch.device
 
     def local(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c, h, w]: the local feature maps f_loc of these images, in this order."""
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c]: their average over h and w, f_glo (equation 1 of the paper)."""
+        """float32 [n, d]: their global vectors; for the mean, f_glo of equation 1 of the paper."""
+
+    def averaged(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c]: the averages of their maps over h and w, whatever the global vector is.
+
+        Where that is the mean, these are `pooled`: not made from maps rounded to float16.
+        """
+        return self.pooled(ids) if self.vector == MEAN else self.local(ids).mean(dim=(2, 3))
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The backbone's parameters when it is trained end to end; empty for a frozen source."""
@@ -71,15 +102,15 @@ class StoredFeatures(FeatureSource):
     def __init__(self, store: FeatureStore, device: str | torch.device = "cpu") -> None:
         self.store = store
         self.device = parse_device(device)
-        self.channels = store.manifest.channels
-        self.grid = store.manifest.grid
+        self.channels, self.grid = store.manifest.channels, store.manifest.grid
+        self.dim, self.vector = store.manifest.dim, store.manifest.vector
 
     def local(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c, h, w] on `device`, from float16 rows; BenchError for unknown images."""
         return self.store.gather_local(ids).to(self.device)
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c] on `device`; stored in float32, not made from the rounded maps.
+        """float32 [n, d] on `device`; stored in float32, not made from the rounded maps.
 
         BenchError naming the first image whose row is damaged, that is not finite.
         """
@@ -146,19 +177,23 @@ class LiveFeatures(FeatureSource):
         self._dataset = dataset
         self.trainable = trainable
         self.channels, self.grid = backbone.channels, (backbone.grid[0], backbone.grid[1])
+        self.dim, self.vector = backbone.dim, backbone.vector
 
     def local(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c, h, w] on `device`, in the graph when trainable."""
-        if not len(ids):
-            return torch.empty(0, self.channels, *self.grid, device=self.device)
-        x = self.inputs(ids)
-        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            maps: Tensor = self.backbone(x)
-        return maps
+        return self._features(ids)[0]
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c] on `device`: the average of `local` over h and w."""
-        return self.local(ids).mean(dim=(2, 3))
+        """float32 [n, d] on `device`: the global vectors, in the graph when trainable."""
+        return self._features(ids)[1]
+
+    def _features(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
+        if not len(ids):
+            maps = torch.empty(0, self.channels, *self.grid, device=self.device)
+            return maps, torch.empty(0, self.dim, device=self.device)
+        x = self.inputs(ids)
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            return self.backbone.features(x)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The backbone's parameters when trainable, else none."""
@@ -196,9 +231,9 @@ class JoinedFeatures(FeatureSource):
     """A FeatureSource that sets the features of several side by side.
 
     Source: docs/methodology.md, M34. Channels come in the order of the sources, unscaled. The maps
-    are brought to the coarsest grid by `to_grid`; as that keeps averages, `pooled` is both the
-    networks' pooled features side by side and the average of `local`. Every network keeps its own
-    transform and input size, and a store of its own.
+    are brought to the coarsest grid by `to_grid`, which keeps averages. `pooled` is the networks'
+    global vectors side by side: where each is a mean, the average of `local`. Every network keeps
+    its own transform and input size, and a store of its own.
 
     Parameters
     ----------
@@ -211,6 +246,8 @@ class JoinedFeatures(FeatureSource):
         self.device = every[0].device
         self.channels = sum(source.channels for source in every)
         self.grid = coarsest([source.grid for source in every])
+        self.dim = sum(source.dim for source in every)
+        self.vector = join_vectors([source.vector for source in every])
 
     def local(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c1 + c2, h, w]: the maps side by side, on the coarsest grid."""
@@ -218,8 +255,12 @@ class JoinedFeatures(FeatureSource):
         return torch.cat(maps, dim=1)
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c1 + c2]: the pooled features side by side."""
+        """float32 [n, d1 + d2]: the global vectors side by side."""
         return torch.cat([source.pooled(ids) for source in self.sources.values()], dim=1)
+
+    def averaged(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c1 + c2]: the averages of the maps side by side."""
+        return torch.cat([source.averaged(ids) for source in self.sources.values()], dim=1)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The parameters of all networks that are trained."""
@@ -255,6 +296,15 @@ class JoinedFeatures(FeatureSource):
             source.load_state(parts[name])
 
 
+def join_vectors(vectors: Sequence[str]) -> str:
+    """What several networks' global vectors side by side are.
+
+    >>> join_vectors(["mean", "mean"]), join_vectors(["mean", "class token"])
+    ('mean', 'mean + class token')
+    """
+    return vectors[0] if len(set(vectors)) == 1 else " + ".join(vectors)
+
+
 def coarsest(grids: Sequence[Grid]) -> Grid:
     """(h, w): the smallest height and the smallest width."""
     return min(h for h, _ in grids), min(w for _, w in grids)
@@ -286,21 +336,20 @@ def _shares(fine: int, coarse: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Description:
+class Description(Shape):
     """What a record and a key say about the features of one or several networks.
 
     Attributes
     ----------
     name, transform: those of the networks, joined by + (transforms by ` + `).
     weights_hash: of one network its own; of several, SHA-256 of the list of theirs.
-    channels: their sum. grid: the coarsest.
+    channels, dim: their sums. grid: the coarsest.
+    vector: what the global vectors are.
     """
 
     name: str
     weights_hash: str
     transform: str
-    channels: int
-    grid: Grid
 
 
 def describe(backbones: Sequence[Backbone]) -> Description:
@@ -312,6 +361,8 @@ def describe(backbones: Sequence[Backbone]) -> Description:
         transform=" + ".join(backbone.transform_id for backbone in backbones),
         channels=sum(backbone.channels for backbone in backbones),
         grid=coarsest([(backbone.grid[0], backbone.grid[1]) for backbone in backbones]),
+        dim=sum(backbone.dim for backbone in backbones),
+        vector=join_vectors([backbone.vector for backbone in backbones]),
     )
 
 

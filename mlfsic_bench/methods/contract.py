@@ -42,8 +42,12 @@ class Images:
         return self.source.local(self.ids)
 
     def pooled(self) -> Tensor:
-        """float32 [n, c]: pooled features."""
+        """float32 [n, d]: the backbone's global vectors (`source.vector` says what they are)."""
         return self.source.pooled(self.ids)
+
+    def averaged(self) -> Tensor:
+        """float32 [n, c]: averages of the local feature maps, whatever the global vector is."""
+        return self.source.averaged(self.ids)
 
     def subset(self, index: Sequence[int]) -> Images:
         """The images at these positions, in this order."""

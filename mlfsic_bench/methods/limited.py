@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.sources import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,14 +42,13 @@ class LimitedFeatures:
     source: FeatureSource | None
 
     def __init__(self, source: FeatureSource) -> None:
-        self._set_shape(source.channels, source.grid, source.device)
+        self._set_shape(Shape.of(source), source.device)
         self.source = source
 
     @classmethod
     def deferred(
         cls,
-        channels: int,
-        grid: tuple[int, int],
+        shape: Shape,
         device: torch.device,
         wanted: Sequence[str],
         others: Sequence[str],
@@ -61,21 +61,22 @@ class LimitedFeatures:
 
         Parameters
         ----------
-        channels, grid, device: what the source will have, known from the backbone.
+        shape, device: what the source will have, known from the backbone.
         wanted: the images that will be asked for; extracted at the first request.
         others: images that may be asked for; extracted when one of them is. Images of neither kind
             are refused: `fit` is not given images of the novel part.
         open_source: makes the source of these images.
         """
         made = cls.__new__(cls)
-        made._set_shape(channels, grid, device)
+        made._set_shape(shape, device)
         made.source = None
         made._wanted, made._all = frozenset(wanted), frozenset((*wanted, *others))
         made._open = open_source
         return made
 
-    def _set_shape(self, channels: int, grid: tuple[int, int], device: torch.device) -> None:
-        self.channels, self.grid, self.device = channels, grid, device
+    def _set_shape(self, shape: Shape, device: torch.device) -> None:
+        self.channels, self.grid, self.device = shape.channels, shape.grid, device
+        self.dim, self.vector = shape.dim, shape.vector
         self.allowed: frozenset[str] | None = None
         self._wanted: frozenset[str] = frozenset()
         self._all: frozenset[str] | None = None  # None: the source says what it has
@@ -87,9 +88,14 @@ class LimitedFeatures:
             return source.local(ids)
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c]: pooled features."""
+        """float32 [n, d]: global vectors."""
         with self._opened(ids) as source:
             return source.pooled(ids)
+
+    def averaged(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c]: averages of the maps."""
+        with self._opened(ids) as source:
+            return source.averaged(ids)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """Those of the source; none where it is opened late, for it is frozen then."""

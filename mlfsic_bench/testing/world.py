@@ -41,6 +41,7 @@ class CheckSource(FeatureSource):
     def __init__(self, ids: Sequence[str], maps: Tensor) -> None:
         self.channels = CHANNELS
         self.grid = GRID
+        self.dim = CHANNELS
         self.device = torch.device("cpu")
         self.handed: list[tuple[Tensor, Tensor]] = []
         self.remember = False

@@ -19,6 +19,7 @@ from mlfsic_bench.evaluation.provenance import checkout_state
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_scores, read_targets
+from mlfsic_bench.features.sources import Shape
 from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 from mlfsic_bench.methods.limited import LimitedFeatures
 from tests.fakes.world import (
@@ -95,7 +96,8 @@ def test_features_of_other_images_are_refused() -> None:
     split = fake_split()
     base, novel = split.base.image_ids, split.novel.image_ids
     cpu = torch.device("cpu")
-    source = LimitedFeatures.deferred(CHANNELS, (1, 1), cpu, base[:3], base[3:], opener)
+    shape = Shape(CHANNELS, (1, 1), CHANNELS, "mean")
+    source = LimitedFeatures.deferred(shape, cpu, base[:3], base[3:], opener)
     assert source.pooled(base[:2]).shape == (2, CHANNELS)
     assert set(opened) == set(base[:3])
     with pytest.raises(BenchError, match="was not given"):

@@ -29,6 +29,7 @@ class FakeSource:
         carried: dict[str, Sequence[int]] | None = None,
     ) -> None:
         self.channels, self.grid, self.dtype = channels, grid, dtype
+        self.dim, self.vector = channels, "mean"
         self.device = torch.device("cpu")
         self.patterns, self.carried = patterns, carried or {}
 
@@ -37,6 +38,9 @@ class FakeSource:
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
         return self.local(ids).mean((2, 3))
+
+    def averaged(self, ids: Sequence[str]) -> Tensor:
+        return self.pooled(ids)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         return []

@@ -73,8 +73,9 @@ def fake_split(subset: dict[str, object] | None = None, **pools: int) -> Split:
 class FakeFeatures:
     """A frozen source: the sum of the image's label directions, plus noise of its own."""
 
-    channels = CHANNELS
+    channels = dim = CHANNELS
     grid = (1, 1)
+    vector = "mean"
 
     def __init__(self, split: Split, asked: set[str] | None = None) -> None:
         self.split = split
@@ -87,6 +88,9 @@ class FakeFeatures:
 
     def local(self, ids: Sequence[str]) -> Tensor:
         return self.pooled(ids)[:, :, None, None]
+
+    def averaged(self, ids: Sequence[str]) -> Tensor:
+        return self.pooled(ids)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         return []

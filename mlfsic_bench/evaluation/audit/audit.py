@@ -138,8 +138,7 @@ def _job(inputs: Inputs, plan: RunPlan, state: Path) -> dict[str, Any]:
         "source": inputs.method_source,
         "state": str(state),
         "labels": list(inputs.split.novel.labels),
-        "channels": features.channels,
-        "grid": list(features.grid),
+        "shape": features.shape,
         "device": str(inputs.device),
         "trainable": [plan.backbone, plan.weights] if trainable else None,
     }

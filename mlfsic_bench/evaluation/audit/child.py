@@ -27,7 +27,7 @@ from torch import Tensor
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, send
 from mlfsic_bench.evaluation.predict import Chunk, adapt, adapt_all, score
-from mlfsic_bench.features.sources import FeatureSource, LiveFeatures
+from mlfsic_bench.features.sources import FeatureSource, LiveFeatures, Shape
 from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import Images, Support
 from mlfsic_bench.methods.limited import LimitedFeatures
@@ -63,17 +63,17 @@ class Pipe:
 class AskedFeatures(FeatureSource):
     """Frozen features that the run hands over one request at a time."""
 
-    def __init__(
-        self, pipe: Pipe, channels: int, grid: tuple[int, int], device: torch.device
-    ) -> None:
-        self.pipe, self.channels, self.grid, self.device = pipe, channels, grid, device
+    def __init__(self, pipe: Pipe, shape: Shape, device: torch.device) -> None:
+        self.pipe, self.device = pipe, device
+        self.channels, self.grid, self.dim = shape.channels, shape.grid, shape.dim
+        self.vector = shape.vector
 
     def local(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, c, h, w] on `device`."""
         return self.pipe.ask("local", "", ids).to(self.device)
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c] on `device`."""
+        """float32 [n, d] on `device`."""
         return self.pipe.ask("pooled", "", ids).to(self.device)
 
 
@@ -174,7 +174,8 @@ def _loaded(pipe: Pipe, job: dict[str, Any]) -> tuple[Method, FeatureSource]:
 def _source(pipe: Pipe, job: dict[str, Any]) -> FeatureSource:
     device = torch.device(job["device"])
     if not job["trainable"]:
-        asked = AskedFeatures(pipe, job["channels"], tuple(job["grid"]), device)
+        shape = Shape(**{**job["shape"], "grid": tuple(job["shape"]["grid"])})
+        asked = AskedFeatures(pipe, shape, device)
         return LimitedFeatures(asked)
     from mlfsic_bench.features.backbones.registry import build_backbones
     from mlfsic_bench.features.sources import join

@@ -188,17 +188,24 @@ def lite_squash(size: int) -> Squash:
 
 
 ConvNormPairs = tuple[tuple[str, str], ...]
+MEAN = "mean"  # the global vector that is the average of the map
 
 
 class Backbone(nn.Module):
-    """Maps a batch of inputs to local feature maps f_loc, and knows what made it.
+    """Maps inputs to local feature maps f_loc and global vectors, and knows what made it.
+
+    `body` maps inputs [n, 3, H, W] to maps [n, c, h, w], whose average is then the global vector;
+    or to (maps, vectors [n, d]), and `vector` says what the vectors are.
 
     Attributes
     ----------
-    name: the name it is built by.
+    name: the name it is built by, as it stands in records.
     weights: what the weights were asked as (`imagenet`, `none`, a path); not part of any key.
     channels: c.
     grid: (h, w) of the map for inputs of `input_size`.
+    vector: what the global vector is: `mean` of the map, `class token`, `attention pool`,
+        `projection`, or as a backbone of others calls it.
+    dim: d, the width of the global vector; c for the mean.
     input_size: side of the input in pixels.
     weights_hash: SHA-256 of the weights that make the features (`hash_weights`).
     transform: a decoded RGB image -> float32 [3, input_size, input_size].
@@ -217,12 +224,16 @@ class Backbone(nn.Module):
         transform: Squash,
         weights: str,
         conv_norm_pairs: ConvNormPairs = (),
+        vector: str = MEAN,
+        dim: int | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.body = body
         self.channels = channels
         self.grid = grid
+        self.vector = vector
+        self.dim = channels if dim is None else dim
         self.input_size = transform.size
         self.transform: Callable[[Image], Tensor] = transform
         self.transform_id = transform.id
@@ -232,8 +243,18 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float [n, c, h, w]: the local feature maps of normalised inputs [n, 3, H, W]."""
-        maps: Tensor = self.body(x)
-        return maps
+        return self.features(x)[0]
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(maps float [n, c, h, w], global vectors float32 [n, d]) of normalised inputs, in a pass.
+
+        The mean of a map is taken in float32, whatever the map's own type.
+        """
+        made = self.body(x)
+        maps, vectors = made if isinstance(made, tuple) else (made, None)
+        if vectors is None:
+            return maps, maps.float().mean(dim=(2, 3))
+        return maps, vectors.float()
 
 
 def hash_weights(state: Mapping[str, Tensor]) -> str:
@@ -254,7 +275,7 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def folded(backbone: Backbone) -> nn.Module:
+def folded(backbone: Backbone) -> Backbone:
     """A copy of the backbone in evaluation mode whose declared batch norms are merged.
 
     Equal to the original up to float32 rounding. Only what the backbone declares in

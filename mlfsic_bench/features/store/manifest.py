@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,6 +22,8 @@ SCHEMA_VERSION = 1
 LARGEST = 1 << 16  # channels, or the side of a grid
 LONGEST = 300  # characters of a name
 MANIFEST = "manifest.json"
+MEAN = "mean"  # as features.backbones.base says it, which imports torch
+NUMBERS = ("channels", "grid", "dim")
 Precision = Literal["fp32", "bf16"]
 
 
@@ -33,6 +36,8 @@ class Manifest:
     dataset: name of the dataset the images belong to.
     backbone, weights_hash, transform: what made the features.
     channels, grid: c and (h, w) of a local map.
+    vector, dim: what the pooled feature is, and its width d; not in the key of a mean, whose width
+        is c.
     precision: arithmetic of the backbone, `fp32` or `bf16`; what is stored is always float16
         local maps and float32 pooled features.
     """
@@ -44,6 +49,12 @@ class Manifest:
     channels: int
     grid: tuple[int, int]
     precision: Precision = "fp32"
+    vector: str = MEAN
+    dim: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.dim:
+            object.__setattr__(self, "dim", self.channels)
 
     @property
     def locations(self) -> int:
@@ -62,12 +73,19 @@ class Manifest:
         return tuple("; ".join(f"{k} {says[k]}" for k in names) for says in (own, its))  # type: ignore[return-value]
 
     def as_json(self) -> dict[str, Any]:
-        """The attributes as a JSON object."""
-        return {**asdict(self), "grid": list(self.grid)}
+        """The attributes as a JSON object; of a mean without `vector` and `dim`."""
+        value = {**asdict(self), "grid": list(self.grid)}
+        if self.vector == MEAN:
+            del value["vector"], value["dim"]
+        return value
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the folder, atomically."""
-        layout = {"local": "float16 little endian [row, h*w, c]", "pooled": "float32 [row, c]"}
+        width = "c" if self.vector == MEAN else "d"
+        layout = {
+            "local": "float16 little endian [row, h*w, c]",
+            "pooled": f"float32 [row, {width}]",
+        }
         value = {"schema": SCHEMA_VERSION, "key": self.key, "layout": layout, **self.as_json()}
         write_json(folder / MANIFEST, value)
 
@@ -82,6 +100,8 @@ def manifest_of(dataset: Dataset | str, backbone: Backbone, precision: Precision
         channels=backbone.channels,
         grid=(backbone.grid[0], backbone.grid[1]),
         precision=precision,
+        vector=backbone.vector,
+        dim=backbone.dim,
     )
 
 
@@ -98,19 +118,22 @@ def read_manifest(folder: Path) -> Manifest:
     for name in value:
         if name not in known:
             raise unknown_name(f"key in {path}:", name, known)
-    missing = [name for name in known if name not in value]
+    optional = ("vector", "dim") if value.get("vector") is None else ()
+    missing = [name for name in known if name not in value and name not in optional]
     if missing:
         raise _bad(path, f"the keys {', '.join(known)}", f"no {', '.join(missing)}")
     grid = value["grid"]
     sizes = [value["channels"], *(grid if isinstance(grid, list) else [None])]
-    if len(sizes) != 3 or any(type(n) is not int or not 1 <= n <= LARGEST for n in sizes):
-        expected = f"positive whole numbers up to {LARGEST}: channels and grid [h, w]"
+    sizes += [value.get("dim", 1)]
+    if len(sizes) != 4 or any(type(n) is not int or not 1 <= n <= LARGEST for n in sizes):
+        expected = f"positive whole numbers up to {LARGEST}: channels, grid [h, w] and dim"
         raise _bad(path, expected, repr(sizes)[:80])
-    names = {name: value[name] for name in own if name not in ("channels", "grid")}
+    names = {name: value[name] for name in own if name in value and name not in NUMBERS}
     for name, text in names.items():
         if not is_plain(text) or len(text) > LONGEST:
             raise _bad(path, f"plain text for {name!r}", repr(text)[:80])
-    manifest = Manifest(**{name: value[name] for name in own if name != "grid"}, grid=tuple(grid))
+    given = {name: value[name] for name in own if name in value}
+    manifest = Manifest(**{**given, "grid": tuple(grid)})
     if manifest.key != value["key"]:
         raise _bad(path, f"the key {manifest.key[:16]}... of its content", str(value["key"])[:19])
     return manifest
@@ -121,7 +144,8 @@ def store_folder(
 ) -> Path:
     """The folder below `cache` for this dataset's features by this backbone (not created)."""
     manifest = manifest_of(dataset, backbone, cast(Precision, precision))
-    return Path(cache) / f"{manifest.dataset}-{manifest.backbone}-{manifest.key[:16]}"
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{manifest.dataset}-{manifest.backbone}")[:100]
+    return Path(cache) / f"{name}-{manifest.key[:16]}"
 
 
 def default_cache() -> Path:

@@ -186,9 +186,9 @@ class FeatureStore:
         self._row = {name: row for row, name in enumerate(self.ids)}
         m = self.manifest
         width = m.locations * m.channels
-        check_sizes(self.folder, len(self.ids), {LOCAL: 2 * width, POOLED: 4 * m.channels})
+        check_sizes(self.folder, len(self.ids), {LOCAL: 2 * width, POOLED: 4 * m.dim})
         self._map, self._local = _mapped(self.folder / LOCAL, "<f2", (len(self.ids), width))
-        _, self._pooled = _mapped(self.folder / POOLED, "<f4", (len(self.ids), m.channels))
+        _, self._pooled = _mapped(self.folder / POOLED, "<f4", (len(self.ids), m.dim))
         self._buffers = BufferPool()
 
     def __len__(self) -> int:
@@ -227,7 +227,7 @@ class FeatureStore:
         return out.view(len(rows), *m.grid, m.channels).permute(0, 3, 1, 2)
 
     def gather_pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c]: pooled features in this order."""
+        """float32 [n, d]: pooled features, the global vectors, in this order."""
         import torch
 
         rows = self.rows(ids)

@@ -78,16 +78,14 @@ class StoreWriter:
         local: npt.NDArray[np.float32],
         pooled: npt.NDArray[np.float32],
     ) -> None:
-        """Append n images: local float32 [n, h*w, c], location-major, and pooled float32 [n, c].
+        """Append n images: local float32 [n, h*w, c], location-major, and pooled float32 [n, d].
 
         BenchError naming the image when a value is not finite or beyond float16, when an image is
         in the store already, or when the disk is full; the store is then as it was before.
         """
         m = self.manifest
-        if local.shape != (len(ids), m.locations, m.channels) or pooled.shape != (
-            len(ids),
-            m.channels,
-        ):
+        shapes = ((len(ids), m.locations, m.channels), (len(ids), m.dim))
+        if (local.shape, pooled.shape) != shapes:
             raise ValueError(f"maps {local.shape} and pooled {pooled.shape} for {m}")
         double = [i for k, i in enumerate(ids) if i in self.ids or i in ids[:k]]
         if double:
@@ -171,7 +169,7 @@ class StoreWriter:
             self.manifest.write(self.folder)
         index = read_index(self.folder)
         m = self.manifest
-        widths = {LOCAL: 2 * m.locations * m.channels, POOLED: 4 * m.channels}
+        widths = {LOCAL: 2 * m.locations * m.channels, POOLED: 4 * m.dim}
         check_sizes(self.folder, len(index.ids), widths)
         ends = {name: len(index.ids) * width for name, width in widths.items()}
         for name, end in {**ends, INDEX: index.size}.items():

@@ -40,7 +40,7 @@ class WordGuidedPredictor:
     @torch.no_grad()
     def __call__(self, query: Images, /) -> Tensor:
         """Logits float32 [q, C]; a label is predicted where sigmoid(logit) > 0.5."""
-        return self.model.score(self.model.f_hat(query.pooled()), self.prototypes)
+        return self.model.score(self.model.f_hat(query.averaged()), self.prototypes)
 
 
 class WordGuidedAttentionMethod(Method):

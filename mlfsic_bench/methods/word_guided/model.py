@@ -243,7 +243,7 @@ def features(images: Images, reads_local: bool) -> tuple[Tensor | None, Tensor]:
     if images.source.trainable_parameters():
         f_loc = images.local()
         return f_loc, f_loc.mean((2, 3))
-    return (images.local() if reads_local else None), images.pooled()
+    return (images.local() if reads_local else None), images.averaged()
 
 
 def sorted_support(support: Support) -> tuple[Images, Tensor]:
@@ -290,7 +290,7 @@ def episode_loss(
         f_loc = f_loc[:S]
     else:
         f_loc, f_glo_S = features(images, model.reads_local)
-        f_glo = torch.cat([f_glo_S, query.pooled()])
+        f_glo = torch.cat([f_glo_S, query.averaged()])
     f_hat = model.f_hat(f_glo)  # support and query in one product, and its gradient too
     prototypes = model.prototypes(f_loc, f_glo[:S], targets, embeddings, generator)
     if not p.use_cmw_loss:
