@@ -278,6 +278,26 @@ def _missing(path: Path, lookup: Lookup, total: int) -> BenchError:
     )
 
 
+def embeddings_of(given: LabelEmbeddings, labels: Sequence[str]) -> LabelEmbeddings:
+    """Those of `given` that belong to these labels, in this order; BenchError where one lacks."""
+    missing = [label for label in labels if label not in given.labels]
+    if missing:
+        raise BenchError(
+            f"{given.name} has no vector for {len(missing)} of {len(labels)} labels",
+            expected="a vector for every label of the split",
+            found=f"none for {', '.join(map(repr, missing[:5]))}",
+            remedy="give label embeddings of all labels of the split",
+        )
+    if not np.isfinite(given.vectors).all():
+        raise BenchError(
+            f"{given.name} holds numbers that are not finite",
+            expected="finite numbers",
+            found="NaN or infinity",
+            remedy="correct the vectors",
+        )
+    return make_label_embeddings(labels, given.select(labels), given.name)
+
+
 def nearest_labels(vectors: npt.NDArray[np.float64], most: int) -> list[list[tuple[int, float]]]:
     """For each row of `vectors` [L, d_w] the `most` other rows of largest cosine, best first.
 

@@ -4,7 +4,8 @@ In it is what the scores depend on: hashes of the split, the episodes, the label
 backbone's weights; the method's name, version and parameters; the training seed. Not in it are
 device, threads, workers, batch size of extraction, paths and the state of the code: the `version`
 of a method says when its scores change, and the golden gate of the tests (tests/golden) guards it.
-Nobody guards the version of a method in a file of its own: its identity has the file's hash.
+Nobody guards the version of a method in a file of its own: its identity has the file's hash. A
+class without a file, defined in a notebook, is unversioned: a random number makes each run its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from mlfsic_bench.evaluation.plan import UNVERSIONED
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
         **cut,
         "method": {
             "name": inputs.method.name,
-            **({"source": source} if source else {"version": inputs.method.version}),
+            **_version(source, inputs.method.version),
             "parameters": inputs.method.params.model_dump(mode="json"),
         },
         "features": {
@@ -54,6 +56,13 @@ def identity(inputs: Inputs) -> dict[str, object]:
         "words": inputs.embeddings.hash if inputs.embeddings else None,
         "seed": inputs.seed,
     }
+
+
+def _version(source: str, version: int) -> dict[str, object]:
+    """What says which code a method is: its version, the hash of its file, or that nothing does."""
+    if source.startswith(UNVERSIONED):
+        return {UNVERSIONED: source.removeprefix(UNVERSIONED).strip()}
+    return {"source": source} if source else {"version": version}
 
 
 def run_key(run_identity: Mapping[str, object]) -> str:
@@ -78,14 +87,18 @@ def meaning(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def method_version(stored: Mapping[str, Any]) -> str:
-    """The method's version in a stored identity, or the hash of its file.
+    """The method's version in a stored identity, the hash of its file, or `unversioned`.
 
     >>> method_version({"identity_version": 2, "method": {"version": 3}})
     '3'
+    >>> method_version({"identity_version": 2, "method": {"unversioned": "0c"}})
+    'unversioned'
     """
     method = meaning(stored).get("method")
     if not isinstance(method, dict):
         return ""
+    if UNVERSIONED in method:
+        return UNVERSIONED
     return str(method.get("version", method.get("source", "")))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,13 +16,13 @@ from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
 from mlfsic_bench.methods.limited import LimitedFeatures
-from mlfsic_bench.plugins.files import source_hash
 
 if TYPE_CHECKING:
     import torch
 
     from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
+    from mlfsic_bench.evaluation.maker import Maker
     from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Method
@@ -43,7 +44,8 @@ class Inputs:
     selection: base and val parts; None for a method that does not train.
     embeddings: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
-    method_source: hash of the file it is in; empty for a registered method.
+    method_source: hash of the file it is in; empty for a registered method, `unversioned ...` for
+        a class that has none (`maker`).
     preset, seed: as in the plan.
     features: which features, for the record and the key.
     device: where tensors lie.
@@ -51,8 +53,8 @@ class Inputs:
         should a method ask for them, of `others`. A live backbone is the same for all images.
     own_episodes: whether the episodes are those the protocol draws from the split.
     damaged: of a subset, image id -> what lies in the place of an image that was left out for it.
-    plan: what the inputs were opened from; None where they were made of Python objects, with which
-        no other process can begin.
+    plan: what the inputs were opened from, the method by its name; None where they were made of
+        Python objects, with which no other process can begin.
     split_file: the content of the split, where it was opened by its name.
     """
 
@@ -96,30 +98,36 @@ class ResourceCache:
         self._opened: dict[tuple[object, ...], Any] = {}
 
     def split(self, plan: RunPlan) -> Split:
-        """The split that `plan` names."""
+        """The split that `plan` names or is given."""
         from mlfsic_bench.splits.files import to_split
 
+        if not isinstance(plan.split, str):
+            return plan.split
         return self._once(_place(plan, "split"), lambda: to_split(self.split_file(plan)))
 
     def split_file(self, plan: RunPlan) -> SplitFile:
-        """The content of that split."""
+        """The content of that split; BenchError for one that is given as an object."""
         from mlfsic_bench.splits.resolve import resolve_file
 
+        name = plan.split
+        assert isinstance(name, str)
         return self._once(
             _place(plan, "content"),
             lambda: resolve_file(
-                plan.split,
+                name,
                 data_root=plan.data_root,
                 available_only=plan.available_only,
                 min_pool=plan.min_pool,
             ),
         )
 
-    def dataset(self, name: str, data_root: Path | None) -> Dataset:
-        """The dataset of that name below the data root."""
+    def dataset(self, spec: str | Dataset, data_root: Path | None) -> Dataset:
+        """The dataset of that name or file, below the data root; or the one that is given."""
         from mlfsic_bench.data.registry import open_dataset
 
-        return self._once(("dataset", name, data_root), lambda: open_dataset(name, data_root))
+        if not isinstance(spec, str):
+            return spec
+        return self._once(("dataset", spec, data_root), lambda: open_dataset(spec, data_root))
 
     def backbones(self, plan: RunPlan) -> tuple[Backbone, ...]:
         """The networks that `plan` names; shared for stored features, which leave them untouched.
@@ -128,10 +136,13 @@ class ResourceCache:
         """
         from mlfsic_bench.features.backbones.registry import build_backbones
 
+        name = plan.backbone
+        if not isinstance(name, str):
+            return (name if plan.features == "stored" else copy.deepcopy(name),)
         if plan.features != "stored":
-            return build_backbones(plan.backbone, plan.weights)
-        key = ("backbones", plan.backbone, plan.weights)
-        return self._once(key, lambda: build_backbones(plan.backbone, plan.weights))
+            return build_backbones(name, plan.weights)
+        key = ("backbones", name, plan.weights)
+        return self._once(key, lambda: build_backbones(name, plan.weights))
 
     def _once(self, key: tuple[object, ...], opened: Callable[[], Opened]) -> Opened:
         if key not in self._opened:
@@ -150,19 +161,16 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     What `opened` holds already is not opened again.
     """
     from mlfsic_bench.episodes.files import find_episodes
+    from mlfsic_bench.evaluation.maker import maker_of
     from mlfsic_bench.features.compute import parse_device
     from mlfsic_bench.features.sources import describe
-    from mlfsic_bench.methods.registry import make_method
 
     opened = opened or ResourceCache()
     if plan.features not in FEATURE_MODES:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = parse_device(plan.device)
-
-    def fresh_method() -> Method:
-        return make_method(plan.method, plan.settings, plan.preset)
-
-    method = fresh_method()
+    maker = maker_of(plan)
+    method = maker.make()
     if plan.precision not in PRECISIONS:
         raise unknown_name("precision", plan.precision, PRECISIONS)
     if plan.precision != "fp32" and plan.features != "stored":
@@ -190,7 +198,8 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     episodes = find_episodes(plan.protocol, split, file=plan.episodes_file)
     embeddings = _embeddings(plan, split, method)
     selection = select_parts(split, plan.base_images) if method.trains else None
-    dataset = opened.dataset(split.dataset, plan.data_root)
+    dataset = opened.dataset(plan.dataset or split.dataset, plan.data_root)
+    _refuse_other_dataset(dataset, split)
     total = len(episodes.episodes)
     count = total if plan.episodes is None else plan.episodes
     if not 1 <= count <= total:
@@ -211,14 +220,17 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         selection=selection,
         embeddings=embeddings,
         method=method,
-        make_method=fresh_method,
-        method_source=source_hash(plan.method),
+        make_method=maker.make,
+        method_source=maker.source,
         preset=plan.preset,
         seed=plan.seed,
         features=FeaturesMeta(
             mode=plan.features,
             backbone=made_by.name,
-            weights=_weights_name(plan.weights, len(backbones)),
+            weights=_weights_name(
+                plan.weights if isinstance(plan.backbone, str) else backbones[0].weights,
+                len(backbones),
+            ),
             weights_hash=made_by.weights_hash,
             transform=made_by.transform,
             precision=plan.precision,
@@ -231,16 +243,40 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         own_episodes=plan.episodes_file is None
         or find_episodes(episodes.protocol, split, count=total).hash == episodes.hash,
         damaged=damaged,
-        plan=plan,
-        split_file=opened.split_file(plan),
+        plan=_for_others(plan, maker),
+        split_file=opened.split_file(plan) if isinstance(plan.split, str) else None,
     )
+
+
+def _for_others(plan: RunPlan, maker: Maker) -> RunPlan | None:
+    """The plan by which another process makes the same method, network and all; None: none can."""
+    if maker.spec is None or (plan.features == "end-to-end" and not isinstance(plan.backbone, str)):
+        return None
+    return replace(plan, method=maker.spec, settings=maker.settings)
+
+
+def _refuse_other_dataset(dataset: Dataset, split: Split) -> None:
+    if dataset.name != split.dataset:
+        raise BenchError(
+            f"the split {split.id} is not made of this dataset",
+            expected=f"the dataset {split.dataset!r}",
+            found=f"{dataset.name!r}",
+            remedy="name the dataset the split was made of with --dataset",
+        )
 
 
 def _embeddings(plan: RunPlan, split: Split, method: Method) -> LabelEmbeddings | None:
     from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.embeddings.label_embeddings import BUILTIN, load_embeddings
+    from mlfsic_bench.embeddings.label_embeddings import (
+        BUILTIN,
+        LabelEmbeddings,
+        embeddings_of,
+        load_embeddings,
+    )
 
     labels = [label for part in split.parts.values() for label in part.labels]
+    if isinstance(plan.embeddings, LabelEmbeddings):
+        return embeddings_of(plan.embeddings, labels)
     if plan.embeddings is not None:
         return load_embeddings(plan.embeddings, labels, plan.embeddings_format)
     if plan.embeddings_format != "auto":

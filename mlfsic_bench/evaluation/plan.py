@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.embeddings.formats import Form
+    from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
     from mlfsic_bench.episodes.protocol import Protocol
+    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.splits.split import Split
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 FEATURE_MODES: tuple[FeatureMode, ...] = ("stored", "live", "end-to-end")
+
+
+UNVERSIONED = "unversioned"  # a method whose code no version and no file stands for
 
 
 @dataclass(frozen=True)
@@ -23,15 +33,18 @@ class RunPlan:
 
     Attributes
     ----------
-    method: a method's name, or `path/to/file.py:Class`.
-    split: a shipped split's id or a split file.
-    backbone, weights: as in `mlfsic-bench features`.
+    method: a method's name, `path/to/file.py:Class`, or a Method class or object (`maker`).
+    split: a shipped split's id, a split file, or a Split.
+    dataset: how the split's dataset is opened: a name, a file, `path/to/file.py:Class` or a
+        Dataset; None for the name in the split.
+    backbone, weights: as in `mlfsic-bench features`; or a Backbone with its weights.
+    features_pack: a feature pack or an imported store, in place of a backbone and images.
     data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
-    embeddings: a file of label embeddings, or None.
+    embeddings: a file of label embeddings, LabelEmbeddings of all labels of the split, or None.
     embeddings_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
     available_only, min_pool: limit the split to the images on disk.
     base_images: train on the first so many base images only (`harness.base_images`); None for all.
-    preset, settings: the method's parameters, `settings` being name -> text.
+    preset, settings: the method's parameters, `settings` being name -> value or its text.
     seed: the training seed.
     protocol: how the novel episodes are drawn; None: as `episodes_file` says, else the default.
     episodes: only the first so many episodes of the set; None for all.
@@ -44,18 +57,20 @@ class RunPlan:
     out: the run's folder; None for `runs/<method>-<split>[-subset]-<key>`.
     """
 
-    method: str
-    split: str
-    backbone: str
+    method: str | type[Method] | Method
+    split: str | Split
+    backbone: str | Backbone = ""
     weights: str = "default"
     data_root: Path | None = None
-    embeddings: Path | None = None
+    dataset: str | Dataset | None = None
+    features_pack: Path | None = None
+    embeddings: Path | LabelEmbeddings | None = None
     embeddings_format: Form = "auto"
     available_only: bool = False
     min_pool: int | None = None
     base_images: int | None = None
     preset: str | None = None
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     protocol: Protocol | None = None
     episodes: int | None = None
@@ -67,6 +82,42 @@ class RunPlan:
     batch_size: int | None = None
     workers: int | None = None
     out: Path | None = None
+
+    @property
+    def spec(self) -> str:
+        """The method's name, of a plan that names it."""
+        assert isinstance(self.method, str)
+        return self.method
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The settings as text."""
+        return as_settings(self.settings)
+
+    @property
+    def network(self) -> str:
+        """The name of the backbone, whether it is named or given."""
+        return self.backbone if isinstance(self.backbone, str) else str(self.backbone.name)
+
+
+def as_settings(settings: Mapping[str, object]) -> dict[str, str]:
+    """Parameters as `--set` takes them; text stays as it is.
+
+    >>> as_settings({"scale": 4.0, "order": "first", "layers": [1, 2], "limit": None, "on": True})
+    {'scale': '4.0', 'order': 'first', 'layers': '[1, 2]', 'limit': 'none', 'on': 'true'}
+    """
+    return {name: _text(value) for name, value in settings.items()}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "none"
+    try:
+        return json.dumps(value)
+    except TypeError:
+        return str(value)
 
 
 def default_folder(method: str, split_id: str, subset: bool, key: str) -> Path:

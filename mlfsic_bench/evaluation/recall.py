@@ -19,14 +19,16 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.store.manifest import default_cache
 from mlfsic_bench.files import make_folder, read_json, write_json
 from mlfsic_bench.paths import exists, is_file, resolved
+from mlfsic_bench.plugins.files import names_a_file
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.splits.files import SplitFile
     from mlfsic_bench.splits.split import Split
 
-PATHS = ("data_root", "embeddings", "episodes_file", "cache")  # of a RunPlan; as they are
-NAMES_OR_PATHS = ("method", "split", "weights")  # of a RunPlan; a name or a path
+# of a RunPlan; as they are
+PATHS = ("data_root", "embeddings", "episodes_file", "cache", "features_pack")
+NAMES_OR_PATHS = ("method", "split", "weights", "dataset")  # of a RunPlan; a name or a path
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -66,11 +68,13 @@ def remember_run(key: str, plan: RunPlan) -> None:
         value = getattr(plan, name)
         if name == "data_root" and value is None:
             value = os.environ.get("MLFSIC_DATA") or None
-        if value is not None:
+        if isinstance(value, (str, Path)):
             said[name] = str(resolved(Path(value)))
     for name in NAMES_OR_PATHS:
         value = getattr(plan, name)
-        file, colon, rest = value.rpartition(":") if name == "method" else (value, "", "")
+        if not isinstance(value, str):  # an object, or not said
+            continue
+        file, colon, rest = value.rpartition(":") if names_a_file(value) else (value, "", "")
         # A path is kept from the root, so that it means the same in another working folder.
         is_path = bool(colon) or (name != "method" and is_file(Path(file)))
         said[name] = f"{resolved(Path(file))}{colon}{rest}" if is_path else value

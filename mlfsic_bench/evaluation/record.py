@@ -351,8 +351,8 @@ def notes_of(inputs: Inputs) -> list[str]:
             "does not declare that it uses them"
         )
     plan, method = inputs.plan, type(inputs.method)
-    if plan is not None and not is_shipped(plan.method, method):
-        notes.append(note_on_checks(plan.method, method))
+    if plan is not None and not is_shipped(plan.spec, method):
+        notes.append(note_on_checks(plan.spec, method))
     if inputs.count < total:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:

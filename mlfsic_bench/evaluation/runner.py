@@ -96,7 +96,7 @@ def _finish(
         if _done(folder, earlier, key, log):  # perhaps in a read-only folder
             return
     if inputs.plan is not None and not exists(folder / METHOD):
-        refuse_faulty(inputs.plan.method, inputs.plan.settings, inputs.plan.preset)
+        refuse_faulty(inputs.plan.spec, inputs.plan.texts, inputs.plan.preset)
     with only_writer(folder, (PARTS, CHECKPOINTS), log):
         earlier = earlier_record(folder, key, run_identity)
         if _done(folder, earlier, key, log):  # by whoever held the lock

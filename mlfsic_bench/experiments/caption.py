@@ -123,7 +123,7 @@ def _networks(rows: Sequence[PlannedRow]) -> list[str]:
     used: dict[str, str] = {}
     for row in rows:
         if row.runs:
-            paper, here = row.spec.backbone, row.runs[0].plan.backbone
+            paper, here = row.spec.backbone, row.runs[0].plan.network
             used |= dict(zip(paper.split("+"), here.split("+"), strict=True))
     told = [f"{here} for {paper}" for paper, here in used.items() if paper != here]
     same = [paper for paper, here in used.items() if paper == here]

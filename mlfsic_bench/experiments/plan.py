@@ -286,7 +286,7 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         "base_images": plan.base_images,
         "seed": plan.seed,
     }
-    parts = [method.name, plan.backbone]
+    parts = [method.name, plan.network]
     if plan.embeddings:
         parts.append(plan.embeddings.name.removesuffix(".txt").removesuffix(".labels"))
     if protocol.tag:

@@ -101,7 +101,7 @@ def status_of(run: PlannedRun) -> Status:
         record = read_record(run.folder)
     except BenchError:
         return "unreadable"
-    if method_version(record.identity) != _version(run.plan.method):
+    if method_version(record.identity) != _version(run.plan.spec):
         return "other version"
     return "done" if is_done(run.folder, record) else "part"
 

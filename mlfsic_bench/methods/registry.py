@@ -55,7 +55,13 @@ def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> M
 
     Raises BenchError for an unknown preset, parameter or value.
     """
-    method = find_method(spec)
+    return make_from(find_method(spec), settings, preset, spec)
+
+
+def make_from(
+    method: type[Method], settings: Mapping[str, str], preset: str | None, spec: str
+) -> Method:
+    """A fresh instance of a class; `settings` and `preset` as for `make_method`."""
     params = build_params(method, settings, preset)
     what, expected = (
         f"the method {method.name!r} can't be made",

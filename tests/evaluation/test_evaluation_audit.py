@@ -135,7 +135,7 @@ def test_methods_given_as_objects_are_not_audited(tmp_path: Path) -> None:
     found = read_record(fake_run(tmp_path / "run", episodes=3)).audit
     assert found is not None
     assert found.status == "not made"
-    assert "Python object" in str(found.reason)
+    assert "without a file" in str(found.reason)
 
 
 def test_a_file_that_was_changed_meanwhile_is_not_the_runs_method(tmp_path: Path) -> None:

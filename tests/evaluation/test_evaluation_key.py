@@ -37,7 +37,9 @@ def test_device_is_not_in_the_key() -> None:
 
 def test_every_field_of_a_plan_is_accounted_for() -> None:
     # A new option must be put in the identity, or here because results may not depend on it.
-    outside = {"data_root", "device", "cache", "batch_size", "workers", "out"}
+    outside = {
+        "data_root", "dataset", "device", "cache", "batch_size", "workers", "out", "features_pack",
+    }  # fmt: skip
     inside = {
         "method", "split", "backbone", "weights", "embeddings", "embeddings_format",
         "available_only", "min_pool", "preset", "settings", "seed", "episodes", "episodes_file",

@@ -54,7 +54,10 @@ def audit_run(
     stored: what must come out again.
     """
     if inputs.plan is None:
-        return Audit(status="not made", reason="the method was given as a Python object")
+        return Audit(
+            status="not made",
+            reason="a method without a file of its own can't be made in another process",
+        )
     start = time.monotonic()
     evaluation = sum(one.seconds for one in record.stages if one.name == "evaluate")
     whole = sum(one.seconds for one in record.stages)
@@ -132,8 +135,8 @@ def _job(inputs: Inputs, plan: RunPlan, state: Path) -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "path": search_path(),
         "threads": torch.get_num_threads(),
-        "method": plan.method,
-        "settings": plan.settings,
+        "method": plan.spec,
+        "settings": plan.texts,
         "preset": plan.preset,
         "source": inputs.method_source,
         "state": str(state),
