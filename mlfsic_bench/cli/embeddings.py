@@ -9,7 +9,15 @@ import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.options import DEVICE, EMBEDDINGS_FORMAT, say_next, text_form, with_options
+from mlfsic_bench.cli.options import (
+    DEVICE,
+    EMBEDDINGS_FORMAT,
+    TEMPLATES,
+    WEIGHTS,
+    say_next,
+    text_form,
+    with_options,
+)
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
@@ -24,6 +32,15 @@ LABELS = (
     ),
     click.option("--labels", metavar="A,B,...", help="These labels, commas between."),
 )
+
+# What reads texts, of which a command takes one.
+ENCODER = (
+    click.option("--backbone", type=complete.BACKBONE, metavar="NAME",
+                 help="The text side of this network."),
+    WEIGHTS,
+    click.option("--model", metavar="DIR", type=click.Path(path_type=Path),
+                 help="Folder of a sentence encoder, as save_pretrained writes it."),
+)  # fmt: skip
 
 
 @click.group()
@@ -127,6 +144,57 @@ def average(
         echo(f"{shown:<20} {found:,} lines mention it; {len(used.taken[label]):,} taken")
     echo(f"{used.lines:,} lines; {used.too_long + used.undecodable:,} passed over")
     echo(f"{out} and {side_file(out)}")
+    say_next("embeddings", "show", out, *(["--split", split] if split else ["--labels", labels]))
+
+
+@embeddings.command()
+@with_options(*ENCODER, *LABELS, TEMPLATES)
+@click.option("--out", required=True, metavar="FILE",
+              type=click.Path(path_type=Path, dir_okay=False),
+              help="Table to write; FILE.json beside it says what it was made of.")  # fmt: skip
+@DEVICE
+def text(
+    backbone: str | None,
+    weights: str,
+    model: Path | None,
+    split: str | None,
+    labels: str | None,
+    templates: tuple[str, ...],
+    out: Path,
+    device: str,
+) -> None:
+    """Make label embeddings with an encoder of texts.
+
+    The encoder is the text side of a backbone, or a sentence encoder in a folder. Each template is
+    filled with the label; the vectors are averaged at unit length. Nothing is downloaded.
+    """
+    from mlfsic_bench.cli.options import refuse_input
+    from mlfsic_bench.embeddings.texts import (
+        TEMPLATES,
+        SentenceEncoder,
+        embed_labels,
+        write_embeddings,
+    )
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.evaluation.embeddings import from_backbone
+    from mlfsic_bench.features.backbones.registry import build_backbones
+
+    refuse_input(out)
+    names = _labels(split, labels, required=True)
+    if (backbone is None) == (model is None):
+        raise BenchError(
+            "can't tell which encoder is meant",
+            expected="--backbone NAME or --model DIR",
+            found="neither" if model is None else "both",
+            remedy="name one of them",
+        )
+    if model is None:
+        made = from_backbone(build_backbones(str(backbone), weights), names, templates or TEMPLATES)
+    else:
+        encoder = SentenceEncoder(model, device)
+        made = embed_labels(names, encoder, templates or TEMPLATES, name=model.name)
+    write_embeddings(made, out)
+    echo(f"{out}: {len(made.labels)} labels, {made.dimension} numbers each")
     say_next("embeddings", "show", out, *(["--split", split] if split else ["--labels", labels]))
 
 

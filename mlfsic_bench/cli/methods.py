@@ -177,7 +177,8 @@ def _tracks(method: type[Method] | None) -> list[str]:
     if method is None:
         return []
     flags = {
-        "needs label embeddings": method.needs_embeddings,
+        "needs label embeddings": method.needs_embeddings and not method.needs_text_side,
+        "needs a text side": method.needs_text_side,
         "uses label embeddings": method.uses_embeddings and not method.needs_embeddings,
         "trains on base": method.trains,
         "adapts by gradient": method.adapts_by_gradient,

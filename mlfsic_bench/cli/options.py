@@ -133,6 +133,15 @@ EMBEDDINGS_FORMAT: Option = click.option(
     help="How the label embeddings are written, should their content mislead.",
 )
 
+TEMPLATES: Option = click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    metavar="TEXT",
+    help="Text that an encoder reads of a label, {} being the label; repeatable, averaged.  "
+    "[default: a photo of a {}.]",
+)
+
 # How episodes are drawn: the arguments of episodes.protocol.find_protocol.
 PROTOCOL: tuple[Option, ...] = (
     click.option("--protocol", type=click.Choice(list(PROTOCOLS)),

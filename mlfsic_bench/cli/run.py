@@ -21,6 +21,7 @@ from mlfsic_bench.cli.options import (
     PRECISION,
     PROTOCOL,
     SPLIT,
+    TEMPLATES,
     WEIGHTS,
     say_next,
     with_options,
@@ -38,8 +39,13 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 @click.command("run")
 @click.argument("method", type=complete.METHOD)
 @with_options(SPLIT, DATA_ROOT, BACKBONE, WEIGHTS)
-@click.option("--embeddings", type=click.Path(path_type=Path), help="File of label embeddings.")
-@EMBEDDINGS_FORMAT
+@click.option(
+    "--embeddings",
+    type=click.Path(path_type=Path),
+    metavar="FILE|backbone|DIR",
+    help="Label embeddings: a file, the backbone's text side, or a sentence encoder.",
+)
+@with_options(EMBEDDINGS_FORMAT, TEMPLATES)
 @with_options(*PARTIAL)
 @click.option("--base-images", type=int, metavar="N", help="Train on the first N base images only.")
 @with_options(*PARAMETERS)

@@ -204,13 +204,18 @@ class LabelEmbeddings:
     labels: L label names.
     vectors: float32 [L, d_w], finite; row i belongs to label i.
     name: where they come from, e.g. `glove.6B.300d.txt`.
-    hash: SHA-256 over the labels and the bytes of the vectors.
+    hash: SHA-256 over the labels and the bytes of the vectors; of vectors made from texts, over
+        what made them (`texts.embed_labels`).
+    templates: the texts that the labels were written into; empty for vectors from a file.
+    space: the backbone whose global vectors live in the same space; empty for none.
     """
 
     labels: tuple[str, ...]
     vectors: npt.NDArray[np.float32]
     name: str
     hash: str
+    templates: tuple[str, ...] = ()
+    space: str = ""
 
     @property
     def dimension(self) -> int:

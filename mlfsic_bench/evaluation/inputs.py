@@ -161,6 +161,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     What `opened` holds already is not opened again.
     """
     from mlfsic_bench.episodes.files import find_episodes
+    from mlfsic_bench.evaluation.embeddings import label_embeddings
     from mlfsic_bench.evaluation.maker import maker_of
     from mlfsic_bench.features.compute import parse_device
     from mlfsic_bench.features.sources import describe
@@ -196,7 +197,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         )
     split = opened.split(plan)
     episodes = find_episodes(plan.protocol, split, file=plan.episodes_file)
-    embeddings = _embeddings(plan, split, method)
+    embeddings = label_embeddings(plan, split, method, lambda: opened.backbones(plan), device)
     selection = select_parts(split, plan.base_images) if method.trains else None
     dataset = opened.dataset(plan.dataset or split.dataset, plan.data_root)
     _refuse_other_dataset(dataset, split)
@@ -263,39 +264,6 @@ def _refuse_other_dataset(dataset: Dataset, split: Split) -> None:
             found=f"{dataset.name!r}",
             remedy="name the dataset the split was made of with --dataset",
         )
-
-
-def _embeddings(plan: RunPlan, split: Split, method: Method) -> LabelEmbeddings | None:
-    from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.embeddings.label_embeddings import (
-        BUILTIN,
-        LabelEmbeddings,
-        embeddings_of,
-        load_embeddings,
-    )
-
-    labels = [label for part in split.parts.values() for label in part.labels]
-    if isinstance(plan.embeddings, LabelEmbeddings):
-        return embeddings_of(plan.embeddings, labels)
-    if plan.embeddings is not None:
-        return load_embeddings(plan.embeddings, labels, plan.embeddings_format)
-    if plan.embeddings_format != "auto":
-        raise BenchError(
-            "--embeddings-format says how a file is written, and there is none",
-            expected="--embeddings FILE beside it",
-            found="no --embeddings",
-            remedy="name the file of label embeddings, or leave --embeddings-format out",
-        )
-    if is_synthetic(split.dataset):
-        return load_embeddings(BUILTIN, labels)
-    if method.needs_embeddings:
-        raise BenchError(
-            f"the method {method.name!r} needs label embeddings",
-            expected="--embeddings FILE with a vector for every label, such as glove.6B.300d.txt",
-            found="no --embeddings",
-            remedy="name a file of label embeddings",
-        )
-    return None
 
 
 def _check_images(

@@ -19,7 +19,7 @@ from mlfsic_bench.evaluation.plan import UNVERSIONED, RunPlan, as_settings
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.declared import validate_class, validate_instance, validate_values
 from mlfsic_bench.methods.params import build_params
-from mlfsic_bench.methods.registry import METHODS, make_from, make_method
+from mlfsic_bench.methods.registry import METHODS, find_method, make_from, make_method
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.plugins.files import source_hash
 
@@ -89,6 +89,7 @@ def _of_object(given: Method) -> Maker:
 
 
 def _by_name(spec: str, settings: dict[str, str], preset: str | None) -> Maker:
+    find_method(spec)  # what is wrong with the file is said before its imports are looked for
     return Maker(lambda: make_method(spec, settings, preset), source_hash(spec), spec, settings)
 
 

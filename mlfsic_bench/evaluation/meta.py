@@ -189,12 +189,19 @@ class FeaturesMeta(_ShortMeta):
         return {"channels": self.channels, "grid": self.grid, "dim": dim, "vector": vector}
 
 
-class EmbeddingsMeta(FileSchema):
-    """Which label embeddings the run had."""
+class EmbeddingsMeta(_ShortMeta):
+    """Which label embeddings the run had.
 
+    `templates` and `space` are written for those that an encoder made of texts: what labels were
+    written into, and the backbone whose global vectors live in the same space.
+    """
+
+    absent = ("templates", "space")
     name: Line
     hash: Sha256
     dimensions: Count
+    templates: Annotated[list[Line], Field(min_length=1, max_length=1000)] | None = None
+    space: Line | None = None
 
 
 def meta_schema() -> str:

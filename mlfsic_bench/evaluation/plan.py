@@ -40,8 +40,10 @@ class RunPlan:
     backbone, weights: as in `mlfsic-bench features`; or a Backbone with its weights.
     features_pack: a feature pack or an imported store, in place of a backbone and images.
     data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
-    embeddings: a file of label embeddings, LabelEmbeddings of all labels of the split, or None.
+    embeddings: a file of label embeddings; `backbone` for those of the backbone's text side; the
+        folder of a sentence encoder; LabelEmbeddings of all labels of the split; or None.
     embeddings_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
+    templates: texts that labels are written into, where an encoder makes the embeddings.
     available_only, min_pool: limit the split to the images on disk.
     base_images: train on the first so many base images only (`harness.base_images`); None for all.
     preset, settings: the method's parameters, `settings` being name -> value or its text.
@@ -66,6 +68,7 @@ class RunPlan:
     features_pack: Path | None = None
     embeddings: Path | LabelEmbeddings | None = None
     embeddings_format: Form = "auto"
+    templates: tuple[str, ...] = ()
     available_only: bool = False
     min_pool: int | None = None
     base_images: int | None = None

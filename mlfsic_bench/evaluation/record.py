@@ -308,7 +308,11 @@ def new_record(
         ),
         features=inputs.features,
         words=EmbeddingsMeta(
-            name=embeddings.name, hash=embeddings.hash, dimensions=embeddings.dimension
+            name=embeddings.name,
+            hash=embeddings.hash,
+            dimensions=embeddings.dimension,
+            templates=list(embeddings.templates) or None,
+            space=embeddings.space or None,
         )
         if embeddings
         else None,

@@ -173,6 +173,8 @@ class Method(ABC):
     needs_embeddings: is given label embeddings, and refuses to run without.
     uses_embeddings: is given label embeddings where the run has some (`needs_embeddings` says so by
         itself).
+    needs_text_side: its label embeddings live in the space of the backbone's global vectors; where
+        none are named, the backbone's text side makes them.
     trains: whether `fit` learns anything (False: the run skips features of base and val images);
         what it learns is what `state` returns.
     adapts_by_gradient: whether `adapt` or the predictor takes gradient steps (a leaderboard track).
@@ -190,6 +192,7 @@ class Method(ABC):
     check_settings: ClassVar[dict[str, str]] = {}
     needs_embeddings: ClassVar[bool] = False
     uses_embeddings: ClassVar[bool] = False
+    needs_text_side: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     adapts_by_gradient: ClassVar[bool] = False
     printed: ClassVar[str] = ""

@@ -25,7 +25,13 @@ from mlfsic_bench.text import for_terminal, is_bibtex
 LONGEST_CITATION = 4000  # characters, as in a record
 LONGEST_NAME = 200  # characters of the name of a parameter or preset
 LARGEST_PARAMS = 65_536  # characters of all parameters as JSON
-FLAGS = ("needs_embeddings", "uses_embeddings", "trains", "adapts_by_gradient")
+FLAGS = (
+    "needs_embeddings",
+    "uses_embeddings",
+    "needs_text_side",
+    "trains",
+    "adapts_by_gradient",
+)
 RENAMED = {"needs_words": "needs_embeddings", "uses_words": "uses_embeddings"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PLAIN = (bool, int, float, str, type(None))

@@ -95,10 +95,15 @@ class Bench:
         self.method_class = type(first)
         # other methods are given none
         self.with_embeddings = first.needs_embeddings or first.uses_embeddings
-        self.world = check_world(self.with_embeddings)
+        self.text_side = first.needs_text_side
+        self.world = self.made_up()
         self.whole_ways: list[tuple[Tensor, list[str]]] = []  # filled by score_tests
         self._fitted: Method | None = None
         self._supports: dict[int, tuple[Predictor, Images]] = {}
+
+    def made_up(self) -> CheckWorld:
+        """A made-up world as this method is given one."""
+        return check_world(self.with_embeddings, self.text_side)
 
     def fitted(self) -> Method:
         """A fitted method for one test: fitted once, then copied."""
@@ -113,7 +118,7 @@ class Bench:
         self, world: CheckWorld | None = None, *, with_val: bool = True, seed: int = FIT_SEED
     ) -> Method:
         """A fresh method, fitted on `world`, or on one made for it."""
-        world = world or check_world(self.with_embeddings)
+        world = world or self.made_up()
         with same_global_state():
             return fitted_on(self.make(), world, with_val=with_val, seed=seed)
 

@@ -184,7 +184,7 @@ def _whole_ways(bench: Bench) -> list[tuple[Tensor, list[str]]]:
 
 def _whole_way(bench: Bench) -> Tensor:
     """Scores of a fresh method, with the global state as the caller left it."""
-    method = fitted_on(bench.make(), check_world(bench.with_embeddings))
+    method = fitted_on(bench.make(), bench.made_up())
     support, query = bench.support(), bench.query()
     with adapting(method, [support]):
         predictor = predictor_of(method, method.adapt(support))

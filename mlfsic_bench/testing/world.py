@@ -113,8 +113,11 @@ class CheckWorld:
     novel: CheckPart
 
 
-def check_world(with_embeddings: bool = True) -> CheckWorld:
-    """The made-up world, always the same, with label embeddings or without."""
+def check_world(with_embeddings: bool = True, text_side: bool = False) -> CheckWorld:
+    """The made-up world, always the same, with label embeddings or without.
+
+    text_side: whether the embeddings live in the space of the images, that is, are the directions.
+    """
     ids: list[str] = []
     maps: list[Tensor] = []
     parts: dict[str, tuple[tuple[str, ...], Tensor, Tensor]] = {}
@@ -131,7 +134,8 @@ def check_world(with_embeddings: bool = True) -> CheckWorld:
         planted = torch.einsum("nl,lc,nlhw->nchw", targets, directions, cells)
         maps.append((planted + 0.5 * noise).relu())
         ids += [f"{name}/{i:03d}" for i in range(n)]
-        parts[name] = (labels, targets, directions @ mixing / CHANNELS**0.5)
+        mixed = directions @ mixing / CHANNELS**0.5
+        parts[name] = (labels, targets, directions if text_side else mixed)
     source = CheckSource(ids, torch.cat(maps))
     limited = LimitedFeatures(source)
     built = {

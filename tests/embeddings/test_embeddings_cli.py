@@ -86,15 +86,15 @@ def test_show_takes_the_format_and_says_what_the_header_promises(tmp_path):
 
 
 def test_run_takes_the_format_of_the_words(tmp_path, capsys, monkeypatch):
-    from mlfsic_bench.evaluation import inputs
     from mlfsic_bench.evaluation import runner as run
+    from mlfsic_bench.evaluation.embeddings import label_embeddings
     from tests.fakes.world import Trained, fake_split
 
     path = tmp_path / "v.bin"
     path.write_bytes(b"1 3\nhen ABCDEFGHIJKL")  # reads as a damaged line of text
     # All that a run does with its words, without the rest of it.
     monkeypatch.setattr(
-        run, "run_method", lambda plan, log: inputs._embeddings(plan, fake_split(), Trained)
+        run, "run_method", lambda plan, log: label_embeddings(plan, fake_split(), Trained, list)
     )
     command = ["run", "random", "--split", "s", "--backbone", "b", "--embeddings", str(path)]
     for options, says in (

@@ -43,7 +43,7 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
     inside = {
         "method", "split", "backbone", "weights", "embeddings", "embeddings_format",
         "available_only", "min_pool", "preset", "settings", "seed", "episodes", "episodes_file",
-        "features",
+        "features", "templates",
         "precision", "base_images", "protocol",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside

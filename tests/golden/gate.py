@@ -94,7 +94,7 @@ def facts_of(method: type[Method]) -> dict[str, Any]:
 
 def scores_of(method: type[Method], preset: str | None) -> Array:
     """float32 [EPISODES, q, L]: fitted, saved, loaded afresh and scored, as a run does it."""
-    world = check_world()
+    world = check_world(text_side=method.needs_text_side)
     given = SETTINGS.get(method.name, {})
     idle = WITHOUT.get((method.name, preset or ""), ())
     params = build_params(method, {k: v for k, v in given.items() if k not in idle}, preset)

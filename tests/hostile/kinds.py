@@ -67,7 +67,10 @@ def _record() -> dict[str, Any]:
     missing = {"base": 0, "val": 0, "novel": 0}
     subset = {"available_only": True, "min_pool": None, "images_missing": missing}
     value |= {"subset": {**subset, "labels_left": left}, "excluded_labels": {"base": ["ant"]}}
-    value |= {"words": {"name": "glove.txt", "hash": "0" * 64, "dimensions": 3}, "notes": ["x"]}
+    made = {"templates": ["a {}"], "space": "clip"}
+    words = {"name": "glove.txt", "hash": "0" * 64, "dimensions": 3, **made}
+    value |= {"words": words, "notes": ["x"]}
+    value["features"] |= {"vector": "projection", "dim": 5}
     value |= {"failure": {"stage": "fit", "message": "x"}}
     value["audit"] = {"status": "not made", "reason": "x"}
     value["method"] |= {"preset": "x", "printed": "x", "changed": ["x"], "parameters": {"x": "y"}}

@@ -60,7 +60,7 @@ SHOWN = listed("""
     ScoresMeta.labels
     SplitMeta.dataset SplitMeta.id SplitMeta.rule SplitRef.dataset Stage.name
     Card.authors Card.backbone Card.contact Card.name
-    EmbeddingsMeta.name
+    EmbeddingsMeta.name EmbeddingsMeta.templates EmbeddingsMeta.space FeaturesMeta.vector
 """)
 # For people to read; an output escapes them.
 FREE = listed("""

@@ -27,6 +27,8 @@ from mlfsic_bench.torch_files import read_torch_file
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from mlfsic_bench.embeddings.texts import TextEncoder
+
 T = TypeVar("T", bound=nn.Module)
 
 
@@ -240,6 +242,7 @@ class Backbone(nn.Module):
         self.weights = weights
         self.conv_norm_pairs = conv_norm_pairs
         self.weights_hash = hash_weights(self.state_dict())
+        self.text: TextEncoder | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """float [n, c, h, w]: the local feature maps of normalised inputs [n, 3, H, W]."""

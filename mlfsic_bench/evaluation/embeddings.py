@@ -1,0 +1,111 @@
+"""The label embeddings of a run: of a file, a backbone's text side, a sentence encoder, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlfsic_bench.data.registry import is_synthetic
+from mlfsic_bench.embeddings.label_embeddings import (
+    BUILTIN,
+    LabelEmbeddings,
+    embeddings_of,
+    load_embeddings,
+)
+from mlfsic_bench.embeddings.texts import TEMPLATES, SentenceEncoder, embed_labels
+from mlfsic_bench.errors import BenchError
+from mlfsic_bench.paths import is_folder
+
+if TYPE_CHECKING:
+    from mlfsic_bench.evaluation.plan import RunPlan
+    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.splits.split import Split
+
+BACKBONE = "backbone"  # the name of the embeddings that a backbone's text side makes
+
+
+def label_embeddings(
+    plan: RunPlan,
+    split: Split,
+    method: Method,
+    backbones: Callable[[], Sequence[Backbone]],
+    device: object = "cpu",
+) -> LabelEmbeddings | None:
+    """What `plan.embeddings` says, for all labels of the split; None where there are none.
+
+    A method that needs a text side gets the embeddings of the backbone's where none are named.
+    BenchError where the method needs some and there are none, and for one that needs a text side
+    where the embeddings named live in the space of another network.
+
+    Parameters
+    ----------
+    backbones: gives the networks of the run; asked for only where their text side is needed.
+    """
+    labels = [label for part in split.parts.values() for label in part.labels]
+    given = plan.embeddings
+    if given is None and method.needs_text_side:
+        given = Path(BACKBONE)
+    texts = isinstance(given, Path) and (str(given) == BACKBONE or is_folder(given))
+    _refuse_idle(plan, given, texts)
+    if given is None:
+        return _of_dataset(split, labels, method)
+    if isinstance(given, LabelEmbeddings):
+        return embeddings_of(given, labels)
+    if not texts:
+        return load_embeddings(given, labels, plan.embeddings_format)
+    templates = plan.templates or TEMPLATES
+    if str(given) == BACKBONE:
+        return from_backbone(backbones(), labels, templates)
+    encoder = SentenceEncoder(given, str(device))
+    return embed_labels(labels, encoder, templates, name=given.name or "sentence encoder")
+
+
+def from_backbone(
+    backbones: Sequence[Backbone], labels: Sequence[str], templates: Sequence[str]
+) -> LabelEmbeddings:
+    """The label embeddings that the text side of a backbone makes; BenchError without one."""
+    names = "+".join(one.name for one in backbones)
+    text = backbones[0].text if len(backbones) == 1 else None
+    if text is None:
+        raise BenchError(
+            f"the backbone {names} has no text side",
+            expected="one network with a text side, such as open_clip:ViT-B-32/openai or an hf: "
+            "CLIP or SigLIP model, whose global vector is its projection",
+            found="several networks" if len(backbones) > 1 else "images only",
+            remedy="choose such a backbone, or name a file with --embeddings",
+        )
+    return embed_labels(labels, text, templates, name=f"text side of {names}", space=names)
+
+
+def _of_dataset(split: Split, labels: Sequence[str], method: Method) -> LabelEmbeddings | None:
+    if is_synthetic(split.dataset):
+        return load_embeddings(BUILTIN, labels)
+    if method.needs_embeddings:
+        raise BenchError(
+            f"the method {method.name!r} needs label embeddings",
+            expected="--embeddings FILE with a vector for every label, such as glove.6B.300d.txt; "
+            "`backbone` for the backbone's own text side; or the folder of a sentence encoder",
+            found="no --embeddings",
+            remedy="name a file of label embeddings",
+        )
+    return None
+
+
+def _refuse_idle(plan: RunPlan, given: Path | LabelEmbeddings | None, texts: bool) -> None:
+    """BenchError for options that say how embeddings are read, where nothing is read so."""
+    if plan.templates and not texts:
+        raise BenchError(
+            "--template says how labels are written for an encoder, and there is none",
+            expected="--embeddings backbone, or the folder of a sentence encoder, beside it",
+            found="no --embeddings" if given is None else "a file of label embeddings",
+            remedy="leave --template out, or name an encoder",
+        )
+    if plan.embeddings_format != "auto" and (given is None or texts):
+        raise BenchError(
+            "--embeddings-format says how a file is written, and there is none",
+            expected="--embeddings FILE beside it",
+            found="no --embeddings" if given is None else "an encoder of texts",
+            remedy="name the file of label embeddings, or leave --embeddings-format out",
+        )
