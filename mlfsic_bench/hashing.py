@@ -32,12 +32,13 @@ def hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes, read in pieces.
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """SHA-256 (64 hex digits), or the MD5 of an official archive, of a file's bytes.
 
-    OSError when it can't be read, BenchError when a Git LFS pointer lies in its place.
+    It is read in pieces. OSError when it can't be read, BenchError when a Git LFS pointer lies in
+    its place.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with open_regular(path) as stream:
         blocks = -(-os.fstat(stream.fileno()).st_size // MIB)
         with progress(f"hashing {path.name}", blocks, unit="MiB") as advance:

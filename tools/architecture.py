@@ -30,6 +30,7 @@ LAYERS = (
     ("mlfsic_bench.plugins", "finding plug-ins by name or file, and calling their code"),
     ("mlfsic_bench.metrics", "one object for each metric; intervals and tests"),
     ("mlfsic_bench.data", "COCO, VOC, the synthetic scenes; reading images"),
+    ("mlfsic_bench.downloads", "fetching data sets, label embeddings and weights, checked"),
     ("mlfsic_bench.splits", "rules, building, checking, the shipped splits"),
     ("mlfsic_bench.episodes", "protocols, sampling, episode files"),
     ("mlfsic_bench.embeddings", "label embeddings from files and text encoders"),

@@ -33,6 +33,7 @@ from mlfsic_bench.signals import stoppable
 
 # command -> (module with a click command of that name, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "data": ("mlfsic_bench.cli.data", "List, download and verify data sets and weights."),
     "splits": ("mlfsic_bench.cli.splits", "List, show, build, verify and audit splits."),
     "episodes": ("mlfsic_bench.cli.episodes", "Sample, verify and show episodes."),
     "embeddings": (

@@ -14,7 +14,9 @@ from mlfsic_bench.features.backbones.base import (
     Squash,
     initialised,
     load_weights,
+    read_state_dict,
 )
+from mlfsic_bench.paths import is_file
 
 # IMAGENET1K_V1 throughout: the classical training recipe, as used when the paper was written.
 WEIGHTS = {
@@ -114,18 +116,15 @@ def build(name: str, weights: str) -> Backbone:
 
 
 def _imagenet(models: Any, name: str) -> dict[str, Tensor]:
-    """The ImageNet weights, from torch's hub cache or downloaded into it and checked there."""
+    """The ImageNet weights from torch's hub cache; nothing is downloaded."""
     enum = getattr(models, WEIGHTS[name]).IMAGENET1K_V1
-    try:
-        state: dict[str, Tensor] = enum.get_state_dict(
-            progress=False, check_hash=True, map_location="cpu", weights_only=True
-        )
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash RuntimeError
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / enum.url.rpartition("/")[2]
+    if not is_file(path):
         raise BenchError(
-            f"the ImageNet weights of {name} can't be downloaded",
-            expected=f"{enum.url}",
-            found=f"{type(error).__name__}: {error}",
-            remedy=f"fetch that file elsewhere and put it into {folder}, or pass --weights FILE",
-        ) from error
-    return state
+            f"the ImageNet weights of {name} are not on this machine",
+            expected=f"the file {path}",
+            found="nothing at that path",
+            remedy=f"mlfsic-bench data download {name}-weights; or fetch {enum.url} elsewhere and "
+            "put it there; or pass --weights FILE",
+        )
+    return read_state_dict(path)

@@ -1,0 +1,1 @@
+"""Fetching data sets, label embeddings and weights: only when asked, and checked."""
