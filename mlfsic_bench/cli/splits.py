@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,17 @@ from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.cli.options import DATA_ROOT, PARTIAL, say_next, text_form, with_options
 from mlfsic_bench.cli.streams import say, say_always
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.files import SplitFile
 
 SPLIT = click.argument("split", type=complete.SPLIT)
+EXCLUDE = click.option(
+    "--exclude", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Leave out the images in this list; the split is then partial, and results say so.",
+)  # fmt: skip
 
 
 @click.group()
@@ -93,7 +99,10 @@ def show(split: str, form: str) -> None:
               help="File to write.  [default: ID.json here; "
               "ID.subset.json for a subset]")  # fmt: skip
 @with_options(*PARTIAL)
-def build(split: str, data_root: Path | None, out: Path | None, **partial: Any) -> None:
+@EXCLUDE
+def build(
+    split: str, data_root: Path | None, out: Path | None, exclude: Path | None, **partial: Any
+) -> None:
     """Build SPLIT from the annotations in the data root.
 
     SPLIT is an id or a definition file.
@@ -106,7 +115,7 @@ def build(split: str, data_root: Path | None, out: Path | None, **partial: Any) 
 
     definition = split_file(split).definition()
     dataset = open_dataset(definition.dataset, data_root)
-    content = build_file(definition, dataset, **partial)
+    content = build_file(definition, dataset, exclude=_excluded(exclude), **partial)
     name = f"{content.id}.subset.json" if content.subset else f"{content.id}.json"
     path = out if out is not None else Path(name)
     write_split(content, path)
@@ -129,9 +138,12 @@ def build(split: str, data_root: Path | None, out: Path | None, **partial: Any) 
 @splits.command()
 @SPLIT
 @DATA_ROOT
+@EXCLUDE
 @text_form("text", "json")
 @click.pass_context
-def verify(ctx: click.Context, split: str, data_root: Path | None, form: str) -> None:
+def verify(
+    ctx: click.Context, split: str, data_root: Path | None, exclude: Path | None, form: str
+) -> None:
     """Compare SPLIT with the shipped one and with the data root.
 
     SPLIT is an id or a split file. Checks schema and hash, the shipped split of the same id, and,
@@ -140,7 +152,7 @@ def verify(ctx: click.Context, split: str, data_root: Path | None, form: str) ->
     """
     from mlfsic_bench.splits.verify import verify_split
 
-    verdict = verify_split(split, data_root)
+    verdict = verify_split(split, data_root, _excluded(exclude))
     if form == "json":
         echo_json({"split": split, **asdict(verdict)})
         ctx.exit(1 if verdict.differences else 0)
@@ -164,36 +176,72 @@ def verify(ctx: click.Context, split: str, data_root: Path | None, form: str) ->
 @splits.command()
 @SPLIT
 @DATA_ROOT
-@click.option("--contents/--no-contents", default=True, show_default=True,
-              help="Read and decode the images on disk to find duplicates.")  # fmt: skip
+@click.option(
+    "--quick", is_flag=True, help="Read only the first and last bytes of each image; decode none."
+)
+@click.option("--exclusions", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also write a list of the bad and the duplicate images, for `splits build "
+              "--exclude`.")  # fmt: skip
 @text_form("text", "json")
-def audit(split: str, data_root: Path | None, contents: bool, form: str) -> None:
-    """Report leaks, small pools and doubtful images of SPLIT.
+@click.pass_context
+def audit(
+    ctx: click.Context,
+    split: str,
+    data_root: Path | None,
+    quick: bool,
+    exclusions: Path | None,
+    form: str,
+) -> None:
+    """Report leaks, small pools, bad and duplicate images of SPLIT.
 
-    SPLIT is an id or a split file. Doubtful are images without annotations, damaged files and
-    duplicates. Without a data root only the content of the file is audited.
+    SPLIT is an id or a split file. Nothing is changed and nothing deleted. Without a data root
+    only the content of the file is audited. Exit code 1 when there is a leak or a bad image.
     """
-    from mlfsic_bench.data.registry import is_synthetic, open_dataset
+    from mlfsic_bench.data.registry import ROOT_VARIABLE, is_synthetic, open_dataset
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
+    from mlfsic_bench.splits.exclusions import write_exclusions
     from mlfsic_bench.splits.resolve import split_file
 
     content = split_file(split, check=False)
     dataset = None
-    if data_root is not None or content.images is None or is_synthetic(content.dataset):
+    has_root = data_root is not None or bool(os.environ.get(ROOT_VARIABLE))
+    if has_root or content.images is None or is_synthetic(content.dataset):
         dataset = open_dataset(content.dataset, data_root)
+    elif exclusions is not None:
+        raise BenchError(
+            "no image was audited, so there is nothing to list",
+            expected=f"--data-root (or {ROOT_VARIABLE}) with --exclusions",
+            found="no data root",
+            remedy="name the folder with the data sets",
+        )
     if content.images is None and dataset is not None:
         content = build_file(content.definition(), dataset)
-    result = audit_split(content, dataset, contents=contents, log=say)
+    result, files = audit_split(content, dataset, full=not quick, log=say)
+    listed = files.exclusions() if files is not None else {}
+    if exclusions is not None:
+        write_exclusions(exclusions, listed, content.id)
     if form == "json":
-        echo_json(result)
-        return
-    echo(f"audit of {content.id}, hash {content.hash}")
-    for key, value in result.items():
-        if value is not None:
-            _print_finding(key, value)
-    if dataset is None:
-        echo("no data root: labels shown, unannotated images and duplicates not audited")
+        echo_json({**result, "files": files.as_json() if files else None})
+    else:
+        echo(f"audit of {content.id}, hash {content.hash}")
+        for key, value in result.items():
+            if value is not None:
+                _print_finding(key, value)
+        if files is None:
+            echo("no data root: labels shown, unannotated images and image files not audited")
+        else:
+            for line in files.lines():
+                echo(for_terminal(line))
+        if exclusions is not None:
+            echo(for_terminal(f"{exclusions}: {len(listed)} images to exclude"))
+    ctx.exit(1 if result["leaks"] or (files is not None and files.bad) else 0)
+
+
+def _excluded(path: Path | None) -> frozenset[str]:
+    from mlfsic_bench.splits.exclusions import read_exclusions
+
+    return frozenset() if path is None else read_exclusions(path)
 
 
 def _summary(content: SplitFile) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from mlfsic_bench.data import jpeg
 from mlfsic_bench.data.dataset import Dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import LFS_POINTER, open_regular
@@ -30,6 +31,7 @@ from mlfsic_bench.paths import cannot_use, is_folder, list_folder
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_BYTES = 256 << 20
 FORMATS = ("JPEG", "PNG")
+_FILLED = (128, 128, 128)  # what libjpeg puts in place of data that are lacking
 
 
 def decode_rgb(data: bytes, name: str) -> Image.Image:
@@ -38,30 +40,63 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
     Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped. An EXIF
     orientation is not applied: pixels stay as stored, which is how the annotations of COCO and
     VOC see them. Raises BenchError when the bytes are truncated, corrupt, no image, or declare more
-    than MAX_PIXELS pixels (read from the header, before anything is decoded).
+    than MAX_PIXELS pixels (read from the header, before anything is decoded); also when the last
+    rows of a JPEG are grey because its data end before them.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            pixels = image.width * image.height
-            if pixels <= MAX_PIXELS:
-                image.load()
-                return _to_rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        pixels = -1
+        image = load_image(data)
+    except TooLargeError as error:
+        raise BenchError(
+            f"the image {name} is too large to decode",
+            expected=f"at most {MAX_PIXELS} pixels",
+            found=str(error),
+            remedy="remove the file, or fetch it again",
+        ) from error
     except Exception as error:  # Pillow's plugins raise whatever their parsing runs into
         unknown = isinstance(error, UnidentifiedImageError)  # its text is the address of a stream
         why = " that are not a JPEG or PNG" if unknown else f"; {type(error).__name__}: {error}"
-        raise BenchError(
-            f"the image {name} cannot be decoded",
-            expected="a whole JPEG or PNG file",
-            found=f"{len(data)} bytes{why}",
-            remedy="fetch the file again",
-        ) from error
-    raise BenchError(
-        f"the image {name} is too large to decode",
-        expected=f"at most {MAX_PIXELS} pixels",
-        found=f"{pixels} pixels" if pixels > 0 else "more than Pillow's own limit",
-        remedy="remove the file, or fetch it again",
+        raise _undecodable(name, f"{len(data)} bytes{why}") from error
+    rgb = to_rgb(image)
+    last = (rgb.width - 1, rgb.height - 1)
+    if rgb.getpixel(last) == _FILLED and data.startswith(jpeg.START):
+        row = jpeg.Jpeg.parse(data).first_missing_row(image)
+        if row is not None:
+            found = f"no data from row {row} of {rgb.height} on, which decoders fill with grey"
+            raise _undecodable(name, found)
+    return rgb
+
+
+class TooLargeError(Exception):
+    """An image of more than MAX_PIXELS pixels; the text says how many."""
+
+
+def load_image(data: bytes) -> Image.Image:
+    """The image in `data` in its own mode, every pixel decoded.
+
+    TooLargeError for more than MAX_PIXELS pixels; else whatever Pillow raises.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise TooLargeError(f"{image.width * image.height} pixels")
+        image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooLargeError("more than Pillow's own limit") from error
+    return image
+
+
+def check_png(data: bytes) -> None:
+    """Raise what Pillow raises when a checksum in a PNG file is wrong."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        image.verify()
+
+
+def _undecodable(name: str, found: str) -> BenchError:
+    return BenchError(
+        f"the image {name} cannot be decoded",
+        expected="a whole JPEG or PNG file",
+        found=found,
+        remedy="fetch the file again; `mlfsic-bench splits audit` lists all such images of a split",
     )
 
 
@@ -83,7 +118,8 @@ def read_image_file(path: Path, name: str, remedy: str) -> bytes:
     )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded image as 8-bit RGB."""
     if image.mode == "RGB":
         return image.copy()
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
@@ -97,8 +133,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 NOTHING = "no such file"
 THREADS = 8  # a network disk answers many at once; on a local one they do no harm
 SLICE = 512  # files a thread looks at in one go
-TAIL = 64  # bytes; some writers leave a few behind the end
-_ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}  # first bytes -> last ones
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_ENDS = {jpeg.START: jpeg.END, PNG_START: PNG_END}  # first bytes -> last ones
 _OTHERS = {LFS_POINTER: "a Git LFS pointer; run git lfs pull", b"GIF8": "a GIF",
            b"BM": "a BMP", b"RIFF": "a WebP or other RIFF file", b"<": "a web page"}  # fmt: skip
 # Without waiting: a pipe has no writer.
@@ -137,7 +173,7 @@ class ImageFiles(Dataset):
 
     def damaged(self) -> dict[str, str]:
         """Image id -> what lies there instead, of all files named as images that are none."""
-        ids = sorted(self._ids())
+        ids = sorted(self.files())
         self._look_at(ids)
         return {image_id: self._found[image_id] for image_id in ids if self._found[image_id]}
 
@@ -161,7 +197,8 @@ class ImageFiles(Dataset):
         name, _, stem = image_id.partition("/")
         return f"{self._folders[name]}/{stem}.jpg"
 
-    def _ids(self) -> frozenset[str]:
+    def files(self) -> frozenset[str]:
+        """The ids of all files in its folders that are named as images, whatever they hold."""
         if self._named is None:
             self._named = frozenset(
                 f"{name}/{path.stem}"
@@ -174,7 +211,7 @@ class ImageFiles(Dataset):
 
     def _look_at(self, image_ids: Sequence[str]) -> None:
         # Of COCO's 123,287 images few may be there; what is in no list needs no look.
-        named = self._ids()
+        named = self.files()
         self._found.update({image_id: NOTHING for image_id in image_ids if image_id not in named})
         new = [image_id for image_id in image_ids if image_id not in self._found]
         with ThreadPoolExecutor(THREADS) as threads:
@@ -201,9 +238,9 @@ def what_is_wrong(path: str) -> str:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             return "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe, device or socket"
-        first = os.read(handle, TAIL)
-        os.lseek(handle, max(0, about.st_size - TAIL), os.SEEK_SET)
-        last = os.read(handle, TAIL)
+        first = os.read(handle, jpeg.TAIL)
+        os.lseek(handle, max(0, about.st_size - jpeg.TAIL), os.SEEK_SET)
+        last = os.read(handle, jpeg.TAIL)
     except OSError as error:
         return error.strerror or str(error)
     finally:
@@ -220,23 +257,25 @@ def what_is_wrong(path: str) -> str:
 def require_images(dataset: Dataset, image_ids: Sequence[str], of: str) -> None:
     """BenchError now rather than after hours of work unless all of these images are there.
 
-    `of` says whose images they are. What lies in the place of an image is named and counted.
+    `of` says whose images they are. All that are not are counted, by what lies in their place; the
+    first few are named, and the command that lists them.
     """
     ids = tuple(image_ids)
     there = dataset.available(ids)
     if there.all():
         return
-    missing = [name for name, found in zip(ids, there, strict=True) if not found]
     damaged = dataset.damaged()
-    shown = [f"{name} ({damaged[name]})" if name in damaged else name for name in missing[:3]]
-    kinds = in_kinds([damaged.get(name, NOTHING) for name in missing])
+    missing = [name for name, found in zip(ids, there, strict=True) if not found]
+    wrong = {name: damaged.get(name, NOTHING) for name in missing}
+    shown = [f"{name} ({what})" for name, what in list(wrong.items())[:3]]
     raise BenchError(
-        f"{len(missing)} of the {len(ids)} images needed are not in the data root",
+        f"{len(wrong)} of the {len(ids)} images needed are not in the data root",
         expected=f"the images of {of} on disk",
-        found=f"no image {', '.join(shown)}{', ...' if len(missing) > 3 else ''}"
-        + (f"; {kinds}" if damaged and len(missing) > 1 else ""),
-        remedy=("fetch the files again" if damaged else "download the images")
-        + ", or add --available-only to work on a marked subset",
+        found=f"{', '.join(shown)}{', ...' if len(wrong) > 3 else ''}"
+        + (f"; {in_kinds(list(wrong.values()))}" if len(wrong) > 1 else ""),
+        remedy=("fetch the files again" if damaged.keys() & wrong.keys() else "download the images")
+        + ", or add --available-only to work on a marked subset; "
+        "`mlfsic-bench splits audit SPLIT --quick --exclusions FILE` lists them all",
     )
 
 

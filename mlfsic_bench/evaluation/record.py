@@ -336,6 +336,10 @@ def notes_of(inputs: Inputs) -> list[str]:
     if split.subset is not None:
         notes.append("the split is limited to a subset of its images; not comparable to full runs")
         notes += _labels_left(split)
+        excluded: Any = split.subset.get("excluded")
+        if excluded:
+            numbers = ", ".join(f"{name} {n:,}" for name, n in excluded["images"].items())
+            notes.append(f"images left out by an exclusion list: {numbers}")
     if inputs.damaged:
         from mlfsic_bench.data.images import in_kinds
 

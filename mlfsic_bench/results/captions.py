@@ -66,8 +66,11 @@ def conditions_title(result: Result, targets: Targets) -> str:
         return said
     used = set(targets.query.ravel().tolist())
     used.update(i for support in targets.support or () for i in support)
-    missing = ((record.subset or {}).get("images_missing") or {}) if record else {}
-    gone = f"; {missing['novel']:,} novel images missing" if missing.get("novel") else ""
+    subset = (record.subset or {}) if record else {}
+    missing = (subset.get("images_missing") or {}).get("novel")
+    excluded = ((subset.get("excluded") or {}).get("images") or {}).get("novel")
+    gone = f"; {missing:,} novel images missing" if missing else ""
+    gone += f"; {excluded:,} novel images excluded" if excluded else ""
     return f"{said}, part of the images ({len(used):,} novel images used{gone})"
 
 

@@ -1,37 +1,32 @@
-"""Auditing a split: leaks between parts, small pools, unannotated images, duplicates."""
+"""Auditing a split: leaks between parts, small pools, unannotated images, bad image files."""
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from mlfsic_bench.data.audit import ImageAudit, audit_images
 from mlfsic_bench.data.dataset import PART_NAMES, Dataset
-from mlfsic_bench.errors import BenchError
-from mlfsic_bench.hashing import hash_bytes
-from mlfsic_bench.progress import progress
 from mlfsic_bench.splits.files import SplitFile, count_images, problems
 
 NEED = 5  # one support and four query images per label
-OF_DATASET = ("foreign_labels", "broken_rule", "unannotated", "in_no_part", "on_disk", "damaged",
-              "duplicates")  # fmt: skip
+OF_DATASET = ("foreign_labels", "broken_rule", "unannotated", "in_no_part", "duplicates")
 
 
 def audit_split(
     content: SplitFile,
     dataset: Dataset | None,
     *,
-    contents: bool,
-    log: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Audit a complete split file, with what `dataset` says when there is one.
+    full: bool,
+    log: Callable[[str], None] | None = None,
+) -> tuple[dict[str, Any], ImageAudit | None]:
+    """Audit a complete split file and, where there is a dataset, its images (`audit_images`).
 
-    `contents`: also read and decode every image on disk to find duplicates; `log` is told how far
-    that is. The result is made of JSON values; those of OF_DATASET are None without a dataset:
+    `full`: also decode every image on disk; `log` is told how far that is. The first result is made
+    of JSON values; those of OF_DATASET are None without a dataset:
 
     problems: what makes the file unsound (`problems`).
     images: images per part.
@@ -44,11 +39,9 @@ def audit_split(
         dataset at all.
     unannotated: images of the dataset without any annotation; they are in no part.
     in_no_part: annotated images that are in no part.
-    on_disk: images of the split that can be opened here.
-    damaged: of those that can't, where something lies in their place: the image id, what it is.
-    duplicates: groups of images with the same pixels; `across_parts` counts the groups that touch
-        two parts, `across_folders` those that touch two folders (years).
-    leaks: whether something is wrong, rather than merely worth knowing.
+    duplicates: how many groups of images with the same pixels there are, how many of them touch
+        two parts, and how many two folders (years); None when nothing was decoded.
+    leaks: whether images are where they must not be.
     """
     assert content.images is not None
     parts = {part: [image for image, _ in content.images.of(part)] for part in PART_NAMES}
@@ -68,18 +61,21 @@ def audit_split(
         "shared_images": sorted(image for image, names in owners.items() if len(names) > 1),
         **dict.fromkeys(OF_DATASET),
     }
+    files = None
     if dataset is not None:
         audit |= _against_dataset(content, parts, dataset)
-        image_ids = tuple(sorted(owners))
-        on_disk = dataset.available(image_ids)
-        audit["on_disk"] = int(on_disk.sum())
-        bad = dataset.damaged()
-        audit["damaged"] = [[image, what] for image, what in bad.items() if image in owners]
-        if contents:
-            here = [image for image, is_here in zip(image_ids, on_disk, strict=True) if is_here]
-            audit["duplicates"] = _duplicates(dataset, here, owners, log)
+        files = audit_images(dataset, tuple(owners), full=full, log=log)
+        if full:
+            in_parts = [set.union(*(owners[image] for image in group)) for group in files.groups]
+            folders = [{image.split("/")[0] for image in group} for group in files.groups]
+            audit["duplicates"] = {
+                "groups": len(files.groups),
+                "across_parts": sum(len(names) > 1 for names in in_parts),
+                "across_folders": sum(len(names) > 1 for names in folders),
+            }
     broken = any((audit["broken_rule"] or {}).values())
-    return {**audit, "leaks": bool(audit["problems"] or audit["shared_images"] or broken)}
+    audit["leaks"] = bool(audit["problems"] or audit["shared_images"] or broken)
+    return audit, files
 
 
 def _against_dataset(
@@ -117,42 +113,3 @@ def _against_dataset(
         "unannotated": int((~annotated).sum()),
         "in_no_part": int((annotated & ~used).sum()),
     }
-
-
-def _duplicates(
-    dataset: Dataset,
-    image_ids: Sequence[str],
-    owners: dict[str, set[str]],
-    log: Callable[[str], None],
-) -> dict[str, Any]:
-    """Images with the same content: by SHA-256 of their decoded RGB pixels (and size).
-
-    Equal files decode to equal pixels, so this finds both copies of files and pictures stored
-    twice in different files; re-compressed or resized copies are not found.
-    """
-    alike: dict[str, list[str]] = defaultdict(list)
-    unreadable: list[str] = []
-    bar = progress("comparing pixels", len(image_ids), log)
-    with bar as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(lambda image: _digest(dataset, image), image_ids)
-        for image, digest in zip(image_ids, digests, strict=True):
-            (unreadable if digest is None else alike[digest]).append(image)
-            advance(1)
-    groups = sorted(sorted(group) for group in alike.values() if len(group) > 1)
-    parts = [set.union(*(owners[image] for image in group)) for group in groups]
-    folders = [{image.split("/")[0] for image in group} for group in groups]
-    return {
-        "compared": len(image_ids) - len(unreadable),
-        "unreadable": unreadable,
-        "groups": groups,
-        "across_parts": sum(len(names) > 1 for names in parts),
-        "across_folders": sum(len(names) > 1 for names in folders),
-    }
-
-
-def _digest(dataset: Dataset, image_id: str) -> str | None:
-    try:
-        image = dataset.open_image(image_id)
-    except BenchError:
-        return None
-    return hash_bytes(repr(image.size).encode() + image.tobytes())

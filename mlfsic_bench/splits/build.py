@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.data.dataset import PART_NAMES, Annotations, Dataset, PartName
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.splits.files import SplitFile, Subset, compose, parts_of, per_part
+from mlfsic_bench.splits.exclusions import hash_ids
+from mlfsic_bench.splits.files import Excluded, SplitFile, Subset, compose, parts_of, per_part
 from mlfsic_bench.splits.split import Part
 
 
@@ -84,11 +87,15 @@ def _refuse_overlap(
 
 
 def limit(
-    parts: dict[PartName, Part], dataset: Dataset | None, min_pool: int | None
+    parts: dict[PartName, Part],
+    dataset: Dataset | None,
+    min_pool: int | None,
+    exclude: Collection[str] = (),
 ) -> tuple[dict[PartName, Part], Subset]:
     """The parts with less in them, and the record of what left.
 
-    `dataset`: keep only images it has on disk (None: keep all). `min_pool`: then, labels that
+    `exclude`: images to leave out, before all else. `dataset`: keep only images it has on disk
+    (None: keep all). `min_pool`: then, labels that
     fewer images have leave their part, and images without a label left leave too. Such an image
     has none of the labels that stay, so their numbers do not fall and one pass is the fixed point.
     The rule was applied before: a label that left still excludes images from the other parts.
@@ -104,8 +111,14 @@ def limit(
     limited: dict[PartName, Part] = {}
     missing: dict[PartName, int] = {}
     left: dict[PartName, dict[str, int]] = {}
+    excluded: dict[PartName, int] = {}
+    gone: list[str] = []
     for name in PART_NAMES:
         part = parts[name]
+        listed = np.array([image in exclude for image in part.image_ids], np.bool_)
+        excluded[name] = int(listed.sum())
+        gone += [part.image_ids[row] for row in np.flatnonzero(listed)]
+        part = _take(part, ~listed)
         keep = (
             dataset.available(part.image_ids) if dataset else np.ones(len(part.image_ids), np.bool_)
         )
@@ -125,6 +138,7 @@ def limit(
         min_pool=min_pool,
         images_missing=per_part(missing),
         labels_left=per_part(left),
+        excluded=Excluded(hash=hash_ids(gone), images=per_part(excluded)) if gone else None,
     )
     return limited, subset
 
@@ -140,12 +154,14 @@ def build_file(
     *,
     available_only: bool = False,
     min_pool: int | None = None,
+    exclude: Collection[str] = (),
 ) -> SplitFile:
     """The complete file: every image's part and targets, counts and hash.
 
-    The same annotations give the same file, byte for byte. `available_only` and `min_pool` limit
-    the outcome and mark it as a subset (`limit`). BenchError when the dataset is another
-    one, lacks a label of the definition, or leaves a part without images.
+    The same annotations give the same file, byte for byte. `available_only`, `min_pool` and
+    `exclude` limit the outcome and mark it as a subset (`limit`); a list of images that are in no
+    part changes nothing. BenchError when the dataset is another one, lacks a label of the
+    definition or an image of `exclude`, or leaves a part without images.
     """
     if dataset.name != definition.dataset:
         raise BenchError(
@@ -154,8 +170,19 @@ def build_file(
             found=dataset.name,
             remedy=f"open the dataset {definition.dataset!r}",
         )
-    parts = apply_rule(definition, dataset.annotations())
-    return _compose_limited(definition, parts, dataset if available_only else None, min_pool)
+    annotations = dataset.annotations()
+    unknown = sorted(set(exclude).difference(annotations.image_ids))
+    if unknown:
+        raise BenchError(
+            f"{len(unknown)} of the {len(exclude)} images to exclude are not in {dataset.name}",
+            expected=f"image ids such as {annotations.image_ids[0]}",
+            found=", ".join(unknown[:3]),
+            remedy="check which dataset the list was made for",
+        )
+    parts = apply_rule(definition, annotations)
+    disk = dataset if available_only else None
+    used = {image for part in parts.values() for image in part.image_ids}.intersection(exclude)
+    return _compose_limited(definition, parts, disk, min_pool, used)
 
 
 def limit_file(content: SplitFile, dataset: Dataset | None, min_pool: int | None) -> SplitFile:
@@ -178,10 +205,11 @@ def _compose_limited(
     parts: dict[PartName, Part],
     dataset: Dataset | None,
     min_pool: int | None,
+    exclude: Collection[str] = (),
 ) -> SplitFile:
     subset = None
-    if dataset is not None or min_pool is not None:
-        parts, subset = limit(parts, dataset, min_pool)
+    if dataset is not None or min_pool is not None or exclude:
+        parts, subset = limit(parts, dataset, min_pool, exclude)
     for name in PART_NAMES:
         if definition.labels.of(name) and not parts[name].image_ids:
             why = f" ({subset.model_dump(mode='json')})" if subset else ""
@@ -189,7 +217,8 @@ def _compose_limited(
                 f"the part {name!r} of {definition.id} has no image",
                 expected="at least one image in each part that has labels",
                 found=f"none{why}",
-                remedy="check the data root, leave out --available-only, or lower --min-pool"
+                remedy="check the data root, leave out --available-only and --exclude, or lower "
+                "--min-pool"
                 if subset
                 else "check the data root and the definition's label lists",
             )

@@ -100,17 +100,38 @@ class Provenance(FileSchema):
     images: Text
 
 
+class Excluded(FileSchema):
+    """The images of a split that an exclusion list left out.
+
+    `hash`: SHA-256 of their sorted ids, one a line. `images`: how many there are in each part.
+    """
+
+    hash: Sha256
+    images: PerPart[Count]
+
+
 class Subset(FileSchema):
     """What limited a split; part of its identity.
 
     `images_missing`: images of the whole part that were not on disk. `labels_left`: the labels
     that left each part because fewer than `min_pool` images had them, with that number.
+    `excluded`: what an exclusion list left out, before the rest; a file without it is written
+    without the key.
     """
 
     available_only: bool
     min_pool: Annotated[int, Field(ge=1)] | None
     images_missing: PerPart[Count]
     labels_left: PerPart[dict[Label, Count]]
+    excluded: Excluded | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # subsets made before the key existed keep their bytes and hashes
+        content: dict[str, Any] = serialise(self)
+        if self.excluded is None:
+            del content["excluded"]
+        return content
 
 
 class PartCounts(FileSchema):

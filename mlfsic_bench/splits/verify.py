@@ -92,13 +92,16 @@ class Verdict:
     differences: list[str]
 
 
-def verify_split(name_or_path: str, data_root: Path | None) -> Verdict:
+def verify_split(
+    name_or_path: str, data_root: Path | None, exclude: Collection[str] = ()
+) -> Verdict:
     """Compare a split with all that is at hand; a file that is no split file raises BenchError.
 
     Checked: hash, order, ranges and counts; the shipped split of the same id (its images too, when
     both have all of theirs); and, given a data root or for drawn images, the same split built again
     from it. Annotations below a data root are taken as they are: that they are complete is not
-    known, so images rebuilt from them are not official ones.
+    known, so images rebuilt from them are not official ones. A split without some excluded images
+    is built again without those in `exclude`, and not compared where there are none.
     """
     content = split_file(name_or_path, check=False)
     checked, differences = ["its own hash, order and counts"], problems(content)
@@ -120,13 +123,17 @@ def verify_split(name_or_path: str, data_root: Path | None) -> Verdict:
         elif shipped.images:
             differences += image_differences(content, shipped, name)
             checked.append(f"images of {name}")
-    if (data_root is not None or drawn) and content.images is not None:
-        subset = content.subset
+    subset = content.subset
+    lacks_list = subset is not None and subset.excluded is not None and not exclude
+    if lacks_list:
+        unofficial.append("it was made with an exclusion list, which --exclude would name")
+    elif (data_root is not None or drawn) and content.images is not None:
         rebuilt = build_file(
             content.definition(),
             open_dataset(content.dataset, data_root),
             available_only=subset.available_only if subset else False,
             min_pool=subset.min_pool if subset else None,
+            exclude=exclude,
         )
         assert rebuilt.images is not None
         where = "the scenes" if drawn else str(data_root)

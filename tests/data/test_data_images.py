@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from mlfsic_bench.data.images import decode_rgb
+from mlfsic_bench.data.jpeg import Jpeg
 from mlfsic_bench.errors import BenchError
+from tests.fakes.faulty import photo
 from tests.fakes.jpeg import jpeg
 
 
@@ -69,3 +71,22 @@ def test_corrupt_images_name_the_image(data):
 def test_a_bomb_is_refused_from_its_header(side):
     with pytest.raises(BenchError, match="the image bomb is too large"):
         decode_rgb(png_of_zeros(side, side), "bomb")
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 95}, {"restart_marker_rows": 1}])
+def test_grey_that_a_decoder_filled_in_is_an_error_and_a_grey_border_is_none(options):
+    image = photo(7, (160, 120))
+    data = encoded(image, "JPEG", **options)
+    with pytest.raises(BenchError, match="cannot be decoded") as caught:
+        decode_rgb(data[: len(data) // 5] + b"\xff\xd9", "x")
+    assert "no data from row" in caught.value.found
+    assert "splits audit" in caught.value.remedy
+    image.paste((128, 128, 128), (0, 60, 160, 120))
+    assert decode_rgb(encoded(image, "JPEG", **options), "x").getpixel((159, 119)) == (128,) * 3
+
+
+@pytest.mark.parametrize("at", range(2, 700, 23))
+def test_the_parts_of_a_cut_jpeg_are_found_or_not_without_an_exception(at):
+    data = jpeg(3)
+    assert Jpeg.parse(data).ended
+    assert not Jpeg.parse(data[:at]).ended

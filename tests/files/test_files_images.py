@@ -122,16 +122,17 @@ def test_a11_audit_and_work_name_what_is_no_image(tmp_path, monkeypatch, capsys)
     no_image(images / "2008_000002.jpg", "LFS pointer")
     no_image(images / "2008_000003.jpg", "empty")
     capsys.readouterr()
-    audit = ["splits", "audit", split, "--data-root", tmp_path, "--no-contents"]
-    assert ended([*audit, "--format=json"]) == 0
+    audit = ["splits", "audit", split, "--data-root", tmp_path, "--quick"]
+    assert ended([*audit, "--format=json"]) == 1
     found = json.loads(capsys.readouterr().out)
     bad = {"VOC2012/2008_000002": SAYS["LFS pointer"], "VOC2012/2008_000003": SAYS["empty"]}
     used = {image: what for image, what in bad.items() if image in split.read_text()}
     assert used
-    assert dict(found["damaged"]) == used
-    assert found["on_disk"] == sum(found["images"].values()) - len(used)
-    assert ended(audit) == 0
-    assert "VOC2012/2008_000002 = a Git LFS pointer" in capsys.readouterr().out
+    files = found["files"]
+    assert {finding["image"]: finding["detail"] for finding in files["findings"]} == used
+    assert files["on_disk"] == sum(found["images"].values()) - len(used)
+    assert ended(audit) == 1
+    assert "VOC2012/2008_000002 (a Git LFS pointer" in capsys.readouterr().out
     extract = ["features", "extract", "--split", split, "--data-root", tmp_path]
     assert ended([*extract, "--backbone", "scenes-small", "--cache", "cache"]) == 2
     error = capsys.readouterr().err
@@ -160,3 +161,13 @@ def test_a11_a_run_on_a_subset_says_what_it_left_out(tmp_path):
     inputs = replace(fake_inputs(episodes=3), damaged={"a/1": "a GIF", "a/2": "a GIF"})
     (note,) = [note for note in notes_of(inputs) if "no image" in note]
     assert "left out: 2 (a GIF: 2), such as a/1" in note
+
+
+def test_a_run_says_how_many_images_an_exclusion_list_left_out():
+    from mlfsic_bench.evaluation.record import notes_of
+    from tests.fakes.world import fake_inputs, fake_split
+
+    listed = {"hash": "0" * 64, "images": {"base": 0, "val": 1, "novel": 2}}
+    inputs = fake_inputs(split=fake_split(subset={"excluded": listed}), episodes=3)
+    note = "images left out by an exclusion list: base 0, val 1, novel 2"
+    assert note in notes_of(inputs)

@@ -125,6 +125,12 @@ def _split() -> dict[str, Any]:
     value = _read_json("split.json")
     value["images"] = {part: rows[:2] for part, rows in value["images"].items()}
     value["hash"] = "0" * 64
+    none: dict[str, Any] = dict.fromkeys(value["images"], 0)
+    value["subset"] = {
+        "available_only": False, "min_pool": None, "images_missing": none,
+        "labels_left": {part: {} for part in none},
+        "excluded": {"hash": "0" * 64, "images": none},
+    }  # fmt: skip
     return value
 
 

@@ -43,7 +43,7 @@ NAMES = listed("""
     RowSpec.published RowSpec.settings RowSpec.settings[key] RowSpec.embeddings ScoresFile.answers
     ScoresFile.answers_sha256 ScoresFile.record ScoresFile.record_sha256 ScoresFile.run
     ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.run SplitMeta.hash SplitFile.dataset
-    SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id Card.id Card.made
+    Excluded.hash SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id Card.id Card.made
     Card.submitted EmbeddingsMeta.hash
 """)
 # Shown, and looked up where a run is opened again: see REOPENED.

@@ -88,7 +88,7 @@ def test_written_read_verified_and_audited(root: Path, split: Split, tmp_path: P
     assert problems(content) == []
     assert read_split(path).hash == split.hash
     assert verify_split(str(path), root).differences == []
-    audit = audit_split(content, Coco(root), contents=False)
+    audit, _ = audit_split(content, Coco(root), full=False)
     assert not audit["leaks"]
     assert audit["images"]["val"] == 0
     assert audit["broken_rule"] == {"base": 0, "val": 0, "novel": 0}

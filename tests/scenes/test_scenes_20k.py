@@ -97,6 +97,6 @@ def test_the_verbs_on_splits(tmp_path: Path) -> None:
     path = str(tmp_path / "split.json")
     assert "base: 20,000 images" in output("build", SPLIT, "--out", path)
     assert "the split built from the scenes" in output("verify", path)
-    audit = json.loads(output("audit", SPLIT, "--no-contents", "--format=json"))
-    assert audit["on_disk"] == 22_400
+    audit = json.loads(output("audit", SPLIT, "--quick", "--format=json"))
+    assert audit["files"]["on_disk"] == 22_400
     assert not audit["leaks"]

@@ -144,16 +144,89 @@ def test_audit_with_data_finds_what_was_planted(tmp_path):
     path = tmp_path / "s.json"
     call("build", "voc-8-6-6-v1", "--data-root", root, "--out", path)
     found = audit(path, "--data-root", root)
-    assert found["duplicates"]["groups"] == [["VOC2007/000005", "VOC2012/2008_000002"]]
-    assert found["duplicates"]["across_parts"] == found["duplicates"]["across_folders"] == 1
-    assert found["duplicates"]["unreadable"] == ["VOC2007/000007"]
-    assert found["damaged"] == [["VOC2007/000012", "not a JPEG or PNG"]]
+    assert found["files"]["groups"] == [["VOC2007/000005", "VOC2012/2008_000002"]]
+    assert found["duplicates"] == {"groups": 1, "across_parts": 1, "across_folders": 1}
+    bad = [find for find in found["files"]["findings"] if find["severity"] == "bad"]
+    assert [(find["image"], find["kind"]) for find in bad] == [
+        ("VOC2007/000012", "not-an-image"),
+        ("VOC2007/000007", "corrupt"),
+    ]
     assert found["foreign_labels"]["val"]["base"] == {"car": 1, "person": 1}
     assert found["foreign_labels"]["novel"]["val"] == {"cow": 1}
     assert found["small_pools"]["novel"]["sheep"] == 0
     assert found["in_no_part"] == 3
     assert not found["leaks"]
-    assert audit(path, "--data-root", root, "--no-contents")["duplicates"] is None
+    quick = audit(path, "--data-root", root, "--quick")
+    assert quick["duplicates"] is None
+    assert list(quick["files"]["counts"]) == ["not-an-image"]
+
+
+def test_an_exclusion_list_is_part_of_a_splits_identity(tmp_path):
+    root, whole, less = write_voc(tmp_path / "data"), tmp_path / "1.json", tmp_path / "2.json"
+    listed = tmp_path / "list.txt"
+    build = ("build", "voc-8-6-6-v1", "--data-root", root)
+    call(*build, "--out", whole)
+    listed.write_text("# none of these is in a part\n\nVOC2007/000003  # only a difficult sofa\n")
+    call(*build, "--out", less, "--exclude", listed)
+    assert less.read_bytes() == whole.read_bytes()  # a list without effect changes nothing
+    listed.write_text("VOC2007/000001 # a copy\nVOC2007/000003\n")
+    result = call(*build, "--out", less, "--exclude", listed)
+    assert "a partial split" in result.stdout
+    images = [json.loads(path.read_text())["images"] for path in (whole, less)]
+    assert images[0]["novel"][0][0] == "VOC2007/000001"
+    assert images[1] == {**images[0], "novel": images[0]["novel"][1:]}
+    subset = json.loads(less.read_text())["subset"]
+    assert subset["excluded"]["images"] == {"base": 0, "val": 0, "novel": 1}
+    assert subset["images_missing"] == {"base": 0, "val": 0, "novel": 0}
+    assert "excluded" not in json.loads(shipped_subset(root, tmp_path).read_text())["subset"]
+
+    verified = call("verify", less, "--data-root", root)
+    assert "made with an exclusion list, which --exclude would name" in verified.stdout
+    assert "the split built from" not in verified.stdout
+    verified = call("verify", less, "--data-root", root, "--exclude", listed)
+    assert f"images of the split built from {root}" in verified.stdout
+    assert verified.exit_code == 0
+    listed.write_text("VOC2007/000002\n")
+    verified = call("verify", less, "--data-root", root, "--exclude", listed)
+    assert verified.exit_code == 1
+    assert "differs: subset" in verified.stdout
+
+
+def shipped_subset(root, folder):
+    """A split limited without a list."""
+    path = folder / "available.json"
+    call("build", "voc-8-6-6-v1", "--data-root", root, "--available-only", "--out", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"VOC2007/000001\nVOC2007/1 2\n", "line 2: 'VOC2007/1 2'"),
+        (b"../x\n", "line 1"),
+        (b"\xff\xfe\n", "UnicodeDecodeError"),
+        (b"VOC2007/999999\n", "1 of the 1 images to exclude are not in voc"),
+        (None, "there is no list of images to exclude"),
+    ],
+)
+def test_a_bad_exclusion_list_is_one_error(text, says, tmp_path):
+    root, listed = write_voc(tmp_path / "data"), tmp_path / "list.txt"
+    if text is not None:
+        listed.write_bytes(text)
+    with pytest.raises(BenchError) as caught:
+        call("build", "voc-8-6-6-v1", "--data-root", root, "--exclude", listed, "--out", "x.json")
+    assert says in f"{caught.value.what} {caught.value.found}"
+
+
+def test_an_exclusion_list_needs_images_to_look_at(tmp_path):
+    with pytest.raises(BenchError, match="no image was audited"):
+        call("audit", "voc-8-6-6-v1", "--exclusions", tmp_path / "list.txt")
+    root = write_voc(tmp_path / "data")
+    path, listed = tmp_path / "s.json", tmp_path / "list.txt"
+    call("build", "voc-8-6-6-v1", "--data-root", root, "--out", path)
+    result = call("audit", path, "--data-root", root, "--exclusions", listed)
+    assert f"{listed}: 0 images to exclude" in result.stdout
+    assert [line[0] for line in listed.read_text().splitlines()] == ["#", "#"]
 
 
 def test_audit_sees_leaks(tmp_path):
