@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from mlfsic_bench.episodes.feasibility import build_pools
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 from mlfsic_bench.splits.split import Part
 

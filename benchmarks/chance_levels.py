@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlfsic_bench.episodes.files import find_episodes
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.files import write_json
 from mlfsic_bench.metrics.registry import chance_levels
 from mlfsic_bench.splits.resolve import resolve_split

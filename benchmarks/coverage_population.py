@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.metrics.registry import episode_metrics
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.splits.split import Part

@@ -21,3 +21,10 @@ ALFASSY_2019 = """\
     Recognition (CVPR)},
   pages = {6548--6557}, year = {2019}
 }"""
+LAFARGUE_2024 = """\
+@article{lafargue2024oops,
+  title = {Oops, I Sampled it Again: Reinterpreting Confidence Intervals in Few-Shot Learning},
+  author = {Lafargue, Raphael and Smith, Luke A. and Vermet, Franck and L{\\"o}we, Matthias and
+    Reid, Ian and Valmadre, Jack and Gripon, Vincent},
+  journal = {Transactions on Machine Learning Research}, year = {2024}
+}"""

@@ -25,7 +25,7 @@ from mlfsic_bench.evaluation.record import RECORD
 from mlfsic_bench.metrics.intervals import Float64, average_ranks, holm, image_interval, paired
 from mlfsic_bench.metrics.registry import METRICS_VERSION, check_names
 from mlfsic_bench.paths import is_file, same_place
-from mlfsic_bench.results.captions import SUBSET, count_labels
+from mlfsic_bench.results.captions import SUBSET, count_labels, disjoint_note
 from mlfsic_bench.results.conditions import MethodResult, ResultGroup, Seeds, open_group
 from mlfsic_bench.results.table import Table, table, to_markdown, to_text
 from mlfsic_bench.results.targets import SplitPlace, note_on
@@ -326,6 +326,7 @@ def caption(report: CompareReport) -> list[str]:
         "episodes, 1 is best, equal values share their ranks.",
         f"p: two-sided, of paired t and Wilcoxon (Pratt's zeros). Holm: over {family}, {pairs} "
         f"{'comparison' if pairs == 1 else 'comparisons'} a metric, each test by itself.",
+        *disjoint_note(episodes),
         *report.notes,
     ]
 

@@ -28,7 +28,13 @@ from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values
 from mlfsic_bench.metrics.intervals import SMALL_POOL, EpisodeImages, episode_images, t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION, chance_levels, undefined_counts
-from mlfsic_bench.results.captions import SUBSET, count_labels, failed_audits, off_defaults
+from mlfsic_bench.results.captions import (
+    SUBSET,
+    count_labels,
+    disjoint_note,
+    failed_audits,
+    off_defaults,
+)
 from mlfsic_bench.results.conditions import check_comparable, not_seeds, seed_groups
 from mlfsic_bench.results.result import Result, Targets, open_result
 from mlfsic_bench.results.table import Table, table, to_markdown, to_text
@@ -324,6 +330,7 @@ def caption(report: ScoreReport) -> list[str]:
         "over training seeds (Student t; these episodes).",
         f"Chance (random ranking): micro-AP {per_cent(report.chance['micro_ap'])}, macro-AP "
         f"{per_cent(report.chance['macro_ap'])}.",
+        *disjoint_note(episodes),
         *report.notes,
     ]
 

@@ -45,10 +45,11 @@ def episodes() -> None:
 @PART
 @with_options(*PROTOCOL)
 @click.option("--count", type=click.IntRange(min=1),
-              help="How many.  [default: novel 200, val 100; laso_k_shot 10]")  # fmt: skip
+              help="How many.  [default: novel 200, val 100; disjoint_per_label all there "
+              "are; laso_k_shot 10]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="File to write.  [default: SPLIT-ID.PART-episodes.json here; "
-              "SPLIT-ID.K-shot-runs.json for laso_k_shot]")  # fmt: skip
+              help="File to write.  [default: SPLIT-ID.PART-episodes.json here, with K and Q "
+              "in the name where they are chosen]")  # fmt: skip
 @with_options(*IMAGES)
 def sample(
     split: str,
@@ -85,8 +86,11 @@ def sample(
 @click.argument("indices", type=click.Path(path_type=Path), metavar="INDICES.json")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               required=True, help="Episode file to write, for `run --episodes-file`.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["laso_k_shot", "laso_k_shot_balanced"]),
+              default="laso_k_shot", show_default=True,
+              help="Tested on all val2014 images, or on LaSO's balanced pass.")  # fmt: skip
 @with_options(*IMAGES)
-def import_published(split: str, indices: Path, out: Path, **images: Any) -> None:
+def import_published(split: str, indices: Path, out: Path, protocol: str, **images: Any) -> None:
     """Make an episode file of LaSO's published support sets.
 
     INDICES.json has indices into train2014 (docs/episodes.md); the official annotations are needed.
@@ -107,7 +111,7 @@ def import_published(split: str, indices: Path, out: Path, **images: Any) -> Non
             found=f"split {resolved.id!r} of {resolved.dataset}",
             remedy="name a split of COCO 2014, such as coco-64-16-laso-v1",
         )
-    given = import_indices(indices, resolved, dataset)
+    given = import_indices(indices, resolved, dataset, protocol)
     write_bytes(out, given.format())
     echo(f"{out}: {len(given.episodes)} episodes of {resolved.id}, {given.protocol.title}")
 
@@ -195,7 +199,7 @@ def show(source: str, index: int, part: str, split: str | None, form: str, **opt
         drawn = chosen.draw(resolved, part, [index])
         kept = episode_set(chosen, resolved, part, drawn)
         (episode,) = kept.episodes
-        official = chosen.counts.get(part, 0)
+        official = chosen.default_count(resolved, part)
         if index >= official:
             note = f"not among the {official} official episodes (0 to {official - 1})"
     content_of_part = resolved.parts[kept.part]  # type: ignore[index]
@@ -238,9 +242,9 @@ def show(source: str, index: int, part: str, split: str | None, form: str, **opt
 
 
 def _protocol(options: dict[str, Any]) -> Protocol:
-    from mlfsic_bench.episodes.protocol import DEFAULT, find_protocol
+    from mlfsic_bench.episodes.protocol import find_protocol
 
-    return find_protocol(options.pop("protocol") or DEFAULT, **options)
+    return find_protocol(options.pop("protocol"), **options)
 
 
 def _images(options: dict[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def run(method: str, settings: dict[str, str], protocol: str | None, **options: 
     The same command resumes, or says that the run is done. Exit code 1: the audit failed, that is,
     a fresh process did not give the scores of some episodes again (docs/running.md).
     """
-    from mlfsic_bench.episodes.protocol import DEFAULT, OPTIONS, find_protocol
+    from mlfsic_bench.episodes.protocol import OPTIONS, find_protocol
     from mlfsic_bench.evaluation.audit.audit import failure_of
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.evaluation.record import read_record
@@ -77,7 +77,7 @@ def run(method: str, settings: dict[str, str], protocol: str | None, **options: 
     chosen = {name: options.pop(name) for name in OPTIONS}
     drawn_by = None
     if protocol or any(value is not None for value in chosen.values()):
-        drawn_by = find_protocol(protocol or DEFAULT, **chosen)
+        drawn_by = find_protocol(protocol, **chosen)
     plan = RunPlan(method=method, settings=settings, protocol=drawn_by, **options)
     try:
         folder = run_method(plan, log=say)

@@ -149,8 +149,8 @@ def check_feasible(part: Part, need: int) -> None:
         expected=f"{need} distinct images for every label at once ({need * len(short)} for these)",
         found=found,
         remedy=(
-            f"use all images of the data set, or let labels with small pools leave the part "
-            f"with --min-pool N (N at least {need})"
+            f"use all images of the data set, smaller --shots or --queries, or let labels with "
+            f"small pools leave the part with --min-pool N (N at least {need})"
         ),
     )
 

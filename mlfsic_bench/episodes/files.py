@@ -45,13 +45,13 @@ def draw_episodes(
     """
     if part not in protocol.counts:
         raise unknown_name(f"part that {protocol.name} draws from", part, protocol.counts)
-    count = protocol.counts[part] if count is None else count
+    count = protocol.default_count(split, part) if count is None else count
     if not 1 <= count <= LARGEST_COUNT:
         raise BenchError(
             "an episode set can't have that many episodes",
             expected=f"a count from 1 to {LARGEST_COUNT}",
             found=str(count),
-            remedy=f"the official count for {part} is {protocol.counts[part]}",
+            remedy="leave the count out for the official number",
         )
     return episode_set(protocol, split, part, protocol.draw(split, part, range(count)))
 
@@ -144,7 +144,10 @@ def _protocol(raw: Any, name: str) -> Protocol:
     for key, value in chosen.items():
         if type(value) is not int or value < 1:
             raise wrong(name, f"a whole number of at least 1 for {key!r}", repr(value)[:80])
-    return find_protocol(kind.name, **chosen)
+    found = find_protocol(kind.name, **chosen)
+    if found.id != raw["protocol"]:  # one set of episodes has one name, and so one hash
+        raise wrong(name, f"protocol {found.id!r} for {chosen}", repr(raw["protocol"]))
+    return found
 
 
 def _episode(protocol: Protocol, name: str, i: int, entry: Any) -> Episode:

@@ -1,11 +1,14 @@
-"""Protocol `laso_k_shot-v1`: support images until every label has at least K of them.
+"""LaSO's protocol, `laso_k_shot-v1`: support images until every label has at least K of them.
 
 The protocol of LaSO (Alfassy et al., CVPR 2019), ten episodes: the support is a set of training
 images in which each novel label has at least K. An image counts for all its novel labels, so an
 episode has fewer images than labels times K and frequent labels have more than K. The query is the
 same in all episodes: every val2014 image of the part, once, in the order of ids (the natural
-distribution of labels; docs/methodology.md says how the original's resampling differs). How the
-original supports were drawn is not said; this is the law here (docs/episodes.md).
+distribution of labels). How the original supports were drawn is not said; this is the law here
+(docs/episodes.md).
+
+`laso_k_shot_balanced-v1` has the same supports, and as its query the test pass of the original's
+released code (`balanced_query`): 40,504 draws balanced over labels, with repeats.
 
 Labels are ordered by the size of their pools among the support images, smallest first, ties in the
 part's order. Episode r with K shots has the seed
@@ -33,11 +36,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.feasibility import Pools, build_pools
-from mlfsic_bench.episodes.one_per_label import last_accepted
+from mlfsic_bench.episodes.per_label import last_accepted
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet, Protocol, find_protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json
@@ -46,8 +50,11 @@ from mlfsic_bench.schema import FileSchema, load
 from mlfsic_bench.splits.split import Part, Split
 from mlfsic_bench.works import ALFASSY_2019
 
+STREAM = "laso_k_shot-v1"  # of the supports, whatever the query
 SUPPORT_FROM = "train2014"
 QUERY_FROM = "val2014"
+DRAWS = 40_504
+"""Draws of the balanced test pass: the number of images in val2014."""
 PAGE = "docs/episodes.md"
 _Run = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=100_000)]
 
@@ -84,7 +91,7 @@ class LasoKShot(Protocol):
             )
         drawn = []
         for index in indices:
-            seed = stream_seed("episodes", self.id, split.hash, part, self.shots, index)
+            seed = stream_seed("episodes", STREAM, split.hash, part, self.shots, index)
             rows = draw_support(pools, seed, self.shots)
             drawn.append(Episode(tuple(images[row] for row in rows), ()))
         return drawn
@@ -164,6 +171,56 @@ class LasoKShot(Protocol):
         return {key: body[key] for key in kept} | {"query": list(query)}
 
 
+@dataclass(frozen=True)
+class LasoBalanced(LasoKShot):
+    """The same supports, tested on the balanced pass of LaSO's released code, with repeats."""
+
+    name = "laso_k_shot_balanced"
+
+    @property
+    def tag(self) -> str:
+        """`balanced-5-shot`."""
+        return f"balanced-{super().tag}"
+
+    def query(self, split: Split, part: str) -> tuple[str, ...]:
+        """`DRAWS` val2014 images of the part, an image as often as it was drawn."""
+        content = split.parts[part]  # type: ignore[index]
+        images = super().query(split, part)
+        targets = content.targets_of(images)
+        without = [
+            label for label, n in zip(content.labels, targets.sum(axis=0), strict=True) if not n
+        ]
+        if without:
+            raise BenchError(
+                f"split {split.id!r} has no balanced query for {self.id}",
+                expected=f"{QUERY_FROM} images of every novel label",
+                found=f"none of: {', '.join(without)}",
+                remedy="use all images of the data set, or --protocol laso_k_shot",
+            )
+        return tuple(images[row] for row in balanced_query(targets, DRAWS))
+
+
+def balanced_query(targets: npt.NDArray[np.bool_], draws: int) -> list[int]:
+    """Rows of bool targets [n, L] in the order drawn: each time of the label least drawn so far.
+
+    As in LaSO's released code (`CocoDatasetAugmentation`): draw d takes the label that the images
+    drawn so far show least often, and of the n images with it number d mod n; the image then counts
+    for all its labels. Two things are not given by that code. Which of several labels that are
+    equally rare is taken: nearly always the first there, and always here. The order of images: that
+    of the annotation file there, of ids here.
+    """
+    pools = [np.flatnonzero(column).tolist() for column in targets.T]
+    shown = [np.flatnonzero(row).tolist() for row in targets]
+    seen, drawn = [0] * len(pools), []
+    for draw in range(draws):
+        pool = pools[seen.index(min(seen))]
+        row = pool[draw % len(pool)]
+        for label in shown[row]:
+            seen[label] += 1
+        drawn.append(row)
+    return drawn
+
+
 def images_of(part: Part, folder: str) -> tuple[str, ...]:
     """The part's images in one folder (year) of the dataset, sorted."""
     return tuple(image for image in part.image_ids if image.partition("/")[0] == folder)
@@ -206,13 +263,16 @@ def read_indices(path: Path) -> Indices:
     return load(Indices, raw, str(path), page=PAGE, remedy=f"write it as {PAGE} shows")
 
 
-def import_indices(path: Path, split: Split, dataset: Coco) -> EpisodeSet:
+def import_indices(
+    path: Path, split: Split, dataset: Coco, protocol: str = LasoKShot.name
+) -> EpisodeSet:
     """The supports in a file of indices into instances_train2014.json, checked against the split.
 
         {"format": "mlfsic-bench/coco-indices-v1", "shots": 1, "runs": [[38619, 46125, ...], ...]}
 
     The indices count the images in the order in which the *official* file lists them. In a copy of
     it sorted by id LaSO's first list has images without a novel label, so the orders differ.
+    `protocol`: the name of the one whose query the supports are tested on.
     BenchError for unknown keys, indices out of range or twice in an episode, images that are no
     support images of the split, and labels with fewer than K images.
     """
@@ -229,9 +289,9 @@ def import_indices(path: Path, split: Split, dataset: Coco) -> EpisodeSet:
                 remedy=f"write it as {PAGE} shows",
             )
     episodes = tuple(Episode(tuple(order[i] for i in one), ()) for one in given.runs)
-    protocol = find_protocol(LasoKShot.name, shots=given.shots)
+    made = find_protocol(protocol, shots=given.shots)
     try:
-        protocol.check(split, "novel", episodes, name)
+        made.check(split, "novel", episodes, name)
     except BenchError as error:
         if order == tuple(sorted(order)):
             error.remedy = (
@@ -239,4 +299,4 @@ def import_indices(path: Path, split: Split, dataset: Coco) -> EpisodeSet:
                 "sorted by id, so these indices name other images than in the official file"
             )
         raise
-    return EpisodeSet(split.id, split.hash, protocol, "novel", episodes, drawn=False)
+    return EpisodeSet(split.id, split.hash, made, "novel", episodes, drawn=False)

@@ -26,12 +26,20 @@ if TYPE_CHECKING:
 
 # name -> module and class, imported when the protocol is asked for
 PROTOCOLS = {
-    "one_per_label": ("mlfsic_bench.episodes.one_per_label", "OnePerLabel"),
+    "one_per_label": ("mlfsic_bench.episodes.per_label", "OnePerLabel"),
+    "k_per_label": ("mlfsic_bench.episodes.per_label", "KPerLabel"),
+    "disjoint_per_label": ("mlfsic_bench.episodes.per_label", "DisjointPerLabel"),
     "laso_k_shot": ("mlfsic_bench.episodes.k_shot", "LasoKShot"),
+    "laso_k_shot_balanced": ("mlfsic_bench.episodes.k_shot", "LasoBalanced"),
 }
 DEFAULT = "one_per_label"
+FAMILY = "k_per_label"
+"""What K or Q alone, without a protocol, choose from; with K = 1 and Q = 4 it is the default."""
 # what a user may choose about protocols: the letter for it, and the help of its option
-OPTIONS = {"shots": ("K", "K of laso_k_shot, 1 or more; episodes ship for 1 and 5.")}
+OPTIONS = {
+    "shots": ("K", "Support images of each label.  [default: 1, but for LaSO's protocols]"),
+    "queries": ("Q", "Query images of each label.  [default: 4]"),
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,10 @@ class Protocol(ABC):
     ----------
     name, version: together the `id`, which stands in files, records and seeds.
     takes: what a user chooses about it, of `OPTIONS`.
-    counts: part -> how many episodes by default, for the parts that can be drawn from.
+    defaults: what is taken for a choice of `takes` that is not made.
+    counts: part -> how many episodes by default, for the parts that can be drawn from; None: as
+        many as the part gives.
+    disjoint: whether no image is in two episodes of a set.
     one_query: whether all episodes share one query, which follows from the split. Their supports
         may then differ in size, and a file holds supports alone.
     shots: K, the support images of each label.
@@ -153,7 +164,9 @@ class Protocol(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     takes: ClassVar[tuple[str, ...]] = ()
-    counts: ClassVar[Mapping[str, int]]
+    defaults: ClassVar[Mapping[str, int]] = {}
+    counts: ClassVar[Mapping[str, int | None]]
+    disjoint: ClassVar[bool] = False
     one_query: ClassVar[bool] = False
     shots: int
     queries: int | None
@@ -181,6 +194,17 @@ class Protocol(ABC):
         """The choices in the name of a folder or file: `5-shot`, or nothing."""
         singular = {"shots": "shot", "queries": "query"}
         return "-".join(f"{value}-{singular[key]}" for key, value in self.choices.items())
+
+    @classmethod
+    def of(cls, **chosen: int) -> Protocol:
+        """The protocol with these choices, by the one name that it has."""
+        return cls(**chosen)
+
+    def default_count(self, split: Split, part: str) -> int:
+        """How many episodes a set of this part has unless somebody says how many."""
+        count = self.counts[part]
+        assert count is not None
+        return count
 
     @abstractmethod
     def draw(self, split: Split, part: str, indices: Sequence[int]) -> list[Episode]:
@@ -240,15 +264,21 @@ class Protocol(ABC):
         return entry["support"], entry["query"]
 
 
-def find_protocol(name: str = DEFAULT, **chosen: int | None) -> Protocol:
+def find_protocol(name: str | None = None, **chosen: int | None) -> Protocol:
     """The protocol of that name with what was chosen (`shots`, ...); None: not chosen.
+
+    Without a name, K and Q alone say how many images each label has: nothing chosen, and K = 1
+    with Q = 4, are `one_per_label`; any others are `k_per_label`. K is 1 and Q is 4 unless chosen.
 
     BenchError for an unknown name, and for a choice that it needs or does not take.
     """
+    given = {key: value for key, value in chosen.items() if value is not None}
+    if name is None:
+        name, given = (FAMILY, {"shots": 1, **given}) if given else (DEFAULT, {})
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)
     kind = _kind(name)
-    given = {key: value for key, value in chosen.items() if value is not None}
+    given = {**kind.defaults, **given}
     for key in dict.fromkeys((*given, *kind.takes)):
         letter = OPTIONS[key][0]
         if (key in given) != (key in kind.takes):
@@ -257,7 +287,7 @@ def find_protocol(name: str = DEFAULT, **chosen: int | None) -> Protocol:
                 f"--protocol {name} and --{key} do not fit together",
                 expected=f"--protocol {others} with --{key} {letter}, or neither",
                 found=f"--{key} {given[key]}" if key in given else f"no --{key}",
-                remedy=f"leave --{key} out, or add --protocol {others}"
+                remedy=f"leave out --{key}, or --protocol"
                 if key in given
                 else f"add --{key} {letter}, any {letter} from 1 on",
             )
@@ -268,7 +298,7 @@ def find_protocol(name: str = DEFAULT, **chosen: int | None) -> Protocol:
                 found=repr(given[key])[:80],
                 remedy=f"choose another {letter}",
             )
-    return kind(**given)
+    return kind.of(**given)
 
 
 def protocol_with_id(versioned: str, **chosen: int | None) -> Protocol:
@@ -284,7 +314,15 @@ def protocol_with_id(versioned: str, **chosen: int | None) -> Protocol:
             found=f"{', '.join(given) or '(none)'}",
             remedy="correct the description of the episodes",
         )
-    return find_protocol(kind.name, **given)
+    found = find_protocol(kind.name, **given)
+    if found.id != versioned:
+        raise BenchError(
+            f"episodes with these choices are not called {versioned}",
+            expected=f"{found.id}, without choices",
+            found=f"{versioned} with {given}",
+            remedy="correct the description of the episodes",
+        )
+    return found
 
 
 def kind_with_id(versioned: object) -> type[Protocol] | None:

@@ -58,7 +58,7 @@ def select_parts(split: Split, base_images: int | None = None) -> Selection:
     they are.
     """
     from mlfsic_bench.episodes.feasibility import feasible_labels, restrict
-    from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+    from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 
     whole, cut = split.base, None
     if base_images is not None:
@@ -124,12 +124,12 @@ def first_base_images(split: Split, count: int) -> tuple[Part, BaseImages]:
 
 def _selection_episodes(split: Split, val: Part) -> tuple[Episode, ...]:
     from mlfsic_bench.episodes.files import find_episodes
-    from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+    from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 
     if val is split.val:
         return find_episodes(ONE_PER_LABEL, split, "val").episodes
     drawn = ONE_PER_LABEL.sampler(val, split.hash, "val")
-    return tuple(drawn.draw(range(ONE_PER_LABEL.counts["val"])))
+    return tuple(drawn.draw(range(ONE_PER_LABEL.default_count(split, "val"))))
 
 
 class PartView:
@@ -208,7 +208,7 @@ class PartView:
 
 def endless_episodes(part: Part, split_hash: str, seed: int) -> Callable[[int], Episode]:
     """Training episode i of a part, for any i >= 0, from the stream `train/<seed>`."""
-    from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+    from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 
     sampler = ONE_PER_LABEL.sampler(part, split_hash, f"train/{seed}")
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from mlfsic_bench.episodes.protocol import DEFAULT
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_split
 from mlfsic_bench.evaluation.plan import FeatureMode
@@ -71,7 +70,7 @@ class RowSpec(FileSchema):
     method, preset, settings: as in `mlfsic-bench run`; `settings` overrides the profile's.
     backbone: the paper's; the profile says what stands for it.
     embeddings: a name that the profile turns into a file.
-    protocol, shots, episodes: as in `mlfsic-bench run`.
+    protocol, shots, queries, episodes: as in `mlfsic-bench run`.
     features: overrides the profile's.
     """
 
@@ -82,8 +81,9 @@ class RowSpec(FileSchema):
     settings: Settings = Field(default_factory=dict)
     backbone: Word = "resnet50"
     embeddings: Annotated[Word, AfterValidator(_embeddings)] | None = None
-    protocol: Word = DEFAULT
+    protocol: Word | None = None
     shots: Count | None = None
+    queries: Count | None = None
     episodes: Count | None = None
     features: FeatureMode | None = None
 

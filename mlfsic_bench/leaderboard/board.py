@@ -22,6 +22,7 @@ from mlfsic_bench.leaderboard.entry import (
     ImageTrack,
     IntervalKind,
     LabelValue,
+    ProtocolRef,
     Value,
 )
 from mlfsic_bench.metrics.metric import Metric
@@ -190,6 +191,12 @@ def kinds_of(values: Iterable[Value | LabelValue], *, every: bool = False) -> li
     return [kind for kind in IntervalKind if each and test(kind in one for one in each)]
 
 
+def protocol_title(protocol: ProtocolRef) -> str:
+    """Id and choices: `k_per_label-v1, K = 5, Q = 4`."""
+    chosen = (("K", protocol.shots), ("Q", protocol.queries))
+    return ", ".join([protocol.id, *(f"{letter} = {n}" for letter, n in chosen if n)])
+
+
 def _index(order: tuple[str, ...], name: str) -> int:
     return order.index(name) if name in order else len(order)
 
@@ -250,7 +257,7 @@ def _order(entry: Entry) -> tuple[bool, bool, float, str, str]:
 # What boards of equal titles add, the first of these by which they differ.
 FURTHER: tuple[Callable[[Board], str], ...] = (
     lambda board: board.first.split.id,
-    lambda board: board.first.protocol.id,
+    lambda board: protocol_title(board.first.protocol),
     lambda board: board.first.metrics_version or "",
     lambda board: f"split {(board.first.split.hash or '')[:8]}" if board.rows else "",
     lambda board: f"episodes {(board.first.protocol.episodes or '')[:8]}" if board.rows else "",

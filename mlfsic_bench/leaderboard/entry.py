@@ -262,16 +262,14 @@ class SplitRef(FileSchema):
 
 
 class ProtocolRef(FileSchema):
-    """The episodes: protocol version, hash of the set (None for reported), how many were run.
-
-    `shots` is K of `laso_k_shot`, None for other protocols.
-    """
+    """Protocol, hash of the set (None for reported), how many were run, K and Q if chosen."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+-v[0-9]+$", max_length=60)]
     episodes: Sha256 | None
     count: Annotated[int, Field(ge=1)]
     total: Annotated[int, Field(ge=1)]
     shots: Annotated[int, Field(ge=1)] | None = None
+    queries: Annotated[int, Field(ge=1)] | None = None
 
 
 class MethodFacts(FileSchema):

@@ -214,7 +214,7 @@ def card_template(paths: Sequence[Path]) -> str:
     facts = {
         "method": first.method.name + (f" ({first.method.preset})" if first.method.preset else ""),
         "split": f"{split_title(first.meta.split.id)}, {first.meta.split.id}",
-        "episodes": f"{episodes.count} of {episodes.total}, {episodes.protocol}",
+        "episodes": f"{episodes.count} of {episodes.total}, {episodes.drawn_by.title}",
         "training seeds": seeds,
         "backbone": known.backbone,
         "pretraining": known.pretraining.value if known.pretraining else None,

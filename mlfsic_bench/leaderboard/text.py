@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 
 from mlfsic_bench.leaderboard import wording as say
-from mlfsic_bench.leaderboard.board import ABOVE, NO_RUNS, RANKED_BY, Board, BoardRow, columns
+from mlfsic_bench.leaderboard.board import (
+    ABOVE,
+    NO_RUNS,
+    RANKED_BY,
+    Board,
+    BoardRow,
+    columns,
+    protocol_title,
+)
 from mlfsic_bench.leaderboard.entry import Entry, IntervalKind
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
@@ -68,7 +76,12 @@ def board_csv(boards: Sequence[Board]) -> str:
     for row in (row for board in boards for row in board.all_rows):
         entry, protocol = row.entry, row.entry.protocol
         head = [
-            *(entry.split.id, entry.split.hash or "", protocol.id, protocol.episodes or ""),
+            *(
+                entry.split.id,
+                entry.split.hash or "",
+                protocol_title(protocol),
+                protocol.episodes or "",
+            ),
             *(protocol.count, entry.metrics_version or "", entry.tracks.images.value),
             *(row.rank or "", entry.id, entry.name, entry.state.value),
             entry.audited.value if entry.audited else "",

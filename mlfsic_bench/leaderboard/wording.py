@@ -10,6 +10,7 @@ from mlfsic_bench.leaderboard.board import (
     Board,
     BoardRow,
     labels_text,
+    protocol_title,
 )
 from mlfsic_bench.leaderboard.entry import (
     Adaptation,
@@ -139,7 +140,7 @@ def state_text(entry: Entry) -> str:
 def conditions(board: Board) -> str:
     """What all scored rows share, by name and hash, in one sentence."""
     split, protocol = board.first.split, board.first.protocol
-    parts = [f"Split {split.id}", f"protocol {protocol.id}"]
+    parts = [f"Split {split.id}", f"protocol {protocol_title(protocol)}"]
     if split.hash and protocol.episodes:
         parts[0] += f" ({split.hash[:12]})"
         run = f"{protocol.count} of {protocol.total}"

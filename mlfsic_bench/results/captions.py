@@ -54,6 +54,7 @@ def conditions_title(result: Result, targets: Targets) -> str:
     if protocol.queries is None:
         support = f"{protocol.shots} support image{'s' if protocol.shots > 1 else ''} per label"
         images = f"at least {support} and the same {queries:,} query images"
+        images += " (drawn with repeats)" if len(set(targets.query[0])) < queries else ""
     else:
         images = f"{protocol.shots} support and {protocol.queries} query images per label"
     count = (
@@ -72,6 +73,16 @@ def conditions_title(result: Result, targets: Targets) -> str:
     gone = f"; {missing:,} novel images missing" if missing else ""
     gone += f"; {excluded:,} novel images excluded" if excluded else ""
     return f"{said}, part of the images ({len(used):,} novel images used{gone})"
+
+
+def disjoint_note(episodes: EpisodesMeta) -> list[str]:
+    """A sentence where no image is in two episodes: which interval that makes complete."""
+    if not episodes.drawn_by.disjoint:
+        return []
+    return [
+        "Disjoint episodes: no image is in two of them, so the interval over episodes covers other "
+        "images as well."
+    ]
 
 
 def off_defaults(methods: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:

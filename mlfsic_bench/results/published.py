@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.files import parse_json
 from mlfsic_bench.results.fields import MetricName
 from mlfsic_bench.schema import FileSchema, Line, Name, Text, Version, Word, load
@@ -114,7 +115,7 @@ def is_counterpart(record: Record, table: Published, row: str) -> bool:
         any(split.id in one.splits for one in same_data)
         and not split.subset
         and table.query is not None
-        and episodes.drawn_by.queries == table.query.per_label
+        and episodes.drawn_by == find_protocol(shots=1, queries=table.query.per_label)
         and episodes.count == episodes.total
         and features is not None
         and features.weights != "none"

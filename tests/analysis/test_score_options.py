@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.episodes.files import draw_episodes
 from mlfsic_bench.episodes.k_shot import LasoKShot
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.episodes.protocol import episode_set
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.results.targets import SplitPlace

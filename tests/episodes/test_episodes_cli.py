@@ -12,7 +12,7 @@ from mlfsic_bench.cli import episodes as verb
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.episodes import files
 from mlfsic_bench.episodes.files import draw_episodes, read_episodes
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.splits import resolve
 from mlfsic_bench.splits.split import Part, Split

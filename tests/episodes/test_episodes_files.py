@@ -19,7 +19,7 @@ from mlfsic_bench.episodes.files import (
     read_file,
     verify_file,
 )
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet, episode_set
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64
@@ -196,7 +196,7 @@ def test_episodes_of_fewer_labels_are_refused(split: Split, path: Path) -> None:
             del episode["support"][2:], episode["query"][8:]
 
     rewrite(path, shrink)
-    with pytest.raises(BenchError, match="1 support image per label"):
+    with pytest.raises(BenchError, match="1 for each of 3 labels"):
         read_episodes(path, split)
 
 

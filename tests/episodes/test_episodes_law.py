@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from mlfsic_bench.episodes import one_per_label as sampler
+from mlfsic_bench.episodes import per_label as sampler
 from mlfsic_bench.episodes.feasibility import Pools, build_pools, hall_violator
-from mlfsic_bench.episodes.one_per_label import (
+from mlfsic_bench.episodes.per_label import (
     ATTEMPTS,
     draw_attempt,
     draw_episode,

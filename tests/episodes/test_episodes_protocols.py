@@ -1,4 +1,4 @@
-"""A protocol is one object: one that is added is known to commands, files, runs and scores."""
+"""A protocol is one object, which commands, files, runs, scores and tables ask."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.episodes import protocol
-from mlfsic_bench.episodes.files import draw_episodes, find_episodes, read_episodes
-from mlfsic_bench.episodes.protocol import Protocol, find_protocol, protocol_with_id
+from mlfsic_bench.episodes.files import find_episodes
+from mlfsic_bench.episodes.protocol import find_protocol, protocol_with_id
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
-from mlfsic_bench.splits.resolve import resolve_split
 from tests.fakes.world import fake_inputs, fake_split
 
 SCENES = "scenes-12-6-6-v1"
 
 
-@pytest.fixture
-def added(monkeypatch: pytest.MonkeyPatch) -> Protocol:
-    """The protocol `k_per_label` with K = 2 and Q = 3, added as docs/episodes.md says."""
-    place = ("tests.episodes.k_per_label", "KPerLabel")
-    monkeypatch.setitem(protocol.PROTOCOLS, "k_per_label", place)
-    monkeypatch.setitem(protocol.OPTIONS, "queries", ("Q", "Query images of each label."))
-    return find_protocol("k_per_label", shots=2, queries=3)
+def call(*args: object) -> Result:
+    return CliRunner().invoke(cli, [str(arg) for arg in args], catch_exceptions=False)
 
 
 def test_what_the_two_protocols_are() -> None:
@@ -47,30 +40,31 @@ def test_what_the_two_protocols_are() -> None:
             protocol_with_id(name, shots=shots)
 
 
-def test_an_added_protocol_has_files(added: Protocol, tmp_path: Path) -> None:
-    split = resolve_split(SCENES, data_root=None)
-    content = draw_episodes(added, split, "novel")
-    path = tmp_path / added.file_name(split.id, "novel")
-    assert path.name == f"{SCENES}.novel-2-shot-3-query-episodes.json"
-    path.write_bytes(content.format())
-    kept = read_episodes(path, split)
-    assert (kept.protocol, len(kept.episodes)) == (added, 4)
-    assert kept == find_episodes(added, split, count=4, hash=kept.hash)
-    assert {(len(e.support), len(e.query)) for e in kept.episodes} == {(12, 18)}
-    for args in (("verify", path), ("show", path, 3)):
-        call = ["episodes", *map(str, args)]
-        done = CliRunner().invoke(cli, call, catch_exceptions=False)
-        assert done.exit_code == 0
-    assert "k_per_label-v1, K = 2, Q = 3" in done.output
+def test_sampled_verified_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    chosen = ("--shots", 2, "--queries", 3)
+    said = call("episodes", "sample", SCENES, *chosen, "--count", 4, "--out", path).output
+    assert "4 novel episodes" in said
+    assert "k_per_label-v1, K = 2, Q = 3" in said
+    assert "regenerates byte for byte" in call("episodes", "verify", path).output
+    by_file = call("episodes", "show", path, 3).output
+    assert by_file == call("episodes", "show", SCENES, 3, *chosen).output
+    assert "k_per_label-v1, K = 2, Q = 3" in by_file
+    assert "support (12 images; image, drawn for, all its labels" in by_file
+    disjoint = ("--protocol", "disjoint_per_label")
+    said = call("episodes", "sample", SCENES, *disjoint, "--out", path).output
+    assert "48 novel episodes" in said
+    assert "not among the 48 official" not in call("episodes", "show", SCENES, 47, *disjoint).output
+    assert "regenerates byte for byte" in call("episodes", "verify", path).output
 
 
-def test_an_added_protocol_is_run_and_scored(added: Protocol, tmp_path: Path) -> None:
+def test_records_and_tables_say_k_and_q(tmp_path: Path) -> None:
     split = fake_split()
-    inputs = replace(fake_inputs(split=split), episodes=find_episodes(added, split), count=4)
-    folder = execute(inputs, tmp_path / "run")
+    drawn = find_episodes(find_protocol(shots=2, queries=3), split, count=4)
+    folder = execute(replace(fake_inputs(split=split), episodes=drawn, count=4), tmp_path / "run")
     card = read_record(folder).episodes
     assert (card.protocol, card.shots, card.queries) == ("k_per_label-v1", 2, 3)
-    assert card.drawn_by == added
-    shown = CliRunner().invoke(cli, ["table", str(folder)], catch_exceptions=False).output
+    assert card.drawn_by == drawn.protocol
+    shown = call("table", folder).output
     assert "2 support and 3 query images per label, 4 episodes" in shown
     assert "k_per_label-v1, K = 2, Q = 3" in shown

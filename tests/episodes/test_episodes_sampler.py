@@ -19,7 +19,7 @@ from mlfsic_bench.episodes.feasibility import (
     pools_of,
     restrict,
 )
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL, OnePerLabel
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL, KPerLabel
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, stream_seed
@@ -34,18 +34,14 @@ def make_part(targets: np.ndarray) -> Part:
     )
 
 
-class Sized(OnePerLabel):
-    """The same protocol with other numbers of images."""
-
-    def __init__(self, shots: int = 1, queries: int = 4) -> None:
-        object.__setattr__(self, "shots", shots)
-        object.__setattr__(self, "queries", queries)
-
-
 def draw_episodes(
     part: Part, split_hash: str, purpose: str, indices: Sequence[int], **sizes: int
 ) -> list[Episode]:
-    return Sized(**sizes).sampler(part, split_hash, purpose).draw(indices)
+    return (
+        KPerLabel(**({"shots": 1, "queries": 4} | sizes))
+        .sampler(part, split_hash, purpose)
+        .draw(indices)
+    )
 
 
 def mixed_part(n: int = 300) -> Part:

@@ -150,3 +150,23 @@ def test_a_learning_curve_has_a_run_for_every_size_and_seed() -> None:
 def test_an_unknown_row_names_the_nearest() -> None:
     with pytest.raises(BenchError, match="did you mean 'ProtoNet'"):
         planned("table1", Options("scenes", only=("Protonet",)))
+
+
+def test_k_and_q_of_a_row_mean_what_they_mean_to_run() -> None:
+    _, experiment = read_experiment("table1")
+    protonet = next(row for row in experiment.rows if row.method == "protonet")
+    chosen = [{}, {"shots": 5}, {"shots": 5, "queries": 9}, {"protocol": "disjoint_per_label"}]
+    rows = [protonet.model_copy(update={"name": str(i), **keys}) for i, keys in enumerate(chosen)]
+    changed = experiment.model_copy(update={"rows": rows, "reference": None})
+    planned = plan_rows(changed, find_profile("scenes"), Options("scenes"))
+    runs = [row.runs[0] for row in planned]
+    titles = [run.plan.protocol.title for run in runs if run.plan.protocol]
+    assert titles == [
+        "one_per_label-v1",
+        "k_per_label-v1, K = 5, Q = 4",
+        "k_per_label-v1, K = 5, Q = 9",
+        "disjoint_per_label-v1, K = 1, Q = 4",
+    ]
+    names = [run.folder.name for run in runs]
+    assert len(set(names)) == 4
+    assert "-5shot9query-" in names[2]

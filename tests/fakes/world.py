@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings, make_label_embeddings
 from mlfsic_bench.episodes.files import draw_episodes
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import select_parts

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.files import INDICES, draw_episodes, read_file
-from mlfsic_bench.episodes.k_shot import LasoKShot
+from mlfsic_bench.episodes.k_shot import LasoBalanced, LasoKShot
 from mlfsic_bench.episodes.protocol import EpisodeSet
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
@@ -49,7 +49,8 @@ def test_sample(root: Path, split: Split, tmp_path: Path, monkeypatch: pytest.Mo
     ("args", "reason"),
     [
         (LASO, "any K from 1 on"),
-        (("--shots", 1), "add --protocol laso_k_shot"),
+        (("--protocol", "one_per_label", "--shots", 1), "leave out --shots, or --protocol"),
+        ((*LASO, "--shots", 1, "--queries", 4), "--queries do not fit together"),
         ((*LASO, "--shots", 1, "--part", "val"), "unknown part that laso_k_shot draws from 'val'"),
         ((*LASO, "--shots", 9), "episodes with K = 9"),
     ],
@@ -72,8 +73,8 @@ def test_verify(root: Path, split: Split, tmp_path: Path) -> None:
     assert "1 file: 1 differ; 0 not compared" in done.output
     shipped = CliRunner(env={"MLFSIC_DATA": None}).invoke(cli, ["episodes", "verify", SPLIT])
     assert shipped.exit_code == 0
-    assert shipped.output.count("no data root named") == 2
-    assert shipped.output.endswith("2 files: 0 differ; 2 not compared with the split they name\n")
+    assert shipped.output.count("no data root named") == 4
+    assert shipped.output.endswith("4 files: 0 differ; 4 not compared with the split they name\n")
 
 
 def test_show(root: Path, split: Split, tmp_path: Path) -> None:
@@ -99,6 +100,9 @@ def test_import(root: Path, split: Split, tmp_path: Path) -> None:
     assert "2 episodes of" in done.output
     assert not read_file(out).drawn
     assert "given" in call("episodes", "verify", out, "--data-root", root).output
+    balanced = ("--protocol", "laso_k_shot_balanced")
+    call("episodes", "import", SPLIT, path, "--out", out, "--data-root", root, *balanced)
+    assert read_file(out).protocol == LasoBalanced(1)
     with pytest.raises(BenchError, match="say nothing about scenes"):
         call("episodes", "import", "scenes-12-6-6-v1", path, "--out", tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()

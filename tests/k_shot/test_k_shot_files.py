@@ -21,8 +21,8 @@ from mlfsic_bench.episodes.files import (
     shipped_files,
     verify_file,
 )
-from mlfsic_bench.episodes.k_shot import LasoKShot, import_indices
-from mlfsic_bench.episodes.one_per_label import ONE_PER_LABEL
+from mlfsic_bench.episodes.k_shot import LasoBalanced, LasoKShot, import_indices
+from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import hash_json
@@ -171,7 +171,13 @@ def test_own_runs_of_a_subset_are_drawn(root: Path, split: Split) -> None:
 def test_shipped_files_are_sound() -> None:
     paths = [path for path in shipped_files() if path.name.startswith(SPLIT)]
     files = {path.name: read_file(path) for path in paths}
-    assert set(files) == {LasoKShot(k).file_name(SPLIT, "novel") for k in (1, 5)}
+    kinds = [kind(k) for kind in (LasoKShot, LasoBalanced) for k in (1, 5)]
+    assert set(files) == {kind.file_name(SPLIT, "novel") for kind in kinds}
+    for k in (1, 5):  # the same supports
+        plain, balanced = (
+            files[kind(k).file_name(SPLIT, "novel")] for kind in (LasoKShot, LasoBalanced)
+        )
+        assert plain.episodes == balanced.episodes
     for name, content in files.items():
         assert (content.split_id, content.drawn, len(content.episodes)) == (SPLIT, True, 10)
         assert name == content.protocol.file_name(SPLIT, "novel")

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.feasibility import build_pools
 from mlfsic_bench.episodes.files import draw_episodes
-from mlfsic_bench.episodes.k_shot import LasoKShot, draw_support, images_of
+from mlfsic_bench.episodes.k_shot import (
+    LasoBalanced,
+    LasoKShot,
+    balanced_query,
+    draw_support,
+    images_of,
+)
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet, episode_set
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, stream_seed
@@ -158,3 +164,47 @@ def test_check_names_label_and_run(split: Split) -> None:
     with pytest.raises(BenchError, match="not support images") as error:
         check([(*good[0], query)])
     assert query in error.value.found
+
+
+# -- the balanced query ---------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), max_size=20), st.integers(1, 200))
+def test_balanced_query_word_by_word(rows: list[list[bool]], draws: int) -> None:
+    """As the released code draws it, ties to the first label."""
+    targets = np.array([*rows, *np.eye(3, dtype=bool).tolist()], bool)
+    seen, expected = np.zeros(3), []
+    for draw in range(draws):
+        label = int(np.argmin(seen))  # the first of equals
+        with_it = np.flatnonzero(targets[:, label])
+        expected.append(int(with_it[draw % len(with_it)]))
+        seen += targets[expected[-1]]
+    drawn = balanced_query(targets, draws)
+    assert drawn == expected
+    # no label that is drawn for is ahead of the rarest by more than the images of others bring
+    assert seen.min() >= draws // 3 // 3
+
+
+def test_balanced_supports_are_those_of_laso_k_shot(split: Split) -> None:
+    plain, balanced = (kind(2).draw(split, "novel", range(4)) for kind in (LasoKShot, LasoBalanced))
+    assert plain == balanced
+    sets = [draw_episodes(kind(2), split, "novel") for kind in (LasoKShot, LasoBalanced)]
+    assert sets[0].hash != sets[1].hash
+    query = sets[1].episodes[0].query
+    assert len(query) == 40_504
+    assert set(query) <= set(sets[0].episodes[0].query)
+    shares = split.novel.targets_of(query).mean(axis=0)
+    assert shares.max() - shares.min() < 0.06  # natural: up to twice as many of one label
+
+
+def test_balanced_needs_an_image_of_every_label(split: Split) -> None:
+    part = split.novel
+    keep = [
+        i
+        for i, image in enumerate(part.image_ids)
+        if image.startswith("train") or not part.targets[i, 3]
+    ]
+    small = Part(part.labels, tuple(part.image_ids[i] for i in keep), part.targets[keep])
+    with pytest.raises(BenchError, match="no balanced query") as error:
+        LasoBalanced(1).query(replace(split, parts={**split.parts, "novel": small}), "novel")
+    assert part.labels[3] in error.value.found

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mlfsic_bench.analysis.paper_table import as_text, paper_tables
 from mlfsic_bench.data.coco import Coco
+from mlfsic_bench.episodes import k_shot
 from mlfsic_bench.episodes.files import draw_episodes
-from mlfsic_bench.episodes.k_shot import LasoKShot
+from mlfsic_bench.episodes.k_shot import LasoBalanced, LasoKShot
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation import predict as evaluate_module
@@ -178,6 +179,28 @@ def test_table(split: Split, tmp_path: Path) -> None:
     assert "Means over episodes" in one
 
 
+def test_a_balanced_query_is_scored_with_its_repeats(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(k_shot, "DRAWS", 300)
+    drawn = draw_episodes(LasoBalanced(1), split, "novel", 3)
+    inputs = replace(laso_inputs(split, "protonet"), episodes=drawn)
+    folder = execute(inputs, tmp_path / "run")
+    record, scores = read_record(folder), read_scores(folder / "scores.npz")
+    assert (record.status, record.audit_status) == ("success", "passed")
+    assert (record.episodes.protocol, record.episodes.shots) == ("laso_k_shot_balanced-v1", 1)
+    assert scores.scores.shape == (3, 300, 16)
+    query = read_targets(folder / "targets.npz").query[0]
+    assert tuple(query) == drawn.episodes[0].query
+    for image in set(query[:50]):  # an image has one score, however often it is drawn
+        rows = scores.scores[1, query == image]
+        np.testing.assert_allclose(rows, rows[:1].repeat(len(rows), 0), atol=1e-6)
+    assert run_key(identity(inputs)) != run_key(identity(laso_inputs(split, "protonet")))
+    tables, _ = paper_tables([folder])
+    shown = " ".join(as_text(tables).split())
+    assert "the same 300 query images (drawn with repeats), 3 episodes" in shown
+
+
 # -- plans ----------------------------------------------------------------------------------------
 
 
@@ -214,7 +237,7 @@ def test_plans_that_can_not_be(root: Path, fields: dict[str, object], reason: st
     ("name", "chosen", "reason"),
     [
         ("laso_k_shot", {}, "add --shots K, any K from 1 on"),
-        ("one_per_label", {"shots": 1}, "add --protocol laso_k_shot"),
+        ("one_per_label", {"shots": 1}, "leave out --shots, or --protocol"),
         ("laso", {}, "laso_k_shot"),
         ("laso_k_shot", {"shots": 0}, "at least 1 for 'shots'"),
     ],

@@ -87,6 +87,7 @@ def test_a_board_shows_an_interval_that_all_its_entries_have() -> None:
 
 FEW = {"id": "one_per_label-v1", "episodes": "b" * 64, "count": 20, "total": 200}
 SHOTS = {"id": "laso_k_shot-v1", "episodes": "e" * 64, "count": 200, "total": 200, "shots": 5}
+ANY = {"id": "k_per_label-v1", "episodes": "c" * 64, "count": 200, "total": 200, "shots": 2}
 
 
 def test_titles_say_what_is_special() -> None:
@@ -95,6 +96,8 @@ def test_titles_say_what_is_special() -> None:
         fake_value("few", protocol=FEW),
         fake_value("part", tracks=fake_tracks(images="subset")),
         fake_value("shots", protocol=SHOTS),
+        fake_value("four", protocol={**ANY, "queries": 4}),
+        fake_value("nine", protocol={**ANY, "queries": 9, "episodes": "d" * 64}),
     ]
     boards = build_boards([entry(value) for value in values])
     assert {board.title for board in boards} == {
@@ -102,6 +105,8 @@ def test_titles_say_what_is_special() -> None:
         "fake 4/3/3: 3 novel labels, 1-shot, all images, first 20 of 200 episodes",
         "fake 4/3/3: 3 novel labels, 1-shot, part of the images",
         "fake 4/3/3: 3 novel labels, 5-shot, all images",
+        "fake 4/3/3: 3 novel labels, 2-shot, all images, k_per_label-v1, K = 2, Q = 4",
+        "fake 4/3/3: 3 novel labels, 2-shot, all images, k_per_label-v1, K = 2, Q = 9",
     }
     page = board_html(boards)
     assert page.count('<span class="tag">first 20 of 200 episodes</span>') == 2  # and the overview

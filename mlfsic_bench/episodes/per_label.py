@@ -1,14 +1,17 @@
-"""Protocol `one_per_label-v1`: every label of a part in each episode (the paper's section 3).
+"""Protocols that draw K support and Q query images *for* each label of a part, all distinct.
+
+`one_per_label-v1` is the paper's (its sections 3 and 5): K = 1 and Q = 4. `k_per_label-v1` is the
+same law with any other K and Q. `disjoint_per_label-v1` draws a whole set in which no image is in
+two episodes. All have one law, here, and one stream of seeds, named after the first of them:
 
     episode seed = stream_seed("episodes", "one_per_label-v1", split hash, purpose, index)
 
-so that an episode depends on the split, what it is for and its number, and on nothing else: not on
-how many are drawn, in which order, or where. A protocol with other numbers of images per label is
-another `PerLabel`.
+so that an episode depends on the split, K and Q, what it is for and its number, and on nothing
+else: not on how many are drawn, in which order, or where.
 
 Labels are ordered by the size of their pools, smallest first, ties in the part's order. An episode
-has L(s + q) *positions*: for each label in that order its s support images, then for each label in
-that order its q query images. The paper has s = 1 and q = 4 (sections 3 and 5).
+has L(K + Q) *positions*: for each label in that order its K support images, then for each label in
+that order its Q query images.
 
 Attempt t of the episode with seed e draws the positions p = 0, 1, 2, ... in turn. Position p has
 the SplitMix64 stream that starts at
@@ -46,7 +49,7 @@ from mlfsic_bench.episodes.protocol import Episode, Protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.randomness import splitmix64, splitmix64_array, stream_seeds
 from mlfsic_bench.splits.split import Part, Split
-from mlfsic_bench.works import YAN_2022
+from mlfsic_bench.works import LAFARGUE_2024, YAN_2022
 
 ATTEMPTS = 1000
 """An episode that runs dry this many times is an error."""
@@ -225,7 +228,9 @@ class PerLabel(Protocol):
         for i, episode in enumerate(episodes):
             if len(episode.support) != count * self.shots:
                 found = f"{len(episode.support)} support images in episode {i}"
-                raise wrong(name, f"{self.shots} support image per label ({count})", found)
+                whose = f"{self.shots} for each of {count} labels"
+                expected = f"{count * self.shots} support images, {whose}"
+                raise wrong(name, expected, found)
             for images, each in ((episode.support, self.shots), (episode.query, self.queries)):
                 try:
                     targets = content.targets_of(images)
@@ -256,6 +261,93 @@ class OnePerLabel(PerLabel):
 ONE_PER_LABEL = OnePerLabel()
 
 
+@dataclass(frozen=True)
+class KPerLabel(PerLabel):
+    """K support images and Q query images for each label, other than one and four."""
+
+    name = "k_per_label"
+    takes = ("shots", "queries")
+    defaults = {"queries": 4}  # noqa: RUF012
+    bibtex = YAN_2022
+    shots: int
+    queries: int
+
+    @classmethod
+    def of(cls, **chosen: int) -> PerLabel:
+        """The one with these K and Q; K = 1 and Q = 4 have a name already, `one_per_label`."""
+        made = cls(**chosen)
+        same = made.need == ONE_PER_LABEL.need and made.shots == ONE_PER_LABEL.shots
+        return ONE_PER_LABEL if same else made
+
+
+@dataclass(frozen=True)
+class DisjointPerLabel(PerLabel):
+    """As many episodes as the part gives with no image in two of them.
+
+    The episodes are drawn in turn. Episode i is drawn like that of `k_per_label` with the same
+    number, from the images that no earlier episode has; so it does not depend on how many are
+    drawn. The set ends where the images left hold no further episode, or where 1000 attempts have
+    run dry.
+    """
+
+    name = "disjoint_per_label"
+    takes = ("shots", "queries")
+    defaults = {"shots": 1, "queries": 4}  # noqa: RUF012
+    counts = {"val": None, "novel": None}  # noqa: RUF012
+    disjoint = True
+    bibtex = LAFARGUE_2024
+    shots: int
+    queries: int
+
+    @property
+    def tag(self) -> str:
+        """`disjoint-1-shot-4-query`."""
+        return f"disjoint-{super().tag}"
+
+    def default_count(self, split: Split, part: str) -> int:
+        """As many as the part gives."""
+        return len(self._in_turn(split, part, None))
+
+    def draw(self, split: Split, part: str, indices: Sequence[int]) -> list[Episode]:
+        """The episodes with these numbers; BenchError where the part does not give so many."""
+        last = max(indices, default=0)
+        drawn = self._in_turn(split, part, last + 1)
+        if last >= len(drawn):
+            raise BenchError(
+                f"the {part} part of split {split.id!r} has no {last + 1} disjoint episodes",
+                expected=f"at most {len(drawn)} for {self.title}",
+                found=str(last + 1),
+                remedy="ask for fewer, or leave the count out to draw them all",
+            )
+        return [drawn[i] for i in indices]
+
+    def check(self, split: Split, part: str, episodes: Sequence[Episode], name: str) -> None:
+        """Also BenchError for an image in two episodes."""
+        super().check(split, part, episodes, name)
+        seen: dict[str, int] = {}
+        for i, episode in enumerate(episodes):
+            for image in (*episode.support, *episode.query):
+                if image in seen:
+                    found = f"{image!r} in episodes {seen[image]} and {i}"
+                    raise wrong(name, "each image in one episode only", found)
+                seen[image] = i
+
+    def _in_turn(self, split: Split, part: str, most: int | None) -> list[Episode]:
+        """The first `most` episodes, or as many as there are; the first must exist."""
+        left: Part = split.parts[part]  # type: ignore[index]
+        drawn = self.sampler(left, split.hash, part).draw([0])
+        while most is None or len(drawn) < most:
+            used = {*drawn[-1].support, *drawn[-1].query}
+            rows = [row for row, image in enumerate(left.image_ids) if image not in used]
+            ids = tuple(left.image_ids[row] for row in rows)
+            left = Part(left.labels, ids, np.ascontiguousarray(left.targets[rows]))
+            try:
+                drawn += self.sampler(left, split.hash, part).draw([len(drawn)])
+            except BenchError:  # the images left are too few
+                break
+        return drawn
+
+
 class EpisodeSampler:
     """Draws episodes of one part for one purpose; keeps what is the same for all of them.
 
@@ -275,7 +367,7 @@ class EpisodeSampler:
         self.part = part
         self.pools = pools_of(part)
         self.support_per_label, self.query_per_label = protocol.shots, protocol.queries
-        self._key = ("episodes", protocol.id, split_hash, purpose)
+        self._key = ("episodes", ONE_PER_LABEL.id, split_hash, purpose)
         self._ids = np.array(part.image_ids, dtype=object)
         # the position that fills each place of the result: positions go by pool size
         place = np.argsort(self.pools.order)  # the label's turn
