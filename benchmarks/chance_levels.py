@@ -19,6 +19,7 @@ from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 from mlfsic_bench.files import write_json
 from mlfsic_bench.metrics.registry import chance_levels
 from mlfsic_bench.splits.resolve import resolve_split
+from mlfsic_bench.splits.split import Split
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "simulations" / "chance.json"
 SPLITS = (
@@ -27,9 +28,8 @@ SPLITS = (
 )
 
 
-def level(split_id: str) -> dict[str, Any]:
+def level(split: Split) -> dict[str, Any]:
     """Expected macro- and micro-AP, in per cent, on the novel episodes of a split, and hashes."""
-    split = resolve_split(split_id, data_root=None)
     episodes = find_episodes(ONE_PER_LABEL, split)
     targets = np.stack([split.novel.targets_of(one.query) for one in episodes.episodes])
     micro, macro = chance_levels(targets)
@@ -44,10 +44,11 @@ def level(split_id: str) -> dict[str, Any]:
 
 def main() -> None:
     """Compute all rows and write them; a split whose data is not there is an error."""
-    rows = {split_id: level(split_id) for split_id in SPLITS}
+    splits = (resolve_split(split_id, data_root=None) for split_id in SPLITS)
+    rows = {split.id: level(split) for split in splits}
     write_json(RESULT, rows)
     for split_id, row in rows.items():
-        print(f"{split_id:<24} macro-AP {row['macro_ap']:.2f}, micro-AP {row['micro_ap']:.2f}")
+        print(f"{split_id:<32} macro-AP {row['macro_ap']:.2f}, micro-AP {row['micro_ap']:.2f}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from mlfsic_bench.evaluation.record import RECORD
 from mlfsic_bench.metrics.intervals import Float64, average_ranks, holm, image_interval, paired
 from mlfsic_bench.metrics.registry import METRICS_VERSION, check_names
 from mlfsic_bench.paths import is_file, same_place
-from mlfsic_bench.results.captions import SUBSET, count_labels, disjoint_note
+from mlfsic_bench.results.captions import count_labels, disjoint_note, limits_of
 from mlfsic_bench.results.conditions import MethodResult, ResultGroup, Seeds, open_group
 from mlfsic_bench.results.table import Table, table, to_markdown, to_text
 from mlfsic_bench.results.targets import SplitPlace, note_on
@@ -296,8 +296,7 @@ def _notes(group: ResultGroup, made: Sequence[MetricComparison]) -> list[str]:
             )
         if metric.undefined:
             notes.append(f"{metric.metric}: undefined in {metric.undefined} episodes, left out.")
-    if split.subset:
-        notes.append(SUBSET)
+    notes += limits_of(split)
     if episodes.count < episodes.total:
         notes.append(f"Only the first {episodes.count} of {episodes.total} episodes were compared.")
     notes += note_on(group.targets)

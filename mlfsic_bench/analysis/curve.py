@@ -22,6 +22,7 @@ from mlfsic_bench.results.captions import count_labels, off_defaults
 from mlfsic_bench.results.conditions import check_comparable
 from mlfsic_bench.results.result import Result, Targets
 from mlfsic_bench.results.targets import SplitPlace, can_rebuild, targets_of
+from mlfsic_bench.splits.names import unofficial
 from mlfsic_bench.splits.split import Split
 
 ALWAYS = ("macro_ap", "micro_ap")  # in every curve, whatever else is asked for
@@ -92,7 +93,8 @@ class Curve:
     base_images, base_labels: base images and base labels of the whole split.
     chance: metric -> what a random ranking is expected to have, in per cent, where known.
     lines, levels: the methods, in the order in which they were first named.
-    notes: a sentence for each method with parameters that are not at its defaults.
+    notes: a sentence where the split is unofficial, and for each method with parameters that are
+        not at its defaults.
     """
 
     split: str
@@ -171,7 +173,10 @@ def curve(
         lines=tuple(lines),
         levels=tuple(levels),
         base_labels=len(record.labels["base"]),
-        notes=tuple(off_defaults((r.method.name, r.changed) for r in results)),
+        notes=(
+            *unofficial(record.split.id, record.split.differs_from_official),
+            *off_defaults((r.method.name, r.changed) for r in results),
+        ),
     )
 
 

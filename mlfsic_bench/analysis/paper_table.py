@@ -21,7 +21,7 @@ from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.metrics.intervals import image_interval, paired, t_interval
 from mlfsic_bench.metrics.registry import METRICS, chance_levels, check_names
 from mlfsic_bench.metrics.registry import columns as table_columns
-from mlfsic_bench.results.captions import SUBSET, conditions_title, failed_audits
+from mlfsic_bench.results.captions import conditions_title, failed_audits, limits_of
 from mlfsic_bench.results.conditions import (
     ResultGroup,
     Seeds,
@@ -284,8 +284,7 @@ def _caption(
     if words:
         lines.append(f"Label embeddings: {', '.join(words)}.")
     lines += group.off_defaults
-    if split.subset:
-        lines.append(SUBSET)
+    lines += limits_of(split)
     cuts = {one.base_images.of for one in group.methods if one.base_images}
     if cuts:
         lines.append(

@@ -29,10 +29,10 @@ from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values
 from mlfsic_bench.metrics.intervals import SMALL_POOL, EpisodeImages, episode_images, t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION, chance_levels, undefined_counts
 from mlfsic_bench.results.captions import (
-    SUBSET,
     count_labels,
     disjoint_note,
     failed_audits,
+    limits_of,
     off_defaults,
 )
 from mlfsic_bench.results.conditions import check_comparable, not_seeds, seed_groups
@@ -184,9 +184,7 @@ def _seeds(results: Sequence[Result], files: Sequence[FileScore]) -> list[SeedsS
 def _notes(results: Sequence[Result], targets: Targets) -> list[str]:
     """Sentences below the values: subset, episodes, targets, small pools, how files were made."""
     meta = results[0].meta
-    lines = []
-    if meta.split.subset:
-        lines.append(SUBSET)
+    lines = limits_of(meta.split)
     if meta.episodes.count < meta.episodes.total:
         lines.append(
             f"Only the first {meta.episodes.count} of {meta.episodes.total} episodes were scored."

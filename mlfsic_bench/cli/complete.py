@@ -55,7 +55,7 @@ class Known(click.ParamType):  # type: ignore[type-arg]
 
 
 def _splits(ctx: click.Context) -> Iterable[str]:
-    from mlfsic_bench.splits.resolve import shipped_ids
+    from mlfsic_bench.splits.names import shipped_ids
 
     return shipped_ids()
 

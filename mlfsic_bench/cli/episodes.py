@@ -69,7 +69,7 @@ def sample(
     images, chosen = _images(options), _protocol(options)
     resolved = resolve_split(split, **images)
     drawn = draw_episodes(chosen, resolved, part, count)
-    path = out if out is not None else Path(chosen.file_name(resolved.id, part))
+    path = out if out is not None else Path(chosen.file_name(resolved.plain_id, part))
     write_bytes(path, drawn.format())
     n = len(drawn.episodes)
     echo(f"{path}: {n} {part} episodes of {resolved.id}, {chosen.title}, hash {drawn.hash}")

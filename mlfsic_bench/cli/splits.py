@@ -37,7 +37,8 @@ def splits() -> None:
 def list_splits(form: str) -> None:
     """List the shipped splits."""
     from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.splits.resolve import shipped_file, shipped_ids
+    from mlfsic_bench.splits.names import shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_file
 
     rows = [_summary(shipped_file(split_id)) for split_id in shipped_ids()]
     if form == "json":
@@ -65,6 +66,7 @@ def show(split: str, form: str) -> None:
     SPLIT is an id or a split file.
     """
     from mlfsic_bench.data.dataset import PART_NAMES
+    from mlfsic_bench.splits.names import unofficial
     from mlfsic_bench.splits.resolve import split_file
 
     content = split_file(split)
@@ -88,6 +90,8 @@ def show(split: str, form: str) -> None:
             echo(_part_lines(content, part))
     for key, text in content.provenance.model_dump().items():
         echo("\n" + for_terminal(f"{key}: {text}"))
+    for line in unofficial(content.id, content.differs_from_official):
+        echo("\n" + for_terminal(line))
     if content.subset:
         echo(f"\nsubset: {json.dumps(content.subset.model_dump(mode='json'))}")
 
@@ -108,20 +112,33 @@ def build(
     SPLIT is an id or a definition file.
     """
     from mlfsic_bench.data.dataset import PART_NAMES
+    from mlfsic_bench.data.official import in_short
     from mlfsic_bench.data.registry import open_dataset
     from mlfsic_bench.splits.build import build_file
     from mlfsic_bench.splits.files import render, write_split
-    from mlfsic_bench.splits.resolve import shipped_bytes, shipped_file, shipped_ids, split_file
+    from mlfsic_bench.splits.names import plain_id, shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_bytes, shipped_file, split_file
 
     definition = split_file(split).definition()
     dataset = open_dataset(definition.dataset, data_root)
     content = build_file(definition, dataset, exclude=_excluded(exclude), **partial)
+    differs, anchors = content.differs_from_official, dataset.anchors
     name = f"{content.id}.subset.json" if content.subset else f"{content.id}.json"
     path = out if out is not None else Path(name)
     write_split(content, path)
     echo(for_terminal(f"{path}: {content.id}, hash {content.hash}"))
     for part in PART_NAMES:
         echo(_part_lines(content, part))
+    if anchors is not None and not differs:
+        echo(f"compared with {anchors.title}: all agree")
+    elif anchors is not None and differs:
+        named = plain_id(content.id) != content.id
+        say_always(
+            f"warning: of {anchors.title}, {len(differs)} differ: {in_short(differs)} "
+            f"({anchors.source})"
+            + (f"; so the split is named {content.id}" if named else "")
+            + f". {anchors.remedy[0].upper()}{anchors.remedy[1:]} and build again."
+        )
     if content.subset:
         echo("a partial split; results made on it say so")
     elif content.id in shipped_ids() and shipped_file(content.id).images is not None:
@@ -146,9 +163,10 @@ def verify(
 ) -> None:
     """Compare SPLIT with the shipped one and with the data root.
 
-    SPLIT is an id or a split file. Checks schema and hash, the shipped split of the same id, and,
-    given a data root, the split built again from it. Says what it compared with, and what it could
-    not compare. Exit code 1 when something differs.
+    SPLIT is an id or a split file. Compares schema and hash, the shipped split of the same id, and,
+    given a data root, the split built again from it, and the annotations there with the official
+    counts. Says what it compared with, and whether that is official. Exit code 1 when something
+    differs.
     """
     from mlfsic_bench.splits.verify import verify_split
 
@@ -156,21 +174,23 @@ def verify(
     if form == "json":
         echo_json({"split": split, **asdict(verdict)})
         ctx.exit(1 if verdict.differences else 0)
-    for checked in verdict.checked:
-        echo(for_terminal(f"checked against {checked}"))
+    for compared in verdict.compared:
+        echo(for_terminal(f"compared with {compared}"))
     for difference in verdict.differences:
         echo(for_terminal(f"differs: {difference}"))
-    for reason in verdict.unofficial:
-        echo(for_terminal(f"not checked against official images: {reason}"))
+    kind = "unofficial" if verdict.official == "no" else "not compared with the official split"
+    for reason in verdict.reasons:
+        echo(for_terminal(f"{kind}: {reason}"))
     if verdict.differences:
         echo(f"{split}: {len(verdict.differences)} differences")
         ctx.exit(1)
-    echo(
-        f"{split}: agrees with what is named above; that its images are the official ones is "
-        "not known"
-        if verdict.unofficial
-        else f"{split}: no differences"
-    )
+    agrees = f"{split}: agrees with what is named above; "
+    said = {
+        "yes": f"{split}: no differences",
+        "no": f"{agrees}its annotations are not the official ones",
+        "not compared": f"{agrees}nothing official to compare with",
+    }
+    echo(said[verdict.official])
 
 
 @splits.command()

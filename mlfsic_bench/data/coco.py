@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mlfsic_bench.data import coco_counts
 from mlfsic_bench.data.dataset import Annotations
 from mlfsic_bench.data.images import ImageFiles
 from mlfsic_bench.data.masks import (
@@ -382,6 +383,7 @@ class Coco(ImageFiles):
 
     name = "coco"
     title = "COCO 2014"
+    anchors = coco_counts.ANCHORS
     image_id = re.compile(r"(train2014|val2014)/[A-Za-z0-9_-]{1,100}")
     example = "train2014/COCO_train2014_000000000009"
     unpack = "unpack train2014.zip and val2014.zip"
@@ -402,6 +404,7 @@ class Coco(ImageFiles):
         self.folder = found
         self._annotations: Annotations | None = None
         self._order: dict[str, tuple[str, ...]] = {}
+        self._counts: dict[str, int] = {}
         self._objects: dict[str, Instances] = {}
 
     def annotations(self) -> Annotations:
@@ -418,6 +421,12 @@ class Coco(ImageFiles):
                 )
             parts = [_read(path, name) for path, name in zip(files, FOLDERS, strict=True)]
             self._order = {f: tuple(part[0]) for f, part in zip(FOLDERS, parts, strict=True)}
+            val = parts[FOLDERS.index("val2014")][2].sum(axis=0).tolist()
+            self._counts = coco_counts.named(
+                {f: len(part[0]) for f, part in zip(FOLDERS, parts, strict=True)},
+                {f: part[3] for f, part in zip(FOLDERS, parts, strict=True)},
+                dict(zip(COCO_CATEGORIES.values(), val, strict=True)),
+            )
             ids = [image for part in parts for image in part[0]]
             order = sorted(range(len(ids)), key=ids.__getitem__)
             self._annotations = Annotations(
@@ -427,6 +436,11 @@ class Coco(ImageFiles):
                 shown=np.concatenate([part[2] for part in parts])[order],
             )
         return self._annotations
+
+    def counts(self) -> dict[str, int]:
+        """Images and annotations of each file, images of val2014 with each label."""
+        self.annotations()
+        return self._counts
 
     def file_order(self, folder: str) -> tuple[str, ...]:
         """The ids of one year's images in the order in which its annotation file lists them."""
@@ -450,12 +464,12 @@ class Coco(ImageFiles):
 
 def _read(
     path: Path, folder: str
-) -> tuple[list[str], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Image ids, present and shown (bool [n, 80]) of one annotation file."""
+) -> tuple[list[str], npt.NDArray[np.bool_], npt.NDArray[np.bool_], int]:
+    """Image ids, present and shown (bool [n, 80]), number of annotations of one file."""
     found = Instances.read(path)
     column = np.searchsorted(list(COCO_CATEGORIES), found.category)  # the ids are sorted
     shown = np.zeros((len(found.names), len(COCO_CATEGORIES)), np.bool_)
     present = np.zeros_like(shown)
     shown[found.row, column] = True
     present[found.row[found.positive], column[found.positive]] = True
-    return [f"{folder}/{name}" for name in found.names], present, shown
+    return [f"{folder}/{name}" for name in found.names], present, shown, len(found.category)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from mlfsic_bench.data.official import Anchors
 
 # The three parts of a split, each with label names and images of its own.
 PartName = Literal["base", "val", "novel"]
@@ -41,13 +43,19 @@ class Dataset(ABC):
     """Image ids, where each image lies and which labels it shows; decodes only when asked.
 
     `name` is the dataset's id (`coco`, `voc`, `scenes`, `scenes-20k`), as split files name it.
+    `anchors` are the official counts of its annotations, None where there are none to compare with.
     """
 
     name: str
+    anchors: ClassVar[Anchors | None] = None
 
     @abstractmethod
     def annotations(self) -> Annotations:
         """Every image with its labels; read once and kept."""
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of what `anchors` counts, under the same names, in what was read."""
+        return {}
 
     @abstractmethod
     def available(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.bool_]:

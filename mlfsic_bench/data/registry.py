@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from mlfsic_bench.data.dataset import Dataset
+from mlfsic_bench.data.official import Anchors
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.paths import exists, is_folder
 
@@ -21,6 +22,15 @@ def dataset_names() -> tuple[str, ...]:
 def is_synthetic(name: str) -> bool:
     """Whether that dataset is synthetic: no data root, label embeddings of its own."""
     return name in ("scenes", "scenes-20k")
+
+
+def anchors_of(name: str) -> Anchors | None:
+    """The official counts of the dataset of that name; None for one without, or unknown here."""
+    if name != "coco":
+        return None
+    from mlfsic_bench.data.coco import Coco
+
+    return Coco.anchors
 
 
 def open_dataset(name: str, root: Path | None) -> Dataset:

@@ -248,7 +248,7 @@ def shipped_episodes(protocol: Protocol, split: Split, part: str) -> EpisodeSet 
     """
     if part not in protocol.counts:
         raise unknown_name(f"part that {protocol.name} draws from", part, protocol.counts)
-    path = shipped_folder() / protocol.file_name(split.id, part)
+    path = shipped_folder() / protocol.file_name(split.plain_id, part)
     if split.subset is not None or not is_file(path):
         return None
     content = read_file(path)

@@ -299,4 +299,4 @@ def import_indices(
                 "sorted by id, so these indices name other images than in the official file"
             )
         raise
-    return EpisodeSet(split.id, split.hash, made, "novel", episodes, drawn=False)
+    return EpisodeSet(split.plain_id, split.hash, made, "novel", episodes, drawn=False)

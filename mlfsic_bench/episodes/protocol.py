@@ -63,7 +63,8 @@ class EpisodeSet:
 
     Attributes
     ----------
-    split_id, split_hash: the split they were drawn from, or checked against when they were given.
+    split_id, split_hash: the split they were drawn from, or checked against when they were given;
+        the id without `-unofficial`.
     protocol: how they were drawn.
     part: `val` or `novel`.
     episodes: the episodes; episode i is the same alone or among any number. A query that all share
@@ -114,8 +115,8 @@ class EpisodeSet:
         Where all episodes share one query, the annotations of the split may differ from those they
         were drawn from, as long as they still fit.
         """
-        found, expected = f"split {self.split_id}", f"split {split.id}"
-        if self.split_id == split.id and not self.protocol.one_query:
+        found, expected = f"split {self.split_id}", f"split {split.plain_id}"
+        if self.split_id == split.plain_id and not self.protocol.one_query:
             found += f" with hash {self.split_hash}"
             expected += f" with hash {split.hash}"
         if found != expected:
@@ -136,7 +137,7 @@ def episode_set(
     if protocol.one_query:
         query = protocol.query(split, part)
         episodes = [Episode(episode.support, query) for episode in episodes]
-    return EpisodeSet(split.id, split.hash, protocol, part, tuple(episodes), drawn)
+    return EpisodeSet(split.plain_id, split.hash, protocol, part, tuple(episodes), drawn)
 
 
 class Protocol(ABC):

@@ -22,10 +22,10 @@ def known_method(name: str, option: str) -> str:
 
 
 def known_split(split_id: str, option: str = "") -> str:
-    """`split_id`, when a split ships under it; BenchError naming the `option` otherwise."""
-    from mlfsic_bench.splits.resolve import shipped_ids
+    """The plain id of a shipped split; BenchError naming the `option` where none has it."""
+    from mlfsic_bench.splits.names import plain_id, shipped_ids
 
-    return _known("split", split_id, shipped_ids(), option)
+    return _known("split", plain_id(split_id), shipped_ids(), option)
 
 
 def known_backbone(name: str) -> str:

@@ -16,11 +16,14 @@ from pydantic import (
     model_validator,
 )
 
+from mlfsic_bench.data.official import shortened
 from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol, protocol_with_id
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import FeatureMode, Precision
 from mlfsic_bench.features.store.manifest import MEAN
 from mlfsic_bench.schema import FileSchema, Label, Line, Name, Sha256, Text, Values, Version
+from mlfsic_bench.splits.names import NamedSplit
+from mlfsic_bench.splits.split import Split
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = "scores-meta-v1.schema.json"
@@ -43,14 +46,25 @@ class _ShortMeta(FileSchema):
         return {k: v for k, v in content.items() if v is not None or k not in self.absent}
 
 
-class SplitMeta(FileSchema):
+class SplitMeta(NamedSplit):
     """Which split: id, hash, the dataset and rule, and whether only part of its images was used."""
 
-    id: Name
     hash: Sha256
-    dataset: Name
     rule: Name
     subset: bool
+
+    @classmethod
+    def of(cls, split: Split) -> SplitMeta:
+        """What is written of a split; the first few of its differences."""
+        differs = split.differs_from_official
+        return cls(
+            id=split.id,
+            hash=split.hash,
+            dataset=split.dataset,
+            rule=split.rule,
+            subset=split.subset is not None,
+            differs_from_official=None if differs is None else shortened(differs),
+        )
 
 
 class EpisodesMeta(_ShortMeta):

@@ -38,6 +38,7 @@ from mlfsic_bench.schema import (
     one_error,
 )
 from mlfsic_bench.splits.files import Subset
+from mlfsic_bench.splits.names import unofficial
 from mlfsic_bench.testing.process import is_shipped, note_on_checks
 
 if TYPE_CHECKING:
@@ -280,13 +281,7 @@ def new_record(
         key=key,
         status="started",
         identity=run_identity,
-        split=SplitMeta(
-            id=split.id,
-            hash=split.hash,
-            dataset=split.dataset,
-            rule=split.rule,
-            subset=split.subset is not None,
-        ),
+        split=SplitMeta.of(split),
         subset=split.subset,
         episodes=EpisodesMeta.of(episodes, inputs.count),
         selection_episodes=len(selection.episodes) if selection else 0,
@@ -340,6 +335,7 @@ def notes_of(inputs: Inputs) -> list[str]:
         if excluded:
             numbers = ", ".join(f"{name} {n:,}" for name, n in excluded["images"].items())
             notes.append(f"images left out by an exclusion list: {numbers}")
+    notes += unofficial(split.id, split.differs_from_official)
     if inputs.damaged:
         from mlfsic_bench.data.images import in_kinds
 

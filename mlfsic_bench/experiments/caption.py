@@ -8,7 +8,7 @@ from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile, text_of
 from mlfsic_bench.experiments.table import ReproducedTable
 from mlfsic_bench.metrics.registry import chance_levels
-from mlfsic_bench.results.captions import SUBSET, count_labels
+from mlfsic_bench.results.captions import count_labels, limits_of
 from mlfsic_bench.results.published import read_published
 from mlfsic_bench.results.result import Result
 
@@ -58,9 +58,7 @@ def data_lines(runs: Sequence[Result]) -> list[str]:
             f"{episodes.total} episodes ({episodes.hash[:12]}); chance{over}: "
             f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )
-    if any(run.meta.split.subset for run in runs):
-        lines.append(SUBSET)
-    return lines
+    return lines + list(dict.fromkeys(line for run in runs for line in limits_of(run.meta.split)))
 
 
 def settings_lines(rows: Sequence[PlannedRow], profile: Profile) -> list[str]:

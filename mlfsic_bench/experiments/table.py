@@ -28,6 +28,7 @@ from mlfsic_bench.results.published import Published, is_counterpart
 from mlfsic_bench.results.result import Result, Targets, open_result
 from mlfsic_bench.results.table import Column, Table, to_markdown, to_text
 from mlfsic_bench.results.targets import targets_of, targets_on
+from mlfsic_bench.splits.names import MARK
 from mlfsic_bench.text import csv_text, for_json, for_markdown
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ KIND = "mlfsic-bench reproduced table"
 VALUE_DECIMALS, CELL_DECIMALS = 10, 6
 KINDS = ("measured", "seeds", "published", "difference", "paired")
 # Sentences without which the numbers of a table would be taken for something else.
-MARKS = ("SUBSET", "Not on all episodes")
+MARKS = ("SUBSET", MARK, "Not on all episodes")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from mlfsic_bench.leaderboard.entry import (
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.captions import count_labels, split_title
+from mlfsic_bench.splits.names import plain_id
 
 NEAR = "≈"
 NO_RUNS = "nobody has run this here"
@@ -114,7 +115,7 @@ class Board:
         kind = kind_with_id(protocol.id)  # rows copied from a table may not say K
         k = protocol.shots or getattr(kind, "shots", None)
         shots = f"{k}-shot" if k else protocol.id
-        found = _NOVEL_LABELS.fullmatch(self.first.split.id)
+        found = _NOVEL_LABELS.fullmatch(plain_id(self.first.split.id))
         labels = labels_text(self.first).partition(" (")[0]
         labels = labels or (f"{found[1]} novel labels" if found else "novel labels")
         return f"{split_title(self.first.split.id)}: {labels}, {shots}"

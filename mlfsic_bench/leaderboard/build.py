@@ -128,7 +128,7 @@ def build_entry(
             adaptation=Adaptation.GRADIENT if method.adapts_by_gradient else Adaptation.NONE,
             images=ImageTrack.SUBSET if split.subset else ImageTrack.FULL,
         ),
-        split=SplitRef(id=split.id, hash=split.hash, dataset=split.dataset),
+        split=SplitRef(**split.model_dump(exclude={"rule", "subset"})),
         protocol=ProtocolRef(
             id=episodes.protocol,
             episodes=episodes.hash,

@@ -1,7 +1,8 @@
 """A leaderboard entry: the schema of its file, reading and writing it, and the files it rests on.
 
-An entry lies in `results/leaderboard/<split id>/<entry id>.json`. Entries are untrusted: every
-text has a length, links are https only, and paths stay inside the results folder.
+An entry lies in `results/leaderboard/<split id>/<entry id>.json` (the id without `-unofficial`).
+Entries are untrusted: every text has a length, links are https only, and paths stay inside the
+results folder.
 docs/leaderboard.md describes every key.
 """
 
@@ -35,6 +36,7 @@ from mlfsic_bench.schema import (
     load,
     plain,
 )
+from mlfsic_bench.splits.names import NamedSplit, plain_id
 
 FOLDER = "leaderboard"
 LIMIT = 4 << 20  # bytes of an entry; one with 100 labels and 10 seeds takes 60 kB
@@ -253,12 +255,10 @@ class Tracks(FileSchema):
     images: ImageTrack
 
 
-class SplitRef(FileSchema):
+class SplitRef(NamedSplit):
     """The split: its versioned id, its hash (None for reported values), its data set."""
 
     id: Slug
-    hash: Sha256 | None
-    dataset: Name
 
 
 class ProtocolRef(FileSchema):
@@ -386,7 +386,7 @@ class Entry(FileSchema):
     @property
     def path(self) -> str:
         """Where it lies below the results folder."""
-        return f"{FOLDER}/{self.split.id}/{self.id}.json"
+        return f"{FOLDER}/{plain_id(self.split.id)}/{self.id}.json"
 
 
 def slug(text: str) -> str:

@@ -1,7 +1,8 @@
 """Packing a submission: a card to start from, entries and their evidence, a results folder.
 
 `pack` writes DIR/leaderboard/<split id>/<entry id>.json and, for scores that do not lie in DIR yet,
-DIR/scores/<split id>/<entry id>/seed-<n>/. Made in `results/` or copied there, it is a submission.
+DIR/scores/<split id>/<entry id>/seed-<n>/ (the split's id without `-unofficial`). Made in
+`results/` or copied there, it is a submission.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from mlfsic_bench.results.captions import split_title
 from mlfsic_bench.results.conditions import conditions_of, seed_groups
 from mlfsic_bench.results.result import Result, Targets, open_result, stored_targets
 from mlfsic_bench.results.targets import SplitPlace, rebuild_targets
+from mlfsic_bench.splits.names import plain_id
 from mlfsic_bench.text import for_terminal
 
 
@@ -158,7 +160,7 @@ def _prepare(
     group: Sequence[Result], again: Sequence[Result], targets: Targets, out: Path, card: Card
 ) -> tuple[Entry, dict[Path, Path]]:
     """The entry, and where its files are and go."""
-    top = f"scores/{group[0].meta.split.id}/{entry_id(group[0], card)}"
+    top = f"scores/{plain_id(group[0].meta.split.id)}/{entry_id(group[0], card)}"
     copies: dict[Path, Path] = {}
 
     def placed(result: Result, folder: str) -> ScoresFile:

@@ -19,6 +19,7 @@ from mlfsic_bench.leaderboard.entry import Entry, IntervalKind
 from mlfsic_bench.metrics.metric import Metric
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.results.table import Column, Table, table, to_latex, to_markdown
+from mlfsic_bench.splits.names import plain_id
 from mlfsic_bench.text import csv_text, for_latex, for_markdown
 
 
@@ -110,7 +111,7 @@ def board_bibtex(boards: Sequence[Board]) -> str:
         fields = [("author", " and ".join(first.authors)), ("year", year[0] if year else "")]
         fields.append(("note", citation))
         text = ",\n".join(f"  {name} = {{{_for_bibtex(value)}}}" for name, value in fields if value)
-        items.append(f"@misc{{{first.split.id}-{first.id},\n{text}\n}}\n")
+        items.append(f"@misc{{{plain_id(first.split.id)}-{first.id},\n{text}\n}}\n")
     return "\n".join(items)
 
 

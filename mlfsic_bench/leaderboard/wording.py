@@ -23,6 +23,7 @@ from mlfsic_bench.leaderboard.entry import (
     State,
 )
 from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.splits.names import unofficial
 
 TITLE = "Multi-label few-shot image classification: leaderboard"
 TASK = (
@@ -169,6 +170,8 @@ def remarks(board: Board) -> list[str]:
     lines = []
     if board.subset:
         lines.append("Part of the split's images only: not comparable with runs on all images.")
+    split = board.first.split
+    lines += unofficial(split.id, split.differs_from_official)
     if board.rows and (labels := labels_text(board.first)):
         lines.append(f"Values are over {labels}.")
     if not board.rows:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
+from mlfsic_bench.splits.names import UNOFFICIAL, plain_id, shipped_ids, unofficial
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.record import Record
@@ -19,20 +20,29 @@ OFF_DEFAULTS = "not at its defaults"
 DATASETS = {"coco": "COCO", "voc": "VOC", "scenes": "Scenes", "scenes-20k": "Scenes 20k"}
 
 
+def limits_of(split: SplitMeta) -> list[str]:
+    """Sentences below a table: what keeps results on this split from being compared with others."""
+    subset = [SUBSET] if split.subset else []
+    return subset + unofficial(split.id, split.differs_from_official)
+
+
 def split_title(split_id: str) -> str:
     """The name of a split in words: labels of base, val and novel, and its rule or variant.
 
     >>> split_title("coco-52-12-16-open-v1"), split_title("voc-8-6-6-v1"), split_title("mine-v2")
     ('COCO 52/12/16 (open)', 'VOC 8/6/6', 'mine-v2')
+    >>> split_title("coco-52-12-16-v1-unofficial")
+    'COCO 52/12/16 (unofficial)'
     """
     found = re.fullmatch(
-        r"([a-z]+(?:-\d+k)?)((?:-\d+)+)(?:-([a-z]+(?:-[a-z]+)*))?-v(\d+)", split_id
+        r"([a-z]+(?:-\d+k)?)((?:-\d+)+)(?:-([a-z]+(?:-[a-z]+)*))?-v(\d+)", plain_id(split_id)
     )
     if found is None:
         return split_id
     dataset, numbers, variant, version = found.groups()
     said = [variant] if variant else []
     said += [f"version {version}"] if version != "1" else []
+    said += [UNOFFICIAL[1:]] if split_id.endswith(UNOFFICIAL) else []
     name = DATASETS.get(dataset, dataset)
     counts = numbers.strip("-").replace("-", "/")
     return f"{name} {counts}" + (f" ({', '.join(said)})" if said else "")
@@ -129,14 +139,14 @@ def count_labels(
 def _gone(
     split_id: str, labels: Sequence[str], of_record: Mapping[str, Any] | None
 ) -> Sequence[str]:
-    from mlfsic_bench.splits.resolve import shipped_file, shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_file
 
     left = (of_record or {}).get("labels_left")
     if isinstance(left, Mapping) and isinstance(left.get("novel"), Mapping):
         return [str(label) for label in left["novel"]]
-    if split_id not in shipped_ids():
+    if plain_id(split_id) not in shipped_ids():
         return []
-    return [label for label in shipped_file(split_id).labels.novel if label not in labels]
+    return [label for label in shipped_file(plain_id(split_id)).labels.novel if label not in labels]
 
 
 def failed_audits(runs: Iterable[tuple[str, Record]]) -> list[str]:

@@ -23,6 +23,7 @@ from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images
 from mlfsic_bench.results.captions import failed_audits, off_defaults, picture_title
 from mlfsic_bench.results.result import UNSTATED, Float64, Result, Targets, open_result
 from mlfsic_bench.results.targets import SplitPlace, targets_of
+from mlfsic_bench.splits.names import plain_id
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
@@ -160,10 +161,11 @@ def by_conditions(results: Iterable[Result]) -> list[list[Result]]:
 def conditions_of(result: Result) -> dict[str, str]:
     """What must be equal among results that are compared, the most telling first."""
     split, episodes, labels = result.meta.split, result.meta.episodes, result.meta.labels
+    name = plain_id(split.id)  # the hash says whether it is the same copy
     return {
-        "split": f"{split.id} (dataset {split.dataset}, rule {split.rule})",
+        "split": f"{name} (dataset {split.dataset}, rule {split.rule})",
         "share of the split's images": "a subset of the images" if split.subset else "all images",
-        "content of the split": f"{split.id} with hash {split.hash[:16]}",
+        "content of the split": f"{name} with hash {split.hash[:16]}",
         "protocol": f"{episodes.drawn_by.title}, part {episodes.part}",
         "set of episodes": f"{episodes.total} episodes with hash {episodes.hash[:16]}",
         "number of episodes": f"the first {episodes.count} of {episodes.total}",

@@ -11,6 +11,7 @@ from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.files import parse_json
 from mlfsic_bench.results.fields import MetricName
 from mlfsic_bench.schema import FileSchema, Line, Name, Text, Version, Word, load
+from mlfsic_bench.splits.names import plain_id
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -97,13 +98,14 @@ def read_published(name: str) -> Published:
 def published_for(split_id: str) -> Published | None:
     """The table whose labels and protocol this split shares, or None."""
     tables = (read_published(name) for name in published_names())
-    return next((table for table in tables if split_id in table.splits), None)
+    return next((table for table in tables if plain_id(split_id) in table.splits), None)
 
 
 def is_counterpart(record: Record, table: Published, row: str) -> bool:
     """Whether a run has the data set, protocol and backbone of a published row.
 
-    The data set is that of a split with the same labels and all images; a backbone without weights
+    The data set is that of a split with the same labels, all images and, where there are official
+    annotations to compare with, these; a backbone without weights
     is not the published one.
     """
     printed = next((one.backbone for one in table.rows if one.name == row), None)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlfsic_bench.data.official import in_short
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.results.archived_targets import shared_support
 from mlfsic_bench.results.result import Result, Targets, stored_targets
+from mlfsic_bench.splits.names import plain_id, shipped_ids
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -141,12 +143,12 @@ def _agreed(results: Sequence[Result]) -> Targets:
 def can_rebuild(meta: ScoresMeta) -> bool:
     """Whether the split of these scores needs no data: it ships with its images or is synthetic."""
     from mlfsic_bench.data.registry import is_synthetic
-    from mlfsic_bench.splits.resolve import shipped_file, shipped_ids
+    from mlfsic_bench.splits.resolve import shipped_file
 
     card = meta.split
-    if card.id not in shipped_ids() or card.subset:
+    if plain_id(card.id) not in shipped_ids() or card.subset:
         return False
-    content = shipped_file(card.id)
+    content = shipped_file(plain_id(card.id))
     return content.images is not None or is_synthetic(content.dataset)
 
 
@@ -204,10 +206,10 @@ def _split(meta: ScoresMeta, place: SplitPlace, subset: Mapping[str, Any]) -> Sp
 
 
 def _checked(split: Split, meta: ScoresMeta) -> Split:
-    """The split, if it is the one that the scores name."""
+    """The split, if it is the one that the scores name, and official if they say so."""
     named = meta.split
-    found = (split.id, split.hash, split.dataset, split.rule, split.subset is not None)
-    if found != (named.id, named.hash, named.dataset, named.rule, named.subset):
+    found = (split.plain_id, split.hash, split.dataset, split.rule, split.subset is not None)
+    if found != (plain_id(named.id), named.hash, named.dataset, named.rule, named.subset):
         partial = (
             "; these are scores on part of its images: name the file that `splits build` wrote"
             if named.subset and not found[4]
@@ -220,6 +222,13 @@ def _checked(split: Split, meta: ScoresMeta) -> Split:
             found=f"{split.id} with hash {split.hash}, dataset {split.dataset}, rule {split.rule}, "
             f"{_share(found[4])}",
             remedy="name the split the scores were made on, with --split and --data-root" + partial,
+        )
+    if named.differs_from_official == [] and split.differs_from_official:
+        raise BenchError(
+            "the scores say that their split is official; the annotations found are not",
+            expected=f"{named.id}: annotations with the official counts of {named.dataset}",
+            found=f"{split.id}: {in_short(split.differs_from_official)}",
+            remedy="name a data root with the official annotations: --data-root ROOT",
         )
     return split
 

@@ -158,10 +158,11 @@ def build_file(
 ) -> SplitFile:
     """The complete file: every image's part and targets, counts and hash.
 
-    The same annotations give the same file, byte for byte. `available_only`, `min_pool` and
-    `exclude` limit the outcome and mark it as a subset (`limit`); a list of images that are in no
-    part changes nothing. BenchError when the dataset is another one, lacks a label of the
-    definition or an image of `exclude`, or leaves a part without images.
+    The same annotations give the same file, byte for byte. Where their counts are not the official
+    ones of the dataset, the file says so and its id ends in `-unofficial`. `available_only`,
+    `min_pool` and `exclude` limit the outcome and mark it as a subset (`limit`); a list of images
+    that are in no part changes nothing. BenchError when the dataset is another one, lacks a label
+    of the definition or an image of `exclude`, or leaves a part without images.
     """
     if dataset.name != definition.dataset:
         raise BenchError(
@@ -180,9 +181,17 @@ def build_file(
             remedy="check which dataset the list was made for",
         )
     parts = apply_rule(definition, annotations)
-    disk = dataset if available_only else None
+    disk, differences = dataset if available_only else None, differences_from_official(dataset)
     used = {image for part in parts.values() for image in part.image_ids}.intersection(exclude)
-    return _compose_limited(definition, parts, disk, min_pool, used)
+    return _compose_limited(definition, parts, disk, min_pool, differences, used)
+
+
+def differences_from_official(dataset: Dataset) -> list[str] | None:
+    """Where the counts of its annotations are not the official ones; None where none are known.
+
+    Reads the annotations, unless they are read already.
+    """
+    return None if dataset.anchors is None else dataset.anchors.differences(dataset.counts())
 
 
 def limit_file(content: SplitFile, dataset: Dataset | None, min_pool: int | None) -> SplitFile:
@@ -197,7 +206,8 @@ def limit_file(content: SplitFile, dataset: Dataset | None, min_pool: int | None
             found=f"a subset: {content.subset.model_dump(mode='json')}",
             remedy="use the subset as it is, or limit the whole split",
         )
-    return _compose_limited(content, parts_of(content), dataset, min_pool)
+    differences = content.differs_from_official
+    return _compose_limited(content, parts_of(content), dataset, min_pool, differences)
 
 
 def _compose_limited(
@@ -205,6 +215,7 @@ def _compose_limited(
     parts: dict[PartName, Part],
     dataset: Dataset | None,
     min_pool: int | None,
+    differences: list[str] | None,
     exclude: Collection[str] = (),
 ) -> SplitFile:
     subset = None
@@ -222,4 +233,4 @@ def _compose_limited(
                 if subset
                 else "check the data root and the definition's label lists",
             )
-    return compose(definition, parts, subset)
+    return compose(definition, parts, subset, differences)

@@ -23,6 +23,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_text
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.schema import FileSchema, Label, Sha256, Text, load
+from mlfsic_bench.splits.names import UNOFFICIAL, Differences, has_official, official_id, plain_id
 from mlfsic_bench.splits.split import Part, Split
 
 FORMAT = "mlfsic-split/1"
@@ -31,6 +32,9 @@ MAX_LABELS = 10_000
 
 # no leading slash, no backslash, no colon, no control character; ".." is refused in content.py
 ImageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
+SplitId = Annotated[
+    str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+(-unofficial)?$", max_length=100)
+]
 Count = Annotated[int, Field(ge=0)]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
 LabelsOrNone = Annotated[list[Label], Field(max_length=MAX_LABELS)]
@@ -38,6 +42,7 @@ Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
 Folders = Annotated[list[Folder], Field(min_length=1, max_length=100)]
 Image = tuple[ImageId, Annotated[list[Count], Field(max_length=MAX_LABELS)]]
 Images = Annotated[list[Image], Field(max_length=MAX_IMAGES)]
+
 
 T = TypeVar("T")
 
@@ -145,18 +150,22 @@ class SplitFile(FileSchema):
     """The content of a split file.
 
     `images` holds, per part, `[image id, [indices into the part's label list]]`, sorted by id;
-    None in a definition. The indices refer to the whole label list, also in a subset. `hash` is
-    SHA-256 over the canonical JSON of everything else; a hand-written definition may leave it out.
+    None in a definition. The indices refer to the whole label list, also in a subset.
+    `differs_from_official` says how the annotations it was built from differ from the official
+    counts of the dataset: empty for not at all; without the key nobody compared. `hash` is
+    SHA-256 over the canonical JSON of everything else, the id without `-unofficial`; a hand-written
+    definition may leave it out.
     """
 
     format: Literal["mlfsic-split/1"]
-    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=100)]
+    id: SplitId
     version: Annotated[int, Field(ge=1)]
     hash: Sha256 | None = None
     dataset: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,50}$")]
     rule: Rule
     labels: LabelLists
     provenance: Provenance
+    differs_from_official: Differences | None = None
     subset: Subset | None = None
     counts: PerPart[PartCounts] | None = None
     images: PerPart[Images] | None = None
@@ -167,9 +176,17 @@ class SplitFile(FileSchema):
         return tuple(label for label in self.labels.of(part) if label not in left)
 
     def definition(self) -> SplitFile:
-        """The same labels and rule without the outcome; no hash."""
-        outcome = {"hash": None, "subset": None, "counts": None, "images": None}
-        return self.model_copy(update=outcome)
+        """The same labels and rule under the plain id, without the outcome; no hash."""
+        outcome = ("hash", "differs_from_official", "subset", "counts", "images")
+        return self.model_copy(update={**dict.fromkeys(outcome), "id": plain_id(self.id)})
+
+    @model_serializer(mode="wrap")
+    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # definitions, and splits made before the key existed, keep their bytes
+        content: dict[str, Any] = serialise(self)
+        if self.differs_from_official is None:
+            content.pop("differs_from_official", None)
+        return content
 
 
 def per_part(values: dict[PartName, T]) -> PerPart[T]:
@@ -180,8 +197,13 @@ def per_part(values: dict[PartName, T]) -> PerPart[T]:
 
 
 def content_hash(content: SplitFile) -> str:
-    """SHA-256 over the canonical JSON of everything in the file but the hash itself."""
-    return hash_json(content.model_dump(mode="json", exclude={"hash"}))
+    """SHA-256 over the canonical JSON of the file's content.
+
+    Not of the hash itself, nor of what was compared with the official counts: the id counts without
+    `-unofficial`, so that equal images and targets have one hash.
+    """
+    value = content.model_dump(mode="json", exclude={"hash", "differs_from_official"})
+    return hash_json(value | {"id": plain_id(content.id)})
 
 
 def count_images(content: SplitFile) -> PerPart[PartCounts]:
@@ -220,8 +242,15 @@ def problems(content: SplitFile) -> list[str]:
 
 def _definition_problems(content: SplitFile) -> list[str]:
     found = []
-    if content.id.rpartition("-v")[2] != str(content.version):
+    if plain_id(content.id).rpartition("-v")[2] != str(content.version):
         found.append(f"the id {content.id!r} must end in '-v{content.version}', its version")
+    if content.id.endswith(UNOFFICIAL) and content.images is None:
+        found.append(f"a definition (no images) is never {UNOFFICIAL[1:]}")
+    elif content.id.endswith(UNOFFICIAL) and not has_official(content.id, content.dataset):
+        found.append(
+            f"{UNOFFICIAL!r} belongs to splits whose definition ships and whose dataset has "
+            "official counts"
+        )
     tally = Counter(label for part in PART_NAMES for label in content.labels.of(part))
     found += [
         f"the label {label!r} stands in the lists twice" for label in tally if tally[label] > 1
@@ -269,9 +298,19 @@ MAX_BYTES = 64 << 20  # the split of all of COCO has 8 MB
 
 
 def parse_split(value: Any, where: str) -> SplitFile:
-    """The JSON value as a SplitFile by schema alone; a BenchError naming the key otherwise."""
+    """The JSON value as a SplitFile by schema alone; a BenchError naming the key otherwise.
+
+    A built split of which the file does not say that it agrees with the official counts is
+    `-unofficial`, also where the file leaves that out.
+    """
     remedy = "make the file with `mlfsic-bench splits build`"
-    return load(SplitFile, value, where, page="docs/splits.md", remedy=remedy)
+    content = load(SplitFile, value, where, page="docs/splits.md", remedy=remedy)
+    return content if content.images is None else _with_id(content)
+
+
+def _with_id(content: SplitFile) -> SplitFile:
+    named = official_id(content.id, content.dataset, content.differs_from_official)
+    return content if named == content.id else content.model_copy(update={"id": named})
 
 
 def read_split_file(path: Path, *, check: bool = True) -> SplitFile:
@@ -320,15 +359,20 @@ def render(content: SplitFile) -> str:
     return text[:-2] + ',\n  "images": {\n' + ",\n".join(blocks) + "\n}}\n"
 
 
-def compose(definition: SplitFile, parts: dict[PartName, Part], subset: Subset | None) -> SplitFile:
+def compose(
+    definition: SplitFile,
+    parts: dict[PartName, Part],
+    subset: Subset | None,
+    differences: list[str] | None,
+) -> SplitFile:
     """The complete file of a definition and its outcome, with counts and hash.
 
     The columns of each part's targets are the definition's label list, also in a subset.
+    `differences` are those from the official counts; None where there are none to compare with.
     """
     images = {part: _rows(parts[part]) for part in PART_NAMES}
-    content = definition.definition().model_copy(
-        update={"subset": subset, "images": per_part(images)}
-    )
+    outcome = {"differs_from_official": differences, "subset": subset, "images": per_part(images)}
+    content = _with_id(definition.definition().model_copy(update=outcome))
     content = content.model_copy(update={"counts": count_images(content)})
     return content.model_copy(update={"hash": content_hash(content)})
 
@@ -369,6 +413,7 @@ def to_split(content: SplitFile) -> Split:
         rule=content.rule.name,
         parts=parts,
         subset=content.subset.model_dump(mode="json") if content.subset else None,
+        differs_from_official=content.differs_from_official,
     )
 
 

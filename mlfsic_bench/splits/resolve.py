@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,15 +12,8 @@ from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.paths import exists
 from mlfsic_bench.splits.build import build_file, limit_file
 from mlfsic_bench.splits.files import SplitFile, parse_split, read_split_file, to_split
+from mlfsic_bench.splits.names import plain_id, shipped_ids
 from mlfsic_bench.splits.split import Split
-
-_NAME = re.compile(r"([a-z0-9]+(-[a-z0-9]+)*-v[0-9]+)\.json")
-
-
-def shipped_ids() -> tuple[str, ...]:
-    """The ids of the shipped splits, sorted; episode files beside them have other names."""
-    names = (_NAME.fullmatch(entry.name) for entry in files("mlfsic_splits").iterdir())
-    return tuple(sorted(name[1] for name in names if name))
 
 
 def shipped_bytes(split_id: str) -> bytes:
@@ -38,9 +30,13 @@ def shipped_file(split_id: str) -> SplitFile:
 
 
 def split_file(name_or_path: str, *, check: bool = True) -> SplitFile:
-    """A shipped split by id, or the split file at a path (checked as a stranger's, see `check`)."""
-    if name_or_path in shipped_ids():
-        return shipped_file(name_or_path)
+    """A shipped split by id, or the split file at a path (checked unless `check` is False).
+
+    An id from a table or record may end in `-unofficial`: whether what is built is official is
+    seen when it is built.
+    """
+    if plain_id(name_or_path) in shipped_ids():
+        return shipped_file(plain_id(name_or_path))
     path = Path(name_or_path)
     if path.suffix == ".json" or "/" in name_or_path or exists(path):
         return read_split_file(path, check=check)
@@ -89,9 +85,9 @@ def resolve_file(
 
 def _refuse_namesake(content: SplitFile, where: str) -> None:
     """A whole file under the id of a complete shipped split must be that split."""
-    if content.id not in shipped_ids() or content.subset is not None:
+    if plain_id(content.id) not in shipped_ids() or content.subset is not None:
         return
-    shipped = shipped_file(content.id)
+    shipped = shipped_file(plain_id(content.id))
     if shipped.images is not None and content.hash != shipped.hash:
         raise BenchError(
             f"{where} calls itself {content.id} but is not that split",

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.data.dataset import PartName
+from mlfsic_bench.splits.names import plain_id
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +45,15 @@ class Split:
 
     Attributes
     ----------
-    id: versioned id, e.g. `voc-8-6-6-v1`.
+    id: versioned id, e.g. `voc-8-6-6-v1`, or `coco-52-12-16-v1-unofficial` (`splits.names`).
     hash: SHA-256 over the split's whole content (labels, rule, images, targets, subset).
     dataset: name of the dataset the images belong to.
     rule: `open` or `strict`.
     parts: `base`, `val` and `novel`.
     subset: None for the whole split; otherwise a dict that says what limited it
         (`available_only`, `min_pool`, labels that left each part). Results made on a subset say so.
+    differs_from_official: how its annotations differ from the official counts of the dataset; empty
+        for not at all, None where nobody compared.
     """
 
     id: str
@@ -59,6 +62,12 @@ class Split:
     rule: str
     parts: dict[PartName, Part]
     subset: dict[str, object] | None = None
+    differs_from_official: list[str] | None = None
+
+    @property
+    def plain_id(self) -> str:
+        """The id without `-unofficial`, by which its definition and its episodes are found."""
+        return plain_id(self.id)
 
     @property
     def base(self) -> Part:

@@ -1,16 +1,19 @@
-"""Verifying a split file: against itself, the shipped split of its id, and a data root."""
+"""Verifying a split file: with itself, the shipped split, a data root, the official counts."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from mlfsic_bench.data.dataset import PART_NAMES
-from mlfsic_bench.data.registry import is_synthetic, open_dataset
-from mlfsic_bench.splits.build import build_file
+from mlfsic_bench.data.dataset import PART_NAMES, Dataset
+from mlfsic_bench.data.official import in_short
+from mlfsic_bench.data.registry import anchors_of, is_synthetic, open_dataset
+from mlfsic_bench.splits.build import build_file, differences_from_official
 from mlfsic_bench.splits.files import SplitFile, problems
-from mlfsic_bench.splits.resolve import shipped_file, shipped_ids, split_file
+from mlfsic_bench.splits.names import plain_id, shipped_ids
+from mlfsic_bench.splits.resolve import shipped_file, split_file
 
 EXAMPLES = 3
 
@@ -75,20 +78,26 @@ def _brief(value: object) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
+Official = Literal["yes", "no", "not compared"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a split file was compared with, and what came out.
 
     Attributes
     ----------
-    checked: what the file was compared with.
-    unofficial: why its labels, rule or images were not compared with the official ones; empty when
-        they were. Without a difference such a file agrees with itself, and that is all.
+    compared: what the file was compared with.
+    official: `yes`: with shipped or synthetic images, or with annotations that have the official
+        counts; `no`: the annotations have other counts; `not compared`: with nothing official, so
+        that a file without differences agrees with what is in `compared` and no more.
+    reasons: why it is not `yes`; empty when it is.
     differences: what is wrong, and where.
     """
 
-    checked: list[str]
-    unofficial: list[str]
+    compared: list[str]
+    official: Official
+    reasons: list[str]
     differences: list[str]
 
 
@@ -97,47 +106,98 @@ def verify_split(
 ) -> Verdict:
     """Compare a split with all that is at hand; a file that is no split file raises BenchError.
 
-    Checked: hash, order, ranges and counts; the shipped split of the same id (its images too, when
-    both have all of theirs); and, given a data root or for drawn images, the same split built again
-    from it. Annotations below a data root are taken as they are: that they are complete is not
-    known, so images rebuilt from them are not official ones. A split without some excluded images
-    is built again without those in `exclude`, and not compared where there are none.
+    Compared: hash, order, ranges and counts; the shipped split of the same id (its images too, when
+    both have all of theirs); given a data root or for synthetic images, the same split built again
+    from it; and the counts of the annotations there with the official ones of the dataset. A
+    definition, and a file that says that these agree, differs where they do not. A split
+    without some excluded images is built again without those in `exclude`, and not compared where
+    there are none.
     """
     content = split_file(name_or_path, check=False)
-    checked, differences = ["its own hash, order and counts"], problems(content)
-    unofficial: list[str] = []
-    drawn = is_synthetic(content.dataset)  # needs no data root
-    name = "the shipped split"
-    if content.id not in shipped_ids():
-        unofficial.append(f"no split called {content.id} is shipped")
-    else:
-        shipped = shipped_file(content.id)
-        differences += definition_differences(content, shipped, name)
-        checked.append(f"labels and rule of {name}")
-        if content.images is None:
-            unofficial.append("the file is a definition without images")
-        elif not shipped.images and not drawn:
-            unofficial.append(f"{name} {content.id} has no images to compare with")
-        elif content.subset is not None:
-            unofficial.append("the file is a subset")
-        elif shipped.images:
+    compared, differences = ["its own hash, order and counts"], problems(content)
+    synthetic = is_synthetic(content.dataset)  # needs no data root
+    shipped, name = None, "the shipped split"
+    if plain_id(content.id) in shipped_ids():
+        shipped = shipped_file(plain_id(content.id))
+        differences += definition_differences(content.definition(), shipped, name)
+        compared.append(f"labels and rule of {name}")
+        if shipped.images is not None and content.images is not None and content.subset is None:
             differences += image_differences(content, shipped, name)
-            checked.append(f"images of {name}")
+            compared.append(f"images of {name}")
     subset = content.subset
     lacks_list = subset is not None and subset.excluded is not None and not exclude
-    if lacks_list:
-        unofficial.append("it was made with an exclusion list, which --exclude would name")
-    elif (data_root is not None or drawn) and content.images is not None:
-        rebuilt = build_file(
-            content.definition(),
-            open_dataset(content.dataset, data_root),
-            available_only=subset.available_only if subset else False,
-            min_pool=subset.min_pool if subset else None,
-            exclude=exclude,
+    where, read = "the scenes" if synthetic else str(data_root), None
+    if data_root is not None or synthetic:
+        dataset = open_dataset(content.dataset, data_root)
+        if content.images is not None and not lacks_list:
+            rebuilt = _rebuilt(content, dataset, exclude)
+            differences += image_differences(content, rebuilt, f"the split built from {where}")
+            assert rebuilt.images is not None
+            sizes = ", ".join(f"{part} {len(rebuilt.images.of(part))}" for part in PART_NAMES)
+            compared.append(f"images of the split built from {where} ({sizes})")
+        read = differences_from_official(dataset)
+        if read is not None and dataset.anchors is not None:
+            said = f"{len(read)} differ" if read else "all agree"
+            compared.append(f"{dataset.anchors.title}, in {where}: {said}")
+        if read and _says_official(content):
+            differences += [f"{line}, in {where}" for line in read]
+    official, reason = _official(content, shipped, read, where)
+    if lacks_list and official == "yes":
+        official, reason = "not compared", ""
+    reasons = (
+        ["it was made with an exclusion list, which --exclude would name"] if lacks_list else []
+    )
+    reasons += [reason] if reason else []
+    return Verdict(compared, official, reasons, differences)
+
+
+def _says_official(content: SplitFile) -> bool:
+    return content.images is None or content.differs_from_official == []
+
+
+def _rebuilt(content: SplitFile, dataset: Dataset, exclude: Collection[str]) -> SplitFile:
+    subset = content.subset
+    return build_file(
+        content.definition(),
+        dataset,
+        available_only=subset.available_only if subset else False,
+        min_pool=subset.min_pool if subset else None,
+        exclude=exclude,
+    )
+
+
+def _official(
+    content: SplitFile, shipped: SplitFile | None, read: list[str] | None, where: str
+) -> tuple[Official, str]:
+    """Whether something official was compared, and why not.
+
+    `read`: how the annotations in `where` differ from the official counts; None: not compared.
+    """
+    said, anchors = content.differs_from_official, anchors_of(content.dataset)
+    if read:
+        assert anchors is not None
+        listed = "" if _says_official(content) else f"in {where}, {in_short(read)}; "
+        return "no", f"{listed}{anchors.source}"
+    if said:
+        return "no", f"the file says that its annotations differ: {in_short(said)}"
+    if shipped is None:
+        return "not compared", f"no split called {content.id} is shipped"
+    if content.images is None:
+        return "not compared", "the file is a definition without images"
+    if is_synthetic(content.dataset):
+        return "yes", ""
+    if anchors is not None and said is None:
+        return "not compared", (
+            "the file does not say that its annotations were compared with the official counts; "
+            "build it again"
         )
-        assert rebuilt.images is not None
-        where = "the scenes" if drawn else str(data_root)
-        differences += image_differences(content, rebuilt, f"the split built from {where}")
-        sizes = ", ".join(f"{part} {len(rebuilt.images.of(part))}" for part in PART_NAMES)
-        checked.append(f"images of the split built from {where} ({sizes})")
-    return Verdict(checked, unofficial, differences)
+    if anchors is not None and read is None:
+        return "not compared", (
+            "the file says that its annotations have the official counts; name the data root to "
+            "compare them"
+        )
+    if anchors is None and shipped.images is None:
+        return "not compared", f"the shipped split {shipped.id} has no images to compare with"
+    if anchors is None and content.subset is not None:
+        return "not compared", "the file is a subset"
+    return "yes", ""

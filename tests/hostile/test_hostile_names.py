@@ -69,8 +69,10 @@ FREE = listed("""
     MethodFacts.parameters Provenance.command Provenance.device Provenance.images
     Provenance.labels Provenance.platform Provenance.processor Provenance.rule Record.identity
     Record.notes Record.subset Reported.work Card.citation Card.notes
+    SplitFile.differs_from_official SplitMeta.differs_from_official SplitRef.differs_from_official
 """)
-OURS = ("Profile.", "Profiles.", "Published", "Rates.", "Seeds.", "Source.")  # files that ship
+# Files that ship, and what SplitMeta and SplitRef have in common.
+OURS = ("Profile.", "Profiles.", "Published", "Rates.", "Seeds.", "Source.", "NamedSplit.")
 REOPENED = ("method.name", "split.id", "features.backbone", "features.weights")
 
 

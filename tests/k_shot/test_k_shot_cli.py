@@ -37,7 +37,7 @@ def sample(root: Path, *args: object) -> Result:
 def test_sample(root: Path, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     output = sample(root, *LASO, "--shots", 2).output
-    assert f"10 novel episodes of {SPLIT}, laso_k_shot-v1, K = 2" in output
+    assert f"10 novel episodes of {SPLIT}-unofficial, laso_k_shot-v1, K = 2" in output
     assert "query images: 48" in output
     content = read_file(tmp_path / f"{SPLIT}.2-shot-runs.json")
     assert content.on(split, "the file") == drawn(split, 2)
@@ -115,7 +115,12 @@ def test_run_and_table(root: Path, tmp_path: Path) -> None:
     done = call("run", "protonet", *common, *LASO, "--shots", 1, "--out", out)
     assert "(95 %, over episodes)" in done.output
     assert read_record(out).episodes.shots == 1
-    assert "laso_k_shot-v1, K = 1" in call("table", out).output
+    table = " ".join(call("table", out).output.split())
+    assert f"Split {SPLIT}-unofficial (" in table
+    assert "laso_k_shot-v1, K = 1" in table
+    assert (
+        "UNOFFICIAL: the annotations differ from the official ones: images of train2014:" in table
+    )
     again = reopen(out, RunPaths(data_root=root, cache=tmp_path / "c"))
     _, support = again.episode(3)
     assert support.images.ids == again.inputs.episodes.episodes[3].support

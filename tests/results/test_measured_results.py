@@ -171,7 +171,7 @@ def test_a_difference_is_made_only_under_the_conditions_of_the_published_row() -
     record = read_record(next(runs.glob("linear-*")))
     split, episodes, features = record.split, record.episodes, record.features
     assert features is not None
-    whole = split.model_copy(update={"subset": False})
+    whole = split.model_copy(update={"subset": False, "id": "coco-52-12-16-open-v1"})
     papers = features.model_copy(update={"backbone": "resnet50"})
     same = record.model_copy(update={"split": whole, "features": papers})
     for number in (1, 3):  # the tables of one data set
@@ -180,6 +180,7 @@ def test_a_difference_is_made_only_under_the_conditions_of_the_published_row() -
     table = read_published("yan-2022-table1")
     for change in (
         {"split": split},
+        {"split": split.model_copy(update={"subset": False})},  # unofficial
         {"split": whole.model_copy(update={"id": "voc-8-6-6-v1"})},
         {"episodes": episodes.model_copy(update={"count": 10})},
         {"episodes": episodes.model_copy(update={"protocol": "laso_k_shot-v1", "shots": 1})},

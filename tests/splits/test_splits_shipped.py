@@ -36,6 +36,7 @@ COCO_COUNTS = {
     "coco-52-12-16-v1": (26723, 8350, 3949),
     "coco-52-12-16-open-v1": (26723, 47329, 48166),
 }
+ARCHIVED = json.loads((Path(__file__).parents[2] / "results/simulations/chance.json").read_text())
 needs_data = pytest.mark.skipif(
     "MLFSIC_DATA" not in os.environ, reason="MLFSIC_DATA names no data root"
 )
@@ -118,5 +119,12 @@ def test_real_coco_sample_gives_the_expected_counts():
     assert len(annotations.image_ids) == 82783 + 40504
     assert int((~annotations.shown.any(axis=1)).sum()) == 702 + 367
     for split_id, expected in COCO_COUNTS.items():
-        counts = build_file(shipped_file(split_id), dataset).counts
-        assert tuple(counts.of(part).images for part in PART_NAMES) == expected
+        content = build_file(shipped_file(split_id), dataset)
+        assert tuple(content.counts.of(part).images for part in PART_NAMES) == expected
+        # one annotation for each image and label: not the official files, under the hash of before
+        assert content.id == f"{split_id}-unofficial"
+        assert content.hash == ARCHIVED[content.id]["split_hash"]
+        assert content.differs_from_official == [
+            "annotations of train2014: 239,010, officially 604,907",
+            "annotations of val2014: 116,592, officially 291,875",
+        ]
