@@ -53,6 +53,7 @@ def test_the_options_that_name_split_and_episodes(tmp_path: Path) -> None:
 
 def test_runs_of_laso_and_a_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFSIC_DATA", raising=False)
+    monkeypatch.setenv("MLFSIC_CACHE", str(tmp_path / "cache"))  # nothing is remembered
     root = laso_root(tmp_path / "root")
     split = resolve_split(LASO, data_root=root)
     runs = draw_episodes(LasoKShot(2), split, "novel", 3)
