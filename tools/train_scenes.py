@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlfsic_bench.data.scenes import ATTRIBUTES, Scenes
-from mlfsic_bench.features.backbones.base import initialised
 from mlfsic_bench.features.backbones.scenes import CELL, GRID, VARIANTS, variant
+from mlfsic_bench.features.backbones.weights import initialised
 from mlfsic_bench.files import write_bytes
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
 

@@ -72,9 +72,9 @@ def _entry_points() -> dict[str, str]:
 
 
 def _backbones(ctx: click.Context) -> Iterable[str]:
-    from mlfsic_bench.features.backbones.registry import backbone_names
+    from mlfsic_bench.features.backbones.registry import backbone_names, provider_names
 
-    return backbone_names()
+    return (*backbone_names(), *(f"{name}:" for name in provider_names()))
 
 
 def _weights(ctx: click.Context) -> Iterable[str]:
@@ -159,7 +159,7 @@ def _value_of(name: str, body: Iterable[ast.stmt]) -> ast.expr | None:
 
 SPLIT = Known("split", _splits, or_file=True)
 METHOD = Known("method", _methods, or_file=True)
-BACKBONE = Known("backbone", _backbones, joined="+")
+BACKBONE = Known("backbone", _backbones, or_file=True, joined="+")
 WEIGHTS = Known("weights", _weights, or_file=True)
 PRESET = Known("preset", _presets)
 PROFILE = Known("dataset", _datasets)

@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Show what a file of label embeddings holds, or make one.",
     ),
     "features": ("mlfsic_bench.cli.features", "Extract, inspect and verify stored features."),
+    "backbones": (
+        "mlfsic_bench.cli.backbones",
+        "List, show and check backbones, and begin a new one.",
+    ),
     "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
     "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),
     "score": ("mlfsic_bench.cli.score", "Score files and runs, with three kinds of interval."),

@@ -141,7 +141,7 @@ def check_command(
         counts[result.status] += 1
         results.append(asdict(result))
         if form == "text":
-            echo(_lines(result))
+            echo(check_lines(result))
     if form == "json":
         echo_json({"method": name, "counts": counts, "tests": results})
         sys.exit(1 if counts["fail"] else 0)
@@ -155,7 +155,8 @@ def check_command(
         sys.exit(1)
 
 
-def _lines(result: CheckResult) -> str:
+def check_lines(result: CheckResult) -> str:
+    """The result of a contract test, with its explanation."""
     lines = [f"{result.status:4}  {result.name:21}  {result.shows}"]
     for heading, text in result.explanation:
         first, *rest = said(text).splitlines() or [""]

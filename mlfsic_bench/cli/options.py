@@ -15,7 +15,6 @@ from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import say, set_verbosity
 from mlfsic_bench.episodes.protocol import DEFAULT, OPTIONS, PROTOCOLS
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.registry import backbone_names
 
 Option = Callable[[Any], Any]
 
@@ -66,7 +65,8 @@ PARTIAL: tuple[Option, ...] = (
 
 BACKBONE: Option = click.option(
     "--backbone", required=True, type=complete.BACKBONE, metavar="NAME",
-    help=f"The network that makes features: {', '.join(backbone_names())}; A+B for two of them.",
+    help="The network that makes features: a name (`backbones list`), timm:NAME, torchvision:NAME, "
+    "open_clip:ARCH/PRETRAINED, hf:ID, or path/to/file.py:build; A+B for two of them.",
 )  # fmt: skip
 WEIGHTS: Option = click.option(
     "--weights", default="default", type=complete.WEIGHTS, metavar="W",

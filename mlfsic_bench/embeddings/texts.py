@@ -45,7 +45,8 @@ class TextEncoder(Protocol):
     hash: SHA-256 of all that its vectors depend on: weights, and how texts are cut into tokens.
     """
 
-    hash: str
+    @property
+    def hash(self) -> str: ...  # noqa: D102
 
     def encode(self, texts: Sequence[str]) -> Any:
         """float32 [n, d], an array or a tensor: one vector for each text, of any length."""

@@ -30,11 +30,9 @@ def known_split(split_id: str, option: str = "") -> str:
 
 def known_backbone(name: str) -> str:
     """`name`, when it is a network or several joined by +; BenchError otherwise."""
-    from mlfsic_bench.features.backbones.registry import backbone_names, split_name
+    from mlfsic_bench.features.backbones.registry import known_spec
 
-    for one in split_name(name):
-        _known("backbone", one, backbone_names())
-    return name
+    return known_spec(name)
 
 
 def known_weights(name: str, option: str) -> str:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.base import MEAN, load_strictly
+from mlfsic_bench.features.backbones.base import MEAN
 from mlfsic_bench.features.backbones.registry import JOIN
+from mlfsic_bench.features.backbones.weights import load_strictly
 from mlfsic_bench.features.compute import parse_device
 from mlfsic_bench.hashing import hash_json
 

@@ -106,9 +106,9 @@ def refuse_faulty(spec: str, settings: Mapping[str, str], preset: str | None) ->
         )
 
 
-def run_check(check: Check, bench: Bench) -> CheckResult:
-    """The result of one test, whatever it raises."""
-    called = f"The test `{check.name}` called the method"
+def run_check(check: Check, bench: object, kind: str = "method") -> CheckResult:
+    """The result of one test, whatever it raises; `kind` is what is tested."""
+    called = f"The test `{check.name}` called the {kind}"
     try:
         with preserved():
             check.run(bench)

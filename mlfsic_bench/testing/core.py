@@ -22,14 +22,14 @@ from mlfsic_bench.testing.world import CheckWorld, check_world
 if TYPE_CHECKING:
     from mlfsic_bench.testing.process import FreshProcess, Status
 
-Test = TypeVar("Test", bound="Callable[[Bench], None]")
+Test = TypeVar("Test", bound="Callable[[Any], None]")
 TOLERANCE = 1e-4  # relative to the largest score: float32 sums in another order, not a dependence
 FIT_SEED = 20220222
 _GLOBAL_SEED = 1
 
 
 class CheckFailedError(Exception):
-    """A contract test that a method failed, with all that its author needs.
+    """A contract test that a plug-in failed, with all that its author needs.
 
     `explanation` has pairs (heading, text): what the test did, what should have come, what came,
     the likely cause, and what to change.
@@ -60,11 +60,14 @@ class CheckNotMadeError(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """A contract test: its name, what it shows, the test, whether a run makes it, too."""
+    """A contract test: its name, what it shows, the test, whether a run makes it, too.
+
+    The test is given the bench that a plug-in of its kind is tested on.
+    """
 
     name: str
     shows: str
-    run: Callable[[Bench], None]
+    run: Callable[[Any], None]
     before_a_run: bool = False
 
 

@@ -16,7 +16,7 @@ from mlfsic_bench.experiments.schema import (
     read_experiment,
     read_profiles,
 )
-from mlfsic_bench.features.backbones.registry import TABLE, split_name
+from mlfsic_bench.features.backbones.registry import backbone_names, split_name
 from mlfsic_bench.methods.registry import find_method
 from mlfsic_bench.results.published import read_published
 from mlfsic_bench.splits.resolve import shipped_ids
@@ -130,7 +130,7 @@ def test_what_profiles_and_experiments_name_exists() -> None:
     for label, profile in profiles.profiles.items():
         assert profile.split in shipped_ids(), label
         for network in profile.backbones.values():
-            assert network in TABLE
+            assert network in backbone_names()
         for settings in (profile.settings, profile.end_to_end, profile.seeds.methods):
             for method in settings:
                 assert find_method(method).name == method
@@ -140,7 +140,7 @@ def test_what_profiles_and_experiments_name_exists() -> None:
             assert label in profiles.profiles, (name, label)
         assert set(experiment.splits.values()) <= set(shipped_ids()), name
         for row in experiment.rows:
-            assert set(split_name(row.backbone)) <= set(TABLE)
+            assert set(split_name(row.backbone)) <= set(backbone_names())
 
 
 @pytest.mark.parametrize("name", experiment_names())

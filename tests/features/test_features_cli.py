@@ -63,6 +63,7 @@ def asked(tmp_path, monkeypatch):
     monkeypatch.setattr(resolve, "resolve_split", split)
     monkeypatch.setattr(registry, "open_dataset", dataset)
     monkeypatch.setattr(backbones, "build_backbone", build)
+    monkeypatch.setattr(backbones, "find_builder", lambda spec: None)
     monkeypatch.setattr(extraction, "extract", extract)
     return asked
 

@@ -237,4 +237,9 @@ def test_a_resnet_and_a_vit_meet_on_seven_by_seven(dataset):
     maps = source.local(["img000"])
     assert maps.shape == (1, 2816, 7, 7)
     assert torch.isfinite(maps).all()
-    np.testing.assert_allclose(maps.mean((2, 3)), source.pooled(["img000"]), atol=1e-4)
+    averages = source.averaged(["img000"])
+    np.testing.assert_allclose(maps.mean((2, 3)), averages, atol=1e-4)
+    pooled = source.pooled(["img000"])
+    assert source.vector == "mean + class token"
+    assert torch.equal(pooled[:, :2048], averages[:, :2048])
+    assert not torch.allclose(pooled[:, 2048:], averages[:, 2048:], atol=1e-2)

@@ -203,8 +203,8 @@ def test_extraction_fills_a_store_for_each_network(tmp_path: Path, monkeypatch) 
     assert done.output.count("3 in the store") == 2
 
 
-def test_help_lists_the_names() -> None:
+def test_help_says_how_backbones_are_named() -> None:
     for verb in (["run"], ["features", "extract"]):
         shown = " ".join(CliRunner().invoke(cli, [*verb, "--help"]).output.split())
-        for name in ("resnet101", "efficientnet-lite2", "scenes-deep", "scenes-patch"):
+        for name in ("backbones list", "timm:NAME", "open_clip:ARCH/PRETRAINED", "file.py:build"):
             assert name in shown

@@ -1,19 +1,16 @@
-"""The Backbone: a network from a normalised image to a local feature map, with its identity.
+"""The Backbone: a network from a normalised image to a local feature map and a global vector.
 
-And what goes with every one: weights, read safely, loaded strictly or drawn from a named stream;
-the transform from an image to its input; the merging of batch norms into the convolutions before
-them (the same function, fewer passes).
+And what goes with every one: the transform from an image to its input, and the merging of batch
+norms into the convolutions before them (the same function, fewer passes).
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,118 +18,30 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.randomness import stream_seed
-from mlfsic_bench.torch_files import read_torch_file
+from mlfsic_bench.features.backbones.weights import hash_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mlfsic_bench.embeddings.texts import TextEncoder
 
-T = TypeVar("T", bound=nn.Module)
 
+class Transform(Protocol):
+    """From an image to the input of a network.
 
-def initialised(build: Callable[[], T], name: str) -> T:
-    """`build()` with weights drawn from the stream of this backbone's name, always the same.
-
-    The layers' own initialisers read torch's global generator; it is forked around them, so the
-    state of the caller's generator neither matters nor changes.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed("features", "initial weights", name) >> 1)
-        return build()
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The named tensors in a weight file; BenchError for anything else (no pickled objects)."""
-    remedy = "name a file written by torch.save(model.state_dict(), ...)"
-    state = read_torch_file(
-        path,
-        "weight file",
-        "a state dict: named tensors and nothing else",
-        remedy,
-        where="check --weights: a file, or one of the names default, imagenet, none",
-    )
-    if not isinstance(state, dict) or not state:
-        raise BenchError(
-            f"{path} holds no state dict",
-            expected="named tensors",
-            found=f"a {type(state).__name__}" + ("" if state else ", empty"),
-            remedy=remedy,
-        )
-    foreign = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
-    if foreign:
-        raise BenchError(
-            f"{path} holds more than a state dict",
-            expected="named tensors and nothing else",
-            found=f"entries that are no tensors: {_some(foreign)}",
-            remedy="save the inner state dict (often under 'state_dict' or 'model') on its own",
-        )
-    return {str(key): value for key, value in state.items()}
-
-
-def load_weights(
-    module: nn.Module,
-    weights: str,
-    own: tuple[str, Callable[[], dict[str, Tensor]], str],
-    head: tuple[str, ...] = (),
-) -> None:
-    """Load what `--weights` says: the backbone's own weights, the state dict at a path, or nothing.
-
-    Parameters
+    Attributes
     ----------
-    weights: a keyword for the backbone's own, `none` to keep the random ones, or a path.
-    own: that keyword, what reads the backbone's own weights, and what an error calls them.
-    head: prefixes of entries that may be absent, as in `load_strictly`.
+    size: side of the input in pixels.
+    id: everything the values depend on, as a short string; part of a feature store's key.
     """
-    keyword, read, what = own
-    if weights == keyword:
-        load_strictly(module, read(), what, head)
-    elif weights != "none":
-        load_strictly(module, read_state_dict(Path(weights)), weights, head)
 
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def id(self) -> str: ...  # noqa: D102
 
-def load_strictly(
-    module: nn.Module, state: dict[str, Tensor], source: str, head: tuple[str, ...] = ()
-) -> None:
-    """Load `state` into `module`; BenchError naming missing, unexpected and misshapen entries.
-
-    Entries whose names start with a prefix in `head` (a classifier the features never reach) may
-    be absent.
-    """
-    own = module.state_dict()
-    # files from before torch 0.4.1 lack the counters of batch norm; they influence no feature
-    may_lack = (*head, "num_batches_tracked")
-    missing = [
-        key
-        for key in own
-        if key not in state and not key.startswith(may_lack) and not key.endswith(may_lack[-1])
-    ]
-    unexpected = [key for key in state if key not in own]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in state and own[key].shape != state[key].shape
-    ]
-    found = [
-        f"{word}: {_some(keys)}"
-        for word, keys in (("missing", missing), ("unexpected", unexpected), ("shape", shapes))
-        if keys
-    ]
-    if found:
-        raise BenchError(
-            f"{source} does not fit the network",
-            expected=f"its {len(own)} named tensors",
-            found="; ".join(found),
-            remedy="choose the backbone these weights were made for",
-        )
-    module.load_state_dict(state, strict=False)
-
-
-def _some(names: Collection[str], limit: int = 5) -> str:
-    shown = list(names)[:limit]
-    rest = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+    def __call__(self, image: Image) -> Tensor:
+        """float32 [3, size, size] made from an RGB image."""
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -150,13 +59,13 @@ class Squash:
     Attributes
     ----------
     size: side of the network's input in pixels.
-    resample: `bilinear` or `bicubic`.
+    resample: `bilinear`, `bicubic`, or another filter of Pillow.
     mean, std: per channel, in units of pixels / 255, those of ImageNet by default:
         x = (pixel / 255 - mean) / std.
     """
 
     size: int
-    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    resample: Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"] = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -170,12 +79,9 @@ class Squash:
         """float32 [3, size, size]: the normalised input made from an RGB image."""
         from PIL import Image as PILImage
 
-        filters = {
-            "bilinear": PILImage.Resampling.BILINEAR,
-            "bicubic": PILImage.Resampling.BICUBIC,
-        }
         if image.size != (self.size, self.size):
-            image = image.resize((self.size, self.size), filters[self.resample])
+            chosen = PILImage.Resampling[self.resample.upper()]
+            image = image.resize((self.size, self.size), chosen)
         pixels = np.asarray(image, dtype=np.float32)  # [size, size, 3]
         scale = 1.0 / (255.0 * np.asarray(self.std, dtype=np.float64))
         shift = -np.asarray(self.mean, np.float64) / np.asarray(self.std, np.float64)
@@ -191,6 +97,27 @@ def lite_squash(size: int) -> Squash:
 
 ConvNormPairs = tuple[tuple[str, str], ...]
 MEAN = "mean"  # the global vector that is the average of the map
+# What is written behind `@` in a spec -> what records call that global vector.
+VECTORS = {
+    "mean": MEAN,
+    "class": "class token",
+    "pool": "attention pool",
+    "projection": "projection",
+}
+
+
+def choose_vector(name: str, asked: str | None, possible: Collection[str]) -> str:
+    """The key of VECTORS to make: `asked`, or the first possible one; BenchError for another."""
+    if asked is None:
+        return next(iter(possible))
+    if asked not in possible:
+        raise BenchError(
+            f"the backbone {name} has no global vector @{asked}",
+            expected=", ".join(f"@{one}" for one in sorted({*possible, "mean"} - {""})),
+            found=f"@{asked}",
+            remedy="choose one of these, or leave it out for the backbone's own",
+        )
+    return asked
 
 
 class Backbone(nn.Module):
@@ -203,10 +130,11 @@ class Backbone(nn.Module):
     ----------
     name: the name it is built by, as it stands in records.
     weights: what the weights were asked as (`imagenet`, `none`, a path); not part of any key.
+    found: where they were found, in words; not part of any key.
     channels: c.
     grid: (h, w) of the map for inputs of `input_size`.
-    vector: what the global vector is: `mean` of the map, `class token`, `attention pool`,
-        `projection`, or as a backbone of others calls it.
+    vector: what the global vector is: one of VECTORS, or as a backbone of others calls it. For
+        `mean` the average of the map is taken, whatever the body returns beside it.
     dim: d, the width of the global vector; c for the mean.
     input_size: side of the input in pixels.
     weights_hash: SHA-256 of the weights that make the features (`hash_weights`).
@@ -214,6 +142,7 @@ class Backbone(nn.Module):
     transform_id: everything the transform's values depend on.
     conv_norm_pairs: attribute names (convolution, batch norm) that follow each other directly in
         any submodule that has both; what `folded` may merge.
+    text: its text side, in the same space as the global vector, or None.
     """
 
     def __init__(
@@ -223,11 +152,13 @@ class Backbone(nn.Module):
         *,
         channels: int,
         grid: tuple[int, int],
-        transform: Squash,
+        transform: Transform,
         weights: str,
         conv_norm_pairs: ConvNormPairs = (),
         vector: str = MEAN,
         dim: int | None = None,
+        found: str = "",
+        text: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -237,12 +168,13 @@ class Backbone(nn.Module):
         self.vector = vector
         self.dim = channels if dim is None else dim
         self.input_size = transform.size
-        self.transform: Callable[[Image], Tensor] = transform
+        self.transform = transform
         self.transform_id = transform.id
         self.weights = weights
+        self.found = found
         self.conv_norm_pairs = conv_norm_pairs
+        self.text: TextEncoder | None = text
         self.weights_hash = hash_weights(self.state_dict())
-        self.text: TextEncoder | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """float [n, c, h, w]: the local feature maps of normalised inputs [n, 3, H, W]."""
@@ -255,27 +187,13 @@ class Backbone(nn.Module):
         """
         made = self.body(x)
         maps, vectors = made if isinstance(made, tuple) else (made, None)
-        if vectors is None:
+        if vectors is None or self.vector == MEAN:
             return maps, maps.float().mean(dim=(2, 3))
         return maps, vectors.float()
 
-
-def hash_weights(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of a state dict, in the order of the names.
-
-    Counters of seen batches (`num_batches_tracked`) are left out: no feature depends on them, and
-    files from different times carry them or not.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        if name.endswith("num_batches_tracked"):
-            continue
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.dim() else b"")
-        if not tensor.dim():
-            digest.update(repr(tensor.item()).encode())
-    return digest.hexdigest()
+    def use_mean(self) -> None:
+        """Let the global vector be the mean of the map from now on."""
+        self.vector, self.dim, self.text = MEAN, self.channels, None
 
 
 def folded(backbone: Backbone) -> Backbone:
@@ -283,18 +201,26 @@ def folded(backbone: Backbone) -> Backbone:
 
     Equal to the original up to float32 rounding. Only what the backbone declares in
     `conv_norm_pairs` is merged, plus a convolution directly followed by a batch norm inside an
-    `nn.Sequential`, where the order of calls is known.
+    `nn.Sequential`, where the order of calls is known. Batch norms that do more (an activation in
+    a subclass, as in timm) stay, and so do undeclared convolutions of a subclass, which may make
+    their weights anew in each pass.
     """
     result = copy.deepcopy(backbone).eval()
-    pairs = getattr(backbone, "conv_norm_pairs", ())
+    declared = getattr(backbone, "conv_norm_pairs", ())
     for module in list(result.modules()):
-        names = list(pairs)
-        if isinstance(module, nn.Sequential):
-            children = list(module._modules)
-            names += list(pairwise(children))
-        for conv_name, norm_name in names:
-            conv, norm = module._modules.get(conv_name), module._modules.get(norm_name)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(module, norm_name, nn.Identity())
+        for conv_name, norm_name in declared:
+            _merge(module, conv_name, norm_name)
+        if type(module).forward is nn.Sequential.forward:
+            for conv_name, norm_name in pairwise(list(module._modules)):
+                if type(module._modules[conv_name]) is nn.Conv2d:
+                    _merge(module, conv_name, norm_name)
     return result.requires_grad_(False)
+
+
+def _merge(module: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = module._modules.get(conv_name), module._modules.get(norm_name)
+    if not isinstance(conv, nn.Conv2d) or type(norm) is not nn.BatchNorm2d:
+        return
+    if norm.running_mean is not None and not conv._forward_hooks and not norm._forward_hooks:
+        setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+        setattr(module, norm_name, nn.Identity())

@@ -1,36 +1,84 @@
-"""Backbones by name, one (`resnet50`) or several side by side (`resnet50+vit_b_16`).
+"""Backbones by name, by file and as objects; several of them side by side.
 
-Imports nothing heavy, so help texts can use it.
+A spec is `NAME`, `PROVIDER:NAME` or `path/to/file.py:build`, each optionally with `@VECTOR`; `+`
+joins several. Names and providers come in by entry points, those of this project too. Importing
+this module imports nothing heavy, so help texts can use it.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, cast
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.errors import BenchError, nearest, unknown_name
+from mlfsic_bench.plugins.doors import Door
+from mlfsic_bench.plugins.files import names_a_file
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mlfsic_bench.features.backbones.base import Backbone
 
-
-# name -> module with `build(name, weights)`; imported only when that backbone is asked for
-TABLE = {
-    "resnet50": "mlfsic_bench.features.backbones.torchvision_models",
-    "resnet101": "mlfsic_bench.features.backbones.torchvision_models",
-    "vit_b_16": "mlfsic_bench.features.backbones.torchvision_models",
-    "efficientnet-lite2": "mlfsic_bench.features.backbones.lite",
-    "scenes-small": "mlfsic_bench.features.backbones.scenes",
-    "scenes-deep": "mlfsic_bench.features.backbones.scenes",
-    "scenes-patch": "mlfsic_bench.features.backbones.scenes",
-}
+EXAMPLE = "path/to/file.py:build"
+BACKBONES = Door("mlfsic_bench.backbones", "backbone", callable, EXAMPLE)
+PROVIDERS = Door("mlfsic_bench.backbone_providers", "backbone provider")
 JOIN = "+"
 KEYWORDS = ("default", "imagenet", "none")  # values of `weights` that mean the same to all networks
 
 
+@dataclass(frozen=True)
+class Spec:
+    """What names one network.
+
+    Attributes
+    ----------
+    provider: the name of its provider; empty for a registered name and for a file.
+    name: what the provider, the entry point or the file is asked for.
+    vector: what stands behind `@`, or None.
+    """
+
+    provider: str
+    name: str
+    vector: str | None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a function in a file."""
+        return not self.provider and names_a_file(self.name)
+
+    def as_name(self, name: str) -> str:
+        """`name` with the vector, as it stands in records."""
+        return f"{name}@{self.vector}" if self.vector else name
+
+
+def parse_spec(one: str) -> Spec:
+    """The parts of a spec of one network; whether there is such a network is not asked here.
+
+    >>> parse_spec("timm:vit_base_patch16_224@mean")
+    Spec(provider='timm', name='vit_base_patch16_224', vector='mean')
+    >>> parse_spec("nets/mine.py:build").provider
+    ''
+    """
+    name, _, vector = one.rpartition("@")
+    if not name or not re.fullmatch("[a-z]*", vector):
+        name, vector = one, ""
+    provider, colon, rest = name.partition(":")
+    if not colon or names_a_file(name):
+        return Spec("", name, vector or None)
+    return Spec(provider, rest, vector or None)
+
+
 def backbone_names() -> tuple[str, ...]:
-    """The names of single networks; `+` joins several of them (`features.backbones`)."""
-    return tuple(TABLE)
+    """The registered names of single networks, sorted."""
+    return BACKBONES.names()
+
+
+def provider_names() -> tuple[str, ...]:
+    """What may stand before the colon of a spec, sorted."""
+    return PROVIDERS.names()
 
 
 def split_name(name: str) -> tuple[str, ...]:
@@ -74,32 +122,162 @@ def split_weights(weights: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return each
 
 
-def build_backbone(name: str, weights: str = "default") -> Backbone:
-    """The backbone `name`, one network, in evaluation mode on the CPU.
+def build_backbone(spec: str, weights: str = "default") -> Backbone:
+    """The backbone that `spec` names, one network, in evaluation mode on the CPU.
 
-    `weights` is `default` (= `imagenet`; for the backbones of `scenes` those in the package),
-    `none` (drawn from a named stream, the same every time) or the path of a state dict, loaded
-    strictly. Raises BenchError for an unknown name, a failing download, or weights that do not fit.
+    `weights` is `default`, `imagenet` where the backbone knows these, `none` (drawn from a named
+    stream, the same every time) or the path of a state dict, loaded strictly. Nothing is
+    downloaded. Raises BenchError for an unknown name, for weights that are not on this machine or
+    do not fit, and for what fails in a plug-in.
     """
-    if name not in TABLE:
-        raise unknown_name("backbone", name, TABLE)
-    module = importlib.import_module(TABLE[name])
-    if weights == "default" and not name.startswith("scenes-"):
-        weights = "imagenet"
-    return cast("Backbone", module.build(name, weights).eval())
+    from mlfsic_bench.features.backbones.weights import initialised, offline
+    from mlfsic_bench.plugins.foreign import plugin_call
+
+    parsed = parse_spec(spec)
+    make = find_builder(spec)
+    with plugin_call("backbone", spec, "while it was built"), offline():
+        # random weights that a builder draws are the same every time
+        made = initialised(lambda: make(weights), spec)
+        backbone = as_built(made, spec)
+    return _identified(backbone, parsed, spec)
 
 
-def build_backbones(name: str, weights: str = "default") -> tuple[Backbone, ...]:
-    """The networks of `name`, in its order: one for `a`, two for `a+b`, and so on.
+def build_backbones(
+    given: str | Backbone | tuple[nn.Module, Any] | Sequence[Backbone], weights: str = "default"
+) -> tuple[Backbone, ...]:
+    """The networks that `given` names or is, in their order: one for `a`, two for `a+b`, and so on.
 
-    `weights` is as in `build_backbone` and, for several networks, a keyword for all of them or one
-    value for each, joined by +. Raises what `build_backbone` and `split_name` raise.
+    Parameters
+    ----------
+    given: a spec; a Backbone or several; or a pair (module, transform), as `as_backbone` takes it.
+    weights: of a spec, as in `build_backbone`; for several networks a keyword for all of them or
+        one value for each, joined by +.
+
+    Raises what `build_backbone`, `split_name` and `as_backbone` raise.
     """
-    names = split_name(name)
-    if len(names) == 1:
-        return (build_backbone(name, weights),)
-    for one in names:  # before the first is built: that may be a download
-        if one not in TABLE:
-            raise unknown_name("backbone", one, TABLE)
+    if not isinstance(given, str):
+        return _objects(given)
+    names = split_name(given)
+    for one in names:  # all of them before the first is built, which may take long
+        find_builder(one)
     each = split_weights(weights, names)
-    return tuple(build_backbone(one, given) for one, given in zip(names, each, strict=True))
+    return tuple(build_backbone(one, its) for one, its in zip(names, each, strict=True))
+
+
+def as_built(made: object, spec: str) -> Backbone:
+    """What a builder returned, as a Backbone; BenchError when it is none."""
+    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.backbones.objects import as_backbone, shown
+
+    if isinstance(made, tuple) and len(made) == 2:
+        module, transform = made
+        file = PurePath(parse_spec(spec).name).name if names_a_file(spec) else spec
+        made = as_backbone(module, transform, name=file)
+    if not isinstance(made, Backbone):
+        raise BenchError(
+            f"{spec} gives no backbone",
+            expected="a Backbone, or a pair (nn.Module, transform)",
+            found=shown(made),
+            remedy="return one of these from build(weights); docs/backbones.md has a template",
+        )
+    return made.eval()
+
+
+def known_spec(name: str) -> str:
+    """`name`, when it can be looked up without opening a file that it names; BenchError otherwise.
+
+    For names out of files of others: registered ones and those of providers, each with @VECTOR,
+    joined by +.
+    """
+    for one in split_name(name):
+        parsed = parse_spec(one)
+        plain = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", parsed.name, re.ASCII)
+        if parsed.provider in provider_names() and plain:
+            continue
+        if parsed.provider or parsed.name not in backbone_names():
+            raise unknown_name("backbone in a file", one, backbone_names())
+    return name
+
+
+def find_builder(spec: str) -> Callable[[str], object]:
+    """What makes the network that `spec` names, given the weights; BenchError when nothing does."""
+    import inspect
+
+    parsed = parse_spec(spec)
+    if parsed.provider:
+        if parsed.provider not in provider_names():
+            close = nearest(parsed.provider, provider_names())
+            raise BenchError(
+                f"unknown provider of backbones {parsed.provider!r} in {spec!r}",
+                expected=f"one of: {', '.join(provider_names())}",
+                found=repr(parsed.provider),
+                remedy=f"did you mean {close}:{parsed.name}?"
+                if close
+                else f"see `mlfsic-bench backbones list`; a file is named {EXAMPLE}",
+            )
+        provider: Any = PROVIDERS.find(parsed.provider)
+        own = None if parsed.vector == "mean" else parsed.vector
+        return lambda weights: provider(parsed.name, weights, own)
+    found: Any = BACKBONES.find(parsed.name)
+    if not callable(found):
+        raise BenchError(
+            f"{spec} is no function that builds a backbone",
+            expected="def build(weights: str) -> Backbone, or a pair (nn.Module, transform)",
+            found=f"a {type(found).__name__}",
+            remedy="name the function; `mlfsic-bench backbones new FILE.py` writes a template",
+        )
+    if parsed.vector in (None, "mean"):
+        return lambda weights: found(weights)
+    if "vector" not in inspect.signature(found).parameters:
+        raise BenchError(
+            f"the backbone {parsed.name} has no choice of global vectors",
+            expected="@mean, or none for its own",
+            found=f"@{parsed.vector}",
+            remedy="in a file of your own, write def build(weights, vector=None)",
+        )
+    return lambda weights: found(weights, vector=parsed.vector)
+
+
+def _identified(backbone: Backbone, parsed: Spec, spec: str) -> Backbone:
+    """The backbone under its name; of a file, the hash of the file goes into the identity."""
+    from mlfsic_bench.hashing import hash_json
+    from mlfsic_bench.plugins.files import source_hash
+
+    if parsed.vector == "mean":
+        backbone.use_mean()
+    if parsed.provider:
+        backbone.name = parsed.as_name(f"{parsed.provider}:{backbone.name}")
+        return backbone
+    if not parsed.is_file:
+        backbone.name = spec
+        return backbone
+    if backbone.name in backbone_names() or parse_spec(backbone.name).provider in provider_names():
+        raise BenchError(
+            f"{spec} calls itself {backbone.name!r}, which is the name of another backbone",
+            expected="a name of its own",
+            found=f"name={backbone.name!r}",
+            remedy=f"change the name in the file, for example to 'my-{backbone.name}'",
+        )
+    backbone.name = parsed.as_name(backbone.name)
+    backbone.weights_hash = hash_json([backbone.weights_hash, source_hash(parsed.name)])
+    return backbone
+
+
+def _objects(given: Any) -> tuple[Backbone, ...]:
+    from mlfsic_bench.features.backbones.base import Backbone
+
+    if isinstance(given, Backbone):
+        return (given.eval(),)
+    each = list(given) if isinstance(given, tuple | list) else []
+    if each and all(isinstance(one, Backbone) for one in each):
+        split_name(JOIN.join(one.name for one in each))
+        return tuple(one.eval() for one in each)
+    if isinstance(given, tuple) and len(given) == 2:
+        return (as_built(given, type(given[0]).__name__),)
+    raise BenchError(
+        f"a {type(given).__name__} is no backbone",
+        expected="a name, a Backbone, or a pair (nn.Module, transform)",
+        found=f"a {type(given).__name__}",
+        remedy="pass (network, transform), or as_backbone(network, transform, name=...) of "
+        "mlfsic_bench.features.backbones.objects",
+    )

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from mlfsic_bench.errors import unknown_name
-from mlfsic_bench.features.backbones.base import Backbone, Squash, initialised, load_weights
+from mlfsic_bench.features.backbones.base import Backbone, Squash
+from mlfsic_bench.features.backbones.weights import initialised, load_weights
 
 INPUT_SIZE = 112
 GRID = (7, 7)
@@ -163,6 +164,21 @@ def transform() -> Squash:
     return Squash(INPUT_SIZE, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
+def scenes_small(weights: str) -> Backbone:
+    """Five convolutions, trained on the base images of `scenes`; weights in the package."""
+    return build("scenes-small", weights)
+
+
+def scenes_deep(weights: str) -> Backbone:
+    """A residual network of 25 convolutions for `scenes`; weights in the package."""
+    return build("scenes-deep", weights)
+
+
+def scenes_patch(weights: str) -> Backbone:
+    """A small vision transformer for `scenes`; weights in the package."""
+    return build("scenes-patch", weights)
+
+
 def build(name: str, weights: str) -> Backbone:
     """The backbone with weights `default` (those in the package), `none`, or a state dict's path.
 
@@ -179,6 +195,7 @@ def build(name: str, weights: str) -> Backbone:
         grid=GRID,
         transform=transform(),
         weights=weights,
+        found="in the package" if weights == "default" else weights,
     )
 
 

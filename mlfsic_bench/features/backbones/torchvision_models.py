@@ -1,53 +1,120 @@
-"""ResNet-50, ResNet-101 and ViT-B/16 of torchvision as backbones."""
+"""The classification networks of torchvision as backbones: `torchvision:NAME` or `NAME/WEIGHTS`.
+
+Three of them also have short names: `resnet50`, `resnet101`, `vit_b_16`.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlfsic_bench.errors import BenchError
+from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.features.backbones.base import (
+    VECTORS,
     Backbone,
+    ConvNormPairs,
     Squash,
+    choose_vector,
+)
+from mlfsic_bench.features.backbones.weights import (
+    checksum_in,
+    hub_file,
     initialised,
-    load_weights,
+    load_strictly,
     read_state_dict,
 )
-from mlfsic_bench.paths import is_file
+from mlfsic_bench.hashing import hash_file
 
-# IMAGENET1K_V1 throughout: the classical training recipe, as used when the paper was written.
-WEIGHTS = {
-    "resnet50": "ResNet50_Weights",
-    "resnet101": "ResNet101_Weights",
-    "vit_b_16": "ViT_B_16_Weights",
+Step = str | Callable[[Tensor], Tensor]
+
+
+def resnet50(weights: str) -> Backbone:
+    """ResNet-50 (He et al., CVPR 2016) of torchvision."""
+    return build("resnet50", weights)
+
+
+def resnet101(weights: str) -> Backbone:
+    """ResNet-101 (He et al., CVPR 2016) of torchvision."""
+    return build("resnet101", weights)
+
+
+def vit_b_16(weights: str, vector: str | None = None) -> Backbone:
+    """ViT-B/16 (Dosovitskiy et al., ICLR 2021) of torchvision."""
+    return build("vit_b_16", weights, vector)
+
+
+# -- from an image to the last map, by the class of the network --------------------------------
+
+
+def _rescaled(x: Tensor) -> Tensor:
+    """ImageNet's normalisation made into (pixel / 255 - 0.5) / 0.5, as these weights want it.
+
+    Source: torchvision, `transform_input` of GoogLeNet and Inception3.
+    """
+    std, mean = x.new_tensor([0.229, 0.224, 0.225]), x.new_tensor([0.485, 0.456, 0.406])
+    return x * (std / 0.5)[:, None, None] + ((mean - 0.5) / 0.5)[:, None, None]
+
+
+_RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+_GOOGLENET: tuple[Step, ...] = (
+    _rescaled, "conv1", "maxpool1", "conv2", "conv3", "maxpool2",
+    "inception3a", "inception3b", "maxpool3",
+    "inception4a", "inception4b", "inception4c", "inception4d", "inception4e", "maxpool4",
+    "inception5a", "inception5b",
+)  # fmt: skip
+_INCEPTION: tuple[Step, ...] = (
+    _rescaled, "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1",
+    "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2", "Mixed_5b", "Mixed_5c", "Mixed_5d",
+    "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c",
+)  # fmt: skip
+# Of all other classes the map is what `features` gives.
+STEPS: dict[str, tuple[Step, ...]] = {
+    "ResNet": _RESNET,
+    "RegNet": ("stem", "trunk_output"),
+    "DenseNet": ("features", torch.relu),
+    "ShuffleNetV2": ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"),
+    "MNASNet": ("layers",),
+    "MaxVit": ("stem", "blocks"),
+    "SwinTransformer": ("features", "norm", "permute"),
+    "GoogLeNet": _GOOGLENET,
+    "Inception3": _INCEPTION,
 }
-HEADS = {"resnet50": ("fc.",), "resnet101": ("fc.",), "vit_b_16": ("heads.",)}
+# What `folded` may merge: in these classes the order of calls is known.
+PAIRS: dict[str, ConvNormPairs] = {
+    "ResNet": (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")),
+    "DenseNet": (("conv1", "norm2"),),
+    "GoogLeNet": (("conv", "bn"),),
+    "Inception3": (("conv", "bn"),),
+}
 
 
-class ResNetBody(nn.Module):
-    """A torchvision ResNet up to the last residual block: [n, 2048, 7, 7] at 224 pixels."""
+class Chain(nn.Module):
+    """Parts of a network, called one after the other; what comes after the last map is left out."""
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: nn.Module, steps: tuple[Step, ...]) -> None:
         super().__init__()
-        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
-        self.layer1, self.layer2 = net.layer1, net.layer2
-        self.layer3, self.layer4 = net.layer3, net.layer4
+        self.steps = steps
+        for step in steps:
+            if isinstance(step, str):
+                part = getattr(net, step)
+                setattr(self, step, nn.Sequential(*part) if type(part) is nn.ModuleList else part)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [n, 2048, H/32, W/32]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        """float [n, c, h, w] of [n, 3, H, W]."""
+        for step in self.steps:
+            x = getattr(self, step)(x) if isinstance(step, str) else step(x)
         return x
 
 
 class ViTBody(nn.Module):
-    """A torchvision ViT; its map is the patch tokens after the final LayerNorm, [n, 768, 14, 14].
+    """A torchvision ViT: its patch tokens after the final LayerNorm, [n, d, H/p, W/p].
 
-    The class token takes part in the attention but is not returned: pooled features of every
-    backbone, this one included, are the average of the map (equation 1 of the paper).
+    And the class token there, [n, d].
     """
 
     def __init__(self, net: Any) -> None:
@@ -55,13 +122,14 @@ class ViTBody(nn.Module):
         net.heads = nn.Identity()
         self.net = net
 
-    def forward(self, x: Tensor) -> Tensor:
-        """float [n, 768, H/16, W/16]."""
-        patches: Tensor = self.net._process_input(x)  # [n, 196, 768]
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(maps float [n, d, H/p, W/p], class tokens float [n, d])."""
+        patches: Tensor = self.net._process_input(x)  # [n, h w, d]
         first = self.net.class_token.expand(len(x), -1, -1)
-        tokens: Tensor = self.net.encoder(torch.cat([first, patches], dim=1))[:, 1:]
+        tokens: Tensor = self.net.encoder(torch.cat([first, patches], dim=1))
         side = x.shape[-1] // self.net.patch_size
-        return tokens.transpose(1, 2).reshape(len(x), -1, side, side)
+        maps = tokens[:, 1:].transpose(1, 2).reshape(len(x), -1, side, side)
+        return maps, tokens[:, 0]
 
 
 def import_torchvision() -> Any:
@@ -88,43 +156,73 @@ def import_torchvision() -> Any:
     return torchvision
 
 
-def build(name: str, weights: str) -> Backbone:
-    """The torchvision backbone `name` with weights `imagenet`, `none` or a path to a state dict."""
+def build(name: str, weights: str, vector: str | None = None) -> Backbone:
+    """The backbone `torchvision:NAME`, or `NAME/WEIGHTS` with one of its published weights.
+
+    Weights are `default` or `imagenet` (the first that torchvision published of this network, or
+    those named; from torch's hub cache), `none`, or the path of a state dict.
+    """
     models = import_torchvision().models
-    # 'vit_b_16' and the ResNets are functions of that name, without weights unless asked
-    net: Any = initialised(lambda: getattr(models, name)(weights=None), name)
-    own = ("imagenet", lambda: _imagenet(models, name), f"torchvision's weights of {name}")
-    load_weights(net, weights, own, HEADS[name])
-    if name == "vit_b_16":
-        return Backbone(
-            name,
-            ViTBody(net),
-            channels=768,
-            grid=(14, 14),
-            transform=Squash(224),
-            weights=weights,
-        )
+    network, _, published = name.partition("/")
+    known = models.list_models(module=models)
+    if network not in known:
+        error = unknown_name("classification network of torchvision", network, known)
+        error.expected = f"one of the {len(known)} names of torchvision.models.list_models()"
+        raise error
+    enum = _published(models, network, published)
+    settings = enum.transforms()
+    side = settings.crop_size[0]
+    make = models.get_model_builder(network)
+    # the positions of a transformer are made for one size
+    sized = {"image_size": side} if make.__module__.endswith("vision_transformer") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # GoogLeNet and Inception on their init
+        net: Any = initialised(lambda: make(weights=None, **sized), network)
+    kind = type(net).__name__
+    body: nn.Module = (
+        ViTBody(net) if kind == "VisionTransformer" else Chain(net, STEPS.get(kind, ("features",)))
+    )
+    found = _load(net, body, name, weights, enum)
+    size = Squash(side, settings.interpolation.value, tuple(settings.mean), tuple(settings.std))
+    with torch.inference_mode():
+        made = body.eval()(torch.zeros(1, 3, side, side))
+    maps, vectors = made if isinstance(made, tuple) else (made, None)
+    chosen = choose_vector(name, vector, ["mean"] if vectors is None else ["class"])
     return Backbone(
         name,
-        ResNetBody(net),
-        channels=2048,
-        grid=(7, 7),
-        transform=Squash(224),
-        weights=weights,
-        conv_norm_pairs=(("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")),
+        body,
+        channels=maps.shape[1],
+        grid=(maps.shape[2], maps.shape[3]),
+        transform=size,
+        weights="imagenet" if weights == "default" else weights,
+        conv_norm_pairs=PAIRS.get(kind, ()),
+        vector=VECTORS[chosen],
+        found=found,
     )
 
 
-def _imagenet(models: Any, name: str) -> dict[str, Tensor]:
-    """The ImageNet weights from torch's hub cache; nothing is downloaded."""
-    enum = getattr(models, WEIGHTS[name]).IMAGENET1K_V1
-    path = Path(torch.hub.get_dir()) / "checkpoints" / enum.url.rpartition("/")[2]
-    if not is_file(path):
-        raise BenchError(
-            f"the ImageNet weights of {name} are not on this machine",
-            expected=f"the file {path}",
-            found="nothing at that path",
-            remedy=f"mlfsic-bench data download {name}-weights; or fetch {enum.url} elsewhere and "
-            "put it there; or pass --weights FILE",
-        )
-    return read_state_dict(path)
+def _published(models: Any, network: str, asked: str) -> Any:
+    """The member of torchvision's enum with that name, or the first."""
+    every = {member.name: member for member in models.get_model_weights(network)}
+    if not asked:
+        return next(iter(every.values()))
+    if asked not in every:
+        raise unknown_name(f"weights of torchvision's {network}", asked, every)
+    return every[asked]
+
+
+def _load(net: nn.Module, body: nn.Module, name: str, weights: str, enum: Any) -> str:
+    """Load what `--weights` says into the network; where it was found, in words."""
+    if weights == "none":
+        return "random, from a named stream"
+    kept = {id(part) for part in body.modules()}
+    head = tuple(f"{key}." for key, part in net.named_children() if id(part) not in kept)
+    if weights in ("default", "imagenet"):
+        path = hub_file(name, enum.url)
+        load_strictly(net, read_state_dict(path), str(path), (*head, "heads."))
+        return f"{path} ({enum})"
+    state = read_state_dict(Path(weights))
+    load_strictly(net, state, weights, (*head, "heads."))
+    digest = hash_file(Path(weights))
+    same = [str(one) for one in type(enum) if digest.startswith(checksum_in(one.url) or "-")]
+    return f"{weights} ({', '.join(same) or 'no weights of torchvision, by its checksum'})"

@@ -1,0 +1,198 @@
+"""`mlfsic-bench backbones`: list, show and check backbones, and begin a new one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlfsic_bench.cli import complete
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.methods import check_lines
+from mlfsic_bench.cli.options import WEIGHTS, text_form
+from mlfsic_bench.cli.streams import say
+from mlfsic_bench.text import LONGEST_SAID, for_terminal
+
+if TYPE_CHECKING:
+    from mlfsic_bench.features.backbones.base import Backbone
+
+BACKBONE = click.argument("spec", type=complete.BACKBONE, metavar="BACKBONE")
+
+
+@click.group("backbones")
+def backbones() -> None:
+    """List, show and check backbones, and begin a new one.
+
+    BACKBONE is a registered name, timm:NAME, torchvision:NAME, open_clip:ARCH/PRETRAINED, hf:ID,
+    hf:./FOLDER, or path/to/file.py:build; each with @mean, @class, @pool or @projection behind it
+    for another global vector.
+    """
+
+
+@backbones.command("list")
+@text_form("text", "json")
+def list_command(form: str) -> None:
+    """List the registered backbones, and the libraries whose networks can be named."""
+    from mlfsic_bench.features.backbones.registry import BACKBONES, PROVIDERS
+
+    rows = {"backbones": BACKBONES.listed(_callable), "providers": PROVIDERS.listed(_callable)}
+    if form == "json":
+        echo_json(
+            {
+                kind: [
+                    {
+                        "name": row.name,
+                        "origin": row.origin,
+                        "summary": _summary(row.loaded),
+                        "broken": row.reason or None,
+                        "extra_not_installed": _lacks(row.loaded) or None,
+                    }
+                    for row in found
+                ]
+                for kind, found in rows.items()
+            }
+        )
+        return
+    for kind, found in rows.items():
+        width = max((len(row.name) for row in found), default=0) + 1
+        for row in found:
+            name = for_terminal(row.name) + (":" if kind == "providers" else "")
+            if row.loaded is None:
+                echo(f"{name:{width}}  BROKEN: {for_terminal(row.reason, LONGEST_SAID)}")
+                echo(f"{'':{width}}  registered as {for_terminal(row.origin)}")
+                continue
+            echo(f"{name:{width}}  {for_terminal(_summary(row.loaded))}")
+            if lacks := _lacks(row.loaded):
+                echo(f"{'':{width}}  not installed: pip install 'mlfsic-bench[{lacks}]'")
+        echo("")
+    echo("A network in a file: path/to/file.py:build (`mlfsic-bench backbones new FILE.py`).")
+
+
+@backbones.command("show")
+@BACKBONE
+@WEIGHTS
+@text_form("text", "json")
+def show_command(spec: str, weights: str, form: str) -> None:
+    """Show what BACKBONE gives: its map, its global vector, its input, its weights.
+
+    Where its weights are not on this machine, the rest is shown with random ones.
+    """
+    from mlfsic_bench.features.backbones.registry import build_backbones
+    from mlfsic_bench.features.backbones.weights import WeightsNotFoundError
+
+    try:
+        networks, missing = build_backbones(spec, weights), ""
+    except WeightsNotFoundError as error:
+        networks, missing = build_backbones(spec, "none"), f"not found: {error.expected}"
+    rows = [_about(network, missing) for network in networks]
+    if form == "json":
+        echo_json(rows)
+        return
+    for row in rows:
+        for name, value in row.items():
+            shown = " x ".join(map(str, value)) if isinstance(value, tuple) else value
+            shown = f"{shown:,}" if isinstance(shown, int) else str(shown)
+            echo(f"{name:<14}{for_terminal(shown, LONGEST_SAID)}")
+        echo("")
+
+
+@backbones.command("check")
+@BACKBONE
+@WEIGHTS
+@text_form("text", "json")
+def check_command(spec: str, weights: str, form: str) -> None:
+    """Run the contract tests on BACKBONE, one network.
+
+    Exit code 1 when a test fails. `--weights none` checks a network whose weights are not here.
+    """
+    from mlfsic_bench.features.backbones.registry import build_backbone, find_builder
+    from mlfsic_bench.testing.backbone_check import check_backbone
+
+    find_builder(spec)  # a name that is wrong is no failed test
+    counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
+    results = []
+    for result in check_backbone(lambda: build_backbone(spec, weights)):
+        counts[result.status] += 1
+        results.append(asdict(result))
+        if form == "text":
+            echo(check_lines(result))
+    if form == "json":
+        echo_json({"backbone": spec, "counts": counts, "tests": results})
+    else:
+        warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
+        echo(
+            f"\n{for_terminal(spec)}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
+            f"{counts['skip']} skipped"
+        )
+        if counts["fail"]:
+            echo("Each test is explained in docs/backbones.md.")
+    sys.exit(1 if counts["fail"] else 0)
+
+
+@backbones.command("new")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
+def new_command(file: Path) -> None:
+    """Write FILE.py, a small backbone that passes `check`, to be changed into yours."""
+    from importlib.resources import files
+
+    from mlfsic_bench.cli.options import say_next
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.files import write_text
+    from mlfsic_bench.paths import exists
+
+    if file.suffix != ".py" or exists(file):
+        raise BenchError(
+            f"{file} can't be written",
+            expected="the name of a new file that ends in .py",
+            found="a file of that name" if exists(file) else file.name,
+            remedy="choose another name",
+        )
+    text = files("mlfsic_bench.features.backbones").joinpath("template.py").read_text("utf-8")
+    write_text(file, text.replace("FILE.py", file.name))
+    say(f"wrote {file}")
+    say_next("backbones", "check", f"{file}:build")
+
+
+def _callable(loaded: object, name: str) -> Any:
+    from mlfsic_bench.errors import BenchError
+
+    if not callable(loaded):
+        raise BenchError(
+            f"{name} is no function that builds a backbone",
+            expected="a function of the weights",
+            found=f"a {type(loaded).__name__}",
+            remedy="correct the entry point of the package that registers it",
+        )
+    return loaded
+
+
+def _summary(loaded: Any) -> str:
+    """The docstring's first line."""
+    return (getattr(loaded, "__doc__", None) or "").strip().partition("\n")[0]
+
+
+def _lacks(loaded: Any) -> str:
+    """The extra of this package that a backbone or provider needs and that is not installed."""
+    from importlib.util import find_spec
+
+    module = sys.modules.get(getattr(loaded, "__module__", ""))
+    needed, extra = getattr(module, "NEEDS", ("", ""))
+    return extra if needed and find_spec(needed) is None else ""
+
+
+def _about(backbone: Backbone, missing: str) -> dict[str, Any]:
+    return {
+        "name": backbone.name,
+        "input": (backbone.input_size, backbone.input_size),
+        "map": (backbone.channels, *backbone.grid),
+        "vector": backbone.vector,
+        "dim": backbone.dim,
+        "text side": "yes" if backbone.text is not None else "no",
+        "transform": backbone.transform_id,
+        "weights": missing or backbone.found or backbone.weights,
+        "weights hash": "" if missing else backbone.weights_hash,
+        "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
+    }
