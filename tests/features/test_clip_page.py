@@ -1,0 +1,43 @@
+"""docs/clip.md word for word: a tiny random CLIP through zero-shot, prototypes and the paper's."""
+
+from pathlib import Path
+
+import pytest
+
+from mlfsic_bench.evaluation.record import read_record
+from tests.pages import run_page
+
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("clip")
+    return folder, run_page("clip.md", folder)
+
+
+def test_a_network_with_a_text_side_goes_through_three_methods(page):
+    folder, printed = page
+    records = {name: read_record(folder / "runs" / name) for name in ("zero-shot", "paper")}
+    features = records["zero-shot"].features
+    assert features is not None
+    assert (features.channels, list(features.grid), features.dim) == (32, [4, 4], 24)
+    assert features.vector == "projection"
+    words = records["zero-shot"].words
+    assert words is not None
+    assert (words.space, words.templates) == ("hf:./tiny-clip", ["a photo of a {}."])
+    words = records["paper"].words
+    assert words is not None
+    assert words.templates == ["a photo of a {}.", "a drawing of a {}."]
+    assert all(record.audit_status == "passed" for record in records.values())
+    table = printed["table runs/zero-shot runs/protonet runs/paper"]
+    assert all(name in table for name in ("zero-shot", "protonet", "word-guided-attention"))
+
+
+def test_the_texts_written_to_a_file_are_those_of_the_run(page):
+    folder, _ = page
+    given = read_record(folder / "runs" / "from-file")
+    own = read_record(folder / "runs" / "zero-shot")
+    for name, value in own.metrics.items():
+        assert given.metrics[name].mean == pytest.approx(value.mean, abs=1e-6)
