@@ -175,6 +175,14 @@ def _open(path: Path) -> IO[bytes]:
     return stream
 
 
+def read_up_to(stream: IO[bytes], limit: int) -> bytes:
+    """The content of a regular file, of a longer one its first `limit` + 1 bytes.
+
+    `stream.read(limit + 1)` would take memory for the whole limit first.
+    """
+    return stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
+
+
 def read_regular(path: Path) -> bytes:
     """The whole content of a file; OSError and BenchError as `open_regular`."""
     with open_regular(path) as stream:

@@ -28,6 +28,7 @@ from pydantic import (
 from mlfsic_bench.errors import BenchError, nearest
 
 DEEPEST = 10  # levels of a value whose keys no schema knows
+LONGEST_LABEL = 100  # characters of a label
 LONGEST_KEY = 200  # characters of a key that no schema knows
 LONGEST = 1 << 20  # characters of any text
 REFUSED = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogate, line and paragraph ends
@@ -71,6 +72,23 @@ def is_plain(text: object) -> TypeGuard[str]:
         return plain(text) == text
     except ValueError:
         return False
+
+
+def label_problem(value: object) -> str:
+    """What `value` would have to be for a label (`Label`); empty when it can be one.
+
+    >>> label_problem("hot dog"), label_problem(" dog")
+    ('', 'text that is not blank, without blanks at its ends')
+    """
+    if not isinstance(value, str) or not value:
+        return "text that is not empty"
+    if len(value) > LONGEST_LABEL:
+        return f"text of at most {LONGEST_LABEL} characters"
+    try:
+        plain(value)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def shallow(value: Any) -> Any:
@@ -124,7 +142,12 @@ def _shown(length: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": rf"^[^\x00-\x1f\x7f-\x9f]{{1,{length}}}$"})
 
 
-Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(plain), _shown(100)]
+Label = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST_LABEL),
+    AfterValidator(plain),
+    _shown(LONGEST_LABEL),
+]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(plain), _shown(200)]
 Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(plain), _shown(300)]
 Text = Annotated[str, Field(max_length=4000)]

@@ -29,7 +29,7 @@ LAYERS = (
     ("mlfsic_bench", "errors, files, text, schemas, randomness: the shared vocabulary"),
     ("mlfsic_bench.plugins", "finding plug-ins by name or file, and calling their code"),
     ("mlfsic_bench.metrics", "one object for each metric; intervals and tests"),
-    ("mlfsic_bench.data", "COCO, VOC, the synthetic scenes; reading images"),
+    ("mlfsic_bench.data", "finding and reading data sets: registered, tables, COCO format"),
     ("mlfsic_bench.downloads", "fetching data sets, label embeddings and weights, checked"),
     ("mlfsic_bench.splits", "rules, building, checking, the shipped splits"),
     ("mlfsic_bench.episodes", "protocols, sampling, episode files"),

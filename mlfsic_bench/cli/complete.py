@@ -83,6 +83,12 @@ def _weights(ctx: click.Context) -> Iterable[str]:
     return KEYWORDS
 
 
+def _registered_datasets(ctx: click.Context) -> Iterable[str]:
+    from mlfsic_bench.data.registry import dataset_names
+
+    return dataset_names()
+
+
 def _datasets(ctx: click.Context) -> Iterable[str]:
     from mlfsic_bench.yaml_files import parse_yaml
 
@@ -162,6 +168,7 @@ METHOD = Known("method", _methods, or_file=True)
 BACKBONE = Known("backbone", _backbones, or_file=True, joined="+")
 WEIGHTS = Known("weights", _weights, or_file=True)
 PRESET = Known("preset", _presets)
+DATASET = Known("dataset", _registered_datasets, or_file=True)
 PROFILE = Known("dataset", _datasets)
 EXPERIMENT = Known("experiment", _experiments, or_file=True)
 METRIC = Known("metric", _metrics)

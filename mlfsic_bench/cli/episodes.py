@@ -11,6 +11,7 @@ from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.cli.options import (
     DATA_ROOT,
+    DATASET,
     PARTIAL,
     PROTOCOL,
     refuse_input,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 SPLIT = click.argument("split", type=complete.SPLIT)
 # How a split's images are found and limited.
-IMAGES = (DATA_ROOT, *PARTIAL)
+IMAGES = (DATASET, DATA_ROOT, *PARTIAL)
 PART = click.option("--part", type=click.Choice(["val", "novel"]), default="novel",
                     show_default=True, help="The class split to draw from.")  # fmt: skip
 OF_SPLIT = click.option("--split", type=complete.SPLIT, metavar="ID|FILE",
@@ -96,14 +97,14 @@ def import_published(split: str, indices: Path, out: Path, protocol: str, **imag
     INDICES.json has indices into train2014 (docs/episodes.md); the official annotations are needed.
     """
     from mlfsic_bench.data.coco import Coco
-    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.data.registry import dataset_of
     from mlfsic_bench.episodes.k_shot import import_indices
     from mlfsic_bench.files import write_bytes
     from mlfsic_bench.splits.resolve import resolve_split
 
     refuse_input(out)
     resolved = resolve_split(split, **images)
-    dataset = open_dataset(resolved.dataset, images["data_root"])
+    dataset = dataset_of(resolved.dataset, images["data_root"], images["dataset"])
     if not isinstance(dataset, Coco):
         raise BenchError(
             f"indices into an annotation file say nothing about {resolved.dataset}",
@@ -136,7 +137,7 @@ def verify(targets: tuple[str, ...], split: str | None, form: str, **images: Any
     for path in _files_to_verify(targets):
         name = _split_of(path, split)
         if name not in resolved:
-            unread = _needs_data(name, images["data_root"])
+            unread = not images["dataset"] and _needs_data(name, images["data_root"])
             resolved[name] = None if unread else resolve_split(name, **images)
         verdict = verify_file(path, resolved[name])
         rows.append(
@@ -249,7 +250,9 @@ def _protocol(options: dict[str, Any]) -> Protocol:
 
 def _images(options: dict[str, Any]) -> dict[str, Any]:
     """How the split's images are found and limited, taken out of all options."""
-    return {name: options.pop(name) for name in ("data_root", "available_only", "min_pool")}
+    return {
+        name: options.pop(name) for name in ("dataset", "data_root", "available_only", "min_pool")
+    }
 
 
 def _files_to_verify(targets: tuple[str, ...]) -> list[Path]:
@@ -295,13 +298,13 @@ def _split_of(path: Path, named: str | None) -> str:
 
 def _needs_data(split: str, data_root: Path | None) -> bool:
     """Whether a split has no images without a data root, and none is named."""
-    from mlfsic_bench.data.registry import is_synthetic
+    from mlfsic_bench.data.registry import needs_root
     from mlfsic_bench.splits.resolve import split_file
 
     if data_root is not None:
         return False
     content = split_file(split)
-    return content.images is None and not is_synthetic(content.dataset)
+    return content.images is None and needs_root(content.dataset)
 
 
 def _is_split_file(path: Path) -> bool:

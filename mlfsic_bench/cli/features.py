@@ -13,6 +13,7 @@ from mlfsic_bench.cli.options import (
     BACKBONE,
     CACHE,
     DATA_ROOT,
+    DATASET,
     DEVICE,
     LOADING,
     PARTIAL,
@@ -39,12 +40,13 @@ def features() -> None:
 
 
 @features.command()
-@with_options(SPLIT, DATA_ROOT, BACKBONE, WEIGHTS, *PARTIAL)
+@with_options(SPLIT, DATASET, DATA_ROOT, BACKBONE, WEIGHTS, *PARTIAL)
 @click.option("--part", type=click.Choice(["base", "val", "novel", "all"]), default="all",
               show_default=True, help="The images of this class split.")  # fmt: skip
 @with_options(CACHE, DEVICE, *LOADING, PRECISION)
 def extract(
     split: str,
+    dataset: str | None,
     data_root: Path | None,
     backbone: str,
     weights: str,
@@ -62,20 +64,20 @@ def extract(
     when it is used alone.
     """
     from mlfsic_bench.data.images import require_images
-    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.data.registry import dataset_of
     from mlfsic_bench.features.backbones.registry import build_backbones
     from mlfsic_bench.features.extract import extract as run
     from mlfsic_bench.features.store.manifest import default_cache, store_folder
     from mlfsic_bench.splits.resolve import resolve_split
 
-    resolved = resolve_split(split, data_root=data_root, **partial)
+    resolved = resolve_split(split, data_root=data_root, dataset=dataset, **partial)
     ids = _ids(resolved, part)
-    dataset = open_dataset(resolved.dataset, data_root)
-    require_images(dataset, ids, f"split {resolved.id!r}")
+    opened = dataset_of(resolved.dataset, data_root, dataset)
+    require_images(opened, ids, f"split {resolved.id!r}")
     for network in build_backbones(backbone, weights):
-        folder = store_folder(cache or default_cache(), dataset, network, precision)
+        folder = store_folder(cache or default_cache(), opened, network, precision)
         store = run(
-            dataset,
+            opened,
             ids,
             network,
             folder,
@@ -131,7 +133,7 @@ def info(store: Path | None, form: str) -> None:
 
 @features.command()
 @click.argument("store", type=click.Path(path_type=Path))
-@DATA_ROOT
+@with_options(DATASET, DATA_ROOT)
 @click.option(
     "--weights", default="default", show_default=True, help="The weights the store was made with."
 )
@@ -142,6 +144,7 @@ def info(store: Path | None, form: str) -> None:
 def verify(
     context: click.Context,
     store: Path,
+    dataset: str | None,
     data_root: Path | None,
     weights: str,
     sample: int | None,
@@ -152,16 +155,16 @@ def verify(
 
     Exit code 1 when values or images differ.
     """
-    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.data.registry import dataset_of
     from mlfsic_bench.features.backbones.registry import build_backbone
     from mlfsic_bench.features.extract import verify_store
     from mlfsic_bench.features.store.store import FeatureStore
 
     opened = FeatureStore(store)
-    dataset = open_dataset(opened.manifest.dataset, data_root)
+    original = dataset_of(opened.manifest.dataset, data_root, dataset)
     backbone = build_backbone(opened.manifest.backbone, weights)
     checked, differences = verify_store(
-        opened, dataset, backbone, sample=sample, device=device, log=say
+        opened, original, backbone, sample=sample, device=device, log=say
     )
     if form == "json":
         found = [asdict(difference) for difference in differences]

@@ -34,7 +34,8 @@ from mlfsic_bench.signals import stoppable
 # command -> (module with a click command of that name, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("mlfsic_bench.cli.data", "List, download and verify data sets and weights."),
-    "splits": ("mlfsic_bench.cli.splits", "List, show, build, verify and audit splits."),
+    "datasets": ("mlfsic_bench.cli.datasets", "List, show and check data sets, or begin one."),
+    "splits": ("mlfsic_bench.cli.splits", "List, show, make, build, verify and audit splits."),
     "episodes": ("mlfsic_bench.cli.episodes", "Sample, verify and show episodes."),
     "embeddings": (
         "mlfsic_bench.cli.embeddings",

@@ -51,6 +51,10 @@ SPLIT: Option = click.option(
     "--split", required=True, type=complete.SPLIT, metavar="ID|FILE",
     help="A shipped split or a split file.",
 )  # fmt: skip
+DATASET: Option = click.option(
+    "--dataset", type=complete.DATASET, metavar="SPEC",
+    help="The split's data, where its name does not say: a table of images, or FILE.py:CLASS.",
+)  # fmt: skip
 DATA_ROOT: Option = click.option(
     "--data-root", type=PATH, envvar="MLFSIC_DATA",
     help="Folder with the data sets, coco/ and VOCdevkit/ (default: MLFSIC_DATA).",
@@ -175,6 +179,7 @@ RUN_PATHS: tuple[Option, ...] = (
     click.option("--method", metavar="FILE.py:CLASS", help="The run's method, if it is a file's."),
     click.option("--split", metavar="FILE", help="The run's split, if it is a file."),
     click.option("--data-root", type=click.Path(path_type=Path), help="Where the images lie."),
+    DATASET,
     click.option(
         "--embeddings", type=click.Path(path_type=Path), help="The run's label embeddings."
     ),

@@ -13,6 +13,7 @@ from mlfsic_bench.cli.options import (
     BACKBONE,
     CACHE,
     DATA_ROOT,
+    DATASET,
     DEVICE,
     EMBEDDINGS_FORMAT,
     LOADING,
@@ -38,7 +39,7 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 
 @click.command("run")
 @click.argument("method", type=complete.METHOD)
-@with_options(SPLIT, DATA_ROOT, BACKBONE, WEIGHTS)
+@with_options(SPLIT, DATASET, DATA_ROOT, BACKBONE, WEIGHTS)
 @click.option(
     "--embeddings",
     type=click.Path(path_type=Path),

@@ -1,4 +1,4 @@
-"""`mlfsic-bench splits`: list, show, build, verify and audit splits."""
+"""`mlfsic-bench splits`: list, show, make, build, verify and audit splits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.options import DATA_ROOT, PARTIAL, say_next, text_form, with_options
+from mlfsic_bench.cli.options import (
+    DATA_ROOT,
+    DATASET,
+    PARTIAL,
+    say_next,
+    text_form,
+    with_options,
+)
 from mlfsic_bench.cli.streams import say, say_always
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.splits.files import SplitFile
+    from mlfsic_bench.splits.propose import RuleName
 
 SPLIT = click.argument("split", type=complete.SPLIT)
 EXCLUDE = click.option(
@@ -29,14 +37,14 @@ EXCLUDE = click.option(
 
 @click.group()
 def splits() -> None:
-    """List, show, build, verify and audit splits."""
+    """List, show, make, build, verify and audit splits."""
 
 
 @splits.command("list")
 @text_form("text", "json")
 def list_splits(form: str) -> None:
     """List the shipped splits."""
-    from mlfsic_bench.data.registry import is_synthetic
+    from mlfsic_bench.data.registry import needs_root
     from mlfsic_bench.splits.names import shipped_ids
     from mlfsic_bench.splits.resolve import shipped_file
 
@@ -49,9 +57,9 @@ def list_splits(form: str) -> None:
         images = (
             f"{sizes['base']:,} / {sizes['val']:,} / {sizes['novel']:,} images"
             if sizes
-            else "synthetic images, made when the split is used"
-            if is_synthetic(row["dataset"])
             else "images built from your data root"
+            if needs_root(row["dataset"])
+            else "synthetic images, made when the split is used"
         )
         labels = "/".join(str(n) for n in row["labels"].values())
         echo(f"{row['id']:<24} {row['dataset']:<10} {row['rule']:<7} {labels:<9} {images}")
@@ -97,15 +105,110 @@ def show(split: str, form: str) -> None:
 
 
 @splits.command()
-@SPLIT
+@click.option("--dataset", required=True, type=complete.DATASET, metavar="SPEC",
+              help="A registered name, a table of images, or FILE.py:CLASS.")  # fmt: skip
 @DATA_ROOT
+@click.option("--labels", "sizes", type=(int, int, int), metavar="BASE VAL NOVEL",
+              help="How many labels each class split gets, such as 8 6 6.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), metavar="N",
+              help="Another draw of the labels.  [default: 0]")  # fmt: skip
+@click.option("--balanced", is_flag=True,
+              help="Deal labels out by frequency, not at random.")  # fmt: skip
+@click.option("--lists", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help='Your own lists: JSON with "base", "val" and "novel".')  # fmt: skip
+@click.option("--rule", type=click.Choice(["open", "strict"]), default="open", show_default=True,
+              help="Which images a class split has.")  # fmt: skip
+@click.option("--need", type=click.IntRange(1), default=5, show_default=True, metavar="N",
+              help="Warn of labels with fewer images, as an episode needs them.")  # fmt: skip
+@click.option("--id", "split_id", metavar="ID",
+              help="The split's id.  [default: DATASET-BASE-VAL-NOVEL[-strict]-v1]")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="File to write.  [default: ID.json here]")  # fmt: skip
+def new(
+    dataset: str,
+    data_root: Path | None,
+    sizes: tuple[int, int, int] | None,
+    seed: int | None,
+    balanced: bool,
+    lists: Path | None,
+    rule: RuleName,
+    need: int,
+    split_id: str | None,
+    out: Path | None,
+) -> None:
+    """Make a split of a data set; choose its labels.
+
+    Shows the lists and what each rule leaves to them, and writes the split file. The file is
+    complete: it has the images. Name it wherever a split is asked for.
+    """
+    from mlfsic_bench.data.dataset import PART_NAMES
+    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.splits import propose
+    from mlfsic_bench.splits.build import build_file
+    from mlfsic_bench.splits.files import write_split
+    from mlfsic_bench.splits.names import shipped_ids
+
+    if (sizes is None) == (lists is None):
+        raise click.UsageError("Name one of --labels and --lists.")
+    if seed is not None and (balanced or lists is not None):
+        raise click.UsageError("--seed is for labels drawn at random.")
+    opened = open_dataset(dataset, data_root)
+    annotations = opened.annotations()
+    known, number = annotations.labels, seed or 0
+    if lists is not None:
+        chosen, origin = propose.read_lists(lists, known), f"The lists in {lists.name}."
+    elif balanced:
+        assert sizes is not None
+        chosen = propose.balanced_lists(annotations, sizes)
+        origin = f"The {len(known)} labels dealt out by frequency with `splits new --balanced`."
+    else:
+        assert sizes is not None
+        chosen = propose.random_lists(opened.name, known, sizes, number)
+        origin = f"Drawn from the {len(known)} labels with `splits new`, seed {number}."
+    definition = propose.define(opened.name, chosen, rule, origin, split_id)
+    if definition.id in shipped_ids():
+        raise BenchError(
+            f"a split {definition.id} is shipped",
+            expected="an id of its own",
+            found=repr(definition.id),
+            remedy="name another with --id, such as my-split-v1",
+        )
+    echo(for_terminal(f"{opened.name}: {len(annotations.image_ids):,} images, "
+                      f"{len(known)} labels, {sum(map(len, chosen.values()))} used"))  # fmt: skip
+    for part in PART_NAMES:
+        echo(for_terminal(f"  {part}: {', '.join(chosen[part]) or '(no label)'}"))
+    rows = propose.outlook(definition, annotations)
+    for name in propose.RULES:
+        of_rule = [row for row in rows if row.rule == name]
+        images = " / ".join(f"{row.images:,}" for row in of_rule)
+        echo(f"rule {name}: {images} images (base / val / novel)")
+        for row in of_rule:
+            if few := row.too_few(need):
+                echo(f"  fewer than {need} images in {row.part}: {_pairs(few)}")
+    content = build_file(definition, opened)
+    path = out if out is not None else Path(f"{content.id}.json")
+    write_split(content, path)
+    echo(for_terminal(f"{path}: {content.id}, rule {rule}, hash {content.hash}"))
+    if any(row.too_few(need) for row in rows if row.rule == rule and row.part != "base"):
+        say_always(f"warning: some labels have too few images; --min-pool {need} leaves them out")
+    say_next("run", "METHOD", "--split", path, "--dataset", dataset, "--backbone", "NAME")
+
+
+@splits.command()
+@SPLIT
+@with_options(DATASET, DATA_ROOT)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="File to write.  [default: ID.json here; "
               "ID.subset.json for a subset]")  # fmt: skip
 @with_options(*PARTIAL)
 @EXCLUDE
 def build(
-    split: str, data_root: Path | None, out: Path | None, exclude: Path | None, **partial: Any
+    split: str,
+    dataset: str | None,
+    data_root: Path | None,
+    out: Path | None,
+    exclude: Path | None,
+    **partial: Any,
 ) -> None:
     """Build SPLIT from the annotations in the data root.
 
@@ -113,16 +216,16 @@ def build(
     """
     from mlfsic_bench.data.dataset import PART_NAMES
     from mlfsic_bench.data.official import in_short
-    from mlfsic_bench.data.registry import open_dataset
+    from mlfsic_bench.data.registry import dataset_of
     from mlfsic_bench.splits.build import build_file
     from mlfsic_bench.splits.files import render, write_split
     from mlfsic_bench.splits.names import plain_id, shipped_ids
     from mlfsic_bench.splits.resolve import shipped_bytes, shipped_file, split_file
 
     definition = split_file(split).definition()
-    dataset = open_dataset(definition.dataset, data_root)
-    content = build_file(definition, dataset, exclude=_excluded(exclude), **partial)
-    differs, anchors = content.differs_from_official, dataset.anchors
+    opened = dataset_of(definition.dataset, data_root, dataset)
+    content = build_file(definition, opened, exclude=_excluded(exclude), **partial)
+    differs, anchors = content.differs_from_official, opened.anchors
     name = f"{content.id}.subset.json" if content.subset else f"{content.id}.json"
     path = out if out is not None else Path(name)
     write_split(content, path)
@@ -154,12 +257,17 @@ def build(
 
 @splits.command()
 @SPLIT
-@DATA_ROOT
+@with_options(DATASET, DATA_ROOT)
 @EXCLUDE
 @text_form("text", "json")
 @click.pass_context
 def verify(
-    ctx: click.Context, split: str, data_root: Path | None, exclude: Path | None, form: str
+    ctx: click.Context,
+    split: str,
+    dataset: str | None,
+    data_root: Path | None,
+    exclude: Path | None,
+    form: str,
 ) -> None:
     """Compare SPLIT with the shipped one and with the data root.
 
@@ -170,7 +278,7 @@ def verify(
     """
     from mlfsic_bench.splits.verify import verify_split
 
-    verdict = verify_split(split, data_root, _excluded(exclude))
+    verdict = verify_split(split, data_root, _excluded(exclude), dataset)
     if form == "json":
         echo_json({"split": split, **asdict(verdict)})
         ctx.exit(1 if verdict.differences else 0)
@@ -195,7 +303,7 @@ def verify(
 
 @splits.command()
 @SPLIT
-@DATA_ROOT
+@with_options(DATASET, DATA_ROOT)
 @click.option(
     "--quick", is_flag=True, help="Read only the first and last bytes of each image; decode none."
 )
@@ -207,6 +315,7 @@ def verify(
 def audit(
     ctx: click.Context,
     split: str,
+    dataset: str | None,
     data_root: Path | None,
     quick: bool,
     exclusions: Path | None,
@@ -217,27 +326,28 @@ def audit(
     SPLIT is an id or a split file. Nothing is changed and nothing deleted. Without a data root
     only the content of the file is audited. Exit code 1 when there is a leak or a bad image.
     """
-    from mlfsic_bench.data.registry import ROOT_VARIABLE, is_synthetic, open_dataset
+    from mlfsic_bench.data.registry import ROOT_VARIABLE, dataset_of, needs_root, registered
     from mlfsic_bench.splits.audit import audit_split
     from mlfsic_bench.splits.build import build_file
     from mlfsic_bench.splits.exclusions import write_exclusions
     from mlfsic_bench.splits.resolve import split_file
 
     content = split_file(split, check=False)
-    dataset = None
+    opened = None
     has_root = data_root is not None or bool(os.environ.get(ROOT_VARIABLE))
-    if has_root or content.images is None or is_synthetic(content.dataset):
-        dataset = open_dataset(content.dataset, data_root)
+    can_open = dataset is not None or (has_root and registered(content.dataset) is not None)
+    if can_open or content.images is None or not needs_root(content.dataset):
+        opened = dataset_of(content.dataset, data_root, dataset)
     elif exclusions is not None:
         raise BenchError(
             "no image was audited, so there is nothing to list",
-            expected=f"--data-root (or {ROOT_VARIABLE}) with --exclusions",
-            found="no data root",
+            expected=f"--data-root (or {ROOT_VARIABLE}), or --dataset, with --exclusions",
+            found="neither",
             remedy="name the folder with the data sets",
         )
-    if content.images is None and dataset is not None:
-        content = build_file(content.definition(), dataset)
-    result, files = audit_split(content, dataset, full=not quick, log=say)
+    if content.images is None and opened is not None:
+        content = build_file(content.definition(), opened)
+    result, files = audit_split(content, opened, full=not quick, log=say)
     listed = files.exclusions() if files is not None else {}
     if exclusions is not None:
         write_exclusions(exclusions, listed, content.id)

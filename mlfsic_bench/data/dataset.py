@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mlfsic_bench.data.official import Anchors
+
+# As split files and feature stores can hold them; of an id, no part between slashes is "..".
+IMAGE_ID = r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}"
+DATASET_NAME = r"[a-z0-9_-]{1,50}"
 
 # The three parts of a split, each with label names and images of its own.
 PartName = Literal["base", "val", "novel"]
@@ -42,11 +47,23 @@ class Annotations:
 class Dataset(ABC):
     """Image ids, where each image lies and which labels it shows; decodes only when asked.
 
-    `name` is the dataset's id (`coco`, `voc`, `scenes`, `scenes-20k`), as split files name it.
-    `anchors` are the official counts of its annotations, None where there are none to compare with.
+    A dataset comes in by an entry point of the group `mlfsic_bench.datasets`, as
+    `path/to/file.py:Class`, or as an object. Its class is called with one argument: the folder with
+    the data, a Path, or None where `needs_root` is False.
+
+    Attributes
+    ----------
+    name: the dataset's id, as split files name it: lower-case letters, digits, `-` and `_`.
+    title: what tables call it; empty: its name.
+    bibtex: the entry it is cited with; empty where there is none.
+    needs_root: whether it reads files below a data root that the user names.
+    anchors: the official counts of its annotations; None where there are none to compare with.
     """
 
     name: str
+    title: ClassVar[str] = ""
+    bibtex: ClassVar[str] = ""
+    needs_root: ClassVar[bool] = True
     anchors: ClassVar[Anchors | None] = None
 
     @abstractmethod
@@ -89,3 +106,7 @@ class Dataset(ABC):
         known of any image.
         """
         return {}
+
+    def label_embeddings(self, labels: Sequence[str]) -> npt.NDArray[np.float32] | None:
+        """float32 [len(labels), d]: built-in label embeddings; None where there are none."""
+        return None

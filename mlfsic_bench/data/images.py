@@ -146,7 +146,6 @@ class ImageFiles(Dataset):
 
     Attributes
     ----------
-    title: what the dataset is called in an error.
     image_id, example: what its image ids look like.
     unpack: how to come by its images.
 
@@ -156,7 +155,6 @@ class ImageFiles(Dataset):
         folders["a"] as b.jpg.
     """
 
-    title: ClassVar[str]
     image_id: ClassVar[re.Pattern[str]]
     example: ClassVar[str]
     unpack: ClassVar[str]

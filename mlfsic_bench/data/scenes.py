@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -341,13 +342,21 @@ class Scenes(Dataset):
 
     Parameters
     ----------
+    root: not used.
     base_images, val_images, novel_images: how many images of each group there are.
     """
 
     name = "scenes"
+    title = "Scenes"
+    needs_root = False
 
     def __init__(
-        self, base_images: int = 3000, val_images: int = 900, novel_images: int = 1500
+        self,
+        root: Path | None = None,
+        *,
+        base_images: int = 3000,
+        val_images: int = 900,
+        novel_images: int = 1500,
     ) -> None:
         self._counts: dict[PartName, int] = {
             "base": base_images,
@@ -436,8 +445,9 @@ class Scenes20k(Scenes):
     """`scenes` with 20,000 base images; the first 3,000 and all others are its own."""
 
     name = "scenes-20k"
+    title = "Scenes 20k"
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path | None = None) -> None:
         super().__init__(base_images=20_000)
 
 

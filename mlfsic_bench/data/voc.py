@@ -42,6 +42,14 @@ class Voc(ImageFiles):
 
     name = "voc"
     title = "VOC"
+    bibtex = """\
+@article{everingham2010pascal,
+  title = {The {PASCAL} Visual Object Classes ({VOC}) Challenge},
+  author = {Everingham, Mark and Van Gool, Luc and Williams, Christopher K. I. and Winn, John
+    and Zisserman, Andrew},
+  journal = {International Journal of Computer Vision},
+  volume = {88}, number = {2}, pages = {303--338}, year = {2010}
+}"""
     image_id = re.compile(r"(VOC2007|VOC2012)/[0-9_]{1,40}")
     example = "VOC2007/000005"
     unpack = "unpack the official VOC archives"

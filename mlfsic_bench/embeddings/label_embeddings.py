@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ import numpy.typing as npt
 from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.hashing import canonical_json
+
+if TYPE_CHECKING:
+    from mlfsic_bench.data.dataset import Dataset
 
 BUILTIN = "scenes"
 # PASCAL VOC writes three of its labels as one word.
@@ -281,6 +285,12 @@ def _missing(path: Path, lookup: Lookup, total: int) -> BenchError:
         remedy="name a file that has these words, such as GloVe 6B; "
         "`mlfsic-bench embeddings show FILE` says what a file has",
     )
+
+
+def built_in(dataset: Dataset, labels: Sequence[str]) -> LabelEmbeddings | None:
+    """The vectors that a dataset brings for its labels, under its name; None where it has none."""
+    vectors = dataset.label_embeddings(labels)
+    return None if vectors is None else make_label_embeddings(labels, vectors, dataset.name)
 
 
 def embeddings_of(given: LabelEmbeddings, labels: Sequence[str]) -> LabelEmbeddings:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlfsic_bench.data.registry import is_synthetic
 from mlfsic_bench.embeddings.label_embeddings import (
-    BUILTIN,
     LabelEmbeddings,
+    built_in,
     embeddings_of,
     load_embeddings,
 )
@@ -18,6 +17,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import is_folder
 
 if TYPE_CHECKING:
+    from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.methods.contract import Method
@@ -30,6 +30,7 @@ def label_embeddings(
     plan: RunPlan,
     split: Split,
     method: Method,
+    dataset: Dataset,
     backbones: Callable[[], Sequence[Backbone]],
     device: object = "cpu",
 ) -> LabelEmbeddings | None:
@@ -50,7 +51,7 @@ def label_embeddings(
     texts = isinstance(given, Path) and (str(given) == BACKBONE or is_folder(given))
     _refuse_idle(plan, given, texts)
     if given is None:
-        return _of_dataset(split, labels, method)
+        return _of_dataset(dataset, labels, method)
     if isinstance(given, LabelEmbeddings):
         return embeddings_of(given, labels)
     if not texts:
@@ -79,9 +80,10 @@ def from_backbone(
     return embed_labels(labels, text, templates, name=f"text side of {names}", space=names)
 
 
-def _of_dataset(split: Split, labels: Sequence[str], method: Method) -> LabelEmbeddings | None:
-    if is_synthetic(split.dataset):
-        return load_embeddings(BUILTIN, labels)
+def _of_dataset(dataset: Dataset, labels: Sequence[str], method: Method) -> LabelEmbeddings | None:
+    own = built_in(dataset, labels)
+    if own is not None:
+        return own
     if method.needs_embeddings:
         raise BenchError(
             f"the method {method.name!r} needs label embeddings",

@@ -118,16 +118,16 @@ class ResourceCache:
                 data_root=plan.data_root,
                 available_only=plan.available_only,
                 min_pool=plan.min_pool,
+                dataset=plan.dataset,
             ),
         )
 
-    def dataset(self, spec: str | Dataset, data_root: Path | None) -> Dataset:
-        """The dataset of that name or file, below the data root; or the one that is given."""
-        from mlfsic_bench.data.registry import open_dataset
+    def dataset(self, plan: RunPlan, name: str) -> Dataset:
+        """The dataset that a split names `name`, as the plan says where it is, or gives it."""
+        from mlfsic_bench.data.registry import dataset_of
 
-        if not isinstance(spec, str):
-            return spec
-        return self._once(("dataset", spec, data_root), lambda: open_dataset(spec, data_root))
+        spec, root = plan.dataset, plan.data_root
+        return self._once(("dataset", name, spec, root), lambda: dataset_of(name, root, spec))
 
     def backbones(self, plan: RunPlan) -> tuple[Backbone, ...]:
         """The networks that `plan` names; shared for stored features, which leave them untouched.
@@ -152,7 +152,7 @@ class ResourceCache:
 
 
 def _place(plan: RunPlan, kind: str) -> tuple[object, ...]:
-    return kind, plan.split, plan.data_root, plan.available_only, plan.min_pool
+    return kind, plan.split, plan.data_root, plan.dataset, plan.available_only, plan.min_pool
 
 
 def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
@@ -197,10 +197,11 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         )
     split = opened.split(plan)
     episodes = find_episodes(plan.protocol, split, file=plan.episodes_file)
-    embeddings = label_embeddings(plan, split, method, lambda: opened.backbones(plan), device)
+    dataset = opened.dataset(plan, split.dataset)
+    embeddings = label_embeddings(
+        plan, split, method, dataset, lambda: opened.backbones(plan), device
+    )
     selection = select_parts(split, plan.base_images) if method.trains else None
-    dataset = opened.dataset(plan.dataset or split.dataset, plan.data_root)
-    _refuse_other_dataset(dataset, split)
     total = len(episodes.episodes)
     count = total if plan.episodes is None else plan.episodes
     if not 1 <= count <= total:
@@ -254,16 +255,6 @@ def _for_others(plan: RunPlan, maker: Maker) -> RunPlan | None:
     if maker.spec is None or (plan.features == "end-to-end" and not isinstance(plan.backbone, str)):
         return None
     return replace(plan, method=maker.spec, settings=maker.settings)
-
-
-def _refuse_other_dataset(dataset: Dataset, split: Split) -> None:
-    if dataset.name != split.dataset:
-        raise BenchError(
-            f"the split {split.id} is not made of this dataset",
-            expected=f"the dataset {split.dataset!r}",
-            found=f"{dataset.name!r}",
-            remedy="name the dataset the split was made of with --dataset",
-        )
 
 
 def _check_images(

@@ -37,7 +37,7 @@ def remember_split(content: SplitFile) -> None:
 
     One that agrees with the official counts takes the place of an equal one that did not say so.
     """
-    from mlfsic_bench.data.registry import is_synthetic
+    from mlfsic_bench.data.registry import needs_root
     from mlfsic_bench.splits.files import write_split
     from mlfsic_bench.splits.names import plain_id, shipped_ids
     from mlfsic_bench.splits.resolve import shipped_file
@@ -45,7 +45,7 @@ def remember_split(content: SplitFile) -> None:
     with _tried():
         if plain_id(content.id) in shipped_ids() and content.subset is None:
             shipped = shipped_file(plain_id(content.id))
-            if shipped.images is not None or is_synthetic(shipped.dataset):
+            if shipped.images is not None or not needs_root(shipped.dataset):
                 return
         path = _place("splits", content.hash)
         if path is None or content.images is None:
@@ -69,6 +69,8 @@ def recall_split(split_hash: str) -> Split | None:
 
 def remember_run(key: str, plan: RunPlan) -> None:
     """Keep where the inputs of the run with this key lie."""
+    from mlfsic_bench.data.registry import from_root
+
     said: dict[str, str] = {}
     for name in PATHS:
         value = getattr(plan, name)
@@ -79,6 +81,9 @@ def remember_run(key: str, plan: RunPlan) -> None:
     for name in NAMES_OR_PATHS:
         value = getattr(plan, name)
         if not isinstance(value, str):  # an object, or not said
+            continue
+        if name == "dataset":
+            said[name] = from_root(value)
             continue
         file, colon, rest = value.rpartition(":") if names_a_file(value) else (value, "", "")
         # A path is kept from the root, so that it means the same in another working folder.

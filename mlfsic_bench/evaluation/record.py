@@ -348,7 +348,7 @@ def notes_of(inputs: Inputs) -> list[str]:
     if (
         inputs.embeddings is not None
         and inputs.embeddings_given is None
-        and inputs.embeddings.name != BUILTIN
+        and inputs.embeddings.name not in (BUILTIN, inputs.split.dataset)
     ):
         notes.append(
             f"the label embeddings {inputs.embeddings.name} are not given to the method, which "

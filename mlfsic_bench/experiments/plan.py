@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, is_synthetic
+from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, needs_root
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.known_names import known_method
@@ -143,7 +143,7 @@ def check_data_root(experiment: Experiment, profile: Profile, options: Options) 
     from mlfsic_bench.splits.resolve import split_file
 
     name = split_file(experiment.splits.get(options.dataset, profile.split)).dataset
-    if not is_synthetic(name):
+    if needs_root(name):
         data_root(name, options.data_root)
 
 

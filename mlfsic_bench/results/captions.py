@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlfsic_bench.data.registry import registered
 from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
 from mlfsic_bench.splits.names import UNOFFICIAL, plain_id, shipped_ids, unofficial
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 SUBSET = "SUBSET: made on part of the split's images; not comparable to full runs."
 OFF_DEFAULTS = "not at its defaults"
-
-
-DATASETS = {"coco": "COCO", "voc": "VOC", "scenes": "Scenes", "scenes-20k": "Scenes 20k"}
 
 
 def limits_of(split: SplitMeta) -> list[str]:
@@ -35,7 +33,8 @@ def split_title(split_id: str) -> str:
     'COCO 52/12/16 (unofficial)'
     """
     found = re.fullmatch(
-        r"([a-z]+(?:-\d+k)?)((?:-\d+)+)(?:-([a-z]+(?:-[a-z]+)*))?-v(\d+)", plain_id(split_id)
+        r"([a-z][a-z0-9]*(?:-[a-z][a-z0-9]*|-\d+k)*)((?:-\d+)+)(?:-([a-z]+(?:-[a-z]+)*))?-v(\d+)",
+        plain_id(split_id),
     )
     if found is None:
         return split_id
@@ -43,7 +42,8 @@ def split_title(split_id: str) -> str:
     said = [variant] if variant else []
     said += [f"version {version}"] if version != "1" else []
     said += [UNOFFICIAL[1:]] if split_id.endswith(UNOFFICIAL) else []
-    name = DATASETS.get(dataset, dataset)
+    known = registered(dataset)
+    name = (known.title if known else "") or dataset
     counts = numbers.strip("-").replace("-", "/")
     return f"{name} {counts}" + (f" ({', '.join(said)})" if said else "")
 

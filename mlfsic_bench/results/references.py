@@ -1,7 +1,7 @@
 """What a result is cited with: BibTeX of methods, data sets, protocols and this software.
 
-A method brings its own entries, which its record keeps, and a protocol its own; the others are
-here.
+A method brings its own entries, which its record keeps, a protocol and a registered dataset theirs;
+that of the software is here.
 """
 
 from __future__ import annotations
@@ -10,27 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mlfsic_bench import __version__
+from mlfsic_bench.data.registry import registered
 from mlfsic_bench.results.result import Result
 from mlfsic_bench.text import for_terminal, is_bibtex
 
-DATASETS = {
-    "coco": """\
-@inproceedings{lin2014microsoft,
-  title = {Microsoft {COCO}: Common Objects in Context},
-  author = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and Perona,
-    Pietro and Ramanan, Deva and Doll{\\'a}r, Piotr and Zitnick, C. Lawrence},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  pages = {740--755}, year = {2014}
-}""",
-    "voc": """\
-@article{everingham2010pascal,
-  title = {The {PASCAL} Visual Object Classes ({VOC}) Challenge},
-  author = {Everingham, Mark and Van Gool, Luc and Williams, Christopher K. I. and Winn, John
-    and Zisserman, Andrew},
-  journal = {International Journal of Computer Vision},
-  volume = {88}, number = {2}, pages = {303--338}, year = {2010}
-}""",
-}
 SOFTWARE = f"""\
 @software{{mlfsicbench,
   title = {{mlfsic-bench: the benchmark of multi-label few-shot image classification}},
@@ -69,7 +52,8 @@ def printed_name(result: Result) -> str:
 def citations(results: Sequence[Result]) -> str:
     """BibTeX of the methods, data sets, protocols and the software behind these results."""
     texts = [bibtex_of(result) for result in results]
-    texts += [DATASETS.get(result.meta.split.dataset, "") for result in results]
+    datasets = [registered(result.meta.split.dataset) for result in results]
+    texts += [dataset.bibtex for dataset in datasets if dataset and is_bibtex(dataset.bibtex)]
     for result in results:
         texts.append(result.meta.episodes.drawn_by.bibtex)
     return "\n\n".join(_distinct([*texts, SOFTWARE])) + "\n"

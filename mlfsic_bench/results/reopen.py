@@ -39,6 +39,7 @@ class RunPaths:
     method: str | None = None
     split: str | None = None
     data_root: Path | None = None
+    dataset: str | None = None
     embeddings: Path | None = None
     embeddings_format: Form = "auto"
     weights: str | None = None
@@ -53,13 +54,13 @@ class ReopenedRun:
     folder: Path
     record: Record
     inputs: Inputs
-    data_root: Path | None = None
+    where: RunPaths = RunPaths()
 
     def dataset(self) -> Dataset:
         """The dataset of the run's split, for its images and objects."""
-        from mlfsic_bench.data.registry import open_dataset
+        from mlfsic_bench.data.registry import dataset_of
 
-        return open_dataset(self.inputs.split.dataset, self.data_root)
+        return dataset_of(self.inputs.split.dataset, self.where.data_root, self.where.dataset)
 
     def episode(self, index: int) -> tuple[Method, Support]:
         """The method as it was after `fit`, and the support set of novel episode `index`.
@@ -147,6 +148,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
         backbone=known_backbone(features.backbone),
         weights=where.weights or known_weights(features.weights, "--weights FILE"),
         data_root=where.data_root,
+        dataset=where.dataset,
         embeddings=where.embeddings,
         embeddings_format=where.embeddings_format,
         available_only=bool(subset.get("available_only", False)),
@@ -173,17 +175,23 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
             found="; ".join(wrong),
             remedy="name the run's own files (--split, --data-root, --embeddings, --weights, ...)",
         )
-    return ReopenedRun(folder, record, inputs, where.data_root)
+    return ReopenedRun(folder, record, inputs, where)
 
 
 def _completed(where: RunPaths, record: Record) -> RunPaths:
     """What was not named, where it lay when the run was made on this machine."""
+    from mlfsic_bench.data.registry import file_of
+
     known: dict[str, Any] = {}
     for name, value in recall_run(record.key).items():
         asked = getattr(where, name)
-        file = value.rpartition(":")[0] if name == "method" else value
-        is_path = name in PATHS or ":" in value or Path(value).is_absolute()
-        if asked is None and is_path and exists(Path(file)):
+        if name == "dataset":
+            file = file_of(value)
+        elif name in PATHS or ":" in value or Path(value).is_absolute():
+            file = Path(value.rpartition(":")[0] if name == "method" else value)
+        else:
+            file = None
+        if asked is None and file is not None and exists(file):
             known[name] = Path(value) if name in PATHS else value
     return replace(where, **known)
 

@@ -141,15 +141,15 @@ def _agreed(results: Sequence[Result]) -> Targets:
 
 
 def can_rebuild(meta: ScoresMeta) -> bool:
-    """Whether the split of these scores needs no data: it ships with its images or is synthetic."""
-    from mlfsic_bench.data.registry import is_synthetic
+    """Whether the split of these scores needs no data: its images ship, or are synthetic."""
+    from mlfsic_bench.data.registry import needs_root
     from mlfsic_bench.splits.resolve import shipped_file
 
     card = meta.split
     if plain_id(card.id) not in shipped_ids() or card.subset:
         return False
     content = shipped_file(plain_id(card.id))
-    return content.images is not None or is_synthetic(content.dataset)
+    return content.images is not None or not needs_root(content.dataset)
 
 
 def rebuild_targets(

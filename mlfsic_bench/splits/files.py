@@ -18,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-from mlfsic_bench.data.dataset import PART_NAMES, PartName
+from mlfsic_bench.data.dataset import DATASET_NAME, IMAGE_ID, PART_NAMES, PartName
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_text
 from mlfsic_bench.hashing import hash_json
@@ -30,8 +30,8 @@ FORMAT = "mlfsic-split/1"
 MAX_IMAGES = 2_000_000
 MAX_LABELS = 10_000
 
-# no leading slash, no backslash, no colon, no control character; ".." is refused in content.py
-ImageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
+# no leading slash, no backslash, no colon, no control character; `problems` refuses ".."
+ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID}$")]
 SplitId = Annotated[
     str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+(-unofficial)?$", max_length=100)
 ]
@@ -161,7 +161,7 @@ class SplitFile(FileSchema):
     id: SplitId
     version: Annotated[int, Field(ge=1)]
     hash: Sha256 | None = None
-    dataset: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,50}$")]
+    dataset: Annotated[str, Field(pattern=f"^{DATASET_NAME}$")]
     rule: Rule
     labels: LabelLists
     provenance: Provenance

@@ -7,7 +7,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from mlfsic_bench.data.registry import open_dataset
+from mlfsic_bench.data.dataset import Dataset
+from mlfsic_bench.data.registry import dataset_of
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.paths import exists
 from mlfsic_bench.splits.build import build_file, limit_file
@@ -49,10 +50,15 @@ def resolve_split(
     data_root: Path | None,
     available_only: bool = False,
     min_pool: int | None = None,
+    dataset: str | Dataset | None = None,
 ) -> Split:
     """The split of that name; see `resolve_file`."""
     content = resolve_file(
-        name_or_path, data_root=data_root, available_only=available_only, min_pool=min_pool
+        name_or_path,
+        data_root=data_root,
+        available_only=available_only,
+        min_pool=min_pool,
+        dataset=dataset,
     )
     return to_split(content)
 
@@ -63,23 +69,25 @@ def resolve_file(
     data_root: Path | None,
     available_only: bool = False,
     min_pool: int | None = None,
+    dataset: str | Dataset | None = None,
 ) -> SplitFile:
     """The complete split file of a shipped id or a path.
 
     A complete file is used as it is. A definition is built in memory from the annotations below
     `data_root` (None: the environment variable MLFSIC_DATA). `available_only` keeps the images on
     disk there; `min_pool` lets labels with fewer images leave; both mark the split as a subset.
+    `dataset` says how the split's dataset is opened (None: by its name; `dataset_of`).
     Raises BenchError for unknown names, unsound files, and a missing data root where one is needed.
     """
     content = split_file(name_or_path)
     _refuse_namesake(content, name_or_path)
     limited = available_only or min_pool is not None
     if content.images is None:
-        dataset = open_dataset(content.dataset, data_root)
-        return build_file(content, dataset, available_only=available_only, min_pool=min_pool)
+        opened = dataset_of(content.dataset, data_root, dataset)
+        return build_file(content, opened, available_only=available_only, min_pool=min_pool)
     if not limited:
         return content
-    disk = open_dataset(content.dataset, data_root) if available_only else None
+    disk = dataset_of(content.dataset, data_root, dataset) if available_only else None
     return limit_file(content, disk, min_pool)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from mlfsic_bench.data.dataset import PART_NAMES, Dataset
 from mlfsic_bench.data.official import in_short
-from mlfsic_bench.data.registry import anchors_of, is_synthetic, open_dataset
+from mlfsic_bench.data.registry import anchors_of, dataset_of, needs_root, registered
 from mlfsic_bench.splits.build import build_file, differences_from_official
 from mlfsic_bench.splits.files import SplitFile, problems
 from mlfsic_bench.splits.names import plain_id, shipped_ids
@@ -102,20 +102,23 @@ class Verdict:
 
 
 def verify_split(
-    name_or_path: str, data_root: Path | None, exclude: Collection[str] = ()
+    name_or_path: str,
+    data_root: Path | None,
+    exclude: Collection[str] = (),
+    dataset: str | None = None,
 ) -> Verdict:
     """Compare a split with all that is at hand; a file that is no split file raises BenchError.
 
     Compared: hash, order, ranges and counts; the shipped split of the same id (its images too, when
-    both have all of theirs); given a data root or for synthetic images, the same split built again
-    from it; and the counts of the annotations there with the official ones of the dataset. A
-    definition, and a file that says that these agree, differs where they do not. A split
+    both have all of theirs); given a data root or a dataset, or for synthetic images, the same
+    split built again from it; and the counts of the annotations there with the official ones of the
+    dataset. A definition, and a file that says that these agree, differs where they do not. A split
     without some excluded images is built again without those in `exclude`, and not compared where
     there are none.
     """
     content = split_file(name_or_path, check=False)
     compared, differences = ["its own hash, order and counts"], problems(content)
-    synthetic = is_synthetic(content.dataset)  # needs no data root
+    synthetic = not needs_root(content.dataset)  # needs no data root
     shipped, name = None, "the shipped split"
     if plain_id(content.id) in shipped_ids():
         shipped = shipped_file(plain_id(content.id))
@@ -126,19 +129,20 @@ def verify_split(
             compared.append(f"images of {name}")
     subset = content.subset
     lacks_list = subset is not None and subset.excluded is not None and not exclude
-    where, read = "the scenes" if synthetic else str(data_root), None
-    if data_root is not None or synthetic:
-        dataset = open_dataset(content.dataset, data_root)
+    where, read = "the synthetic images" if synthetic else str(dataset or data_root), None
+    can_open = data_root is not None and registered(content.dataset) is not None
+    if can_open or dataset is not None or synthetic:
+        opened = dataset_of(content.dataset, data_root, dataset)
         if content.images is not None and not lacks_list:
-            rebuilt = _rebuilt(content, dataset, exclude)
+            rebuilt = _rebuilt(content, opened, exclude)
             differences += image_differences(content, rebuilt, f"the split built from {where}")
             assert rebuilt.images is not None
             sizes = ", ".join(f"{part} {len(rebuilt.images.of(part))}" for part in PART_NAMES)
             compared.append(f"images of the split built from {where} ({sizes})")
-        read = differences_from_official(dataset)
-        if read is not None and dataset.anchors is not None:
+        read = differences_from_official(opened)
+        if read is not None and opened.anchors is not None:
             said = f"{len(read)} differ" if read else "all agree"
-            compared.append(f"{dataset.anchors.title}, in {where}: {said}")
+            compared.append(f"{opened.anchors.title}, in {where}: {said}")
         if read and _says_official(content):
             differences += [f"{line}, in {where}" for line in read]
     official, reason = _official(content, shipped, read, where)
@@ -175,16 +179,15 @@ def _official(
     """
     said, anchors = content.differs_from_official, anchors_of(content.dataset)
     if read:
-        assert anchors is not None
         listed = "" if _says_official(content) else f"in {where}, {in_short(read)}; "
-        return "no", f"{listed}{anchors.source}"
+        return "no", f"{listed}{anchors.source if anchors else 'by the counts of the dataset'}"
     if said:
         return "no", f"the file says that its annotations differ: {in_short(said)}"
     if shipped is None:
         return "not compared", f"no split called {content.id} is shipped"
     if content.images is None:
         return "not compared", "the file is a definition without images"
-    if is_synthetic(content.dataset):
+    if not needs_root(content.dataset):
         return "yes", ""
     if anchors is not None and said is None:
         return "not compared", (

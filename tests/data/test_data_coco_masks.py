@@ -256,9 +256,9 @@ def test_each_file_is_read_once_and_only_when_needed(tmp_path, monkeypatch):
 
     class Spy(coco_module.Instances):
         @staticmethod
-        def read(path):
+        def read(path, layout):
             read.append(path.name)
-            return super(Spy, Spy).read(path)
+            return super(Spy, Spy).read(path, layout)
 
     monkeypatch.setattr(coco_module, "Instances", Spy)
     dataset = Coco(write_coco(tmp_path))
@@ -291,8 +291,11 @@ def test_outlines_are_not_kept_in_memory(tmp_path):
     dataset = Coco(tmp_path)
     assert dataset.masks(image)["car"].any()
     objects = dataset._objects["train2014"]
-    kept = sum(sys.getsizeof(json.dumps(v, default=lambda a: a.tolist()))
-               for k, v in vars(objects).items() if k not in ("path", "state"))  # fmt: skip
+    kept = sum(
+        sys.getsizeof(json.dumps(v, default=lambda a: a.tolist()))
+        for k, v in vars(objects).items()
+        if k not in ("path", "state", "layout")
+    )
     assert kept < 20_000
 
 

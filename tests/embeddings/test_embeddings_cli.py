@@ -94,7 +94,9 @@ def test_run_takes_the_format_of_the_words(tmp_path, capsys, monkeypatch):
     path.write_bytes(b"1 3\nhen ABCDEFGHIJKL")  # reads as a damaged line of text
     # All that a run does with its words, without the rest of it.
     monkeypatch.setattr(
-        run, "run_method", lambda plan, log: label_embeddings(plan, fake_split(), Trained, list)
+        run,
+        "run_method",
+        lambda plan, log: label_embeddings(plan, fake_split(), Trained, None, list),
     )
     command = ["run", "random", "--split", "s", "--backbone", "b", "--embeddings", str(path)]
     for options, says in (

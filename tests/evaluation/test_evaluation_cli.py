@@ -14,6 +14,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.inputs import open_inputs
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.features.compute import parse_device
+from tests.fakes.voc import write_voc
 from tests.fakes.world import fake_run
 
 PLAIN = ("run", "random", "--split", "scenes-12-6-6-v1", "--backbone", "scenes-small")
@@ -83,7 +84,12 @@ def test_words_are_asked_of_methods_that_need_them(tmp_path: Path) -> None:
         "    def adapt(self, support):\n"
         "        return lambda query: query.pooled()\n"
     )
-    plan = RunPlan(method=f"{plugin}:Needy", split="voc-8-6-6-v1", backbone="none")
+    plan = RunPlan(
+        method=f"{plugin}:Needy",
+        split="voc-8-6-6-v1",
+        backbone="none",
+        data_root=write_voc(tmp_path / "data"),
+    )
     with pytest.raises(BenchError, match="needs label embeddings"):
         open_inputs(plan)
 

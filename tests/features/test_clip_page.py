@@ -32,7 +32,7 @@ def test_a_network_with_a_text_side_goes_through_three_methods(page):
     assert words.templates == ["a photo of a {}.", "a drawing of a {}."]
     assert all(record.audit_status == "passed" for record in records.values())
     table = printed["table runs/zero-shot runs/protonet runs/paper"]
-    assert all(name in table for name in ("zero-shot", "protonet", "word-guided-attention"))
+    assert all(name in table for name in ("Zero-shot", "ProtoNet", "Yan et al."))
 
 
 def test_the_texts_written_to_a_file_are_those_of_the_run(page):

@@ -38,7 +38,7 @@ def asked(tmp_path, monkeypatch):
     asked = types.SimpleNamespace(split=None, root=None, weights=None, run=None, ids=ids)
     parts = {"base": ids[:4], "val": ids[4:6], "novel": ids[6:]}
 
-    def split(name, *, data_root, available_only=False, min_pool=None):
+    def split(name, *, data_root, dataset=None, available_only=False, min_pool=None):
         asked.split, asked.min_pool = (name, data_root, available_only), min_pool
         made = {
             key: Part(("a",), value if not available_only else value[:1], np.ones((len(value), 1)))
@@ -46,7 +46,7 @@ def asked(tmp_path, monkeypatch):
         }
         return Split("fake-v1", "0" * 64, "fake", "open", made)
 
-    def dataset(name, root):
+    def dataset(name, root, spec=None):
         asked.root = (name, root)
         return FolderDataset(tmp_path / "images")
 
@@ -61,7 +61,7 @@ def asked(tmp_path, monkeypatch):
         return real(*args, **kwargs)
 
     monkeypatch.setattr(resolve, "resolve_split", split)
-    monkeypatch.setattr(registry, "open_dataset", dataset)
+    monkeypatch.setattr(registry, "dataset_of", dataset)
     monkeypatch.setattr(backbones, "build_backbone", build)
     monkeypatch.setattr(backbones, "find_builder", lambda spec: None)
     monkeypatch.setattr(extraction, "extract", extract)

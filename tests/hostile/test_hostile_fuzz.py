@@ -276,6 +276,33 @@ def test_words(name: str, data: st.DataObject, sound: Path, tmp_path_factory: Fo
         assert np.isfinite(result.vectors).all()
 
 
+TABLES = {
+    "fuzz.csv": b"image,labels,difficult\na/1.jpg,cat;hot dog,owl\nb.png,,\n",
+    "fuzz.jsonl": b'{"image": "a/1.jpg", "labels": ["cat"]}\n{"image": "b.png", "labels": []}\n',
+    "fuzz.json": json.dumps(
+        {
+            "images": [{"id": 1, "file_name": "a/1.jpg", "height": 4, "width": 4}],
+            "categories": [{"id": 3, "name": "cat"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 2, 2]}],
+        }
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@FUZZ
+@given(data=st.data())
+def test_tables_of_images(name: str, data: st.DataObject, tmp_path_factory: Folders) -> None:
+    from mlfsic_bench.data.guard import require_sound
+    from mlfsic_bench.data.registry import open_dataset
+
+    path = tmp_path_factory.getbasetemp() / name
+    strategy = damaged_bytes(TABLES[name])
+    result = fuzz(data, path, strategy, lambda: open_dataset(str(path), None).annotations())
+    if result is not None:
+        require_sound(result, "fuzz")
+
+
 @FUZZ
 @given(data=st.data())
 def test_checkpoints(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:

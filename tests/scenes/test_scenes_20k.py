@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
-from mlfsic_bench.data.registry import dataset_names, is_synthetic, open_dataset
+from mlfsic_bench.data.registry import dataset_names, needs_root, open_dataset
 from mlfsic_bench.data.scenes import Scenes, Scenes20k
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.inputs import open_inputs
@@ -47,7 +47,7 @@ def test_the_split_stays_what_it_is() -> None:
 
 def test_drawn_data_sets_need_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFSIC_DATA", raising=False)
-    assert [name for name in dataset_names() if is_synthetic(name)] == ["scenes", "scenes-20k"]
+    assert [name for name in dataset_names() if not needs_root(name)] == ["scenes", "scenes-20k"]
     assert open_dataset("scenes-20k", None) is open_dataset("scenes-20k", None)
     with pytest.raises(BenchError, match="needs a data root"):
         open_dataset("coco", None)
@@ -80,7 +80,7 @@ def test_features_and_label_embeddings(tmp_path: Path) -> None:
         RunPlan(method="word-guided-attention", split=SPLIT, backbone="scenes-small")
     )
     assert inputs.embeddings is not None
-    assert inputs.embeddings.name == "scenes"
+    assert inputs.embeddings.name == "scenes-20k"
     assert len(inputs.episodes.episodes) == 200
 
 
@@ -96,7 +96,7 @@ def test_the_verbs_on_splits(tmp_path: Path) -> None:
     assert "20,000 base images" in output("show", SPLIT)
     path = str(tmp_path / "split.json")
     assert "base: 20,000 images" in output("build", SPLIT, "--out", path)
-    assert "the split built from the scenes" in output("verify", path)
+    assert "the split built from the synthetic images" in output("verify", path)
     audit = json.loads(output("audit", SPLIT, "--quick", "--format=json"))
     assert audit["files"]["on_disk"] == 22_400
     assert not audit["leaks"]

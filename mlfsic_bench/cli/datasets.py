@@ -1,0 +1,169 @@
+"""`mlfsic-bench datasets`: list, show and check data sets, and write the template of one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlfsic_bench.cli import complete
+from mlfsic_bench.cli.echo import echo, echo_json
+from mlfsic_bench.cli.methods import check_lines
+from mlfsic_bench.cli.options import DATA_ROOT, say_next, text_form
+from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal
+
+if TYPE_CHECKING:
+    from mlfsic_bench.data.dataset import Dataset
+
+SPEC = click.argument("spec", type=complete.DATASET, metavar="SPEC")
+
+
+@click.group("datasets")
+def datasets() -> None:
+    """List, show and check data sets, or begin one."""
+
+
+@datasets.command("list")
+@text_form("text", "json")
+def list_command(form: str) -> None:
+    """List the registered data sets; one that can't be loaded says why."""
+    from mlfsic_bench.data.registry import list_datasets
+
+    rows = list_datasets()
+    if form == "json":
+        echo_json(
+            [
+                {
+                    "name": row.name,
+                    "origin": row.origin,
+                    "title": row.loaded.title if row.loaded else "",
+                    "summary": _summary(row.loaded),
+                    "needs_root": row.loaded.needs_root if row.loaded else None,
+                    "broken": row.reason or None,
+                }
+                for row in rows
+            ]
+        )
+        return
+    width = max((len(row.name) for row in rows), default=0)
+    for row in rows:
+        if row.loaded is None:
+            reason = for_terminal(row.reason, LONGEST_SAID)
+            echo(f"{for_terminal(row.name):{width}}  BROKEN: {reason}")
+            echo(f"{'':{width}}  registered as {for_terminal(row.origin)}")
+            continue
+        echo(f"{row.name:{width}}  {for_terminal(_summary(row.loaded))}")
+        if not row.loaded.needs_root:
+            echo(f"{'':{width}}  needs no data root")
+
+
+@datasets.command("show")
+@SPEC
+@DATA_ROOT
+@text_form("text", "json")
+def show_command(spec: str, data_root: Path | None, form: str) -> None:
+    """Show the labels of SPEC, and how many images have each.
+
+    SPEC is a registered name, a table of images (.csv, .jsonl, or .json in COCO's format),
+    NAME=FILE for a table under another name, or path/to/file.py:Class.
+    """
+    from mlfsic_bench.data.registry import open_dataset
+
+    dataset = open_dataset(spec, data_root)
+    found = dataset.annotations()
+    counts = found.present.sum(axis=0).tolist()
+    shown = found.shown.sum(axis=0).tolist()
+    there = int(dataset.available(found.image_ids).sum())
+    unlabelled = int((~found.shown.any(axis=1)).sum())
+    if form == "json":
+        echo_json(
+            {
+                "name": dataset.name,
+                "title": dataset.title or dataset.name,
+                "images": len(found.image_ids),
+                "on_disk": there,
+                "without_labels": unlabelled,
+                "first_image": found.image_ids[0],
+                "labels": {
+                    label: {"present": n, "shown": m}
+                    for label, n, m in zip(found.labels, counts, shown, strict=True)
+                },
+            }
+        )
+        return
+    echo(for_terminal(f"{dataset.name}: {len(found.image_ids):,} images ({there:,} on disk), "
+                      f"such as {found.image_ids[0]}; {len(found.labels)} labels"))  # fmt: skip
+    if unlabelled:
+        echo(f"{unlabelled:,} images have no label; they are in no split")
+    wide = max(map(len, found.labels))
+    for label, n, m in zip(found.labels, counts, shown, strict=True):
+        difficult = f"  ({m - n:,} more only difficult)" if m > n else ""
+        echo(f"  {for_terminal(label):<{wide}}  {n:>7,}{difficult}")
+
+
+@datasets.command("check")
+@SPEC
+@DATA_ROOT
+@text_form("text", "json")
+def check_command(spec: str, data_root: Path | None, form: str) -> None:
+    """Run the contract tests on SPEC; up to 20 of its images are opened.
+
+    SPEC is as for `datasets show`. Exit code 1 when a test fails.
+    """
+    from mlfsic_bench.data.registry import find_dataset
+    from mlfsic_bench.plugins.files import names_a_file
+    from mlfsic_bench.testing.dataset_check import check_dataset
+
+    name = find_dataset(spec).name if names_a_file(spec) else spec
+    counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
+    results = []
+    for result in check_dataset(spec, data_root):
+        counts[result.status] += 1
+        results.append(asdict(result))
+        if form == "text":
+            echo(check_lines(result))
+    if form == "json":
+        echo_json({"dataset": name, "counts": counts, "tests": results})
+        sys.exit(1 if counts["fail"] else 0)
+    warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
+    echo(
+        f"\n{for_terminal(name, LONGEST_NAME)}: {counts['pass']} passed{warned}, "
+        f"{counts['fail']} failed, {counts['skip']} skipped"
+    )
+    if counts["fail"]:
+        echo("Each test is explained in docs/datasets.md.")
+        sys.exit(1)
+
+
+@datasets.command("new")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.py")
+def new_command(file: Path) -> None:
+    """Write the template of a data set to FILE.py.
+
+    It passes `datasets check` as it is; its comments mark what to change.
+    """
+    from importlib.resources import files
+
+    from mlfsic_bench.errors import BenchError
+    from mlfsic_bench.files import write_bytes
+    from mlfsic_bench.paths import exists
+
+    if file.suffix != ".py" or exists(file):
+        raise BenchError(
+            f"the template is not written to {file}",
+            expected="a new file that ends in .py",
+            found="a file that is there" if exists(file) else repr(file.suffix),
+            remedy="name another file",
+        )
+    template = files("mlfsic_bench.testing").joinpath("dataset_template.py")
+    write_bytes(file, template.read_bytes())
+    echo(for_terminal(f"{file}: a data set of two made images; change what is marked CHANGE"))
+    say_next("datasets", "check", f"{file}:MyDataset")
+
+
+def _summary(dataset: type[Dataset] | None) -> str:
+    """The docstring's first line."""
+    return ((dataset.__doc__ if dataset else None) or "").strip().partition("\n")[0]
