@@ -45,6 +45,19 @@ def _indented(text: str) -> str:
     return "\n".join([first, *(s if s.startswith(INDENT) else INDENT + s for s in rest)])
 
 
+def described(value: object) -> str:
+    """What a value of a wrong type is, for `found`: short ones as they are, others by their type.
+
+    >>> described(3), described(None), described([1, 2]), described("a" * 100)
+    ('3', 'None', 'a value of type list', 'a text of 100 characters')
+    """
+    if isinstance(value, str) and len(value) > 80:
+        return f"a text of {len(value)} characters"
+    if value is None or isinstance(value, (str, int, float)):
+        return repr(value)
+    return f"a value of type {type(value).__name__}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest in spelling to `name`, or None when nothing is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -33,24 +33,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def scenes_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The default cache of every test: features that a test has asked for are there for the next.
-
-    The workers of one session share it. A test that is about the cache names one of its own.
-    """
-    top = tmp_path_factory.getbasetemp()
-    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "shared-cache"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFSIC_CACHE", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def short_audits() -> Iterator[None]:
-    """Runs of tests are audited as others are, in as few episodes and queries as may be."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlfsic_bench.evaluation.audit.audit.LEAST", 0.0)
-        yield

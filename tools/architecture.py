@@ -24,7 +24,8 @@ BEGIN = "<!-- structure: python -m tools.architecture --write -->"
 END = "<!-- end -->"
 
 # From the bottom to the top. A name stands for the folder and all folders in it; the longest
-# name that fits a module decides. "mlfsic_bench" itself is the shared vocabulary.
+# name that fits a module decides. "mlfsic_bench" stands for the shared vocabulary; its own
+# `__init__` belongs to the Python front, whose names it offers.
 LAYERS = (
     ("mlfsic_bench", "errors, files, text, schemas, randomness: the shared vocabulary"),
     ("mlfsic_bench.plugins", "finding plug-ins by name or file, and calling their code"),
@@ -46,7 +47,9 @@ LAYERS = (
     ("mlfsic_bench.leaderboard", "entries, their checks, the board"),
     ("mlfsic_bench.experiments", "tables and figures of the paper, reproduced"),
     ("mlfsic_bench.cli", "one file for each command"),
+    ("mlfsic_bench.api", "the Python front: `import mlfsic_bench as mb`"),
 )
+_TOP = {"mlfsic_bench": "mlfsic_bench.api", "mlfsic_bench.__main__": "mlfsic_bench.cli"}
 _INSTALLED_AS = {"mlfsic_baselines": "baselines"}
 _LEVEL = {name: level for level, (name, _) in enumerate(LAYERS)}
 
@@ -81,8 +84,8 @@ class Structure:
 
 def layer_of(name: str) -> str:
     """The layer of a module: the longest name in `LAYERS` that its own begins with."""
-    if name == "mlfsic_bench.__main__":
-        return "mlfsic_bench.cli"
+    if name in _TOP:
+        return _TOP[name]
     fitting = [layer for layer in _LEVEL if name == layer or name.startswith(layer + ".")]
     return max(fitting, key=len)
 

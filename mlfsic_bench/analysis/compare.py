@@ -27,7 +27,7 @@ from mlfsic_bench.metrics.registry import METRICS_VERSION, check_names
 from mlfsic_bench.paths import is_file, same_place
 from mlfsic_bench.results.captions import count_labels, disjoint_note, limits_of
 from mlfsic_bench.results.conditions import MethodResult, ResultGroup, Seeds, open_group
-from mlfsic_bench.results.table import Table, table, to_markdown, to_text
+from mlfsic_bench.results.table import Table, table, to_html, to_markdown, to_text
 from mlfsic_bench.results.targets import SplitPlace, note_on
 from mlfsic_bench.text import csv_text, for_json
 
@@ -382,6 +382,7 @@ def to_csv(report: CompareReport) -> str:
 WRITERS: dict[str, Callable[[CompareReport], str]] = {
     "text": lambda report: to_text(tables(report, numbered=True), caption(report)),
     "markdown": lambda report: to_markdown(tables(report), caption(report)),
+    "html": lambda report: to_html(tables(report), caption(report)),
     "csv": to_csv,
     "json": lambda report: for_json(report.model_dump(mode="json")) + "\n",
 }

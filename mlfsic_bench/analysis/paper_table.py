@@ -21,7 +21,7 @@ from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.metrics.intervals import image_interval, paired, t_interval
 from mlfsic_bench.metrics.registry import METRICS, chance_levels, check_names
 from mlfsic_bench.metrics.registry import columns as table_columns
-from mlfsic_bench.results.captions import conditions_title, failed_audits, limits_of
+from mlfsic_bench.results.captions import conditions_title, doubts, limits_of
 from mlfsic_bench.results.conditions import (
     ResultGroup,
     Seeds,
@@ -31,7 +31,7 @@ from mlfsic_bench.results.conditions import (
 from mlfsic_bench.results.published import Published, published_for
 from mlfsic_bench.results.references import bibtex_of, keys_of, printed_name
 from mlfsic_bench.results.result import Result, open_result, unfinished
-from mlfsic_bench.results.table import Cell, Column, Table, to_latex, to_markdown, to_text
+from mlfsic_bench.results.table import Cell, Column, Table, to_html, to_latex, to_markdown, to_text
 from mlfsic_bench.results.targets import SplitPlace, note_on
 from mlfsic_bench.text import csv_text, for_json, for_terminal
 
@@ -91,32 +91,58 @@ def paper_tables(
     order: str = "given",
     published: bool = False,
 ) -> tuple[list[PaperTable], list[str]]:
-    """A table for each set of conditions, and a line for each run that is left out.
+    """`tables_of` the results in these places, and a line for each run that is left out.
+
+    `paths` are folders of runs, or scores files. Runs that have not ended are left out; BenchError
+    when nothing is left.
+    """
+    results, left_out = open_finished(paths)
+    tables = tables_of(
+        results,
+        place,
+        columns=columns,
+        seeds=seeds,
+        interval=interval,
+        order=order,
+        published=published,
+    )
+    return tables, left_out
+
+
+def tables_of(
+    results: Sequence[Result],
+    place: SplitPlace | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    seeds: Seeds = "mean",
+    interval: Interval = "images",
+    order: str = "given",
+    published: bool = False,
+) -> list[PaperTable]:
+    """A table for each set of conditions among these results.
 
     Parameters
     ----------
-    paths: folders of runs, or scores files. Runs that have not ended are left out.
     place: where split and episodes are found, if not by what the results say.
     columns: names of metrics; None for those that tables have by default.
     seeds: `mean` for one row a method, `each` for one row a training seed.
     order: `given`, `name`, or a metric, best first.
     published: add the rows of the published table of the same labels.
 
-    Raises BenchError when nothing is left, for what is unsound or named twice, and for published
-    rows of a split that the literature has none for.
+    Raises BenchError for what is unsound or named twice, and for published rows of a split that the
+    literature has none for.
     """
     if interval not in get_args(Interval):
         raise unknown_name("interval", interval, get_args(Interval))
     shown = check_names(columns) if columns else table_columns()
     if order not in ("given", "name"):
         check_names([order])
-    results, left_out = open_finished(paths)
     tables = []
     for group in by_conditions(results):
         made = group_results(group, place, seeds=seeds)
         literature = _literature(made) if published else None
         tables.append(_table(made, shown, interval, order, literature))
-    return tables, left_out
+    return tables
 
 
 def open_finished(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
@@ -300,7 +326,7 @@ def _caption(
         if len(found) > 1
     ]
     runs = [(one.name, r.record) for one in group.methods for r in one.results if r.record]
-    lines += failed_audits(runs)
+    lines += doubts(runs)
     lines += note_on(group.targets)
     lines += small_pool(group.targets, group.meta.labels)
     if episodes.count < episodes.total:
@@ -332,6 +358,7 @@ TIE = "its difference to the best has an interval that covers 0"
 MARKS = {
     "text": f"*: the best of its column; ~: {TIE}.",
     "markdown": f"Bold: the best of its column; ~: {TIE}.",
+    "html": f"Bold: the best of its column; ~: {TIE}.",
     "latex": f"Bold: the best of its column; underlined: {TIE}.",
 }
 
@@ -364,6 +391,11 @@ def as_text(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
 def as_markdown(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
     """The tables in Markdown."""
     return to_markdown([_shown(one, "markdown") for one in tables], left_out)
+
+
+def as_html(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
+    """The tables as HTML for a notebook."""
+    return to_html([_shown(one, "html") for one in tables], left_out)
 
 
 def as_latex(tables: Sequence[PaperTable], left_out: Sequence[str] = ()) -> str:
@@ -427,4 +459,5 @@ WRITERS: dict[str, Callable[[Sequence[PaperTable], Sequence[str]], str]] = {
     "latex": as_latex,
     "csv": as_csv,
     "json": as_json,
+    "html": as_html,
 }

@@ -31,7 +31,7 @@ from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION, chance_level
 from mlfsic_bench.results.captions import (
     count_labels,
     disjoint_note,
-    failed_audits,
+    doubts,
     limits_of,
     off_defaults,
 )
@@ -192,7 +192,7 @@ def _notes(results: Sequence[Result], targets: Targets) -> list[str]:
     lines += note_on(targets)
     lines += small_pool(targets, meta.labels)
     lines += [line for result in results for line in _origin(result)]
-    lines += failed_audits((r.path.name, r.record) for r in results if r.record is not None)
+    lines += doubts((r.path.name, r.record) for r in results if r.record is not None)
     return [*lines, *not_seeds(results), *off_defaults((r.method.name, r.changed) for r in results)]
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import click
 
-from mlfsic_bench import __version__
 from mlfsic_bench.cli.echo import plain_streams, usage_errors
 from mlfsic_bench.cli.options import VERBOSITY, with_options
 from mlfsic_bench.cli.streams import (
@@ -30,6 +29,7 @@ from mlfsic_bench.cli.streams import (
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.progress import LOG
 from mlfsic_bench.signals import stoppable
+from mlfsic_bench.version import __version__
 
 # command -> (module with a click command of that name, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {

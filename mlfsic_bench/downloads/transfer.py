@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlfsic_bench import __version__
 from mlfsic_bench.downloads.items import RemoteFile
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import cannot_write, read_regular, write_text
 from mlfsic_bench.hashing import MIB, hash_file
 from mlfsic_bench.paths import is_file, size_of
 from mlfsic_bench.progress import progress
+from mlfsic_bench.version import __version__
 
 Log = Callable[[str], None]
 TIMEOUT = 30.0  # seconds without a byte after which a connection counts as cut

@@ -79,6 +79,16 @@ class EpisodeSet:
     episodes: tuple[Episode, ...]
     drawn: bool = True
 
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, index: int) -> Episode:
+        return self.episodes[index]
+
+    def __repr__(self) -> str:
+        drawn = f"{self.protocol.title}, hash {self.hash[:12]}"
+        return f"<{len(self)} {self.part} episodes of {self.split_id}: {drawn}>"
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 over all of the above, as the protocol says."""

@@ -276,8 +276,8 @@ def _weights_name(weights: str, networks: int) -> str:
 def _source_opener(
     plan: RunPlan, dataset: Dataset, backbones: Sequence[Backbone], device: torch.device
 ) -> SourceOpener:
-    from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures, describe, join
-    from mlfsic_bench.features.store.manifest import default_cache, store_folder
+    from mlfsic_bench.features.sources import LiveFeatures, describe, join
+    from mlfsic_bench.features.store.manifest import default_cache
 
     if plan.features != "stored":
         # One source for all parts: what is trained on base images scores the novel ones.
@@ -291,26 +291,21 @@ def _source_opener(
     cache = (plan.cache or default_cache()).absolute()
 
     def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
-        def stored(backbone: Backbone, ids: Sequence[str]) -> FeatureSource:
-            from mlfsic_bench.features.extract import extract
+        def opened(ids: Sequence[str]) -> FeatureSource:
+            from mlfsic_bench.features.extract import stored_features
 
-            folder = store_folder(cache, dataset, backbone, plan.precision)
-            store = extract(
+            source, _ = stored_features(
                 dataset,
                 ids,
-                backbone,
-                folder,
+                backbones,
+                cache=cache,
                 device=device,
                 batch_size=plan.batch_size,
                 workers=plan.workers,
                 precision=plan.precision,
-                wait=True,
                 log=log,
             )
-            return StoredFeatures(store, device)
-
-        def opened(ids: Sequence[str]) -> FeatureSource:
-            return join(backbones, [stored(backbone, ids) for backbone in backbones])
+            return source
 
         return LimitedFeatures.deferred(made_by, device, wanted, others, opened)
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-import mlfsic_bench
+from mlfsic_bench import version
 from mlfsic_bench.schema import FileSchema, Name, Text
 
 _ABSOLUTE = re.compile(r"(^|=)/(?:[^/]+/)*([^/]+)")
@@ -51,9 +51,9 @@ def provenance(device: str) -> Provenance:
     """The provenance of the present process, which computes on `device` (`cpu`, `cuda`, ...)."""
     import torch
 
-    commit, dirty = checkout_state(Path(mlfsic_bench.__file__).resolve().parent.parent)
+    commit, dirty = checkout_state(Path(version.__file__).resolve().parent.parent)
     return Provenance(
-        version=mlfsic_bench.__version__,
+        version=version.__version__,
         commit=commit,
         dirty=dirty,
         python=platform.python_version(),

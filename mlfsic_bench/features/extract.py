@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +22,15 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import Runner, kept_memory, parse_device
-from mlfsic_bench.features.store.manifest import MANIFEST, Manifest, Precision, manifest_of
+from mlfsic_bench.features.sources import FeatureSource, StoredFeatures, join
+from mlfsic_bench.features.store.manifest import (
+    MANIFEST,
+    Manifest,
+    Precision,
+    default_cache,
+    manifest_of,
+    store_folder,
+)
 from mlfsic_bench.features.store.store import INDEX, FeatureStore
 from mlfsic_bench.features.store.writer import StoreWriter
 from mlfsic_bench.hashing import hash_bytes
@@ -99,6 +107,41 @@ def extract(
                     writer.add(names, digests, local, pooled)
                     advance(len(batch))
     return FeatureStore(folder)
+
+
+def stored_features(
+    dataset: Dataset,
+    ids: Sequence[str],
+    backbones: Sequence[Backbone],
+    *,
+    cache: Path | None = None,
+    device: str | torch.device = "cpu",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    precision: Precision = "fp32",
+    log: Callable[[str], None] = print,
+) -> tuple[FeatureSource, frozenset[str]]:
+    """Features of at least these images by each network, side by side; and all images they cover.
+
+    A store of each network is kept in `cache` (None: the user's); the rest is as for `extract`.
+    """
+    stores = [
+        extract(
+            dataset,
+            ids,
+            backbone,
+            store_folder(cache or default_cache(), dataset, backbone, precision),
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            precision=precision,
+            wait=True,
+            log=log,
+        )
+        for backbone in backbones
+    ]
+    source = join(backbones, [StoredFeatures(store, device) for store in stores])
+    return source, frozenset.intersection(*(frozenset(store.ids) for store in stores))
 
 
 @contextmanager

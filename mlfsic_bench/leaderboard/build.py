@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, meaning, run_key
+from mlfsic_bench.evaluation.plan import UNVERSIONED
 from mlfsic_bench.evaluation.record import RECORD, SCORES, Record
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.leaderboard.card import Card
@@ -89,9 +90,11 @@ def build_entry(
     card: what the evidence does not say: names, authors, links.
     reruns, rerun_files: second runs, one for each seed; they make the state `rerun verified`.
 
-    Raises BenchError for results that are not one method's, and second runs that are none.
+    Raises BenchError for results that are not one method's or of a class without a file, and second
+    runs that are none.
     """
     check_one_method(results)
+    _refuse_unversioned(results)
     first = results[0]
     method, episodes, split = first.method, first.meta.episodes, first.meta.split
     known = stated(results)
@@ -152,6 +155,17 @@ def build_entry(
         notes=[*dict.fromkeys([*notes, *card.notes])],
         links=card.links,
     )
+
+
+def _refuse_unversioned(results: Sequence[Result]) -> None:
+    for result in results:
+        if result.version == UNVERSIONED:
+            raise BenchError(
+                f"the run in {result.path} is unversioned, so it can't enter the leaderboard",
+                expected="a method in a file, or a registered one: others can run that again",
+                found=f"the class {result.method.name!r} without a file, such as one of a notebook",
+                remedy="write the class to a file of its own and run it as FILE.py:CLASS",
+            )
 
 
 def entry_id(result: Result, card: Card) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.data.registry import registered
+from mlfsic_bench.evaluation.identity import method_version
 from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
+from mlfsic_bench.evaluation.plan import UNVERSIONED
 from mlfsic_bench.splits.names import UNOFFICIAL, plain_id, shipped_ids, unofficial
 
 if TYPE_CHECKING:
@@ -149,14 +151,25 @@ def _gone(
     return [label for label in shipped_file(plain_id(split_id)).labels.novel if label not in labels]
 
 
-def failed_audits(runs: Iterable[tuple[str, Record]]) -> list[str]:
-    """A sentence for each run, by its name in the report, whose audit failed."""
-    return [
+def doubts(runs: Iterable[tuple[str, Record]]) -> list[str]:
+    """Why runs, by their names in the report, are not to be relied on.
+
+    A sentence for each run whose audit failed, and one for all methods without a file.
+    """
+    runs = list(runs)
+    lines = [
         f"AUDIT FAILED: {name}. In a fresh process its scores did not come again; it looks like: "
         f"{record.audit.kind}. Not comparable."
         for name, record in runs
         if record.audit is not None and record.audit.status == "failed"
     ]
+    names = dict.fromkeys(n for n, r in runs if method_version(r.identity) == UNVERSIONED)
+    if names:
+        lines.append(
+            f"UNVERSIONED: {', '.join(names)}. A class without a file: nobody can run it again, "
+            "and no audit was made."
+        )
+    return lines
 
 
 def picture_title(

@@ -20,7 +20,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, meaning
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images
-from mlfsic_bench.results.captions import failed_audits, off_defaults, picture_title
+from mlfsic_bench.results.captions import doubts, off_defaults, picture_title
 from mlfsic_bench.results.result import UNSTATED, Float64, Result, Targets, open_result
 from mlfsic_bench.results.targets import SplitPlace, targets_of
 from mlfsic_bench.splits.names import plain_id
@@ -311,4 +311,4 @@ def _differing(methods: Sequence[MethodResult]) -> list[str]:
         if len(found) > 1
     ]
     runs = [(one.name, r.record) for one in methods for r in one.results if r.record is not None]
-    return lines + failed_audits(runs)
+    return lines + doubts(runs)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from mlfsic_bench import __version__
 from mlfsic_bench.data.registry import registered
 from mlfsic_bench.results.result import Result
 from mlfsic_bench.text import for_terminal, is_bibtex
+from mlfsic_bench.version import __version__
 
 SOFTWARE = f"""\
 @software{{mlfsicbench,

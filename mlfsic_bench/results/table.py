@@ -1,6 +1,6 @@
-"""One table, and its writers: text for a terminal, Markdown, LaTeX; CSV and JSON take plain data.
+"""One table, and its writers: text for a terminal, Markdown, HTML and LaTeX.
 
-Names come from files and plug-ins, so every writer escapes every text.
+CSV and JSON take plain data. Names come from files and plug-ins: every writer escapes every text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import groupby, islice, zip_longest
 
 from mlfsic_bench.text import (
     LONGEST_NAME,
+    for_html,
     for_latex,
     for_markdown,
     for_terminal,
@@ -122,6 +123,31 @@ def to_markdown(tables: Sequence[Table], caption: Sequence[str] = ()) -> str:
     if caption:
         parts.append("\n".join(f"- {for_markdown(line)}" for line in caption))
     return "\n\n".join(parts) + "\n"
+
+
+def to_html(tables: Sequence[Table], caption: Sequence[str] = ()) -> str:
+    """Plain HTML tables, as notebooks show them; titles above, lines below."""
+
+    def lines(said: Sequence[str]) -> list[str]:
+        return [f"<p><small>{'<br>'.join(map(for_html, said))}</small></p>"] if said else []
+
+    def row_of(tag: str, row: Sequence[str | Cell]) -> str:
+        cells = [
+            f'<{tag} style="text-align:{"left" if column.is_text else "right"}">'
+            f"{_in_html(cell)}</{tag}>"
+            for column, cell in zip(one.columns, row, strict=True)
+        ]
+        return f"<tr>{''.join(cells)}</tr>"
+
+    parts = []
+    for one in tables:
+        if one.title:
+            parts.append(f"<p><b>{for_html(one.title)}</b></p>")
+        heads = row_of("th", [f"{column.over} {column.head}".strip() for column in one.columns])
+        body = [row_of("td", row) for row in one.rows if row is not None]
+        parts.append("\n".join(["<table>", heads, *body, "</table>"]))
+        parts += lines(one.caption)
+    return "\n".join([*parts, *lines(caption)]) + "\n"
 
 
 def to_latex(one: Table, *, label: str = "", note: str = "") -> str:
@@ -334,6 +360,13 @@ def _in_markdown(cell: str | Cell) -> str:
     if isinstance(cell, str):
         return text
     return f"**{text}**" if cell.best else f"{text} ~" if cell.tie else text
+
+
+def _in_html(cell: str | Cell) -> str:
+    text = str(for_html(_plain(cell)))
+    if isinstance(cell, str):
+        return text
+    return f"<b>{text}</b>" if cell.best else f"{text} ~" if cell.tie else text
 
 
 def _mean_and_half(cell: str | Cell) -> tuple[str, str]:

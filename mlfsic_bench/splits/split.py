@@ -30,6 +30,9 @@ class Part:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_row", {name: i for i, name in enumerate(self.image_ids)})
 
+    def __repr__(self) -> str:
+        return f"<{len(self.image_ids):,} images with labels: {', '.join(self.labels)}>"
+
     def rows(self, image_ids: tuple[str, ...]) -> npt.NDArray[np.int64]:
         """int64 [len(image_ids)]: the row of each image in `targets`; KeyError when foreign."""
         return np.fromiter((self._row[i] for i in image_ids), np.int64, len(image_ids))
@@ -68,6 +71,12 @@ class Split:
     def plain_id(self) -> str:
         """The id without `-unofficial`, by which its definition and its episodes are found."""
         return plain_id(self.id)
+
+    def __repr__(self) -> str:
+        parts = [f"{name} {len(p.labels)} labels, {len(p.image_ids):,} images"
+                 for name, p in self.parts.items()]  # fmt: skip
+        partial = "" if self.subset is None else ", limited to a subset of its images"
+        return f"<Split {self.id} of {self.dataset}{partial}: {'; '.join(parts)}>"
 
     @property
     def base(self) -> Part:

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlfsic_bench import __version__
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.store.manifest import default_cache
 from mlfsic_bench.files import read_json
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.paths import is_file
+from mlfsic_bench.version import __version__
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method

@@ -74,6 +74,13 @@ def as_backbone(
 
     The identity is the hash of the weights, of the structure (`repr(module)`) and of the code of
     classes that are not of a known library. Raises BenchError for all that does not fit.
+
+    >>> import mlfsic_bench as mb
+    >>> from torchvision import transforms
+    >>> transform = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
+    >>> backbone = mb.as_backbone(nn.Conv2d(3, 8, 4, stride=4), transform, name="mine")
+    >>> backbone.channels, backbone.grid, backbone.vector
+    (8, (8, 8), 'mean')
     """
     if not isinstance(module, nn.Module):
         raise BenchError(

@@ -1,0 +1,227 @@
+"""The front itself: what the import loads, what is offered, and the error for each wrong type."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mlfsic_bench as mb
+from mlfsic_bench.splits.resolve import resolve_split
+from tests.api.typed_example import example
+
+SPLIT = "scenes-12-6-6-v1"
+FUNCTIONS = [name for name in mb.__all__ if inspect.isfunction(getattr(mb, name))]
+
+
+@pytest.fixture(scope="module")
+def split() -> mb.LoadedSplit:
+    return mb.load_split(SPLIT)
+
+
+def test_the_import_loads_nothing_of_others() -> None:
+    code = (
+        "import json, sys\n"
+        "before = set(sys.modules)\n"
+        "import mlfsic_bench\n"
+        "dir(mlfsic_bench)\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    command = [sys.executable, "-c", code]
+    loaded = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    own = {name for name in loaded if name.partition(".")[0] == "mlfsic_bench"}
+    assert own == {"mlfsic_bench", "mlfsic_bench.version"}
+    tops = {name.partition(".")[0] for name in set(loaded) - own}
+    assert tops <= {"typing", "_typing", "collections", "importlib"}
+
+
+def test_every_name_is_there_and_explained() -> None:
+    assert set(mb.__all__) <= set(dir(mb))
+    assert sorted(FUNCTIONS) == FUNCTIONS
+    for name in mb.__all__:
+        value = getattr(mb, name)
+        if name != "__version__":
+            assert value.__doc__, name
+    # Their examples are run as doctests.
+    assert [name for name in FUNCTIONS if ">>>" not in (getattr(mb, name).__doc__ or "")] == []
+    with pytest.raises(AttributeError, match="no attribute 'load_splits'"):
+        mb.load_splits  # noqa: B018
+
+
+def test_the_typed_example_runs(tmp_path: Path) -> None:
+    assert example(str(tmp_path)).report.against == "protonet"
+
+
+def test_metrics_are_functions_on_arrays() -> None:
+    assert set(mb.metrics.__all__) <= set(dir(mb.metrics))
+    rng = np.random.default_rng(0)
+    scores, targets = rng.normal(size=(5, 8, 3)), rng.random((5, 8, 3)) < 0.4
+    values = mb.metrics.episode_metrics(scores, targets)
+    assert set(values) == set(mb.metrics.METRICS)
+    assert {value.shape for value in values.values()} == {(5,)}
+    with pytest.raises(AttributeError):
+        mb.metrics.accuracy  # noqa: B018
+
+
+def wrong() -> dict[str, tuple[Callable[[mb.LoadedSplit], Any], str, str]]:
+    """Name of a mistake -> what makes it, what the error says, what it proposes."""
+    ids = ["a", "b"]
+    array = np.zeros((200, 24, 6))
+
+    def run(split: mb.LoadedSplit, **options: Any) -> Any:
+        chosen = {"split": split, "backbone": "scenes-small", "episodes": 2, **options}
+        return mb.evaluate("protonet", **chosen)
+
+    def written(split: mb.LoadedSplit, scores: Any = array, **options: Any) -> Any:
+        own: dict[str, Any] = {
+            "split": split,
+            "episodes": mb.load_episodes(split),
+            "card": mb.MethodCard("mine", trains=False),
+        }
+        return mb.write_scores(Path("never.npz"), scores, **{**own, **options})
+
+    def both(split: mb.LoadedSplit) -> Any:
+        features = mb.load_features(split, "scenes-small")
+        return mb.iter_episodes(split, mb.load_episodes(split), features, transform=str)
+
+    def other(split: mb.LoadedSplit) -> Any:
+        return mb.load_episodes(mb.load_split("voc-8-6-6-v1"))
+
+    return {
+        "ids for a split": (lambda s: mb.load_episodes(ids), "no split", "load_split"),
+        "ids to load": (lambda s: mb.load_split(ids), "by its id or its file", "passed on"),
+        "split twice": (lambda s: mb.load_split(s), "by its id or its file", "passed on"),
+        "unknown split": (lambda s: mb.load_split("scenes-12-6-6"), "unknown split", SPLIT),
+        "features of no split": (
+            lambda s: mb.load_features(SPLIT, "scenes-small"),
+            "no split",
+            "load",
+        ),
+        "features of a text": (
+            lambda s: mb.load_features(s, "scenes-small").pooled("scene"),
+            "image ids",
+            "ids",
+        ),
+        "ids for episodes": (lambda s: mb.iter_episodes(s, ids), "no episodes", "load_episodes"),
+        "other episodes": (lambda s: mb.iter_episodes(s, other(s)), "another split", "load"),
+        "both": (both, "features or as images", "one of the two"),
+        "no backbone": (
+            lambda s: run(s, backbone=None),
+            "what makes the features",
+            "name a backbone",
+        ),
+        "tensor as features": (
+            lambda s: run(s, features=torch.ones(2)),
+            "no features",
+            "load_features",
+        ),
+        "features and backbone": (
+            lambda s: run(s, features=mb.load_features(s, "scenes-small")),
+            "can't be used",
+            "load",
+        ),
+        "ids as episodes": (lambda s: run(s, episodes=ids), "no episodes", "load_episodes"),
+        "val episodes": (
+            lambda s: run(s, episodes=mb.load_episodes(s, part="val")),
+            "novel",
+            "load_episodes",
+        ),
+        "seed twice": (lambda s: run(s, seeds=[0, 0]), "training seeds", "correct"),
+        "seed of text": (lambda s: run(s, seeds="0"), "training seeds", "correct"),
+        "no seed": (lambda s: run(s, seeds=[]), "no seed to run", "name a seed"),
+        "no method": (lambda s: mb.evaluate([], split=s), "makes the features", "backbone"),
+        "method of a number": (
+            lambda s: mb.evaluate(3, split=s, backbone="scenes-small"),
+            "method given is none",
+            "Method",
+        ),
+        "options of an open split": (
+            lambda s: run(s, min_pool=3),
+            "open already",
+            "name them there",
+        ),
+        "no results": (lambda s: mb.load_results(3), "no results", "folders"),
+        "nothing to compare": (lambda s: mb.compare([]), "nothing to compare", "name"),
+        "no such folder": (lambda s: mb.load_results("nowhere"), "nothing at nowhere", "check"),
+        "shape": (lambda s: written(s, array[:, :, 1:]), r"can't be written", "in the order"),
+        "too many": (
+            lambda s: written(s, np.zeros((201, 24, 6))),
+            "can't be written",
+            "in the order",
+        ),
+        "not finite": (lambda s: written(s, array + 1e300), "can't be written", "in the order"),
+        "text": (lambda s: written(s, "scores"), "can't be written", "in the order"),
+        "decisions": (
+            lambda s: written(s, decisions=array + 0.5),
+            "can't be written",
+            "in the order",
+        ),
+        "a name for a card": (lambda s: written(s, card="mine"), "which method", "MethodCard"),
+        "a bad card": (
+            lambda s: written(s, card=mb.MethodCard("", trains=False)),
+            "description of these scores",
+            "MethodCard",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", list(wrong()))
+def test_a_wrong_value_is_one_clear_error(case: str, split: mb.LoadedSplit) -> None:
+    make, says, proposes = wrong()[case]
+    with pytest.raises(mb.BenchError, match=says) as caught:
+        make(split)
+    text = str(caught.value)
+    assert [line.split(":")[0].strip() for line in text.splitlines()[1:] if ":" in line][:1] == [
+        "expected"
+    ]
+    assert proposes in caught.value.remedy
+    assert not Path("never.npz").exists()
+
+
+def test_an_episode_is_ids_targets_features_and_images(split: mb.LoadedSplit) -> None:
+    episodes = mb.load_episodes(split, count=3)
+    features = mb.load_features(split, "scenes-small")
+    first = next(mb.iter_episodes(split, episodes, features))
+    drawn = episodes.episodes[0]
+    assert (first.support_ids, first.query_ids) == (drawn.support, drawn.query)
+    np.testing.assert_array_equal(first.query_targets, split.novel.targets_of(drawn.query))
+    assert first.support_targets.diagonal().all()  # image i was drawn for label i
+    torch.testing.assert_close(first.query.pooled(), features.pooled(drawn.query))
+    assert first.support.local().shape == (6, features.channels, *features.grid)
+
+    def transform(image: Any) -> torch.Tensor:
+        return torch.tensor(np.asarray(image)).permute(2, 0, 1)
+
+    shown = next(mb.iter_episodes(split, episodes, transform=transform))
+    assert shown.query.shape == (24, 3, 112, 112)
+    assert shown.support.dtype == torch.uint8
+    plain = list(mb.iter_episodes(split, episodes))
+    assert [episode.index for episode in plain] == [0, 1, 2]
+    assert plain[0].support is None
+
+
+def test_a_split_without_its_file_is_taken_too() -> None:
+    bare = resolve_split(SPLIT, data_root=None)
+    features = mb.load_features(bare, "scenes-small")
+    episode = next(mb.iter_episodes(bare, mb.load_episodes(bare, count=1), features))
+    assert episode.support.pooled().shape == (6, features.dim)
+
+
+def test_features_keep_what_they_know(split: mb.LoadedSplit, tmp_path: Path) -> None:
+    features = mb.load_features(split, "scenes-small", cache=tmp_path)
+    some = split.novel.image_ids[:3]
+    features.extract(some)
+    store = features._source
+    features.pooled(some[::-1])
+    assert features._source is store
+    features.pooled(split.novel.image_ids[3:5])
+    assert features._known == frozenset(split.novel.image_ids[:5])
+    assert features.averaged(some).shape == (3, features.channels)
