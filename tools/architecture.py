@@ -40,7 +40,7 @@ LAYERS = (
     ("mlfsic_bench.training", "the episodic loop, schedule, checkpoints, selection"),
     ("mlfsic_bench.methods.word_guided", "the model of Yan et al. (2022)"),
     ("baselines", "the other methods, each a plug-in"),
-    ("mlfsic_bench.testing", "the contract tests of methods"),
+    ("mlfsic_bench.testing", "the contract tests of methods, backbones and data sets"),
     ("mlfsic_bench.evaluation", "plan, run, resume, record, audit"),
     ("mlfsic_bench.results", "results opened, targets rebuilt, tables made"),
     ("mlfsic_bench.analysis", "scores, comparisons, curves, plots, attention, claims"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.methods import check_lines
+from mlfsic_bench.cli.methods import report_checks
 from mlfsic_bench.cli.options import WEIGHTS, text_form
 from mlfsic_bench.cli.streams import say
 from mlfsic_bench.text import LONGEST_SAID, for_terminal
@@ -112,24 +111,8 @@ def check_command(spec: str, weights: str, form: str) -> None:
     from mlfsic_bench.testing.backbone_check import check_backbone
 
     find_builder(spec)  # a name that is wrong is no failed test
-    counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
-    results = []
-    for result in check_backbone(lambda: build_backbone(spec, weights)):
-        counts[result.status] += 1
-        results.append(asdict(result))
-        if form == "text":
-            echo(check_lines(result))
-    if form == "json":
-        echo_json({"backbone": spec, "counts": counts, "tests": results})
-    else:
-        warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
-        echo(
-            f"\n{for_terminal(spec)}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
-            f"{counts['skip']} skipped"
-        )
-        if counts["fail"]:
-            echo("Each test is explained in docs/backbones.md.")
-    sys.exit(1 if counts["fail"] else 0)
+    results = check_backbone(lambda: build_backbone(spec, weights))
+    report_checks("backbone", spec, results, form)
 
 
 @backbones.command("new")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +9,9 @@ import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.methods import check_lines
+from mlfsic_bench.cli.methods import report_checks
 from mlfsic_bench.cli.options import DATA_ROOT, say_next, text_form
-from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal
+from mlfsic_bench.text import LONGEST_SAID, for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -118,24 +116,7 @@ def check_command(spec: str, data_root: Path | None, form: str) -> None:
     from mlfsic_bench.testing.dataset_check import check_dataset
 
     name = find_dataset(spec).name if names_a_file(spec) else spec
-    counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
-    results = []
-    for result in check_dataset(spec, data_root):
-        counts[result.status] += 1
-        results.append(asdict(result))
-        if form == "text":
-            echo(check_lines(result))
-    if form == "json":
-        echo_json({"dataset": name, "counts": counts, "tests": results})
-        sys.exit(1 if counts["fail"] else 0)
-    warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
-    echo(
-        f"\n{for_terminal(name, LONGEST_NAME)}: {counts['pass']} passed{warned}, "
-        f"{counts['fail']} failed, {counts['skip']} skipped"
-    )
-    if counts["fail"]:
-        echo("Each test is explained in docs/datasets.md.")
-        sys.exit(1)
+    report_checks("dataset", name, check_dataset(spec, data_root), form)
 
 
 @datasets.command("new")

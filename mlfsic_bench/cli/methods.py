@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal, lines_fo
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
-    from mlfsic_bench.testing.process import CheckResult
+    from mlfsic_bench.testing.process import Checked, CheckResult
 
 METHOD = click.argument("spec", type=complete.METHOD, metavar="METHOD")
 
@@ -128,34 +128,51 @@ def check_command(
     METHOD is a registered name, or path/to/file.py:Class. A method may name short settings for
     these tests (`check_settings`); --set overrides them. Exit code 1 when a test fails.
     """
-    from mlfsic_bench.testing.process import Checked, CheckJob, check_in_process
+    from mlfsic_bench.testing.process import CheckJob, check_in_process
 
-    name, results = spec, []
+    results = check_in_process(CheckJob(spec, settings, preset, timeout))
+    report_checks("method", spec, results, form)
+
+
+def report_checks(
+    kind: str, name: str, results: Iterable[Checked | CheckResult], form: str
+) -> None:
+    """Print the results of contract tests as they come; exit with 1 when one failed.
+
+    Parameters
+    ----------
+    kind, name: what is tested, `method`, `backbone` or `dataset`, and its name until a Checked says
+        another.
+    """
+    from mlfsic_bench.testing.process import Checked
+
+    name, told = for_terminal(name, LONGEST_NAME), []
     counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
-    for result in check_in_process(CheckJob(spec, settings, preset, timeout)):
+    for result in results:
         if isinstance(result, Checked):
             name = for_terminal(result.name, LONGEST_NAME)
             if result.settings and form == "text":
                 echo(for_terminal(f"{name} with {_joined(result.settings)}"))
             continue
         counts[result.status] += 1
-        results.append(asdict(result))
+        told.append(asdict(result))
         if form == "text":
-            echo(check_lines(result))
+            echo(_lines(result))
     if form == "json":
-        echo_json({"method": name, "counts": counts, "tests": results})
-        sys.exit(1 if counts["fail"] else 0)
-    warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
-    echo(
-        f"\n{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
-        f"{counts['skip']} skipped"
-    )
+        echo_json({kind: name, "counts": counts, "tests": told})
+    else:
+        warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
+        echo(
+            f"\n{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
+            f"{counts['skip']} skipped"
+        )
+        if counts["fail"]:
+            echo(f"Each test is explained in docs/{kind}s.md.")
     if counts["fail"]:
-        echo("Each test is explained in docs/methods.md.")
         sys.exit(1)
 
 
-def check_lines(result: CheckResult) -> str:
+def _lines(result: CheckResult) -> str:
     """The result of a contract test, with its explanation."""
     lines = [f"{result.status:4}  {result.name:21}  {result.shows}"]
     for heading, text in result.explanation:

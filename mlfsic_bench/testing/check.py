@@ -125,7 +125,10 @@ def run_check(check: Check, bench: object, kind: str = "method") -> CheckResult:
             came=error.found,
             remedy=error.remedy,
         )
-    except BaseException as error:  # a thread of its own: Ctrl-C is not raised in here
+    except BaseException as error:
+        in_main = threading.current_thread() is threading.main_thread()
+        if isinstance(error, KeyboardInterrupt) and in_main:  # Ctrl-C is not raised elsewhere
+            raise
         return _result(
             check,
             "fail",

@@ -18,16 +18,21 @@ from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.data.guard import Guarded, fingerprint
 from mlfsic_bench.data.registry import make_dataset
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.plugins.foreign import last_frames
-from mlfsic_bench.testing.core import CheckFailedError, CheckNotMadeError, CheckWarningError
+from mlfsic_bench.testing.check import run_check
+from mlfsic_bench.testing.core import (
+    CheckFailedError,
+    CheckNotMadeError,
+    Checks,
+    CheckWarningError,
+)
 from mlfsic_bench.testing.process import CheckResult
-from mlfsic_bench.text import exception_text
 
 SAMPLE = 20  # images that are opened, spread over the dataset
 HASH_SEEDS = ("1", "2")  # of the processes that read the annotations anew
 SECONDS = 600.0  # that one of them may take
 UNKNOWN = "no/such-image"
 T = TypeVar("T")
+CHECKS = Checks()
 _FINGERPRINT = (
     "import sys; sys.path[:] = sys.argv[3:]; from pathlib import Path; "
     "from mlfsic_bench.data.guard import fingerprint; "
@@ -94,17 +99,6 @@ def _or_not_made(ask: Callable[[], T], test: str) -> T:
         raise CheckNotMadeError(f"see the test `{test}`") from error
 
 
-TESTS: list[tuple[str, str, Callable[[Trial], None]]] = []
-
-
-def _test(name: str, shows: str) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
-    def added(run: Callable[[Trial], None]) -> Callable[[Trial], None]:
-        TESTS.append((name, shows, run))
-        return run
-
-    return added
-
-
 def check_dataset(spec: str, root: Path | None) -> Iterator[CheckResult]:
     """Run all contract tests on the dataset that `spec` names, as `open_dataset` takes it.
 
@@ -113,46 +107,25 @@ def check_dataset(spec: str, root: Path | None) -> Iterator[CheckResult]:
     """
     trial = Trial(spec, root)
     try:
-        for name, shows, run in TESTS:
-            yield _result(name, shows, run, trial)
+        for check in CHECKS:
+            yield run_check(check, trial, "dataset")
     finally:
         for child in trial.children:
             child.kill()
             child.communicate()
 
 
-def _result(name: str, shows: str, run: Callable[[Trial], None], trial: Trial) -> CheckResult:
-    done = f"The test `{name}` called the dataset"
-    told: tuple[tuple[str, str], ...]
-    try:
-        run(trial)
-    except CheckNotMadeError as reason:
-        return CheckResult(name, shows, "skip", (("because", str(reason)),))
-    except CheckFailedError as failed:
-        return CheckResult(name, shows, failed.status, failed.explanation)
-    except BenchError as error:
-        told = (("done", f"{done}: {error.what}."), ("expected", error.expected),
-                ("came", error.found), ("remedy", error.remedy))  # fmt: skip
-        return CheckResult(name, shows, "fail", told)
-    except Exception as error:
-        told = (("done", f"{done}."), ("expected", "no exception"),
-                ("came", exception_text(error)), ("traceback", last_frames(error)),
-                ("remedy", f"the line above raised; the test shows that {shows}"))  # fmt: skip
-        return CheckResult(name, shows, "fail", told)
-    return CheckResult(name, shows, "pass")
-
-
-@_test("constructor", "the class can be called with a data root alone")
+@CHECKS.add("constructor", "the class can be called with a data root alone")
 def _constructor(trial: Trial) -> None:
     trial.make()
 
 
-@_test("annotations", "labels, image ids and both tables are as split files need them")
+@CHECKS.add("annotations", "labels, image ids and both tables are as split files need them")
 def _annotations(trial: Trial) -> None:
     trial.dataset.annotations()
 
 
-@_test("again", "the annotations are the same each time")
+@CHECKS.add("again", "the annotations are the same each time")
 def _again(trial: Trial) -> None:
     first = fingerprint(trial.annotations)
     dataset = trial.make()
@@ -168,7 +141,7 @@ def _again(trial: Trial) -> None:
         )
 
 
-@_test("available", "available() answers for each id by itself")
+@CHECKS.add("available", "available() answers for each id by itself")
 def _available(trial: Trial) -> None:
     ids, dataset = trial.annotations.image_ids, trial.dataset
     found = dataset.available(ids)
@@ -192,7 +165,7 @@ def _available(trial: Trial) -> None:
         )
 
 
-@_test("images", "what available() calls there can be opened, as RGB")
+@CHECKS.add("images", "what available() calls there can be opened, as RGB")
 def _images(trial: Trial) -> None:
     for image_id in trial.there:
         try:
@@ -224,7 +197,7 @@ def _images(trial: Trial) -> None:
         )
 
 
-@_test("bytes", "image_bytes() gives the same bytes each time")
+@CHECKS.add("bytes", "image_bytes() gives the same bytes each time")
 def _bytes(trial: Trial) -> None:
     other = trial.make()
     for image_id in trial.there:
@@ -240,7 +213,7 @@ def _bytes(trial: Trial) -> None:
             )
 
 
-@_test("pixels", "an image has the same pixels in any order of calls, and in threads")
+@CHECKS.add("pixels", "an image has the same pixels in any order of calls, and in threads")
 def _pixels(trial: Trial) -> None:
     def pixels(dataset: Dataset, image_id: str) -> bytes:
         image = dataset.open_image(image_id)
@@ -265,7 +238,7 @@ def _pixels(trial: Trial) -> None:
             )
 
 
-@_test("masks", "masks have the size of their image and name labels that it has")
+@CHECKS.add("masks", "masks have the size of their image and name labels that it has")
 def _masks(trial: Trial) -> None:
     annotations = trial.annotations
     row_of = {image_id: row for row, image_id in enumerate(annotations.image_ids)}
@@ -290,7 +263,7 @@ def _masks(trial: Trial) -> None:
                 )
 
 
-@_test("unknown", "an id that is none is an error, and not there")
+@CHECKS.add("unknown", "an id that is none is an error, and not there")
 def _unknown(trial: Trial) -> None:
     def told(ask: Callable[[], object]) -> bool:
         try:
@@ -314,7 +287,7 @@ def _unknown(trial: Trial) -> None:
         )
 
 
-@_test("damaged", "what lies in the place of images is told of images that are not there")
+@CHECKS.add("damaged", "what lies in the place of images is told of images that are not there")
 def _damaged(trial: Trial) -> None:
     bad: Sequence[str] = sorted(trial.dataset.damaged())
     known = set(trial.annotations.image_ids)
@@ -330,7 +303,7 @@ def _damaged(trial: Trial) -> None:
         )
 
 
-@_test("embeddings", "label embeddings, where there are some, belong to each label by itself")
+@CHECKS.add("embeddings", "label embeddings, where there are some, belong to each label by itself")
 def _embeddings(trial: Trial) -> None:
     labels = trial.annotations.labels
     found = trial.dataset.label_embeddings(labels)
@@ -347,7 +320,7 @@ def _embeddings(trial: Trial) -> None:
         )
 
 
-@_test("fresh-process", "the annotations are the same in another process")
+@CHECKS.add("fresh-process", "the annotations are the same in another process")
 def _fresh_process(trial: Trial) -> None:
     first = fingerprint(trial.annotations)
     for child, seed in zip(trial.start_processes(), HASH_SEEDS, strict=True):

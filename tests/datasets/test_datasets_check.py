@@ -15,13 +15,13 @@ from mlfsic_bench.data.registry import open_dataset
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.testing import dataset_check
-from mlfsic_bench.testing.dataset_check import TESTS, check_dataset
+from mlfsic_bench.testing.dataset_check import CHECKS, check_dataset
 from mlfsic_bench.testing.process import CheckResult
 from tests.datasets.faulty import FAULTS, RETURN, write
 
 pytestmark = pytest.mark.slow
 
-NAMES = [name for name, _, _ in TESTS]
+NAMES = [check.name for check in CHECKS]
 
 
 def until_failure(spec: str) -> list[CheckResult]:
@@ -70,7 +70,7 @@ def test_what_is_shipped_passes_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_exit_code_and_text_of_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_check, "TESTS", TESTS[:3])
+    monkeypatch.setattr(dataset_check, "CHECKS", CHECKS[:3])
     spec = write(tmp_path, FAULTS["ids not sorted"][2])
     done = CliRunner().invoke(cli, ["datasets", "check", spec])
     assert done.exit_code == 1

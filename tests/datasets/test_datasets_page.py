@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.results.reopen import RunPaths, reopen
-from mlfsic_bench.testing.dataset_check import TESTS
+from mlfsic_bench.testing.dataset_check import CHECKS
 
 pytestmark = pytest.mark.slow
 
@@ -47,4 +47,4 @@ def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_page_names_every_test() -> None:
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", PAGE.split("### The tests")[1], re.M))
-    assert set(rows) == {name for name, _, _ in TESTS}
+    assert set(rows) == {check.name for check in CHECKS}
