@@ -90,4 +90,4 @@ if not TYPE_CHECKING:  # or every name would have every type
 
     def __dir__() -> list[str]:
         """The public names, also those that are not imported yet."""
-        return sorted({*globals(), *__all__})
+        return sorted(__all__)
