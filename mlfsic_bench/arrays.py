@@ -62,7 +62,10 @@ def read_arrays(
     """
     path = Path(path)
     try:
-        with open_regular(path) as stream, zipfile.ZipFile(bounded := _Bounded(stream)) as archive:
+        with (
+            open_regular(path) as stream,
+            zipfile.ZipFile(bounded := BoundedFile(stream)) as archive,
+        ):
             members = _members(archive, limit)
             _check_names(path, kind, set(members), set(required), set(optional))
             bounded.bounded = False  # from here on each read has the size of a checked header
@@ -86,7 +89,7 @@ def read_arrays(
         ) from error
 
 
-class _Bounded:
+class BoundedFile:
     """A file that `zipfile` may read, but not much of it at once until its members are known.
 
     The list of members can claim millions of them, each of which would become an object.
@@ -141,7 +144,7 @@ def _check_names(
 
 def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
     with archive.open(info) as stream:
-        shape, dtype = _header(info.filename, stream)
+        shape, dtype = read_header(info.filename, stream)
         size = math.prod(shape) * dtype.itemsize
         if info.file_size != stream.tell() + size:
             raise ValueError(f"member {info.filename!r} has another size than its header says")
@@ -155,7 +158,7 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
     return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
-def _header(name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def read_header(name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of a version 1.0 member, its stream then at the first number."""
     try:
         if np.lib.format.read_magic(stream) != (1, 0):

@@ -293,7 +293,7 @@ def _caption(
 ) -> tuple[str, ...]:
     split, episodes = group.meta.split, group.meta.episodes
     records = [result.record for result in group.results if result.record is not None]
-    backbones = sorted({r.features.backbone for r in records if r.features})
+    backbones = sorted({r.features.title for r in records if r.features})
     words = sorted({r.words.name for r in records if r.words and r.method.uses_words})
     micro, macro = chance_levels(group.targets.targets)
     lines = ["Means over episodes in per cent; F1 from each episode's own P and R."]

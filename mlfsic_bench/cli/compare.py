@@ -20,7 +20,7 @@ from mlfsic_bench.cli.options import OUT, PAIRS, PLACE, put_out, sources, text_f
     metavar="FILE",
     help="Draw the differences to a .png, .svg or .pdf; repeatable.",
 )
-@with_options(*PLACE, text_form("text", "markdown", "csv", "json"), OUT)
+@with_options(*PLACE, text_form("text", "markdown", "csv", "json", "html"), OUT)
 def compare(
     sources: tuple[Path, ...],
     metrics: tuple[str, ...],

@@ -19,7 +19,14 @@ from mlfsic_bench.errors import BenchError
 Option = Callable[[Any], Any]
 
 # Ending of a file -> the format it is written in, of those that a command offers.
-FORMATS = {".txt": "text", ".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+FORMATS = {
+    ".txt": "text",
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".tex": "latex",
+    ".html": "html",
+}
 
 
 def _verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -44,7 +51,8 @@ PATH = click.Path(path_type=Path)
 
 OUT: Option = click.option(
     "--out", type=PATH, metavar="FILE",
-    help="Write to a file; its ending (.txt .json .csv .md .tex) is the format if none is named.",
+    help="Write to a file; its ending (.txt .json .csv .md .tex .html) is the format if none is "
+    "named.",
 )  # fmt: skip
 
 SPLIT: Option = click.option(
@@ -76,6 +84,10 @@ WEIGHTS: Option = click.option(
     "--weights", default="default", type=complete.WEIGHTS, metavar="W",
     help="imagenet, none, or a file (default: the backbone's own pretrained ones); W1+W2 for A+B.",
 )  # fmt: skip
+FEATURES_PACK: Option = click.option(
+    "--features-pack", type=PATH, metavar="FILE",
+    help="A feature pack or an imported store, in place of images and backbone.",
+)  # fmt: skip
 PRECISION: Option = click.option(
     "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True,
     help="Arithmetic of the backbone; bf16 is faster, less exact, and stored separately.",
@@ -93,6 +105,25 @@ LOADING: tuple[Option, ...] = (
     click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at once."),
     click.option("--workers", type=click.IntRange(1), metavar="N", help="Decoding threads."),
 )
+
+
+def optional(option: Option) -> Option:
+    """The same option, where a command can do without it; see `needed_without`."""
+
+    def add(function: Any) -> Any:
+        made = option(function)
+        made.__click_params__[-1].required = False
+        return made
+
+    return add
+
+
+def needed_without(name: str) -> None:
+    """Refuse a command line that has neither the option `--name` nor a feature pack."""
+    ctx = click.get_current_context()
+    if not ctx.params.get(name) and ctx.params.get("features_pack") is None:
+        param = next(one for one in ctx.command.params if one.name == name)
+        raise click.MissingParameter(ctx=ctx, param=param)
 
 
 def parse_settings(
@@ -187,6 +218,7 @@ RUN_PATHS: tuple[Option, ...] = (
     click.option("--weights", metavar="FILE", help="The backbone's weights, if they are a file."),
     click.option("--episodes-file", type=click.Path(path_type=Path), help="The run's episodes."),
     click.option("--cache", type=click.Path(path_type=Path), help="Where features are kept."),
+    FEATURES_PACK,
 )
 
 # What is compared with what.

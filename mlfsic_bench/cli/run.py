@@ -16,6 +16,7 @@ from mlfsic_bench.cli.options import (
     DATASET,
     DEVICE,
     EMBEDDINGS_FORMAT,
+    FEATURES_PACK,
     LOADING,
     PARAMETERS,
     PARTIAL,
@@ -24,6 +25,8 @@ from mlfsic_bench.cli.options import (
     SPLIT,
     TEMPLATES,
     WEIGHTS,
+    needed_without,
+    optional,
     say_next,
     with_options,
 )
@@ -39,7 +42,7 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 
 @click.command("run")
 @click.argument("method", type=complete.METHOD)
-@with_options(SPLIT, DATASET, DATA_ROOT, BACKBONE, WEIGHTS)
+@with_options(optional(SPLIT), DATASET, DATA_ROOT, optional(BACKBONE), WEIGHTS, FEATURES_PACK)
 @click.option(
     "--embeddings",
     type=click.Path(path_type=Path),
@@ -66,6 +69,8 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 def run(method: str, settings: dict[str, str], protocol: str | None, **options: Any) -> None:
     """Fit METHOD (a name, or path/to/file.py:Class) on base, score the novel episodes.
 
+    --split and --backbone are needed, unless a feature pack says them.
+
     The same command resumes, or says that the run is done. Exit code 1: the audit failed, that is,
     a fresh process did not give the scores of some episodes again (docs/running.md).
     """
@@ -75,6 +80,9 @@ def run(method: str, settings: dict[str, str], protocol: str | None, **options: 
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.evaluation.runner import run_method
 
+    for name in ("split", "backbone"):
+        needed_without(name)
+        options[name] = options[name] or ""
     chosen = {name: options.pop(name) for name in OPTIONS}
     drawn_by = None
     if protocol or any(value is not None for value in chosen.values()):

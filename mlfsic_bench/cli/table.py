@@ -19,7 +19,7 @@ from mlfsic_bench.cli.options import (
 
 @click.command("table")
 @sources("RUN|FILE...", "runs")
-@text_form("text", "markdown", "latex", "csv", "json")
+@text_form("text", "markdown", "latex", "csv", "json", "html")
 @click.option(
     "--columns", metavar="A,B,...", help="Metrics, e.g. macro_ap,micro_ap (default: all of tables)."
 )

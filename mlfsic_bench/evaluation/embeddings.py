@@ -30,7 +30,7 @@ def label_embeddings(
     plan: RunPlan,
     split: Split,
     method: Method,
-    dataset: Dataset,
+    dataset: Dataset | None,
     backbones: Callable[[], Sequence[Backbone]],
     device: object = "cpu",
 ) -> LabelEmbeddings | None:
@@ -80,8 +80,10 @@ def from_backbone(
     return embed_labels(labels, text, templates, name=f"text side of {names}", space=names)
 
 
-def _of_dataset(dataset: Dataset, labels: Sequence[str], method: Method) -> LabelEmbeddings | None:
-    own = built_in(dataset, labels)
+def _of_dataset(
+    dataset: Dataset | None, labels: Sequence[str], method: Method
+) -> LabelEmbeddings | None:
+    own = built_in(dataset, labels) if dataset is not None else None
     if own is not None:
         return own
     if method.needs_embeddings:

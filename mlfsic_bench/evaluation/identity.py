@@ -52,6 +52,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
             "transform": features.transform,
             "precision": features.precision,
             **({"vector": features.vector} if features.vector else {}),
+            **({"rounded": features.rounded} if features.rounded else {}),
         },
         "words": inputs.embeddings.hash if inputs.embeddings else None,
         "seed": inputs.seed,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mlfsic_bench.data.images import require_images
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.evaluation.known_names import known_backbone, known_weights
 from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
     from mlfsic_bench.evaluation.maker import Maker
     from mlfsic_bench.features.backbones.base import Backbone
-    from mlfsic_bench.features.sources import FeatureSource
+    from mlfsic_bench.features.given import GivenFeatures
+    from mlfsic_bench.features.sources import FeatureSource, Shape
     from mlfsic_bench.methods.contract import Method
     from mlfsic_bench.splits.files import SplitFile
     from mlfsic_bench.splits.split import Part, Split
@@ -109,18 +111,34 @@ class ResourceCache:
         """The content of that split; BenchError for one that is given as an object."""
         from mlfsic_bench.splits.resolve import resolve_file
 
-        name = plan.split
+        name, given = plan.split, self.given(plan)
         assert isinstance(name, str)
-        return self._once(
-            _place(plan, "content"),
-            lambda: resolve_file(
-                name,
-                data_root=plan.data_root,
-                available_only=plan.available_only,
-                min_pool=plan.min_pool,
-                dataset=plan.dataset,
-            ),
-        )
+        if given is not None and not name:
+            return self._once(_place(plan, "content"), given.split_file)
+        try:
+            return self._once(
+                _place(plan, "content"),
+                lambda: resolve_file(
+                    name,
+                    data_root=plan.data_root,
+                    available_only=plan.available_only,
+                    min_pool=plan.min_pool,
+                    dataset=plan.dataset,
+                ),
+            )
+        except BenchError as error:
+            if given is not None and given.pack is not None:
+                error.remedy += "; or leave --split out to use the split of the feature pack"
+            raise
+
+    def given(self, plan: RunPlan) -> GivenFeatures | None:
+        """The features made elsewhere that `plan` names; None where it names none."""
+        from mlfsic_bench.features.given import GivenFeatures
+
+        path = plan.features_pack
+        if path is None:
+            return None
+        return self._once(("given", path), lambda: GivenFeatures(path))
 
     def dataset(self, plan: RunPlan, name: str) -> Dataset:
         """The dataset that a split names `name`, as the plan says where it is, or gives it."""
@@ -129,6 +147,15 @@ class ResourceCache:
         spec, root = plan.dataset, plan.data_root
         return self._once(("dataset", name, spec, root), lambda: dataset_of(name, root, spec))
 
+    def dataset_if_needed(self, plan: RunPlan, name: str) -> Dataset | None:
+        """That dataset; None where the run has a feature pack and the dataset can't be opened."""
+        try:
+            return self.dataset(plan, name)
+        except BenchError:
+            if plan.features_pack is None:
+                raise
+            return None
+
     def backbones(self, plan: RunPlan) -> tuple[Backbone, ...]:
         """The networks that `plan` names; shared for stored features, which leave them untouched.
 
@@ -136,6 +163,10 @@ class ResourceCache:
         """
         from mlfsic_bench.features.backbones.registry import build_backbones
 
+        given = self.given(plan)
+        if given is not None:  # asked for its text side alone
+            made_by, weights = given.network()
+            return build_backbones(known_backbone(made_by), known_weights(weights, "--embeddings"))
         name = plan.backbone
         if not isinstance(name, str):
             return (name if plan.features == "stored" else copy.deepcopy(name),)
@@ -152,7 +183,8 @@ class ResourceCache:
 
 
 def _place(plan: RunPlan, kind: str) -> tuple[object, ...]:
-    return kind, plan.split, plan.data_root, plan.dataset, plan.available_only, plan.min_pool
+    limits = plan.available_only, plan.min_pool
+    return kind, plan.split, plan.data_root, plan.dataset, *limits, plan.split or plan.features_pack
 
 
 def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
@@ -164,7 +196,6 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     from mlfsic_bench.evaluation.embeddings import label_embeddings
     from mlfsic_bench.evaluation.maker import maker_of
     from mlfsic_bench.features.compute import parse_device
-    from mlfsic_bench.features.sources import describe
 
     opened = opened or ResourceCache()
     if plan.features not in FEATURE_MODES:
@@ -195,9 +226,10 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
             found=f"--base-images {plan.base_images}",
             remedy="leave --base-images out; a learning curve draws this method as a level line",
         )
+    _refuse_beside_given(plan, opened.given(plan))
     split = opened.split(plan)
     episodes = find_episodes(plan.protocol, split, file=plan.episodes_file)
-    dataset = opened.dataset(plan, split.dataset)
+    dataset = opened.dataset_if_needed(plan, split.dataset)
     embeddings = label_embeddings(
         plan, split, method, dataset, lambda: opened.backbones(plan), device
     )
@@ -211,10 +243,8 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
             found=str(count),
             remedy="correct --episodes, or leave it out to run them all",
         )
-    _check_images(dataset, split, episodes.episodes[:count], selection)
-    damaged = dataset.damaged() if plan.available_only else {}
-    backbones = opened.backbones(plan)
-    made_by = describe(backbones)
+    needed = _needed(episodes.episodes[:count], selection)
+    features, open_source, damaged = _features(plan, opened, split, needed, device)
     return Inputs(
         split=split,
         episodes=episodes,
@@ -226,22 +256,9 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         method_source=maker.source,
         preset=plan.preset,
         seed=plan.seed,
-        features=FeaturesMeta(
-            mode=plan.features,
-            backbone=made_by.name,
-            weights=_weights_name(
-                plan.weights if isinstance(plan.backbone, str) else backbones[0].weights,
-                len(backbones),
-            ),
-            weights_hash=made_by.weights_hash,
-            transform=made_by.transform,
-            precision=plan.precision,
-            channels=made_by.channels,
-            grid=made_by.grid,
-            **FeaturesMeta.vector_of(made_by.vector, made_by.dim),
-        ),
+        features=features,
         device=device,
-        open_source=_source_opener(plan, dataset, backbones, device),
+        open_source=open_source,
         own_episodes=plan.episodes_file is None
         or find_episodes(episodes.protocol, split, count=total).hash == episodes.hash,
         damaged=damaged,
@@ -257,15 +274,90 @@ def _for_others(plan: RunPlan, maker: Maker) -> RunPlan | None:
     return replace(plan, method=maker.spec, settings=maker.settings)
 
 
-def _check_images(
-    dataset: Dataset, split: Split, episodes: Sequence[Episode], selection: Selection | None
-) -> None:
-    """BenchError now rather than after hours of training when an image is not there."""
-    needed = {i for episode in episodes for i in (*episode.support, *episode.query)}
+def _needed(episodes: Sequence[Episode], selection: Selection | None) -> dict[str, list[str]]:
+    """Part -> the images of it that the run will look at, sorted."""
+    needed = {"novel": {i for e in episodes for i in (*e.support, *e.query)}}
     if selection is not None:
-        needed.update(selection.base.image_ids)
-        needed.update(i for e in selection.episodes for i in (*e.support, *e.query))
-    require_images(dataset, sorted(needed), f"split {split.id!r}")
+        needed["base"] = set(selection.base.image_ids)
+        needed["val"] = {i for e in selection.episodes for i in (*e.support, *e.query)}
+    return {part: sorted(ids) for part, ids in needed.items()}
+
+
+def _features(
+    plan: RunPlan,
+    opened: ResourceCache,
+    split: Split,
+    needed: dict[str, list[str]],
+    device: torch.device,
+) -> tuple[FeaturesMeta, SourceOpener, dict[str, str]]:
+    """Which features the run has, where they come from, and damaged images that are left out.
+
+    BenchError now rather than after hours of training where an image, or a row of a pack, is not
+    there.
+    """
+    from mlfsic_bench.features.sources import describe
+
+    given = opened.given(plan)
+    if given is not None:
+        given.require(split, needed)
+        made_by, weights, precision = given.describe(), given.weights, given.precision
+        source: dict[str, Any] = {"source": given.origin, "rounded": given.rounded, **given.said}
+        damaged: dict[str, str] = {}
+        open_source = _given_opener(given, made_by, device)
+    else:
+        dataset = opened.dataset(plan, split.dataset)
+        wanted = sorted(set().union(*needed.values()))
+        require_images(dataset, wanted, f"split {split.id!r}")
+        damaged = dataset.damaged() if plan.available_only else {}
+        backbones = opened.backbones(plan)
+        made_by, precision, source = describe(backbones), plan.precision, {}
+        weights = _weights_name(
+            plan.weights if isinstance(plan.backbone, str) else backbones[0].weights,
+            len(backbones),
+        )
+        open_source = _source_opener(plan, dataset, backbones, device)
+    meta = FeaturesMeta(
+        mode=plan.features,
+        backbone=made_by.name,
+        weights=weights,
+        weights_hash=made_by.weights_hash,
+        transform=made_by.transform,
+        precision=precision,
+        channels=made_by.channels,
+        grid=made_by.grid,
+        **FeaturesMeta.vector_of(made_by.vector, made_by.dim),
+        **source,
+    )
+    return meta, open_source, damaged
+
+
+def _refuse_beside_given(plan: RunPlan, given: GivenFeatures | None) -> None:
+    """BenchError for what a plan asks beside a feature pack although the pack has settled it."""
+    if given is None:
+        return
+    given.check_name(plan.network)
+    asked = {
+        "--features": plan.features != "stored",
+        "--precision": plan.precision not in ("fp32", given.precision),
+        "--weights": plan.weights != "default",
+        "--available-only": plan.available_only and not plan.split,
+        "--min-pool": plan.min_pool is not None and not plan.split,
+    }
+    wrong = [option for option, one in asked.items() if one]
+    if wrong:
+        raise BenchError(
+            f"{wrong[0]} is settled by the feature pack",
+            expected="--features-pack alone: it says which network made it, of which images",
+            found=f"{' and '.join(wrong)} beside --features-pack {plan.features_pack}",
+            remedy=f"leave {' and '.join(wrong)} out",
+        )
+
+
+def _given_opener(given: GivenFeatures, shape: Shape, device: torch.device) -> SourceOpener:
+    """Rows of the images at hand, and of no others."""
+    return lambda wanted, others, log: LimitedFeatures.deferred(
+        shape, device, wanted, others, lambda ids: given.source(device)
+    )
 
 
 def _weights_name(weights: str, networks: int) -> str:

@@ -31,6 +31,7 @@ STATED = ("schema_version", "kind")  # have a default in code, but a file must s
 
 Labels = Annotated[list[Label], Field(min_length=1, max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Size = Annotated[int, Field(ge=0, le=100_000)]
 ImageCount = Annotated[int, Field(ge=1, le=100_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -176,19 +177,35 @@ class FeaturesMeta(_ShortMeta):
     """Where features came from.
 
     `vector` and `dim` say what the global vector is; a mean of the map is written without them.
+    `source` is written where they were not made by the run: they come from a feature pack, or
+    another program made them (`imported`, with what `made_by` and `pretraining` were said to be);
+    `rounded` says how a pack rounded them. Features without maps have a grid of 0 by 0.
     """
 
-    absent = ("vector", "dim")
+    absent = ("vector", "dim", "source", "rounded", "made_by", "pretraining")
     mode: FeatureMode
     backbone: Name
     weights: Line
     weights_hash: Name
     transform: Line
     precision: Precision
-    channels: Count
-    grid: tuple[Count, Count]
+    channels: Size
+    grid: tuple[Size, Size]
     vector: Line | None = None
     dim: Count | None = None
+    source: Literal["pack", "imported"] | None = None
+    rounded: Name | None = None
+    made_by: Text | None = None
+    pretraining: Text | None = None
+
+    @property
+    def title(self) -> str:
+        """The backbone, and what became of its features before the run got them, if anything."""
+        if self.source is None:
+            return self.backbone
+        came = "feature pack" if self.source == "pack" else "imported features"
+        rounded = f", rounded to {self.rounded.split()[0]}" if self.rounded else ""
+        return f"{self.backbone} ({came}{rounded})"
 
     @staticmethod
     def vector_of(vector: str, dim: int) -> dict[str, Any]:

@@ -343,6 +343,7 @@ def notes_of(inputs: Inputs) -> list[str]:
             f"files under an image's name that hold no image, left out: {len(inputs.damaged):,} "
             f"({in_kinds(list(inputs.damaged.values()))}), such as {next(iter(inputs.damaged))}"
         )
+    notes += note_on_source(inputs.features)
     if not inputs.own_episodes:
         notes.append("the episodes are not the split's own, but those of --episodes-file")
     if (
@@ -379,6 +380,20 @@ def notes_of(inputs: Inputs) -> list[str]:
             )
             notes.append(f"{why}, so nothing is selected on val: the last weights are kept")
     return notes
+
+
+def note_on_source(features: FeaturesMeta) -> list[str]:
+    """One sentence where the run did not make its features itself."""
+    if features.source is None:
+        return []
+    made = "of a pack"
+    if features.source == "imported":
+        made = f"imported, made by: {features.made_by}; pre-training: {features.pretraining}"
+    rounded = f", rounded to {features.rounded.split()[0]}" if features.rounded else ""
+    return [
+        f"the features are {made}{rounded}; nothing here checks that with the images "
+        "(docs/features.md)"
+    ]
 
 
 def _labels_left(split: Split) -> list[str]:

@@ -19,6 +19,7 @@ from mlfsic_bench.features.backbones.base import MEAN
 from mlfsic_bench.features.backbones.registry import JOIN
 from mlfsic_bench.features.backbones.weights import load_strictly
 from mlfsic_bench.features.compute import parse_device
+from mlfsic_bench.features.store.manifest import Manifest, manifest_of
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
@@ -355,15 +356,20 @@ class Description(Shape):
 
 def describe(backbones: Sequence[Backbone]) -> Description:
     """The description of these networks' features side by side."""
-    hashes = [backbone.weights_hash for backbone in backbones]
+    return describe_stored([manifest_of("", backbone, "fp32") for backbone in backbones])
+
+
+def describe_stored(manifests: Sequence[Manifest]) -> Description:
+    """The description of stored features side by side, of a manifest for each network."""
+    hashes = [one.weights_hash for one in manifests]
     return Description(
-        name=JOIN.join(backbone.name for backbone in backbones),
+        name=JOIN.join(one.backbone for one in manifests),
         weights_hash=hashes[0] if len(hashes) == 1 else hash_json(hashes),
-        transform=" + ".join(backbone.transform_id for backbone in backbones),
-        channels=sum(backbone.channels for backbone in backbones),
-        grid=coarsest([(backbone.grid[0], backbone.grid[1]) for backbone in backbones]),
-        dim=sum(backbone.dim for backbone in backbones),
-        vector=join_vectors([backbone.vector for backbone in backbones]),
+        transform=" + ".join(one.transform for one in manifests),
+        channels=sum(one.channels for one in manifests),
+        grid=coarsest([one.grid for one in manifests]),
+        dim=sum(one.dim for one in manifests),
+        vector=join_vectors([one.vector for one in manifests]),
     )
 
 

@@ -213,7 +213,7 @@ def stated(results: Sequence[Result]) -> Stated:
     backbone = "none"
     if features is not None:
         trained = " (trained end to end)" if features.mode == "end-to-end" else ""
-        backbone = features.backbone + trained
+        backbone = features.title + trained
     pretraining = pretraining_of(records[0])
     return Stated(
         made=max(record.ended or record.started for record in records)[:10],
@@ -309,6 +309,7 @@ def contradictions(record: Record) -> list[str]:
     if features:
         of_features = features.model_dump(include=set(of_features) - {"weights"})
         of_features["weights"] = features.weights_hash
+        of_features |= {"vector": features.vector, "rounded": features.rounded}
     said: dict[str, Any] = {
         "split": record.split.hash,
         "episodes": {"hash": record.episodes.hash, "count": record.episodes.count},

@@ -19,7 +19,7 @@ from mlfsic_bench.evaluation.known_names import (
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.recall import PATHS, recall_run
 from mlfsic_bench.evaluation.record import METHOD, Record, read_record
-from mlfsic_bench.paths import exists
+from mlfsic_bench.paths import exists, is_file
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -45,6 +45,7 @@ class RunPaths:
     weights: str | None = None
     episodes_file: Path | None = None
     cache: Path | None = None
+    features_pack: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,17 +143,29 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
             found="no --method",
             remedy="name the file that the run was made with: --method path/to/file.py:Class",
         )
+    given = features.source is not None
+    if given and where.features_pack is None:
+        raise BenchError(
+            f"the features of the run in {folder} were made elsewhere",
+            expected="the option --features-pack FILE, as the run was given it",
+            found="no --features-pack",
+            remedy="name the feature pack or the imported store that the run was made with",
+        )
+    packed = given and where.features_pack is not None and is_file(where.features_pack)
     plan = RunPlan(
+        features_pack=where.features_pack if given else None,
         method=where.method or known_method(card.name, "--method FILE.py:Class"),
-        split=where.split or known_split(record.split.id, "--split FILE"),
-        backbone=known_backbone(features.backbone),
-        weights=where.weights or known_weights(features.weights, "--weights FILE"),
+        split=where.split or ("" if packed else known_split(record.split.id, "--split FILE")),
+        backbone="" if given else known_backbone(features.backbone),
+        weights="default"
+        if given
+        else where.weights or known_weights(features.weights, "--weights FILE"),
         data_root=where.data_root,
         dataset=where.dataset,
         embeddings=where.embeddings,
         embeddings_format=where.embeddings_format,
-        available_only=bool(subset.get("available_only", False)),
-        min_pool=subset.get("min_pool"),
+        available_only=not packed and bool(subset.get("available_only", False)),
+        min_pool=None if packed else subset.get("min_pool"),
         base_images=record.base_images.used if record.base_images else None,
         settings={name: _text(value) for name, value in card.parameters.items()},
         seed=card.seed,
@@ -160,7 +173,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
         episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
         episodes_file=where.episodes_file,
         features=features.mode,
-        precision=features.precision,
+        precision="fp32" if given else features.precision,
         device="cpu",
         cache=where.cache,
     )

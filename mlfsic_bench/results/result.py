@@ -134,6 +134,10 @@ class Result:
             said["weights"] = f"{features.weights} {features.weights_hash[:8]}"
             end_to_end = features.mode == "end-to-end"
             said["features"] = "trained end to end" if end_to_end else "frozen"
+            if features.source:
+                said["features"] += f", {features.source}" + (
+                    f", rounded to {features.rounded}" if features.rounded else ""
+                )
             said["precision"] = features.precision
         if embeddings and self.method.uses_words:
             said |= {"embeddings": embeddings.name, "embeddings hash": embeddings.hash[:8]}

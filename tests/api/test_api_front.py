@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import mlfsic_bench as mb
+from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.splits.resolve import resolve_split
 from tests.api.typed_example import example
 
@@ -213,6 +214,26 @@ def test_a_split_without_its_file_is_taken_too() -> None:
     features = mb.load_features(bare, "scenes-small")
     episode = next(mb.iter_episodes(bare, mb.load_episodes(bare, count=1), features))
     assert episode.support.pooled().shape == (6, features.dim)
+
+
+def test_a_data_set_may_be_an_object(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Counted(Scenes):
+        def open_image(self, image_id: str) -> Any:
+            asked.append(image_id)
+            return super().open_image(image_id)
+
+    split = mb.load_split(SPLIT, dataset=Counted())
+    one = mb.load_episodes(split, count=1)
+    episode = next(mb.iter_episodes(split, one, transform=lambda image: image.size))
+    assert asked == [*episode.support_ids, *episode.query_ids]
+    features = mb.load_features(split, "scenes-small", cache=tmp_path)
+    (result,) = mb.evaluate("protonet", split=split, features=features, episodes=one, seeds=[0])
+    assert sorted(asked[30:]) == sorted(asked[:30])
+    assert tmp_path in result.path.parents
+    assert result.record is not None
+    assert result.record.split.dataset == "scenes"
 
 
 def test_features_keep_what_they_know(split: mb.LoadedSplit, tmp_path: Path) -> None:

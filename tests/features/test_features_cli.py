@@ -62,6 +62,7 @@ def asked(tmp_path, monkeypatch):
 
     monkeypatch.setattr(resolve, "resolve_split", split)
     monkeypatch.setattr(registry, "dataset_of", dataset)
+    monkeypatch.setattr(backbones, "known_spec", lambda name: name)
     monkeypatch.setattr(backbones, "build_backbone", build)
     monkeypatch.setattr(backbones, "find_builder", lambda spec: None)
     monkeypatch.setattr(extraction, "extract", extract)

@@ -15,6 +15,8 @@ from mlfsic_bench.evaluation.record import Record, read_record
 from mlfsic_bench.evaluation.scores import read_scores, read_targets
 from mlfsic_bench.experiments.plan import Options, plan_rows
 from mlfsic_bench.experiments.schema import Experiment, find_profile, read_experiment
+from mlfsic_bench.features.packs.manifest import PackManifest
+from mlfsic_bench.features.packs.pack import Pack
 from mlfsic_bench.leaderboard.card import Card, read_card
 from mlfsic_bench.leaderboard.entry import Entry, read_placed
 from mlfsic_bench.schema import FileSchema
@@ -72,6 +74,7 @@ def _record() -> dict[str, Any]:
     value |= {"words": words, "notes": ["x"]}
     value["features"] |= {"vector": "projection", "dim": 5}
     value |= {"failure": {"stage": "fit", "message": "x"}}
+    value["features"] |= {"rounded": "fp16", "vector": "x", "made_by": "x", "pretraining": "x"}
     value["audit"] = {"status": "not made", "reason": "x"}
     value["method"] |= {"preset": "x", "printed": "x", "changed": ["x"], "parameters": {"x": "y"}}
     value["provenance"]["commit"] = "0" * 40
@@ -134,6 +137,21 @@ def _split() -> dict[str, Any]:
     return value
 
 
+PACK = "sound.mlfsic-features"
+
+
+def _pack() -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(members(Path("sound", PACK))["manifest.json"])
+    network = value["networks"][0]
+    value["networks"] = [{"dataset": network.pop("dataset"), **network}]  # first, a text
+    return value
+
+
+def _write_pack(value: dict[str, Any]) -> None:
+    content = members(Path("sound", PACK))
+    archive(Path(PACK), {**content, "manifest.json": json.dumps(value).encode()})
+
+
 ENTRY = f"leaderboard/{fake_value()['split']['id']}/printed.json"
 KINDS = {
     "record": Kind(
@@ -153,6 +171,7 @@ KINDS = {
     "card": Kind(
         Card, _card, _written("card.yaml"), lambda: read_card(Path("card.yaml"))
     ),
+    "pack": Kind(PackManifest, _pack, _write_pack, lambda: Pack(Path(PACK)).check()),
     "split": Kind(
         SplitFile, _split, _written("split.json"),
         lambda: read_split_file(Path("split.json"), check=False),

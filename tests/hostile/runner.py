@@ -35,6 +35,7 @@ MODULES = (
     "entry",
     "split",
     "store",
+    "pack",
     "yaml",
     "other",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -346,3 +347,39 @@ def test_indices(data: st.DataObject, sound: Path, tmp_path_factory: Folders) ->
     if store is not None:
         assert len(store) <= len(STORE_IDS)
         assert all(isinstance(name, str) for name in store.ids)
+
+
+@FUZZ
+@given(data=st.data())
+def test_packs(data: st.DataObject, sound: Path, tmp_path_factory: Folders) -> None:
+    from mlfsic_bench.features.packs.pack import Pack
+
+    path = tmp_path_factory.getbasetemp() / "fuzz.mlfsic-features"
+
+    def read() -> object:
+        pack = Pack(path)
+        pack.check()
+        pack.split_file()
+        return pack.networks[0].gather_local(pack.networks[0].ids)
+
+    fuzz(data, path, damaged_bytes((sound / "sound.mlfsic-features").read_bytes()), read)
+
+
+@FUZZ
+@given(data=st.data())
+def test_imports(data: st.DataObject, tmp_path_factory: Folders) -> None:
+    from mlfsic_bench.features.imported import import_features
+
+    folder = tmp_path_factory.getbasetemp()
+    sound = folder / "sound.npz"
+    rows = np.arange(24, dtype="<f4").reshape(4, 6)
+    np.savez_compressed(sound, ids=np.array(list("abcd")), vectors=rows, maps=rows[..., None, None])
+    path = folder / "fuzz.npz"
+
+    def read() -> object:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            return import_features(
+                path, name="x", dataset="x", made_by="x", pretraining="x", out=Path(out, "s")
+            )
+
+    fuzz(data, path, damaged_bytes(sound.read_bytes()), read)

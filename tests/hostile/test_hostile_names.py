@@ -45,6 +45,8 @@ NAMES = listed("""
     ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.run SplitMeta.hash SplitFile.dataset
     Excluded.hash SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id Card.id Card.made
     Card.submitted EmbeddingsMeta.hash
+    PackManifest.files PackManifest.files[key] PackManifest.networks PackManifest.networks[key]
+    PackedSplit.hash Measured.metrics[key]
 """)
 # Shown, and looked up where a run is opened again: see REOPENED.
 SHOWN = listed("""
@@ -60,7 +62,10 @@ SHOWN = listed("""
     ScoresMeta.labels
     SplitMeta.dataset SplitMeta.id SplitMeta.rule SplitRef.dataset Stage.name
     Card.authors Card.backbone Card.contact Card.name
-    EmbeddingsMeta.name EmbeddingsMeta.templates EmbeddingsMeta.space FeaturesMeta.vector
+    EmbeddingsMeta.name FeaturesMeta.rounded
+    PackManifest.dataset PackManifest.weights PackManifest.version PackedSplit.id
+    PackedSplit.protocol Measured.method
+    EmbeddingsMeta.templates EmbeddingsMeta.space FeaturesMeta.vector
 """)
 # For people to read; an output escapes them.
 FREE = listed("""
@@ -69,6 +74,7 @@ FREE = listed("""
     MethodFacts.parameters Provenance.command Provenance.device Provenance.images
     Provenance.labels Provenance.platform Provenance.processor Provenance.rule Record.identity
     Record.notes Record.subset Reported.work Card.citation Card.notes
+    FeaturesMeta.made_by FeaturesMeta.pretraining PackManifest.made_by
     SplitFile.differs_from_official SplitMeta.differs_from_official SplitRef.differs_from_official
 """)
 # Files that ship, and what SplitMeta and SplitRef have in common.

@@ -24,6 +24,9 @@ LONGEST = 300  # characters of a name
 MANIFEST = "manifest.json"
 MEAN = "mean"  # as features.backbones.base says it, which imports torch
 NUMBERS = ("channels", "grid", "dim")
+NO_MAPS = (0, 0)  # the grid of features without local maps
+# Left out of the key and the file where they say nothing: what a store of earlier versions lacks.
+OPTIONAL = ("vector", "dim", "made_by", "pretraining")
 Precision = Literal["fp32", "bf16"]
 
 
@@ -35,11 +38,14 @@ class Manifest:
     ----------
     dataset: name of the dataset the images belong to.
     backbone, weights_hash, transform: what made the features.
-    channels, grid: c and (h, w) of a local map.
+    channels, grid: c and (h, w) of a local map; (0, 0) where there are none, and c is then 0, or d
+        of vectors that are means of maps.
     vector, dim: what the pooled feature is, and its width d; not in the key of a mean, whose width
         is c.
     precision: arithmetic of the backbone, `fp32` or `bf16`; what is stored is always float16
         local maps and float32 pooled features.
+    made_by, pretraining: of imported features, what made them and on which images that was trained;
+        empty for those that this program made.
     """
 
     dataset: str
@@ -51,6 +57,8 @@ class Manifest:
     precision: Precision = "fp32"
     vector: str = MEAN
     dim: int = 0
+    made_by: str = ""
+    pretraining: str = ""
 
     def __post_init__(self) -> None:
         if not self.dim:
@@ -69,25 +77,29 @@ class Manifest:
     def differences(self, other: Manifest) -> tuple[str, str]:
         """What this manifest and another one say where they differ, for an error."""
         own, its = self.as_json(), other.as_json()
-        names = [name for name in own if own[name] != its[name]]
-        return tuple("; ".join(f"{k} {says[k]}" for k in names) for says in (own, its))  # type: ignore[return-value]
+        names = [name for name in {**own, **its} if own.get(name) != its.get(name)]
+        return tuple("; ".join(f"{k} {says.get(k)}" for k in names) for says in (own, its))  # type: ignore[return-value]
 
     def as_json(self) -> dict[str, Any]:
         """The attributes as a JSON object; of a mean without `vector` and `dim`."""
         value = {**asdict(self), "grid": list(self.grid)}
         if self.vector == MEAN:
             del value["vector"], value["dim"]
-        return value
+        return {name: said for name, said in value.items() if said or name not in OPTIONAL}
 
-    def write(self, folder: Path) -> None:
-        """Write `manifest.json` into the folder, atomically."""
+    @property
+    def content(self) -> dict[str, Any]:
+        """What `manifest.json` holds."""
         width = "c" if self.vector == MEAN else "d"
         layout = {
             "local": "float16 little endian [row, h*w, c]",
             "pooled": f"float32 [row, {width}]",
         }
-        value = {"schema": SCHEMA_VERSION, "key": self.key, "layout": layout, **self.as_json()}
-        write_json(folder / MANIFEST, value)
+        return {"schema": SCHEMA_VERSION, "key": self.key, "layout": layout, **self.as_json()}
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into the folder, atomically."""
+        write_json(folder / MANIFEST, self.content)
 
 
 def manifest_of(dataset: Dataset | str, backbone: Backbone, precision: Precision) -> Manifest:
@@ -108,7 +120,11 @@ def manifest_of(dataset: Dataset | str, backbone: Backbone, precision: Precision
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in a store's folder; BenchError when it is missing, foreign or altered."""
     path = Path(folder) / MANIFEST
-    value = read_json(path, kind="manifest of a feature store")
+    return parse_manifest(read_json(path, kind="manifest of a feature store"), path)
+
+
+def parse_manifest(value: Any, path: Path) -> Manifest:
+    """The manifest that a JSON value from `path` says; BenchError as `read_manifest`."""
     if not isinstance(value, dict):
         raise _bad(path, "a JSON object", type(value).__name__)
     if type(value.get("schema")) is not int or value["schema"] != SCHEMA_VERSION:
@@ -118,14 +134,17 @@ def read_manifest(folder: Path) -> Manifest:
     for name in value:
         if name not in known:
             raise unknown_name(f"key in {path}:", name, known)
-    optional = ("vector", "dim") if value.get("vector") is None else ()
-    missing = [name for name in known if name not in value and name not in optional]
+    missing = [name for name in known if name not in value and name not in OPTIONAL]
+    if (value.get("vector") is None) != (value.get("dim") is None):
+        missing.append("vector" if value.get("vector") is None else "dim")
     if missing:
         raise _bad(path, f"the keys {', '.join(known)}", f"no {', '.join(missing)}")
     grid = value["grid"]
     sizes = [value["channels"], *(grid if isinstance(grid, list) else [None])]
     sizes += [value.get("dim", 1)]
-    if len(sizes) != 4 or any(type(n) is not int or not 1 <= n <= LARGEST for n in sizes):
+    whole = len(sizes) == 4 and all(type(n) is int and 0 <= n <= LARGEST for n in sizes)
+    least = [0 if "dim" in value else 1, 0, 0, 1] if whole and grid == [*NO_MAPS] else [1] * 4
+    if not whole or any(n < low for n, low in zip(sizes, least, strict=True)):
         expected = f"positive whole numbers up to {LARGEST}: channels, grid [h, w] and dim"
         raise _bad(path, expected, repr(sizes)[:80])
     names = {name: value[name] for name in own if name in value and name not in NUMBERS}

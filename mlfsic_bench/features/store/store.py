@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LIMIT = 128 << 20  # bytes of an index: a million images
 INDEX, LOCAL, POOLED = "index.jsonl", "local.f16", "pooled.f32"
+UNKNOWN = "unknown"  # in place of the digest of an image that nobody has looked at
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def read_index(folder: Path) -> Index:
         raise damaged(str(path), "a file that can be read", reason(error)) from error
     if size > LIMIT:
         raise damaged(str(path), f"at most {LIMIT} bytes", "more")
+    return parse_index(data, path)
+
+
+def parse_index(data: bytes, path: Path) -> Index:
+    """The rows that the lines of an index say; BenchError as `read_index`."""
     size = data.rfind(b"\n") + 1
     ids: list[str] = []
     digests: list[str] = []
@@ -173,22 +179,37 @@ class FeatureStore:
     folder: where it lies.
     manifest: what it holds.
     ids: image ids, row by row.
-    digests: SHA-256 of the bytes of each row's image.
+    digests: SHA-256 of the bytes of each row's image; UNKNOWN for imported features.
+    has_maps: whether there are local maps beside the pooled features.
 
     BenchError when there is none in the folder, or its files do not agree.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.manifest: Manifest = read_manifest(self.folder)
-        index = read_index(self.folder)
+        folder = Path(folder)
+        m, index = read_manifest(folder), read_index(folder)
+        width, rows = m.locations * m.channels, len(index.ids)
+        check_sizes(folder, rows, {LOCAL: 2 * width, POOLED: 4 * m.dim})
+        mapped, local = _mapped(folder / LOCAL, "<f2", (rows, width))
+        _, pooled = _mapped(folder / POOLED, "<f4", (rows, m.dim))
+        self._hold(folder, m, index, local if width else None, pooled, mapped)
+
+    def _hold(
+        self,
+        place: Path,
+        manifest: Manifest,
+        index: Index,
+        local: npt.NDArray[Any] | None,
+        pooled: npt.NDArray[Any],
+        mapped: mmap.mmap | None = None,
+    ) -> None:
+        """Take these rows: local [rows, h w c] (None: no maps) and pooled [rows, d]."""
+        self.folder, self.manifest = place, manifest
         self.ids, self.digests = index.ids, index.digests
         self._row = {name: row for row, name in enumerate(self.ids)}
-        m = self.manifest
-        width = m.locations * m.channels
-        check_sizes(self.folder, len(self.ids), {LOCAL: 2 * width, POOLED: 4 * m.dim})
-        self._map, self._local = _mapped(self.folder / LOCAL, "<f2", (len(self.ids), width))
-        _, self._pooled = _mapped(self.folder / POOLED, "<f4", (len(self.ids), m.dim))
+        self.has_maps = local is not None
+        self._local = np.empty((len(self.ids), 0), "<f2") if local is None else local
+        self._pooled, self._map = pooled, mapped
         self._buffers = BufferPool()
 
     def __len__(self) -> int:
@@ -214,7 +235,16 @@ class FeatureStore:
         """float32 [n, c, h, w]: local maps in this order, a channels-last view of [n, h, w, c].
 
         The tensor is the caller's own: no later call writes into it while it is referred to.
+        BenchError where there are no maps.
         """
+        if not self.has_maps:
+            raise BenchError(
+                f"the features in {self.folder} have no local maps",
+                expected="a map [c, h, w] of every image, for a method that reads `local()`",
+                found="global vectors only",
+                remedy="use a method that reads global vectors alone, such as protonet, or "
+                "features with maps (docs/features.md)",
+            )
         rows, m = self.rows(ids), self.manifest
         out = self._buffers.tensor((len(rows), m.locations * m.channels))
         if len(rows):
@@ -266,7 +296,7 @@ def _mapped(
     path: Path, dtype: str, shape: tuple[int, int]
 ) -> tuple[mmap.mmap | None, npt.NDArray[Any]]:
     """The first rows of a raw file as a read-only array over a memory map."""
-    if shape[0] == 0:
+    if 0 in shape:
         return None, np.empty(shape, dtype=dtype)
     size = shape[0] * shape[1] * np.dtype(dtype).itemsize
     with open_regular(path) as stream:

@@ -123,7 +123,7 @@ class StoreWriter:
         """BenchError naming the first image with a NaN, an infinity or a value beyond float16."""
         for image_id, maps, mean in zip(ids, local, pooled, strict=True):
             # NaN and infinity pass through min and max, so two passes find everything
-            low, high = float(maps.min()), float(maps.max())
+            low, high = (float(maps.min()), float(maps.max())) if maps.size else (0.0, 0.0)
             if low >= -HALF_MAX and high <= HALF_MAX and np.isfinite(mean).all():
                 continue
             finite = np.isfinite([low, high]).all() and np.isfinite(mean).all()
