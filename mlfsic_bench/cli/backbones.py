@@ -34,7 +34,7 @@ def backbones() -> None:
 @backbones.command("list")
 @text_form("text", "json")
 def list_command(form: str) -> None:
-    """List the registered backbones, and the libraries whose networks can be named."""
+    """List the registered backbones, and the libraries of others."""
     from mlfsic_bench.features.backbones.registry import BACKBONES, PROVIDERS
 
     rows = {"backbones": BACKBONES.listed(_callable), "providers": PROVIDERS.listed(_callable)}
@@ -75,7 +75,7 @@ def list_command(form: str) -> None:
 @WEIGHTS
 @text_form("text", "json")
 def show_command(spec: str, weights: str, form: str) -> None:
-    """Show what BACKBONE gives: its map, its global vector, its input, its weights.
+    """Show the map, global vector, input and weights of BACKBONE.
 
     Where its weights are not on this machine, the rest is shown with random ones.
     """
@@ -118,7 +118,7 @@ def check_command(spec: str, weights: str, form: str) -> None:
 @backbones.command("new")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
 def new_command(file: Path) -> None:
-    """Write FILE.py, a small backbone that passes `check`, to be changed into yours."""
+    """Write FILE.py, a small backbone to be changed into yours."""
     from importlib.resources import files
 
     from mlfsic_bench.cli.options import say_next

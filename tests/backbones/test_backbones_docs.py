@@ -36,8 +36,9 @@ def test_a_network_from_a_notebook_to_a_table(capsys):
     names = {}
     for text in blocks:
         exec(compile(text, "<notebook>", "exec"), names)
-    assert "48 (7, 7) mean" in capsys.readouterr().out
-    assert "protonet" in mlfsic("mlfsic-bench table runs/patches").lower()
+    shown = capsys.readouterr().out
+    assert "48 (7, 7) mean" in shown
+    assert "protonet" in shown.lower()
 
 
 @pytest.mark.usefixtures("here")
@@ -47,6 +48,9 @@ def test_a_network_in_a_file_to_a_table():
     (commands,) = [t for kind, t in BLOCKS if not kind and "run protonet" in t]
     said = [mlfsic(line) for line in commands.splitlines()]
     assert "0 failed" in said[0]
+    (store,) = Path("cache").glob("scenes-my-network-*")
+    verified = mlfsic(f"mlfsic-bench features verify {store} --backbone my_network.py:build")
+    assert "checked: equal" in verified
     assert "protonet" in said[-1].lower()
 
 

@@ -117,21 +117,6 @@ def test_the_map_is_what_torchvision_pools(name, head, tmp_path, monkeypatch):
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in quick.modules())
 
 
-def test_the_class_token_of_a_vit_is_its_default_and_the_mean_an_option():
-    own = build_backbone("vit_b_16", "none")
-    assert (own.vector, own.dim) == ("class token", 768)
-    seen = {}
-    own.body.net.encoder.ln.register_forward_hook(lambda m, i, out: seen.update(tokens=out))
-    x = torch.randn(1, 3, 224, 224)
-    with torch.inference_mode():
-        maps, vectors = own.features(x)
-    assert torch.equal(vectors, seen["tokens"][:, 0])
-    own.use_mean()
-    with torch.inference_mode():
-        torch.testing.assert_close(own.features(x)[1], maps.mean((2, 3)))
-    assert own.vector == "mean"
-
-
 def test_weights_of_torchvision_by_name():
     with pytest.raises(BenchError, match="IMAGENET1K_V3") as error:
         build_backbone("torchvision:resnet18/IMAGENET1K_V3", "none")

@@ -117,19 +117,26 @@ def test_resnet_map_is_what_torchvision_pools(tmp_path):
     assert "unexpected: layer9.weight" in error.value.found
 
 
-def test_vit_map_is_the_patch_tokens_after_the_last_norm(tmp_path):
+def test_vit_map_is_the_patch_tokens_after_the_last_norm_and_its_vector_the_class_token():
     import torchvision
 
     backbone = build_backbone("vit_b_16", "none")
     net = backbone.body.net
     seen = {}
     net.encoder.ln.register_forward_hook(lambda m, i, out: seen.update(tokens=out))
+    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        maps = backbone(torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+        maps, vectors = backbone.features(x)
+    assert (backbone.vector, backbone.dim) == ("class token", 768)
+    assert torch.equal(vectors, seen["tokens"][:, 0])
     assert isinstance(net, torchvision.models.VisionTransformer)
     tokens = seen["tokens"]
     assert tokens.shape == (1, 197, 768)
     assert torch.equal(maps[0, :, 3, 5], tokens[0, 1 + 3 * 14 + 5])
+    backbone.use_mean()  # as vit_b_16@mean does
+    with torch.inference_mode():
+        torch.testing.assert_close(backbone.features(x)[1], maps.mean((2, 3)))
+    assert (backbone.vector, backbone.dim) == ("mean", 768)
 
 
 @pytest.mark.parametrize(
