@@ -52,7 +52,7 @@ def evaluate(
     *,
     split: Split | PathLike,
     episodes: EpisodeSet | int | PathLike | None = None,
-    features: Features | FeatureMode = "stored",
+    features: Features | FeatureMode | PathLike = "stored",
     backbone: str | Backbone | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     settings: Mapping[str, object] | None = None,
@@ -86,7 +86,8 @@ def evaluate(
     split: as `load_split` gives it, or what that takes.
     episodes: as `load_episodes` gives them, an episode file, or a number for the first so many of
         the split's own; None for all of those.
-    features: as `load_features` gives them; or `stored`, `live` or `end-to-end`, with a `backbone`.
+    features: as `load_features` gives them; or `stored`, `live` or `end-to-end`, with a `backbone`;
+        or the file of a feature pack or the folder of an imported store, which need none.
     backbone, weights, precision, device: what makes the features, where `features` does not say so.
     seeds: the training seeds, each a run.
     settings, preset: the parameters of the method, by name; not for an object, which has them.
@@ -183,15 +184,29 @@ def _features(
                 + ("" if backbone is None else f", and backbone={described(backbone)}"),
                 remedy="load them for this split: mb.load_features(split, backbone)",
             )
-        names = ("backbone", "weights", "precision", "device", "cache", "batch_size", "workers")
+        names = (
+            "backbone",
+            "weights",
+            "features_pack",
+            "precision",
+            "device",
+            "cache",
+            "batch_size",
+            "workers",
+        )
         return {name: getattr(features.plan, name) for name in names}
-    if features not in get_args(FeatureMode):
+    if isinstance(features, (str, Path)) and features not in get_args(FeatureMode):
+        return {"features_pack": Path(features), "backbone": backbone or "", **options}
+    if not isinstance(features, str):
         raise BenchError(
             "these are no features",
-            expected="what mb.load_features gave, or one of: " + ", ".join(get_args(FeatureMode)),
+            expected="what mb.load_features gave, a feature pack, or one of: "
+            + ", ".join(get_args(FeatureMode)),
             found=described(features),
             remedy="load them: features = mb.load_features(split, backbone)",
         )
+    if backbone is None and split.plan.features_pack is not None:
+        return {"backbone": "", **options}
     if backbone is None:
         raise BenchError(
             "nothing says what makes the features",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PathLike = str | Path
 Shown = TypeVar("Shown")
+PACK = ".mlfsic-features"  # how the name of a feature pack ends
 AHEAD = 50  # episodes whose features are made in one go
 
 
@@ -68,9 +69,11 @@ def load_split(
 ) -> LoadedSplit:
     """The split of that id, or in that file: three parts with labels, image ids and targets.
 
+    A feature pack has a split too, and features for it: neither images nor a network are needed.
+
     Parameters
     ----------
-    id_or_path: an id that `mlfsic-bench splits list` shows, or a split file.
+    id_or_path: an id that `mlfsic-bench splits list` shows, a split file, or a feature pack.
     data_root: where the data sets lie; None: the environment variable MLFSIC_DATA.
     dataset: how the split's dataset is opened, if not by the name in the split: a name, a file,
         `path/to/file.py:Class` or a Dataset.
@@ -90,9 +93,11 @@ def load_split(
             found=described(id_or_path),
             remedy="name the split; one that is loaded already is passed on as it is",
         )
+    packed = Path(id_or_path).suffix == PACK
     plan = RunPlan(
         method="",
-        split=str(id_or_path),
+        split="" if packed else str(id_or_path),
+        features_pack=Path(id_or_path) if packed else None,
         data_root=path_or_none(data_root),
         dataset=dataset,
         available_only=available_only,
@@ -195,13 +200,17 @@ class Features(FeatureSource):
         self.dataset = split.dataset
         self.device: torch.device = parse_device(plan.device)
         self._split = split
-        self._backbones = split.opened.backbones(plan)
-        made_by = describe(self._backbones)
+        self._source: FeatureSource | None = None
+        self._known: frozenset[str] = frozenset()
+        given = split.opened.given(plan)
+        if given is None:
+            self._backbones = split.opened.backbones(plan)
+            made_by = describe(self._backbones)
+        else:
+            made_by, self._source = given.describe(), given.source(self.device)
         self.name, shape = made_by.name, Shape.of(made_by)
         self.channels, self.grid = shape.channels, shape.grid
         self.dim, self.vector = shape.dim, shape.vector
-        self._source: FeatureSource | None = None
-        self._known: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         h, w = self.grid
@@ -229,8 +238,10 @@ class Features(FeatureSource):
                 found=described(ids),
                 remedy="give the ids of the images",
             )
+        plan = self.plan
+        if plan.features_pack is not None and self._source is not None:
+            return self._source
         if self._source is None or not self._known.issuperset(ids):
-            plan = self.plan
             self._source, self._known = stored_features(
                 self._split.open_dataset(),
                 ids,
@@ -247,8 +258,9 @@ class Features(FeatureSource):
 
 def load_features(
     split: Split,
-    backbone: str | Backbone,
+    backbone: str | Backbone | None = None,
     *,
+    pack: PathLike | None = None,
     weights: str = "default",
     precision: Precision = "fp32",
     device: str = "auto",
@@ -265,6 +277,8 @@ def load_features(
     ----------
     split: as `load_split` gives it.
     backbone, weights: a name of `mlfsic-bench features`, or a Backbone.
+    pack: a feature pack or an imported store in place of a backbone; a split that was loaded from a
+        pack has it already.
     precision, device, cache, batch_size, workers: as the options of `mlfsic-bench run`.
 
     >>> import mlfsic_bench as mb
@@ -279,10 +293,19 @@ def load_features(
     if not isinstance(split, Split):
         raise _no_split(split)
     own = loaded(split)
+    made_before = path_or_none(pack) or (own.plan.features_pack if backbone is None else None)
+    if (backbone is None) == (made_before is None):
+        raise BenchError(
+            "features are made by a backbone, or were made before",
+            expected="a backbone, or pack=FILE",
+            found="neither" if backbone is None else "both",
+            remedy="name one of the two",
+        )
     plan = RunPlan(
         method="",
         split=own.plan.split,
-        backbone=backbone,
+        backbone=backbone or "",
+        features_pack=made_before,
         weights=weights,
         data_root=own.plan.data_root,
         dataset=own.plan.dataset,

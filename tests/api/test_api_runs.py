@@ -250,3 +250,29 @@ def test_a_failed_audit_is_a_warning(split: mb.LoadedSplit, tmp_path: Path) -> N
     with pytest.warns(UserWarning, match="the audit of .* failed"):
         found = mb.evaluate(f"{file}:Greedy", split=split, seeds=[0], **FEW)
     assert "AUDIT FAILED" in found.table()
+
+
+def test_a_feature_pack_gives_the_same_run(
+    split: mb.LoadedSplit, results: mb.Results, tmp_path: Path
+) -> None:
+    pack = tmp_path / "novel.mlfsic-features"
+    do("features", "export", "--split", SPLIT, "--part", "novel", "--backbone", "scenes-small",
+       "--out", pack)  # fmt: skip
+    packed = mb.load_split(pack)
+    assert packed.hash == split.hash
+    ways: list[dict[str, Any]] = [
+        {"split": packed},
+        {"split": SPLIT, "features": pack},
+        {"split": split, "features": mb.load_features(split, pack=pack)},
+    ]
+    for i, way in enumerate(ways):
+        found = mb.evaluate("protonet", episodes=5, seeds=[0], out=tmp_path / str(i), **way)
+        here, there = found.results[0], results.results[0]
+        assert here.record is not None
+        assert there.record is not None
+        assert here.record.key == there.record.key
+        np.testing.assert_array_equal(here.scores.scores, there.scores.scores)
+    episode = next(mb.iter_episodes(packed, mb.load_episodes(packed), mb.load_features(packed)))
+    assert episode.support.pooled().shape == (6, 128)
+    with pytest.raises(mb.BenchError, match="made by a backbone, or were made before"):
+        mb.load_features(split)
