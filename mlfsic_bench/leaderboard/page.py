@@ -117,6 +117,7 @@ def _figure(board: Board) -> dict[str, Any] | None:
     if not rows:
         return None
     level = board.first.chance.get(RANKED_BY)
+    several = len({row.entry.backbone for row in rows}) > 1
     points = []
     for row in rows:
         value = row.entry.figures[RANKED_BY]
@@ -140,7 +141,7 @@ def _figure(board: Board) -> dict[str, Any] | None:
         "points": [
             {
                 "name": row.entry.name,
-                "backbone": row.entry.backbone or "",
+                "backbone": (row.entry.backbone or "") if several or not row.entry.has_scores else "",
                 "text": f"{value:.2f}",
                 "y": LINE * i + LINE / 2,
                 "x": place(value),
