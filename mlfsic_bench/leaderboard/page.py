@@ -141,7 +141,9 @@ def _figure(board: Board) -> dict[str, Any] | None:
         "points": [
             {
                 "name": row.entry.name,
-                "backbone": (row.entry.backbone or "") if several or not row.entry.has_scores else "",
+                "backbone": (row.entry.backbone or "")
+                if several or not row.entry.has_scores
+                else "",
                 "text": f"{value:.2f}",
                 "y": LINE * i + LINE / 2,
                 "x": place(value),
