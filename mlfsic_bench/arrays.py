@@ -12,6 +12,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,18 @@ from mlfsic_bench.files import a_or_an, atomic_writer, no_file, open_regular
 LIMIT = 1 << 30  # bytes in all members together
 HEADER_LIMIT = 1 << 10  # NumPy's own are 118 bytes; a long one could exhaust Python's parser
 DIRECTORY_LIMIT = 1 << 17  # bytes read at once while the archive's list of members is read
+# What reading an archive of others raises.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,  # encrypted members; NotImplementedError is one
+    OverflowError,  # offsets beyond 64 bits
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+)
 TYPE = re.compile(r"[<|][bfiuSU][0-9]{1,9}")
 
 
@@ -72,15 +85,7 @@ def read_arrays(
             return {name: _load(archive, info) for name, info in members.items()}
     except FileNotFoundError as error:
         raise no_file(kind, path, "check the path, or finish the run that writes it") from error
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,  # encrypted members; NotImplementedError is one
-        OverflowError,  # offsets beyond 64 bits
-        struct.error,
-        zipfile.BadZipFile,
-        EOFError,
-    ) as error:
+    except UNREADABLE as error:
         raise BenchError(
             f"{path} is not a readable {kind}",
             expected="uncompressed .npy members without objects, as mlfsic-bench writes them",

@@ -175,12 +175,16 @@ def _open(path: Path) -> IO[bytes]:
     return stream
 
 
-def read_up_to(stream: IO[bytes], limit: int) -> bytes:
-    """The content of a regular file, of a longer one its first `limit` + 1 bytes.
+def read_limited(path: Path, limit: int) -> bytes:
+    """The content of a file of at most `limit` bytes; OSError for a larger one, as `open_regular`.
 
     `stream.read(limit + 1)` would take memory for the whole limit first.
     """
-    return stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
+    with open_regular(path) as stream:
+        data = stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"too large, more than {limit} bytes", str(path))
+    return data
 
 
 def read_regular(path: Path) -> bytes:
@@ -217,15 +221,7 @@ def read_json(path: Path, *, kind: str, limit: int = JSON_LIMIT) -> Any:
     path = Path(path)
     remedy = f"name {a_or_an(kind)} that mlfsic-bench wrote, or fetch the file again"
     try:
-        with open_regular(path) as stream:
-            data = stream.read(limit + 1)
-        if len(data) > limit:
-            raise BenchError(
-                f"{path} is too large for {a_or_an(kind)}",
-                expected=f"at most {limit} bytes",
-                found="more",
-                remedy=remedy,
-            )
+        data = read_limited(path, limit)
         if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
             raise ValueError(f"more than {MOST_VALUES} values")  # each takes up to 200 bytes
         return parse_json(data.decode("utf-8"))

@@ -1,4 +1,4 @@
-"""Reading files that torch saved, from strangers too: tensors and plain values, never objects."""
+"""Reading files that torch saved, untrusted ones too: tensors and plain values, never objects."""
 
 from __future__ import annotations
 

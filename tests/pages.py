@@ -15,18 +15,25 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.M | re.S)
 
 
-def run_page(name: str, folder: Path) -> dict[str, str]:
+def run_page(name: str, folder: Path, section: str = "") -> dict[str, str]:
     """Run all blocks of `docs/NAME` in `folder`; command -> what it printed, in one line.
+
+    `section` is the title of the only section that is run.
 
     The blocks of Python share one namespace, as the cells of a notebook do. A command that does not
     end with 0 fails the test.
     """
     printed: dict[str, str] = {}
     page = DOCS / name
+    text = page.read_text("utf-8")
+    if section:
+        text = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    blocks = BLOCK.findall(text)
+    assert blocks
     names: dict[str, object] = {"__name__": "page"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for kind, block in BLOCK.findall(page.read_text("utf-8")):
+        for kind, block in blocks:
             if kind == "python":
                 exec(compile(block, str(page), "exec"), names)
                 continue

@@ -13,6 +13,7 @@ from mlfsic_bench.errors import BenchError, described
 from mlfsic_bench.evaluation.inputs import ResourceCache
 from mlfsic_bench.evaluation.plan import Precision, RunPlan
 from mlfsic_bench.features.extract import stored_features
+from mlfsic_bench.features.packs.manifest import SUFFIX
 from mlfsic_bench.features.sources import FeatureSource, Shape, describe
 from mlfsic_bench.methods.contract import Images
 from mlfsic_bench.progress import LOG
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 PathLike = str | Path
 Shown = TypeVar("Shown")
-PACK = ".mlfsic-features"  # how the name of a feature pack ends
 AHEAD = 50  # episodes whose features are made in one go
 
 
@@ -93,7 +93,7 @@ def load_split(
             found=described(id_or_path),
             remedy="name the split; one that is loaded already is passed on as it is",
         )
-    packed = Path(id_or_path).suffix == PACK
+    packed = Path(id_or_path).suffix == SUFFIX
     plan = RunPlan(
         method="",
         split="" if packed else str(id_or_path),
@@ -224,6 +224,10 @@ class Features(FeatureSource):
     def pooled(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, d]: their global vectors."""
         return self._of(ids).pooled(ids)
+
+    def averaged(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c]: the averages of their maps."""
+        return self._of(ids).averaged(ids)
 
     def extract(self, ids: Sequence[str]) -> None:
         """Make the features of these images that are not in the cache yet, all in one go."""

@@ -148,13 +148,7 @@ def _refuse(name: str, expected: str, found: str) -> NoReturn:
 def _meta(split: LoadedSplit, episodes: EpisodeSet, card: MethodCard, count: int) -> ScoresMeta:
     of, cut = len(split.base.image_ids), card.base_images
     return ScoresMeta(
-        split=SplitMeta(
-            id=split.id,
-            hash=split.hash,
-            dataset=split.dataset,
-            rule=split.rule,
-            subset=split.subset is not None,
-        ),
+        split=SplitMeta.of(split),
         episodes=EpisodesMeta.of(episodes, count),
         labels=list(split.novel.labels),
         method=MethodMeta(

@@ -10,9 +10,8 @@ import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.methods import report_checks
 from mlfsic_bench.cli.options import WEIGHTS, text_form
-from mlfsic_bench.cli.streams import say
+from mlfsic_bench.cli.plugins import echo_rows, report_checks, rows_as_json, write_template
 from mlfsic_bench.text import LONGEST_SAID, for_terminal
 
 if TYPE_CHECKING:
@@ -41,31 +40,15 @@ def list_command(form: str) -> None:
     if form == "json":
         echo_json(
             {
-                kind: [
-                    {
-                        "name": row.name,
-                        "origin": row.origin,
-                        "summary": _summary(row.loaded),
-                        "broken": row.reason or None,
-                        "extra_not_installed": _lacks(row.loaded) or None,
-                    }
-                    for row in found
-                ]
+                kind: rows_as_json(
+                    found, lambda loaded: {"extra_not_installed": _lacks(loaded) or None}
+                )
                 for kind, found in rows.items()
             }
         )
         return
     for kind, found in rows.items():
-        width = max((len(row.name) for row in found), default=0) + 1
-        for row in found:
-            name = for_terminal(row.name) + (":" if kind == "providers" else "")
-            if row.loaded is None:
-                echo(f"{name:{width}}  BROKEN: {for_terminal(row.reason, LONGEST_SAID)}")
-                echo(f"{'':{width}}  registered as {for_terminal(row.origin)}")
-                continue
-            echo(f"{name:{width}}  {for_terminal(_summary(row.loaded))}")
-            if lacks := _lacks(row.loaded):
-                echo(f"{'':{width}}  not installed: pip install 'mlfsic-bench[{lacks}]'")
+        echo_rows(found, _hint, ":" if kind == "providers" else "")
         echo("")
     echo("A network in a file: path/to/file.py:build (`mlfsic-bench backbones new FILE.py`).")
 
@@ -119,24 +102,7 @@ def check_command(spec: str, weights: str, form: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
 def new_command(file: Path) -> None:
     """Write FILE.py, a small backbone to be changed into yours."""
-    from importlib.resources import files
-
-    from mlfsic_bench.cli.options import say_next
-    from mlfsic_bench.errors import BenchError
-    from mlfsic_bench.files import write_text
-    from mlfsic_bench.paths import exists
-
-    if file.suffix != ".py" or exists(file):
-        raise BenchError(
-            f"{file} can't be written",
-            expected="the name of a new file that ends in .py",
-            found="a file of that name" if exists(file) else file.name,
-            remedy="choose another name",
-        )
-    text = files("mlfsic_bench.features.backbones").joinpath("template.py").read_text("utf-8")
-    write_text(file, text.replace("FILE.py", file.name))
-    say(f"wrote {file}")
-    say_next("backbones", "check", f"{file}:build")
+    write_template(file, "backbone", "build", "mlfsic_bench.features.backbones", "template.py")
 
 
 def _callable(loaded: object, name: str) -> Any:
@@ -152,9 +118,9 @@ def _callable(loaded: object, name: str) -> Any:
     return loaded
 
 
-def _summary(loaded: Any) -> str:
-    """The docstring's first line."""
-    return (getattr(loaded, "__doc__", None) or "").strip().partition("\n")[0]
+def _hint(loaded: object) -> str:
+    lacks = _lacks(loaded)
+    return f"not installed: pip install 'mlfsic-bench[{lacks}]'" if lacks else ""
 
 
 def _lacks(loaded: Any) -> str:

@@ -9,12 +9,12 @@ import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
-from mlfsic_bench.cli.methods import report_checks
-from mlfsic_bench.cli.options import DATA_ROOT, say_next, text_form
-from mlfsic_bench.text import LONGEST_SAID, for_terminal
+from mlfsic_bench.cli.options import DATA_ROOT, text_form
+from mlfsic_bench.cli.plugins import echo_rows, report_checks, rows_as_json, write_template
+from mlfsic_bench.text import for_terminal
 
 if TYPE_CHECKING:
-    from mlfsic_bench.data.dataset import Dataset
+    pass
 
 SPEC = click.argument("spec", type=complete.DATASET, metavar="SPEC")
 
@@ -33,29 +33,16 @@ def list_command(form: str) -> None:
     rows = list_datasets()
     if form == "json":
         echo_json(
-            [
-                {
-                    "name": row.name,
-                    "origin": row.origin,
-                    "title": row.loaded.title if row.loaded else "",
-                    "summary": _summary(row.loaded),
-                    "needs_root": row.loaded.needs_root if row.loaded else None,
-                    "broken": row.reason or None,
-                }
-                for row in rows
-            ]
+            rows_as_json(
+                rows,
+                lambda found: {
+                    "title": found.title if found else "",
+                    "needs_root": found.needs_root if found else None,
+                },
+            )
         )
         return
-    width = max((len(row.name) for row in rows), default=0)
-    for row in rows:
-        if row.loaded is None:
-            reason = for_terminal(row.reason, LONGEST_SAID)
-            echo(f"{for_terminal(row.name):{width}}  BROKEN: {reason}")
-            echo(f"{'':{width}}  registered as {for_terminal(row.origin)}")
-            continue
-        echo(f"{row.name:{width}}  {for_terminal(_summary(row.loaded))}")
-        if not row.loaded.needs_root:
-            echo(f"{'':{width}}  needs no data root")
+    echo_rows(rows, lambda found: "" if found.needs_root else "needs no data root")
 
 
 @datasets.command("show")
@@ -126,25 +113,4 @@ def new_command(file: Path) -> None:
 
     It passes `datasets check` as it is; its comments mark what to change.
     """
-    from importlib.resources import files
-
-    from mlfsic_bench.errors import BenchError
-    from mlfsic_bench.files import write_bytes
-    from mlfsic_bench.paths import exists
-
-    if file.suffix != ".py" or exists(file):
-        raise BenchError(
-            f"the template is not written to {file}",
-            expected="a new file that ends in .py",
-            found="a file that is there" if exists(file) else repr(file.suffix),
-            remedy="name another file",
-        )
-    template = files("mlfsic_bench.testing").joinpath("dataset_template.py")
-    write_bytes(file, template.read_bytes())
-    echo(for_terminal(f"{file}: a data set of two made images; change what is marked CHANGE"))
-    say_next("datasets", "check", f"{file}:MyDataset")
-
-
-def _summary(dataset: type[Dataset] | None) -> str:
-    """The docstring's first line."""
-    return ((dataset.__doc__ if dataset else None) or "").strip().partition("\n")[0]
+    write_template(file, "dataset", "MyDataset", "mlfsic_bench.testing", "dataset_template.py")

@@ -122,7 +122,8 @@ def average(
     Nothing is downloaded, and nothing in the model's folder is executed.
     """
     from mlfsic_bench.cli.options import refuse_input
-    from mlfsic_bench.embeddings.text_encoder import AveragePlan, side_file
+    from mlfsic_bench.embeddings.label_embeddings import side_file
+    from mlfsic_bench.embeddings.text_encoder import AveragePlan
     from mlfsic_bench.embeddings.text_encoder import average as make
     from mlfsic_bench.errors import BenchError
     from mlfsic_bench.features.compute import parse_device

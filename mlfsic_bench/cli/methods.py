@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -12,11 +9,11 @@ import click
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.cli.options import PARAMETERS, text_form, with_options
-from mlfsic_bench.text import LONGEST_NAME, LONGEST_SAID, for_terminal, lines_for_terminal, said
+from mlfsic_bench.cli.plugins import echo_rows, joined, report_checks, rows_as_json
+from mlfsic_bench.text import for_terminal, lines_for_terminal
 
 if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
-    from mlfsic_bench.testing.process import Checked, CheckResult
 
 METHOD = click.argument("spec", type=complete.METHOD, metavar="METHOD")
 
@@ -34,30 +31,17 @@ def list_command(form: str) -> None:
 
     rows = list_methods()
     if form == "json":
-        found = [
-            {
-                "name": row.name,
-                "origin": row.origin,
-                "summary": _summary(row.loaded),
-                "tracks": _tracks(row.loaded),
-                "presets": sorted(row.loaded.presets) if row.loaded else [],
-                "broken": row.reason or None,
-            }
-            for row in rows
-        ]
-        echo_json(found)
+        echo_json(
+            rows_as_json(
+                rows,
+                lambda method: {
+                    "tracks": _tracks(method),
+                    "presets": sorted(method.presets) if method else [],
+                },
+            )
+        )
         return
-    width = max((len(row.name) for row in rows), default=0)
-    for row in rows:
-        if row.loaded is None:
-            name, reason = for_terminal(row.name), for_terminal(row.reason, LONGEST_SAID)
-            echo(f"{name:{width}}  BROKEN: {reason}")
-            echo(f"{'':{width}}  registered as {for_terminal(row.origin)}")
-            continue
-        tracks = _tracks(row.loaded)
-        echo(f"{row.name:{width}}  {for_terminal(_summary(row.loaded))}")
-        if tracks:
-            echo(f"{'':{width}}  {', '.join(tracks)}")
+    echo_rows(rows, lambda method: ", ".join(_tracks(method)))
 
 
 @methods.command("show")
@@ -105,7 +89,7 @@ def show_command(spec: str, form: str) -> None:
             echo(for_terminal(f"      {info.description}"))
     echo("\npresets (--preset name):" if method.presets else "\nno presets")
     for name, values in method.presets.items():
-        echo(for_terminal(f"  {name}: {_joined(values)}"))
+        echo(for_terminal(f"  {name}: {joined(values)}"))
 
 
 @methods.command("check")
@@ -132,63 +116,6 @@ def check_command(
 
     results = check_in_process(CheckJob(spec, settings, preset, timeout))
     report_checks("method", spec, results, form)
-
-
-def report_checks(
-    kind: str, name: str, results: Iterable[Checked | CheckResult], form: str
-) -> None:
-    """Print the results of contract tests as they come; exit with 1 when one failed.
-
-    Parameters
-    ----------
-    kind, name: what is tested, `method`, `backbone` or `dataset`, and its name until a Checked says
-        another.
-    """
-    from mlfsic_bench.testing.process import Checked
-
-    name, told = for_terminal(name, LONGEST_NAME), []
-    counts = {"pass": 0, "warn": 0, "fail": 0, "skip": 0}
-    for result in results:
-        if isinstance(result, Checked):
-            name = for_terminal(result.name, LONGEST_NAME)
-            if result.settings and form == "text":
-                echo(for_terminal(f"{name} with {_joined(result.settings)}"))
-            continue
-        counts[result.status] += 1
-        told.append(asdict(result))
-        if form == "text":
-            echo(_lines(result))
-    if form == "json":
-        echo_json({kind: name, "counts": counts, "tests": told})
-    else:
-        warned = f", {counts['warn']} with a warning" if counts["warn"] else ""
-        echo(
-            f"\n{name}: {counts['pass']} passed{warned}, {counts['fail']} failed, "
-            f"{counts['skip']} skipped"
-        )
-        if counts["fail"]:
-            echo(f"Each test is explained in docs/{kind}s.md.")
-    if counts["fail"]:
-        sys.exit(1)
-
-
-def _lines(result: CheckResult) -> str:
-    """The result of a contract test, with its explanation."""
-    lines = [f"{result.status:4}  {result.name:21}  {result.shows}"]
-    for heading, text in result.explanation:
-        first, *rest = said(text).splitlines() or [""]
-        lines.append(f"        {heading + ':':13} {first}")
-        lines += [f"        {'':13} {line}" for line in rest]
-    return "\n".join(lines)
-
-
-def _joined(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
-
-
-def _summary(method: type[Method] | None) -> str:
-    """The docstring's first line."""
-    return ((method.__doc__ if method else None) or "").strip().partition("\n")[0]
 
 
 def _tracks(method: type[Method] | None) -> list[str]:

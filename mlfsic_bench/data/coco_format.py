@@ -6,7 +6,6 @@ COCO 2014 itself (`coco.py`) is two such files, of which the official categories
 from __future__ import annotations
 
 import math
-import os
 import re
 from array import array
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from mlfsic_bench.data.masks import (
     run_length_mask,
 )
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular, parse_json, read_up_to
+from mlfsic_bench.files import open_regular, parse_json, read_limited
 from mlfsic_bench.progress import LOG, tracked
 from mlfsic_bench.schema import label_problem
 
@@ -269,12 +268,9 @@ class Instances:
 def _parse(path: Path, layout: Layout) -> dict[str, Any]:
     """The file's object, each `segmentation` replaced by the place of its text, [first, end]."""
     try:
-        with open_regular(path) as stream:
-            if (size := os.fstat(stream.fileno()).st_size) > SAID_BYTES:
-                LOG.info("reading %s, %d MiB", path, size >> 20)
-            text = read_up_to(stream, MAX_BYTES)
-        if len(text) > MAX_BYTES:
-            raise layout.bad_file(path, f"more than {MAX_BYTES} bytes")
+        if (size := _state(path)[0]) > SAID_BYTES:
+            LOG.info("reading %s, %d MiB", path, size >> 20)
+        text = read_limited(path, MAX_BYTES)
         text = _SEGMENTATION.sub(lambda m: b'"segmentation":[%d,%d]' % m.span(1), text)
         data = parse_json(text.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

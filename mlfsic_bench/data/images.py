@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from mlfsic_bench.data import jpeg
 from mlfsic_bench.data.dataset import Dataset
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import LFS_POINTER, open_regular
+from mlfsic_bench.files import LFS_POINTER, read_limited
 from mlfsic_bench.paths import cannot_use, is_folder, list_folder
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -103,19 +103,14 @@ def _undecodable(name: str, found: str) -> BenchError:
 def read_image_file(path: Path, name: str, remedy: str) -> bytes:
     """The bytes of an image file; BenchError naming the image when missing or over MAX_BYTES."""
     try:
-        with open_regular(path) as stream:
-            data = stream.read(MAX_BYTES + 1)
-        if len(data) <= MAX_BYTES:
-            return data
-        found = "a larger file"
+        return read_limited(path, MAX_BYTES)
     except OSError as error:
-        found = f"{error.strerror} at {path}"
-    raise BenchError(
-        f"the image {name} cannot be read",
-        expected=f"a file of at most {MAX_BYTES} bytes at {path}",
-        found=found,
-        remedy=remedy,
-    )
+        raise BenchError(
+            f"the image {name} cannot be read",
+            expected=f"a file of at most {MAX_BYTES} bytes at {path}",
+            found=f"{error.strerror} at {path}",
+            remedy=remedy,
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mlfsic_bench.data.dataset import Annotations
 from mlfsic_bench.data.listed import ListedImages, image_id_of
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular, read_up_to
+from mlfsic_bench.files import read_limited
 from mlfsic_bench.paths import is_file, is_folder
 from mlfsic_bench.progress import tracked
 from mlfsic_bench.schema import label_problem
@@ -141,13 +141,9 @@ def _lines(path: Path) -> list[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        with open_regular(path) as stream:
-            data = read_up_to(stream, MAX_BYTES)
+        return read_limited(path, MAX_BYTES)
     except OSError as error:
         raise _bad_file(path, "the file as published", error.strerror or str(error)) from error
-    if len(data) > MAX_BYTES:
-        raise _bad_file(path, f"at most {MAX_BYTES} bytes", "more")
-    return data
 
 
 def _bad_file(path: Path, expected: str, found: str) -> BenchError:

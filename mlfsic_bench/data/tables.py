@@ -17,7 +17,7 @@ import numpy as np
 from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.data.listed import ListedImages, image_id_of
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.files import no_file, open_regular, parse_json, read_up_to
+from mlfsic_bench.files import no_file, parse_json, read_limited
 from mlfsic_bench.schema import label_problem
 
 MAX_BYTES = 256 << 20
@@ -153,14 +153,11 @@ class TableDataset(ListedImages):
 
 def _text(path: Path) -> str:
     try:
-        with open_regular(path) as stream:
-            data = read_up_to(stream, MAX_BYTES)
+        data = read_limited(path, MAX_BYTES)
     except FileNotFoundError as error:
         raise no_file("table of images", path) from error
     except OSError as error:
         raise _bad_table(path, "a readable file", str(error.strerror or error)) from error
-    if len(data) > MAX_BYTES:
-        raise _bad_table(path, f"at most {MAX_BYTES} bytes", "more")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

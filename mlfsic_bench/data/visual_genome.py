@@ -16,7 +16,7 @@ import numpy as np
 from mlfsic_bench.data.dataset import Annotations
 from mlfsic_bench.data.listed import ListedImages
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular, parse_json, read_up_to
+from mlfsic_bench.files import parse_json, read_limited
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.progress import LOG, tracked
 from mlfsic_bench.schema import label_problem
@@ -156,13 +156,9 @@ def _list(path: Path) -> list[Any]:
 def _read(path: Path) -> bytes:
     try:
         LOG.info("reading %s", path)
-        with open_regular(path) as stream:
-            data = read_up_to(stream, MAX_BYTES)
+        return read_limited(path, MAX_BYTES)
     except OSError as error:
         raise _bad_file(path, "the file as published", error.strerror or str(error)) from error
-    if len(data) > MAX_BYTES:
-        raise _bad_file(path, f"at most {MAX_BYTES} bytes", "more")
-    return data
 
 
 def _bad_file(path: Path, expected: str, found: str) -> BenchError:

@@ -20,7 +20,7 @@ from mlfsic_bench.data.dataset import Annotations
 from mlfsic_bench.data.images import ImageFiles
 from mlfsic_bench.data.masks import BROKEN, Mask, box_mask, masks_of_labels
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.files import open_regular, read_decimal
+from mlfsic_bench.files import open_regular, read_decimal, read_limited
 from mlfsic_bench.paths import exists, is_file, is_folder
 from mlfsic_bench.progress import tracked
 
@@ -303,10 +303,7 @@ def read_annotation(path: Path) -> VocAnnotation:
     other than 0 and 1 raise BenchError.
     """
     try:
-        with open_regular(path) as stream:
-            text = stream.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise _RefusedError(f"more than {MAX_BYTES} bytes")
+        text = read_limited(path, MAX_BYTES)
         reader = _Reader()
         reader.parser.Parse(text, True)
     except (OSError, expat.ExpatError, LookupError, ValueError, _RefusedError) as error:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.files import write_json, write_text
 from mlfsic_bench.hashing import canonical_json
 
 if TYPE_CHECKING:
@@ -330,3 +331,23 @@ def nearest_labels(vectors: npt.NDArray[np.float64], most: int) -> list[list[tup
         ][:most]
         for row in range(len(vectors))
     ]
+
+
+def side_file(out: Path) -> Path:
+    """Where it is written down what the table `out` was made of."""
+    return out.with_name(f"{out.name}.json")
+
+
+def write_label_table(
+    out: Path, labels: Sequence[str], vectors: npt.NDArray[Any], made_of: Mapping[str, object]
+) -> None:
+    """Write a vector for each label, [L, d], and beside it, in `side_file`, what made them.
+
+    One line for each label, spaces written `_`; the numbers give the float32 vectors back exactly.
+    """
+    lines = [
+        " ".join(["_".join(label.split()), *(f"{value:.9g}" for value in row)]) + "\n"
+        for label, row in zip(labels, vectors.astype(np.float32), strict=True)
+    ]
+    write_json(side_file(out), dict(made_of))
+    write_text(out, "".join(lines))

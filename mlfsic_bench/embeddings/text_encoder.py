@@ -9,7 +9,6 @@ numbers from config.json, and weights from safetensors or with torch's `weights_
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 from collections.abc import Iterator, Sequence
@@ -21,10 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.embeddings.formats import open_packed
-from mlfsic_bench.embeddings.label_embeddings import check_labels, joined_form, spaced_form
+from mlfsic_bench.embeddings.label_embeddings import (
+    check_labels,
+    joined_form,
+    spaced_form,
+    write_label_table,
+)
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular, read_json, write_json, write_text
+from mlfsic_bench.files import open_regular, read_json
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.offline import transformers_offline
 from mlfsic_bench.paths import is_file, is_folder, resolved
 from mlfsic_bench.randomness import stream_seed
 
@@ -185,11 +190,6 @@ class AveragePlan:
     layer: int | None = None
 
 
-def side_file(out: Path) -> Path:
-    """Where it is written down what the table `out` was made of."""
-    return out.with_name(f"{out.name}.json")
-
-
 def average(plan: AveragePlan, out: Path, device: torch.device) -> Mentions:
     """Write the label-level table `out` and beside it `out`.json; the mentions they rest on.
 
@@ -217,13 +217,12 @@ def average(plan: AveragePlan, out: Path, device: torch.device) -> Mentions:
             found=", ".join(f"{label} {count}" for label, count in few.items()),
             remedy="name a larger corpus, or lower --min-mentions where that is above 1",
         )
-    lines = []
-    for label in plan.labels:
-        rows = bert.vectors(mentions.taken[label], masked=plan.masked, layer=layer)
-        numbers = " ".join(f"{value:.9g}" for value in rows.mean(axis=0).astype(np.float32))
-        lines.append(f"{'_'.join(label.split())} {numbers}\n")
-    write_json(side_file(out), _made_of(plan, bert, layer, mentions))
-    write_text(out, "".join(lines))
+    vectors = [
+        bert.vectors(mentions.taken[label], masked=plan.masked, layer=layer).mean(axis=0)
+        for label in plan.labels
+    ]
+    made_of = _made_of(plan, bert, layer, mentions)
+    write_label_table(out, plan.labels, np.stack(vectors), made_of)
     return mentions
 
 
@@ -247,7 +246,7 @@ def _made_of(plan: AveragePlan, bert: Bert, layer: int, mentions: Mentions) -> d
             label: {"sentences": mentions.sentences[label], "taken": len(mentions.taken[label])}
             for label in plan.labels
         },
-        "transformers": str(_transformers().__version__),
+        "transformers": bert.version,
     }
 
 
@@ -258,20 +257,23 @@ class Bert:
     ----------
     files: the files it was read from.
     layers: number of its layers.
+    version: of transformers.
 
     Raises BenchError for a folder that is not such a model, whole and without surprises.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        transformers = _transformers()
         import torch
 
         self.files = _files(folder)
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
-            with torch.random.fork_rng(devices=[]):  # its initialisers draw random numbers
+            with (
+                transformers_offline("bert") as transformers,
+                torch.random.fork_rng(devices=[]),  # its initialisers draw random numbers
+            ):
                 config = transformers.BertConfig.from_pretrained(str(folder), **options)
-                _check_size(folder, self.files[1], config)
+                _check_size(folder, self.files[1], transformers.BertModel, config)
                 model, report = transformers.BertModel.from_pretrained(
                     str(folder),
                     config=config,
@@ -282,7 +284,8 @@ class Bert:
                     weights_only=True,
                     **options,
                 )
-            tokenizer = transformers.BertTokenizerFast.from_pretrained(str(folder), **options)
+                tokenizer = transformers.BertTokenizerFast.from_pretrained(str(folder), **options)
+                self.version = str(transformers.__version__)
             largest = max(tokenizer.get_vocab().values())
             special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id)
         except BenchError:
@@ -388,12 +391,12 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _check_size(folder: Path, weights: Path, config: Any) -> None:
+def _check_size(folder: Path, weights: Path, model: Any, config: Any) -> None:
     """BenchError for a config.json that asks for more memory than the weights could fill."""
     import torch
 
     with torch.device("meta"):
-        network = _transformers().BertModel(config, add_pooling_layer=False)
+        network = model(config, add_pooling_layer=False)
     numbers = sum(parameter.numel() for parameter in network.parameters())
     if numbers > weights.stat().st_size:
         raise _refused(folder, f"{numbers:,} weights in config.json, more than {weights.name} has")
@@ -407,22 +410,3 @@ def _refused(folder: Path, found: str) -> BenchError:
         found=found,
         remedy="name such a folder, for example a copy of bert-base-uncased",
     )
-
-
-def _transformers() -> Any:
-    """The library, set before its import to fetch nothing, and quiet."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import safetensors.torch  # noqa: F401
-        import transformers
-    except ImportError as error:
-        raise BenchError(
-            "averaging over mentions needs the extra `bert`",
-            expected="the packages transformers and safetensors",
-            found=str(error),
-            remedy="pip install 'mlfsic-bench[bert]'",
-        ) from error
-    logging: Any = transformers.utils.logging
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    return transformers

@@ -6,7 +6,6 @@ or a sentence encoder in a local folder. Nothing is downloaded, and nothing in a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,10 +18,12 @@ from mlfsic_bench.embeddings.label_embeddings import (
     check_labels,
     make_label_embeddings,
     spaced_form,
+    write_label_table,
 )
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import open_regular, read_json, write_json, write_text
+from mlfsic_bench.files import open_regular, read_json
 from mlfsic_bench.hashing import hash_file, hash_json
+from mlfsic_bench.offline import transformers_offline
 from mlfsic_bench.paths import is_file, is_folder
 
 if TYPE_CHECKING:
@@ -132,19 +133,10 @@ def _refuse_bad(vectors: npt.NDArray[np.float64], texts: Sequence[str], name: st
 
 
 def write_embeddings(made: LabelEmbeddings, out: Path) -> None:
-    """Write a label-level table, and beside it `out`.json, which says what it was made of.
-
-    One line for each label, spaces written `_`; the numbers give the float32 vectors back exactly.
-    """
-    lines = [
-        " ".join(["_".join(label.split()), *(f"{value:.9g}" for value in row)]) + "\n"
-        for label, row in zip(made.labels, made.vectors, strict=True)
-    ]
+    """Write the label embeddings, and what they were made of (`write_label_table`)."""
     what = {"made_by": made.name, "templates": list(made.templates), "hash": made.hash}
-    write_json(
-        out.with_name(f"{out.name}.json"), what | ({"space": made.space} if made.space else {})
-    )
-    write_text(out, "".join(lines))
+    what |= {"space": made.space} if made.space else {}
+    write_label_table(out, made.labels, made.vectors, what)
 
 
 class SentenceEncoder:
@@ -163,14 +155,18 @@ class SentenceEncoder:
         self.folder, self.device = folder, torch.device(device)
         files = self._files()
         self.first = self._pools_first_token()
-        transformers = _transformers()
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
-            with torch.random.fork_rng(devices=[]):  # its initialisers draw random numbers
+            with (
+                transformers_offline("bert") as transformers,
+                torch.random.fork_rng(devices=[]),  # its initialisers draw random numbers
+            ):
                 model, report = transformers.AutoModel.from_pretrained(
                     str(folder), weights_only=True, output_loading_info=True, **options
                 )
                 tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
+        except BenchError:
+            raise
         except Exception as error:  # a damaged file can fail in any of the libraries' readers
             first = (str(error).strip() or "no reason given").splitlines()[0]
             raise self._refused(f"{type(error).__name__}: {first}") from error
@@ -224,9 +220,12 @@ class SentenceEncoder:
         if not is_file(path):
             return False
         said = read_json(path, kind="pooling configuration", limit=1 << 16)
+        said = said if isinstance(said, dict) else {}
         modes = {k for k, v in said.items() if k.startswith("pooling_mode_") and v is True}
         if modes not in ({"pooling_mode_mean_tokens"}, {"pooling_mode_cls_token"}):
-            raise self._refused(f"a pooling that is not known here: {', '.join(sorted(modes))}")
+            raise self._refused(
+                f"a pooling that is not known here: {', '.join(sorted(modes)) or 'none'}"
+            )
         return "pooling_mode_cls_token" in modes
 
     def _refused(self, found: str) -> BenchError:
@@ -237,21 +236,3 @@ class SentenceEncoder:
             found=found,
             remedy="name such a folder, for example a copy of all-MiniLM-L6-v2",
         )
-
-
-def _transformers() -> Any:
-    """The library, set before its import to fetch nothing, and quiet."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import transformers
-    except ImportError as error:
-        raise BenchError(
-            "a sentence encoder needs the extra `bert`",
-            expected="the packages transformers and safetensors",
-            found=str(error),
-            remedy="pip install 'mlfsic-bench[bert]'",
-        ) from error
-    logging: Any = transformers.utils.logging
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    return transformers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
 from mlfsic_bench.methods.limited import LimitedFeatures
+from mlfsic_bench.paths import is_file, resolved
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ class ResourceCache:
     """
 
     def __init__(self) -> None:
-        self._opened: dict[tuple[object, ...], Any] = {}
+        self._opened: dict[tuple[object, ...], tuple[Any, RunPlan]] = {}
 
     def split(self, plan: RunPlan) -> Split:
         """The split that `plan` names or is given."""
@@ -105,7 +106,7 @@ class ResourceCache:
 
         if not isinstance(plan.split, str):
             return plan.split
-        return self._once(_place(plan, "split"), lambda: to_split(self.split_file(plan)))
+        return self._once(plan, _place(plan, "split"), lambda: to_split(self.split_file(plan)))
 
     def split_file(self, plan: RunPlan) -> SplitFile:
         """The content of that split; BenchError for one that is given as an object."""
@@ -114,9 +115,10 @@ class ResourceCache:
         name, given = plan.split, self.given(plan)
         assert isinstance(name, str)
         if given is not None and not name:
-            return self._once(_place(plan, "content"), given.split_file)
+            return self._once(plan, _place(plan, "content"), given.split_file)
         try:
             return self._once(
+                plan,
                 _place(plan, "content"),
                 lambda: resolve_file(
                     name,
@@ -138,14 +140,15 @@ class ResourceCache:
         path = plan.features_pack
         if path is None:
             return None
-        return self._once(("given", path), lambda: GivenFeatures(path))
+        return self._once(plan, ("given", *_states(path)), lambda: GivenFeatures(path))
 
     def dataset(self, plan: RunPlan, name: str) -> Dataset:
         """The dataset that a split names `name`, as the plan says where it is, or gives it."""
         from mlfsic_bench.data.registry import dataset_of
 
         spec, root = plan.dataset, plan.data_root
-        return self._once(("dataset", name, spec, root), lambda: dataset_of(name, root, spec))
+        key = ("dataset", name, _same(spec), root)
+        return self._once(plan, key, lambda: dataset_of(name, root, spec))
 
     def dataset_if_needed(self, plan: RunPlan, name: str) -> Dataset | None:
         """That dataset; None where the run has a feature pack and the dataset can't be opened."""
@@ -161,7 +164,12 @@ class ResourceCache:
 
         A live backbone moves to the device of its run and may be trained: each run has its own.
         """
-        from mlfsic_bench.features.backbones.registry import build_backbones
+        from mlfsic_bench.features.backbones.registry import (
+            JOIN,
+            build_backbones,
+            parse_spec,
+            split_name,
+        )
 
         given = self.given(plan)
         if given is not None:  # asked for its text side alone
@@ -169,22 +177,39 @@ class ResourceCache:
             return build_backbones(known_backbone(made_by), known_weights(weights, "--embeddings"))
         name = plan.backbone
         if not isinstance(name, str):
+            name.require_unchanged()
             return (name if plan.features == "stored" else copy.deepcopy(name),)
         if plan.features != "stored":
             return build_backbones(name, plan.weights)
-        key = ("backbones", name, plan.weights)
-        return self._once(key, lambda: build_backbones(name, plan.weights))
+        files = [Path(parse_spec(one).name.rpartition(":")[0]) for one in split_name(name)]
+        files += [Path(one) for one in plan.weights.split(JOIN)]
+        key = ("backbones", name, plan.weights, *_states(*files))
+        return self._once(plan, key, lambda: build_backbones(name, plan.weights))
 
-    def _once(self, key: tuple[object, ...], opened: Callable[[], Opened]) -> Opened:
+    def _once(self, plan: RunPlan, key: tuple[object, ...], opened: Callable[[], Opened]) -> Opened:
         if key not in self._opened:
-            self._opened[key] = opened()
-        found: Opened = self._opened[key]
+            # with the plan, lest another object get the number of its dataset
+            self._opened[key] = opened(), plan
+        found: Opened = self._opened[key][0]
         return found
+
+
+def _same(named: str | Dataset | None) -> str | int | None:
+    """A name; of an object its number, because it need not be hashable."""
+    return named if named is None or isinstance(named, str) else id(named)
+
+
+def _states(*files: Path) -> Iterator[tuple[str, object]]:
+    """Where each file is and when it was written: a changed one is opened anew (notebooks)."""
+    for file in files:
+        found = file.stat() if is_file(file) else None
+        yield str(resolved(file)), found and (found.st_mtime_ns, found.st_size)
 
 
 def _place(plan: RunPlan, kind: str) -> tuple[object, ...]:
     limits = plan.available_only, plan.min_pool
-    return kind, plan.split, plan.data_root, plan.dataset, *limits, plan.split or plan.features_pack
+    source = plan.split or plan.features_pack
+    return kind, plan.split, plan.data_root, _same(plan.dataset), *limits, source
 
 
 def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:

@@ -7,12 +7,10 @@ docs/scores-format.md describes every key; `meta_schema` is the JSON Schema of i
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -21,7 +19,17 @@ from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol, protocol_with_i
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import FeatureMode, Precision
 from mlfsic_bench.features.store.manifest import MEAN
-from mlfsic_bench.schema import FileSchema, Label, Line, Name, Sha256, Text, Values, Version
+from mlfsic_bench.schema import (
+    FileSchema,
+    Label,
+    Line,
+    Name,
+    Sha256,
+    ShortSchema,
+    Text,
+    Values,
+    Version,
+)
 from mlfsic_bench.splits.names import NamedSplit
 from mlfsic_bench.splits.split import Split
 
@@ -34,17 +42,6 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 Size = Annotated[int, Field(ge=0, le=100_000)]
 ImageCount = Annotated[int, Field(ge=1, le=100_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
-
-
-class _ShortMeta(FileSchema):
-    """One that is written without the keys in `absent` where they are null."""
-
-    absent: ClassVar[tuple[str, ...]]
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        return {k: v for k, v in content.items() if v is not None or k not in self.absent}
 
 
 class SplitMeta(NamedSplit):
@@ -68,7 +65,7 @@ class SplitMeta(NamedSplit):
         )
 
 
-class EpisodesMeta(_ShortMeta):
+class EpisodesMeta(ShortSchema):
     """Which episodes: protocol, part, the set's hash and size, how many of it (the first) ran.
 
     `shots` and `queries` are K and Q of protocols that let one choose them; they are written for
@@ -145,7 +142,7 @@ class BaseImages(FileSchema):
         return self
 
 
-class ScoresMeta(_ShortMeta):
+class ScoresMeta(ShortSchema):
     """The `meta` of a scores file; `run` is the key of the run that wrote it, null for others.
 
     `base_images` is given where the method was trained on part of the base images; scores of a
@@ -173,7 +170,7 @@ class TargetsMeta(FileSchema):
     labels: Labels
 
 
-class FeaturesMeta(_ShortMeta):
+class FeaturesMeta(ShortSchema):
     """Where features came from.
 
     `vector` and `dim` say what the global vector is; a mean of the map is written without them.
@@ -220,7 +217,7 @@ class FeaturesMeta(_ShortMeta):
         return {"channels": self.channels, "grid": self.grid, "dim": dim, "vector": vector}
 
 
-class EmbeddingsMeta(_ShortMeta):
+class EmbeddingsMeta(ShortSchema):
     """Which label embeddings the run had.
 
     `templates` and `space` are written for those that an encoder made of texts: what labels were

@@ -83,6 +83,7 @@ def extract(
     where = parse_device(device)
     batch_size = batch_size or (8 if where.type == "cpu" else 64)
     workers = workers or min(8, os.cpu_count() or 1)
+    backbone.require_unchanged()
     manifest = manifest_of(dataset, backbone, precision)
     ready = _complete_store(folder, manifest, dataset, ids)
     if ready is not None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import struct
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -23,14 +21,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from mlfsic_bench.arrays import BoundedFile, read_header
+from mlfsic_bench.arrays import UNREADABLE, BoundedFile, read_header
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.registry import backbone_names
 from mlfsic_bench.features.store.manifest import LONGEST, MEAN, NO_MAPS, Manifest, default_cache
 from mlfsic_bench.features.store.store import UNKNOWN, FeatureStore
 from mlfsic_bench.features.store.writer import HALF_MAX, StoreWriter
-from mlfsic_bench.files import no_file, open_regular
+from mlfsic_bench.files import no_file, open_regular, read_limited
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.offline import not_installed
 from mlfsic_bench.paths import exists, is_folder, look
 from mlfsic_bench.progress import progress
 from mlfsic_bench.schema import is_plain
@@ -324,10 +323,7 @@ class _Arrays(Table):
             return cls(found)
         if "ids" in found:
             raise ValueError("there is an ids.npy and an ids.txt")
-        with open_regular(folder / "ids.txt") as stream:
-            data = stream.read(IDS_LIMIT + 1)
-        if len(data) > IDS_LIMIT:
-            raise ValueError(f"ids.txt has more than {IDS_LIMIT} bytes")
+        data = read_limited(folder / "ids.txt", IDS_LIMIT)
         return cls(found, data.decode("utf-8").splitlines())
 
     def blocks(self) -> Iterator[Block]:
@@ -393,12 +389,7 @@ class _Parquet(Table):
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
-            raise BenchError(
-                "reading .parquet needs the package pyarrow",
-                expected="pyarrow, of the extra [parquet]",
-                found=str(error),
-                remedy="pip install 'mlfsic-bench[parquet]', or write an .npz",
-            ) from error
+            raise not_installed("pyarrow", "parquet", str(error)) from error
         self._file = file
         self.ids = ids = list[str]()
         widths: set[int] = set()
@@ -452,10 +443,7 @@ def _reading(file: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise no_file("file of features", file) from error
-    except (
-        OSError, ValueError, RuntimeError, OverflowError, MemoryError, struct.error,
-        zipfile.BadZipFile, zlib.error, EOFError,
-    ) as error:  # fmt: skip
+    except UNREADABLE as error:
         first = str(error).split("\n")[0][:300]
         raise _bad(file, EXPECTED, f"{type(error).__name__}: {first}") from error
 

@@ -105,15 +105,36 @@ def source_hash(spec: str) -> str:
     """`sha256:...` of a plug-in in a file of its own, empty for a registered one.
 
     The hash is over the file and every file of its folder that it imports, directly or not.
+    BenchError where one of those was imported by this process and has changed since: Python would
+    go on with the old one.
     """
     if not names_a_file(spec):
         return ""
     file = Path(spec.rpartition(":")[0])
-    entries = {
-        path.relative_to(file.parent).as_posix(): hash_bytes(_source(path))
-        for path in _local_imports(file)
-    }
+    entries = {}
+    for path in _local_imports(file):
+        digest = entries[path.relative_to(file.parent).as_posix()] = hash_bytes(_source(path))
+        if path != file:
+            _refuse_changed(path, digest)
     return f"sha256:{hash_json(entries)}"
+
+
+_IMPORTED: dict[str, str] = {}  # a file that this process imported -> its hash when first asked
+
+
+def _refuse_changed(path: Path, digest: str) -> None:
+    name = str(resolved(path))
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    alike = [Path(one) for one in files if isinstance(one, str) and one.endswith(path.name)]
+    if all(str(resolved(one)) != name for one in alike):
+        _IMPORTED.pop(name, None)
+    elif _IMPORTED.setdefault(name, digest) != digest:
+        raise BenchError(
+            f"{path} has changed since it was imported",
+            expected="the file as this process runs it",
+            found="another content",
+            remedy="restart Python; in a notebook, the kernel",
+        )
 
 
 def _source(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import no_file, open_regular, write_text
+from mlfsic_bench.files import no_file, read_limited, write_text
 from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.paths import cannot_use, look
 from mlfsic_bench.text import for_terminal
@@ -36,11 +36,7 @@ def read_exclusions(path: Path) -> frozenset[str]:
     if look(path) == "nothing":
         raise no_file("list of images to exclude", path)
     try:
-        with open_regular(path) as stream:
-            data = stream.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise _bad_list(path, f"more than {MAX_BYTES} bytes")
-        text = data.decode("utf-8-sig")
+        text = read_limited(path, MAX_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise cannot_use(path, error) from error
     except UnicodeDecodeError as error:

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import Field
 
 from mlfsic_bench.data.dataset import DATASET_NAME, IMAGE_ID, PART_NAMES, PartName
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_text
 from mlfsic_bench.hashing import hash_json
-from mlfsic_bench.schema import FileSchema, Label, Sha256, Text, load
+from mlfsic_bench.schema import FileSchema, Label, Sha256, ShortSchema, Text, load
 from mlfsic_bench.splits.names import UNOFFICIAL, Differences, has_official, official_id, plain_id
 from mlfsic_bench.splits.split import Part, Split
 
@@ -66,7 +62,7 @@ class LabelLists(PerPart[LabelsOrNone]):
     novel: Labels
 
 
-class Rule(FileSchema):
+class Rule(ShortSchema):
     """Which images belong to a part.
 
     An image is in a part when it has at least one present label of the part and shows no label of
@@ -76,19 +72,12 @@ class Rule(FileSchema):
     come from; without it, all of the dataset's. A file without the key is written without it.
     """
 
+    absent = ("images_from",)
     name: Literal["open", "strict"]
     excluded_by: PerPart[list[PartName]]
     difficult_is_present: bool
     difficult_excludes: bool
     images_from: PerPart[Folders] | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # splits made before the key existed keep their bytes and hashes
-        content: dict[str, Any] = serialise(self)
-        if self.images_from is None:
-            del content["images_from"]
-        return content
 
 
 EXCLUDED_BY: dict[str, dict[PartName, list[PartName]]] = {
@@ -115,7 +104,7 @@ class Excluded(FileSchema):
     images: PerPart[Count]
 
 
-class Subset(FileSchema):
+class Subset(ShortSchema):
     """What limited a split; part of its identity.
 
     `images_missing`: images of the whole part that were not on disk. `labels_left`: the labels
@@ -124,19 +113,12 @@ class Subset(FileSchema):
     without the key.
     """
 
+    absent = ("excluded",)
     available_only: bool
     min_pool: Annotated[int, Field(ge=1)] | None
     images_missing: PerPart[Count]
     labels_left: PerPart[dict[Label, Count]]
     excluded: Excluded | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # subsets made before the key existed keep their bytes and hashes
-        content: dict[str, Any] = serialise(self)
-        if self.excluded is None:
-            del content["excluded"]
-        return content
 
 
 class PartCounts(FileSchema):
@@ -146,7 +128,7 @@ class PartCounts(FileSchema):
     labels: dict[Label, Count]
 
 
-class SplitFile(FileSchema):
+class SplitFile(ShortSchema):
     """The content of a split file.
 
     `images` holds, per part, `[image id, [indices into the part's label list]]`, sorted by id;
@@ -157,6 +139,7 @@ class SplitFile(FileSchema):
     definition may leave it out.
     """
 
+    absent = ("differs_from_official",)
     format: Literal["mlfsic-split/1"]
     id: SplitId
     version: Annotated[int, Field(ge=1)]
@@ -179,14 +162,6 @@ class SplitFile(FileSchema):
         """The same labels and rule under the plain id, without the outcome; no hash."""
         outcome = ("hash", "differs_from_official", "subset", "counts", "images")
         return self.model_copy(update={**dict.fromkeys(outcome), "id": plain_id(self.id)})
-
-    @model_serializer(mode="wrap")
-    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # definitions, and splits made before the key existed, keep their bytes
-        content: dict[str, Any] = serialise(self)
-        if self.differs_from_official is None:
-            content.pop("differs_from_official", None)
-        return content
 
 
 def per_part(values: dict[PartName, T]) -> PerPart[T]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from mlfsic_bench.data.official import in_short
 from mlfsic_bench.data.registry import anchors_of
-from mlfsic_bench.schema import FileSchema, Line, Name, Sha256
+from mlfsic_bench.schema import Line, Name, Sha256, ShortSchema
 
 UNOFFICIAL = "-unofficial"
 MARK = "UNOFFICIAL"  # how the sentence begins that says why
@@ -72,7 +72,7 @@ def unofficial(split_id: str, differences: Sequence[str] | None) -> list[str]:
     return [f"{MARK}: {said}; not comparable to runs on {plain_id(split_id)}."]
 
 
-class NamedSplit(FileSchema):
+class NamedSplit(ShortSchema):
     """What a record, a scores file or an entry says of its split.
 
     `differs_from_official` is as in a split file: empty where the annotations have the official
@@ -81,6 +81,7 @@ class NamedSplit(FileSchema):
     None is for reported values, which name the definition alone.
     """
 
+    absent = ("differs_from_official",)
     id: Name
     hash: Sha256 | None
     dataset: Name
@@ -92,10 +93,3 @@ class NamedSplit(FileSchema):
             named = official_id(self.id, self.dataset, self.differs_from_official)
             object.__setattr__(self, "id", named)
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_absent_key(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        if self.differs_from_official is None:
-            content.pop("differs_from_official", None)
-        return content

@@ -1,4 +1,4 @@
-"""A data set of my own. `mlfsic-bench datasets check THIS_FILE.py:MyDataset` tests it.
+"""A data set of my own. `mlfsic-bench datasets check FILE.py:MyDataset` tests it.
 
 As it stands it makes two images, so that it passes at once; replace what is marked CHANGE.
 docs/datasets.md of mlfsic-bench explains the contract.

@@ -84,7 +84,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What `save_checkpoint` wrote, on the CPU; a BenchError when the file can't be read.
 
-    Only tensors and plain values are accepted, so a file from a stranger can't run code.
+    Only tensors and plain values are accepted, so an untrusted file can't run code.
     """
     path = Path(path)
     content = read_torch_file(path, KIND, CONTENT, REMEDY)

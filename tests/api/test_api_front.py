@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import subprocess
@@ -16,6 +17,7 @@ import torch
 
 import mlfsic_bench as mb
 from mlfsic_bench.data.scenes import Scenes
+from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.splits.resolve import resolve_split
 from tests.api.typed_example import example
 
@@ -246,3 +248,40 @@ def test_features_keep_what_they_know(split: mb.LoadedSplit, tmp_path: Path) -> 
     features.pooled(split.novel.image_ids[3:5])
     assert features._known == frozenset(split.novel.image_ids[:5])
     assert features.averaged(some).shape == (3, features.channels)
+
+
+def test_scores_on_official_annotations_are_called_official(tmp_path: Path) -> None:
+    given = mb.load_split("scenes-12-6-6-v1")
+    for differs, name in (([], "coco-52-12-16-v1"), (["a"], "coco-52-12-16-v1-unofficial")):
+        split = dataclasses.replace(given, id=name, dataset="coco", differs_from_official=differs)
+        episodes = dataclasses.replace(mb.load_episodes(given), split_id=name)
+        path = mb.write_scores(
+            tmp_path / f"{name}.npz", np.zeros((1, 24, 6)), split=split, episodes=episodes,
+            card=mb.MethodCard("mine", trains=False),
+        )  # fmt: skip
+        found = read_scores(path).meta.split
+        assert (found.id, found.differs_from_official) == (name, differs)
+
+
+def test_averages_of_maps_are_those_a_run_gets(split: mb.LoadedSplit, tmp_path: Path) -> None:
+    file = tmp_path / "pair.py"
+    file.write_text(
+        "from torch import nn\n"
+        "from mlfsic_bench.features.backbones.base import Squash\n"
+        "from mlfsic_bench.features.backbones.objects import as_backbone\n\n\n"
+        "class Pair(nn.Conv2d):\n"
+        "    def forward(self, x):\n"
+        "        maps = super().forward(x)\n"
+        "        return maps, maps.amax((2, 3))\n\n\n"
+        "def build(weights):\n"
+        "    net = Pair(3, 4, 16, 16)\n"
+        "    return as_backbone(net, Squash(112), name='pair', vector='pool')\n"
+    )
+    ids = split.novel.image_ids[:3]
+    both = mb.load_features(split, f"scenes-small+{file}:build", cache=tmp_path)
+    assert both.vector == "mean + attention pool"
+    small = mb.load_features(split, "scenes-small", cache=tmp_path).pooled(ids)
+    other = mb.load_features(split, f"{file}:build", cache=tmp_path).local(ids).mean((2, 3))
+    torch.testing.assert_close(
+        both.averaged(ids), torch.cat([small, other], 1), rtol=1e-6, atol=1e-6
+    )

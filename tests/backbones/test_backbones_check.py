@@ -218,7 +218,7 @@ def test_a_new_backbone_passes_check_and_says_what_it_is(tmp_path):
     (about,) = json.loads(mlfsic("show", f"{file}:build@mean", "--format", "json").output)
     assert (about["name"], about["map"], about["vector"]) == ("my-network@mean", [64, 7, 7], "mean")
     again = mlfsic("new", file)
-    assert "a file of that name" in str(again.exception)
+    assert "a file that is there" in str(again.exception)
 
 
 def test_check_on_the_command_line_exits_with_1_and_explains(tmp_path):

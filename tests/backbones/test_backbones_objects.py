@@ -21,6 +21,12 @@ class Maps(nn.Module):
         return self.conv(x)
 
 
+class Scaled(Maps):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+
 class Tokens(Maps):
     def __init__(self, prefix=1):
         super().__init__()
@@ -138,6 +144,11 @@ def test_the_identity_holds_weights_structure_and_code():
     assert made(Doubled).weights_hash == made(Doubled).weights_hash
     torch.manual_seed(1)
     assert as_backbone(Maps(), SQUASH, name="mine").weights_hash not in hashes
+    scaled = [Scaled(given) for given in (2, 3, [2, 3], torch.ones(2), torch.zeros(2))]
+    for one in scaled:
+        one.load_state_dict(scaled[0].state_dict())
+    found = [as_backbone(m, SQUASH, name="m").weights_hash for m in (*scaled, scaled[0])]
+    assert (len(set(found)), found[0]) == (5, found[5])
     layers = [nn.Sequential(nn.Conv2d(3, 5, 4, 4), act) for act in (nn.ReLU(), nn.GELU())]
     for one in layers:
         one[0].load_state_dict(layers[0][0].state_dict())

@@ -1,8 +1,10 @@
 """Networks of torchvision, timm, open_clip and transformers as backbones."""
 
 import inspect
+import os
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from mlfsic_bench.features.backbones import base
 from mlfsic_bench.features.backbones import torchvision_models as tv
 from mlfsic_bench.features.backbones.base import folded
 from mlfsic_bench.features.backbones.registry import build_backbone, known_spec, parse_spec
-from mlfsic_bench.features.backbones.weights import offline
+from mlfsic_bench.offline import offline
 from mlfsic_bench.testing.backbone_check import check_backbone
 from tests.backbones.tiny_networks import add_open_clip, save_hf
 
@@ -302,6 +304,19 @@ def test_no_connection_is_opened_while_a_backbone_is_built(tmp_path, monkeypatch
         socket.create_connection(("127.0.0.1", 9), timeout=0.1)
     with pytest.raises(ConnectionRefusedError):  # and afterwards they can be
         socket.create_connection(("127.0.0.1", 9), timeout=1)
+
+
+def test_what_was_set_before_is_set_again_whichever_thread_ends_last(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    first, second = offline(), offline()
+    threads = ThreadPoolExecutor(1)
+    first.__enter__()
+    threads.submit(second.__enter__).result()
+    first.__exit__(None, None, None)
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    threads.submit(second.__exit__, None, None, None).result()
+    assert "HF_HUB_OFFLINE" not in os.environ
+    threads.shutdown()
 
 
 def test_specs_and_what_a_file_may_name():

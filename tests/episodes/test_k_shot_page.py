@@ -7,7 +7,6 @@ episodes have.
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,11 @@ from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.results.published import is_counterpart, read_published
 from mlfsic_bench.splits.resolve import resolve_split
 from tests.fakes.jpeg import jpeg
+from tests.pages import run_page
 
 pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "k-shot.md"
-BLOCK = r"^```(bash|python)\n(.*?)^```"
 Printed = dict[str, str]
 
 
@@ -52,22 +51,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Printed]:
     """The folder in which all blocks of the page were run, and what each command printed."""
     top = tmp_path_factory.mktemp("page")
     write_photographs(top / "DATA")
-    printed: Printed = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(top)
-        for kind, block in re.findall(
-            r"^```(bash|python)\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S
-        ):
-            if kind == "python":
-                exec(compile(block, str(PAGE), "exec"), {})
-                continue
-            for line in block.splitlines():
-                program, *args = shlex.split(line)
-                assert program == "mlfsic-bench"
-                done = call(*args)
-                assert done.exit_code == 0, f"{line}\n{done.output}"
-                printed[line.removeprefix("mlfsic-bench ")] = " ".join(done.output.split())
-    return top, printed
+    return top, run_page("k-shot.md", top)
 
 
 def test_what_the_page_says_is_printed(page: tuple[Path, Printed]) -> None:

@@ -117,6 +117,23 @@ def test_source_of_a_method_in_a_file_follows_its_imports(tmp_path: Path) -> Non
     assert source_hash(f"{path}:A") in seen
 
 
+def test_an_import_that_python_would_not_read_again_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, helper = tmp_path / "m.py", tmp_path / "helper_of_m.py"
+    path.write_text("import helper_of_m\n")
+    helper.write_text("a = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = source_hash(f"{path}:A")
+    importlib.import_module("helper_of_m")
+    assert source_hash(f"{path}:A") == before
+    helper.write_text("a = 2\n")
+    with pytest.raises(BenchError, match="changed since it was imported"):
+        source_hash(f"{path}:A")
+    del sys.modules["helper_of_m"]
+    assert source_hash(f"{path}:A") != before
+
+
 def test_a_registered_method_has_a_version_in_place_of_a_source() -> None:
     assert source_hash("random") == ""
     of_file = identity(dataclasses.replace(BASE, method_source="sha256:1"))["method"]

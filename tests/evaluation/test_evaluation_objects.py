@@ -1,12 +1,16 @@
 """A run whose method, split, backbone or label embeddings are given as Python objects."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+import torch
 from mlfsic_baselines.protonet import ProtoNet
 
+from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.inputs import open_inputs
+from mlfsic_bench.evaluation.inputs import ResourceCache, open_inputs
 from mlfsic_bench.evaluation.maker import maker_of, name_of
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
@@ -56,6 +60,43 @@ def test_objects_give_the_key_and_the_scores_of_names(tmp_path):
         assert record.key == named.key
         assert record.audit_status == "passed"
         np.testing.assert_array_equal(again, scores)
+
+
+def test_a_network_that_was_trained_meanwhile_is_refused():
+    network = build_backbone("scenes-small")
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    with pytest.raises(BenchError, match="have changed since it was made"):
+        open_inputs(plan("protonet", backbone=network))
+
+
+def test_what_was_written_anew_is_opened_anew(tmp_path):
+    file, opened = tmp_path / "net.py", ResourceCache()
+    hashes = []
+    for side in (4, 4, 8):
+        text = (
+            "from torch import nn\n"
+            "from mlfsic_bench.features.backbones.base import Squash\n\n\n"
+            f"def build(weights):\n    return nn.Conv2d(3, 4, 4, {side}), Squash(16)\n"
+        )
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text + "# longer\n" * (side // 8))
+        made = plan("protonet", backbone=f"{file}:build", weights="none")
+        hashes.append(opened.backbones(made)[0].grid)
+    assert hashes == [(4, 4), (4, 4), (2, 2)]
+
+
+def test_a_dataset_need_not_be_hashable():
+    @dataclass
+    class Equal(Scenes):
+        root: object = None
+
+    split = resolve_split(SPLIT, data_root=None)
+    opened, given = ResourceCache(), Equal()
+    made = plan("protonet", split=split, dataset=given)
+    assert opened.dataset(made, "scenes") is opened.dataset(made, "scenes")
+    other = plan("protonet", split=split, dataset=Equal())
+    assert opened.dataset(other, "scenes") is not opened.dataset(made, "scenes")
 
 
 def test_a_class_without_a_file_is_unversioned_and_each_run_is_its_own(tmp_path):

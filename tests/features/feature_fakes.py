@@ -75,10 +75,13 @@ class SmallNet(nn.Module):
         return torch.relu(self.tail(torch.relu(self.bn1(self.conv1(x)))))
 
 
-def picked_backbone() -> Backbone:
+def picked_backbone(gain: float | None = None) -> Backbone:
+    body = Picked()
+    if gain is not None:
+        nn.init.constant_(body.gain, gain)
     return Backbone(
         "picked",
-        Picked(),
+        body,
         channels=4,
         grid=(4, 4),
         transform=Squash(SIZE, "bilinear", MEAN, MEAN),

@@ -122,9 +122,7 @@ def test_a_corrupt_image_is_named_and_earlier_rows_stay(dataset, tmp_path):
 
 
 def test_nan_weights_name_the_image(dataset, tmp_path):
-    backbone = picked_backbone()
-    with torch.no_grad():
-        backbone.body.gain.fill_(float("nan"))
+    backbone = picked_backbone(float("nan"))
     with pytest.raises(BenchError, match="features of img000"):
         extract(dataset, ids_of(dataset), backbone, tmp_path / "store")
 

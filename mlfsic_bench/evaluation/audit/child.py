@@ -76,6 +76,10 @@ class AskedFeatures(FeatureSource):
         """float32 [n, d] on `device`."""
         return self.pipe.ask("pooled", "", ids).to(self.device)
 
+    def averaged(self, ids: Sequence[str]) -> Tensor:
+        """float32 [n, c] on `device`."""
+        return self.pipe.ask("averaged", "", ids).to(self.device)
+
 
 class AskedInputs(LiveFeatures):
     """A trainable network in this process, whose inputs the run hands over."""

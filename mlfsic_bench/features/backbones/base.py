@@ -174,7 +174,7 @@ class Backbone(nn.Module):
         self.found = found
         self.conv_norm_pairs = conv_norm_pairs
         self.text: TextEncoder | None = text
-        self.weights_hash = hash_weights(self.state_dict())
+        self.weights_hash = self._hashed = hash_weights(self.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
         """float [n, c, h, w]: the local feature maps of normalised inputs [n, 3, H, W]."""
@@ -190,6 +190,16 @@ class Backbone(nn.Module):
         if vectors is None or self.vector == MEAN:
             return maps, maps.float().mean(dim=(2, 3))
         return maps, vectors.float()
+
+    def require_unchanged(self) -> None:
+        """BenchError when the weights are not those that `weights_hash` was made of."""
+        if hash_weights(self.state_dict()) != self._hashed:
+            raise BenchError(
+                f"the weights of the backbone {self.name!r} have changed since it was made",
+                expected="the weights that its hash, and with it the features in the cache, are of",
+                found="others: the network was trained, or a state dict was loaded into it",
+                remedy="make the backbone again of the network as it is now",
+            )
 
     def use_mean(self) -> None:
         """Let the global vector be the mean of the map from now on."""

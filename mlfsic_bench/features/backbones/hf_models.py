@@ -7,8 +7,6 @@ with the files of one network; it begins with `./`, `../`, `~/` or `/`, or has t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,17 @@ from mlfsic_bench.features.backbones.weights import (
     initialised,
     load_strictly,
     not_here,
-    not_installed,
     read_state_dict,
 )
 from mlfsic_bench.hashing import hash_file, hash_json
+from mlfsic_bench.offline import transformers_offline
 from mlfsic_bench.paths import is_file, is_folder, list_folder
 
 NEEDS = ("transformers", "hf")  # the module, and the extra that brings it
 ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 TOKENS = re.compile(r"token|vocab|merges|\.model$")  # files that say how texts are cut
+# nothing is fetched, and no code beside the weights is run, nor is anybody asked whether to
+SAFE = {"local_files_only": True, "trust_remote_code": False}
 UNSAID = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures")
 
 
@@ -90,14 +90,10 @@ def build(name: str, weights: str, vector: str | None = None) -> Backbone:
 
     Weights are `default` (those beside its configuration), `none`, or the path of a state dict.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise not_installed("transformers", "hf", str(error)) from error
-    folder = _folder(name)
-    with _quiet(transformers):
+    with transformers_offline("hf") as transformers:
+        folder = _folder(name)
         try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = transformers.AutoConfig.from_pretrained(folder, **SAFE)
             model, missing, found = _model(transformers, config, folder, name, weights)
             transform = _transform(transformers, folder)
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
@@ -183,7 +179,7 @@ def _model(
     """The network in float32; names of weights that were not there; where they were found."""
     if weights == "default":
         model, info = transformers.AutoModel.from_pretrained(
-            folder, config=config, local_files_only=True, output_loading_info=True
+            folder, config=config, output_loading_info=True, weights_only=True, **SAFE
         )
         missing = {*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))}
         return model.float(), missing, str(folder)
@@ -209,7 +205,7 @@ def _transform(transformers: Any, folder: Path) -> Squash:
     """The size, filter and normalisation of the network's image processor; nothing is cropped."""
     from PIL import Image
 
-    said = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    said = transformers.AutoImageProcessor.from_pretrained(folder, **SAFE)
     cropped = getattr(said, "do_center_crop", False) and getattr(said, "crop_size", None)
     size = said.crop_size if cropped else said.size
     size = size if isinstance(size, dict) else vars(size)
@@ -230,7 +226,7 @@ def _transform(transformers: Any, folder: Path) -> Squash:
 
 def _text(transformers: Any, model: Any, folder: Path, name: str) -> TextTower:
     def tokenizer() -> Any:
-        read = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        read = transformers.AutoTokenizer.from_pretrained(folder, **SAFE)
         # SigLIP was trained on texts of one length
         fill = "max_length" if "siglip" in model.config.model_type else True
         length = model.config.text_config.max_position_embeddings
@@ -246,18 +242,3 @@ def _text(transformers: Any, model: Any, folder: Path, name: str) -> TextTower:
     image_side = ("vision_model.", "visual_projection.", "logit_")
     cut = {path.name: hash_file(path) for path in list_folder(folder) if TOKENS.search(path.name)}
     return TextTower(model, name, tokenizer, embed, image_side, cut)
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No bars and no notes of transformers while the block runs."""
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()

@@ -12,9 +12,9 @@ from mlfsic_bench.features.backbones.base import Backbone, lite_squash
 from mlfsic_bench.features.backbones.weights import (
     initialised,
     load_weights,
-    not_installed,
     read_state_dict,
 )
+from mlfsic_bench.offline import not_installed
 
 NEEDS = ("efficientnet_lite_pytorch", "lite")  # the module, and the extra that brings it
 # Source: the package's table of the variants (width, depth, size, dropout).

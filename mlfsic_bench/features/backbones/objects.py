@@ -26,6 +26,7 @@ from mlfsic_bench.features.backbones.base import (
     ConvNormPairs,
     Transform,
 )
+from mlfsic_bench.features.backbones.weights import hash_weights
 from mlfsic_bench.hashing import hash_bytes, hash_json
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 LONGEST_ID = 150  # characters of a transform's id; a longer one is cut and hashed
 # Classes of these packages are known by their name; the code of others is part of the identity.
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "open_clip")
-CONTRACT = "see docs/backbones.md, and `mlfsic-bench backbones check`"
 
 
 def as_backbone(
@@ -72,8 +72,9 @@ def as_backbone(
     conv_norm_pairs: names of convolution and batch norm that follow each other, to be merged.
     text: the text side, in the space of the global vector.
 
-    The identity is the hash of the weights, of the structure (`repr(module)`) and of the code of
-    classes that are not of a known library. Raises BenchError for all that does not fit.
+    The identity is the hash of the weights, of the structure (`repr(module)`), and of the code and
+    the attributes of classes that are not of a known library. A network that is trained further
+    must be made a backbone again. Raises BenchError for all that does not fit.
 
     >>> import mlfsic_bench as mb
     >>> from torchvision import transforms
@@ -308,7 +309,34 @@ def structure(module: nn.Module) -> list[Any]:
         if one.__module__.partition(".")[0] not in LIBRARIES
     }
     names = {re.sub(r"mlfsic_plugin_\w+\.", "", key): value for key, value in codes.items()}
-    return [re.sub(r" at 0x[0-9a-f]+", "", repr(module)), names]
+    settings = {
+        name: {
+            key: said
+            for key, value in sorted(vars(one).items())
+            if key != "training" and key[0] != "_" and (said := _setting(value))
+        }
+        for name, one in module.named_modules()
+        if type(one).__module__.partition(".")[0] not in LIBRARIES
+    }
+    return [re.sub(r" at 0x[0-9a-f]+", "", repr(module)), names, settings]
+
+
+def _setting(value: object) -> str:
+    """An attribute that a forward pass may read and no state dict holds; '' for what has no text.
+
+    Numbers, texts, lists and dictionaries of these, and tensors that are no buffers.
+    """
+    if isinstance(value, np.ndarray):
+        return hash_bytes(repr((value.dtype, value.shape)).encode() + value.tobytes())
+    if isinstance(value, Tensor):
+        return hash_weights({"": value})
+    if isinstance(value, Mapping):
+        inner = [(repr(key), _setting(one)) for key, one in value.items()]
+        return repr(inner) if all(said for _, said in inner) else ""
+    if isinstance(value, list | tuple):
+        each = [_setting(one) for one in value]
+        return repr(each) if all(each) else ""
+    return repr(value) if value is None or isinstance(value, bool | int | float | str) else ""
 
 
 def _code(function: Any) -> str:

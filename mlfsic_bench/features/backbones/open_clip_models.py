@@ -20,9 +20,9 @@ from mlfsic_bench.features.backbones.weights import (
     initialised,
     load_strictly,
     not_here,
-    not_installed,
     read_state_dict,
 )
+from mlfsic_bench.offline import not_installed
 from mlfsic_bench.paths import home, is_file
 
 NEEDS = ("open_clip", "clip")  # the module, and the extra that brings it

@@ -130,7 +130,8 @@ def build_backbone(spec: str, weights: str = "default") -> Backbone:
     downloaded. Raises BenchError for an unknown name, for weights that are not on this machine or
     do not fit, and for what fails in a plug-in.
     """
-    from mlfsic_bench.features.backbones.weights import initialised, offline
+    from mlfsic_bench.features.backbones.weights import initialised
+    from mlfsic_bench.offline import offline
     from mlfsic_bench.plugins.foreign import plugin_call
 
     parsed = parse_spec(spec)

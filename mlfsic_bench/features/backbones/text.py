@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.weights import hash_weights, offline
+from mlfsic_bench.features.backbones.weights import hash_weights
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.offline import offline
 
 BATCH = 64
 

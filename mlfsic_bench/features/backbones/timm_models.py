@@ -23,9 +23,9 @@ from mlfsic_bench.features.backbones.weights import (
     cached_file,
     hub_file,
     initialised,
-    not_installed,
     read_state_dict,
 )
+from mlfsic_bench.offline import not_installed
 
 NEEDS = ("timm", "timm")  # the module, and the extra that brings it
 POOLS = {"token": "class", "map": "pool"}  # timm's words -> ours

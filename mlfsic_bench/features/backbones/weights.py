@@ -1,18 +1,14 @@
 """Weights of networks: read from a file or a cache that is there, hashed, never downloaded.
 
 A state dict is read safely (no pickled objects) and loaded strictly; without one the weights are
-drawn from a named stream. While a network is built, no connection can be opened.
+drawn from a named stream.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import sys
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +19,7 @@ from mlfsic_bench.downloads.items import ITEMS
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import no_file, open_regular
 from mlfsic_bench.hashing import hash_file
+from mlfsic_bench.offline import not_installed
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.torch_files import read_torch_file
@@ -92,16 +89,6 @@ def _read_safetensors(path: Path, where: str) -> dict[str, Tensor]:
             found=f"{type(error).__name__}: {error}",
             remedy="fetch it again",
         ) from error
-
-
-def not_installed(package: str, extra: str, found: str) -> BenchError:
-    """The error for a package that comes with an extra of this one."""
-    return BenchError(
-        f"{package} is not installed",
-        expected=f"the packages of the extra [{extra}]",
-        found=found,
-        remedy=f"pip install 'mlfsic-bench[{extra}]'",
-    )
 
 
 def load_weights(
@@ -253,55 +240,6 @@ def checksum_in(file: str) -> str:
     """
     found = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
     return found.group(1) if found else ""
-
-
-# -- no connection ------------------------------------------------------------------------------
-
-_STATE = threading.local()
-_HOOKED: list[bool] = []
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """While the block runs, no connection is opened in this thread.
-
-    The libraries are told so by their own flags, and then look into their caches only. What tries
-    all the same (`torch.hub`, `urllib`) gets an OSError from an audit hook.
-    """
-    if not _HOOKED:
-        sys.addaudithook(_refuse_connections)  # can't be removed again, so it asks _STATE
-        _HOOKED.append(True)
-    kept = {name: os.environ.get(name) for name in _OFFLINE}
-    _STATE.depth = getattr(_STATE, "depth", 0) + 1
-    os.environ.update(_OFFLINE)
-    flagged = _hub_flag(True)
-    try:
-        yield
-    finally:
-        _STATE.depth -= 1
-        _hub_flag(flagged)
-        for name, value in kept.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _hub_flag(value: bool) -> bool:
-    """Set the flag that huggingface_hub reads from the environment when it is imported."""
-    constants: Any = sys.modules.get("huggingface_hub.constants")
-    before = bool(getattr(constants, "HF_HUB_OFFLINE", False))
-    if constants is not None:
-        constants.HF_HUB_OFFLINE = value
-    return before
-
-
-def _refuse_connections(event: str, args: tuple[Any, ...]) -> None:
-    if event not in ("socket.connect", "socket.getaddrinfo") or not getattr(_STATE, "depth", 0):
-        return
-    if event == "socket.connect" and isinstance(args[1], str | bytes):
-        return  # a socket of this machine's file system
-    raise OSError("no connection is opened while a backbone is built; nothing is downloaded")
 
 
 def cached_file(name: str, repository: str, files: Sequence[str]) -> Path:

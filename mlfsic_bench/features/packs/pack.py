@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.arrays import HEADER_LIMIT, BoundedFile, read_header
+from mlfsic_bench.arrays import HEADER_LIMIT, UNREADABLE, BoundedFile, read_header
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.packs.manifest import (
     INDEX,
@@ -71,10 +71,7 @@ class Pack:
             self.networks = self._networks()
         except FileNotFoundError as error:
             raise no_file("feature pack", self.path) from error
-        except (
-            OSError, ValueError, RuntimeError, OverflowError, struct.error, zipfile.BadZipFile,
-            EOFError,
-        ) as error:  # fmt: skip
+        except UNREADABLE as error:
             raise self.unreadable(f"{type(error).__name__}: {error}") from error
 
     def __len__(self) -> int:
