@@ -123,9 +123,9 @@ def evaluate(
     kept = made["cache"] or default_cache()
     plan = replace(
         own.plan,
-        settings=dict(settings or {}),
+        settings=_settings(settings),
         preset=preset,
-        embeddings=Path(embeddings) if isinstance(embeddings, str) else embeddings,
+        embeddings=_embeddings(embeddings),
         templates=(templates,) if isinstance(templates, str) else tuple(templates),
         base_images=base_images,
         **_episodes(episodes, own, kept),
@@ -215,6 +215,35 @@ def _features(
             remedy="name a backbone, such as 'resnet50', or 'scenes-small' for scenes",
         )
     return {"features": features, "backbone": backbone, **options}
+
+
+def _settings(given: object) -> dict[str, object]:
+    """The parameters of a method, by name."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise BenchError(
+            "these are no settings",
+            expected="parameters by name, such as {'centre': True}",
+            found=described(given),
+            remedy="correct settings; `mlfsic-bench methods show NAME` lists a method's parameters",
+        )
+    return dict(given)
+
+
+def _embeddings(given: object) -> LabelEmbeddings | Path | None:
+    from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
+
+    if isinstance(given, str):
+        return Path(given)
+    if given is None or isinstance(given, (Path, LabelEmbeddings)):
+        return given
+    raise BenchError(
+        "these are no label embeddings",
+        expected="a file, the folder of a sentence encoder, `backbone`, or LabelEmbeddings",
+        found=described(given),
+        remedy="correct embeddings",
+    )
 
 
 def _episodes(given: object, split: LoadedSplit, cache: Path) -> dict[str, Any]:

@@ -118,10 +118,17 @@ def _array(
     if hasattr(values, "detach"):  # a tensor
         values = values.detach().cpu().numpy()
     try:
+        masked = isinstance(values, np.ma.MaskedArray)
+        if isinstance(values, (list, tuple)):  # of tensors or masked arrays, perhaps
+            masked = any(isinstance(one, np.ma.MaskedArray) for one in values)
+            values = [one.detach().cpu().numpy() if hasattr(one, "detach") else one
+                      for one in values]  # fmt: skip
         given = np.asarray(values)
+        if masked or given.dtype.kind not in "biuf":
+            raise TypeError("no plain numbers")  # a mask or an imaginary part would be lost
         with np.errstate(over="ignore"):  # too large for float32: found to be infinite below
             array = np.ascontiguousarray(given, dtype=kind)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         _refuse(name, "an array of numbers [episodes, queries, labels]", described(values))
     queries, labels = len(episodes.episodes[0].query), len(split.novel.labels)
     total = len(episodes.episodes)

@@ -171,6 +171,14 @@ def export(
     chosen = choose_images(resolved, part, drawn_by, episodes)
     if given is not None:
         given.check_name(backbone or "")
+        if given.rounded is not None:
+            raise BenchError(
+                f"the values of {given.path} are rounded",
+                expected="a pack of exact values, or the images",
+                found=given.rounded,
+                remedy="export again from what the pack was made of: a pack of its values would "
+                "pass for exact ones, or be rounded twice",
+            )
         given.require(resolved, {part: chosen.ids})
         stores, weights = given.networks, given.weights
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,13 +93,19 @@ def _fault(name: str, what: str, expected: str, found: str) -> BenchError:
 
 @contextmanager
 def dataset_call(name: str, stage: str) -> Iterator[None]:
-    """Turn any exception of a plug-in in the block into a BenchError that names the dataset."""
-    try:
-        yield
-    except BaseException as error:
-        from mlfsic_bench.plugins.foreign import last_frames, passes  # imports torch
-        from mlfsic_bench.text import exception_text
+    """Turn any exception of a plug-in in the block into a BenchError that names the dataset.
 
+    An exit is one too. In the main thread the state of the process is put back afterwards.
+    """
+    from mlfsic_bench.plugins.foreign import last_frames, passes  # imports torch
+    from mlfsic_bench.plugins.surroundings import exits_refused, preserved
+    from mlfsic_bench.text import exception_text
+
+    alone = threading.current_thread() is threading.main_thread()
+    try:
+        with preserved() if alone else exits_refused():
+            yield
+    except BaseException as error:
         if passes(error):
             raise
         raise BenchError(

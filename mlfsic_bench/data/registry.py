@@ -6,6 +6,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mlfsic_bench.data.dataset import DATASET_NAME, Dataset
 from mlfsic_bench.data.official import Anchors
@@ -13,8 +14,15 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import exists, is_folder, resolved
 from mlfsic_bench.plugins.doors import OWN, Door, Listed
 from mlfsic_bench.plugins.files import names_a_file
+from mlfsic_bench.schema import is_plain
 
 ROOT_VARIABLE = "MLFSIC_DATA"
+_ATTRIBUTES = {
+    "title": "one line of plain text",
+    "bibtex": "text, empty for none",
+    "needs_root": "True or False",
+    "anchors": "an object of mlfsic_bench.data.official.Anchors, or None",
+}
 TABLES = (".csv", ".jsonl", ".json")  # endings of files that are datasets themselves
 
 
@@ -225,6 +233,7 @@ def _accepted(loaded: object, spec: str) -> type[Dataset]:
             remedy="write them (docs/datasets.md; `mlfsic-bench datasets new` writes a template)",
         )
     check_name(getattr(loaded, "name", None), spec)
+    _check_attributes(loaded, spec)
     in_file = names_a_file(spec)
     if (in_file and loaded.name in dataset_names()) or (not in_file and loaded.name != spec):
         raise BenchError(
@@ -236,6 +245,25 @@ def _accepted(loaded: object, spec: str) -> type[Dataset]:
             + (f", for example to 'my-{loaded.name}'" if in_file else ""),
         )
     return loaded
+
+
+def _check_attributes(found: type[Dataset], spec: str) -> None:
+    """BenchError for what a class says of itself that tables and splits can't use."""
+    said: dict[str, Any] = {name: getattr(found, name) for name in _ATTRIBUTES}
+    sound = {
+        "title": said["title"] == "" or is_plain(said["title"]),
+        "bibtex": isinstance(said["bibtex"], str),
+        "needs_root": isinstance(said["needs_root"], bool),
+        "anchors": said["anchors"] is None or isinstance(said["anchors"], Anchors),
+    }
+    for name, fine in sound.items():
+        if not fine:
+            raise BenchError(
+                f"the dataset {spec} has no usable {name}",
+                expected=_ATTRIBUTES[name],
+                found=f"{name} = {said[name]!r:.80}",
+                remedy=f"correct {name} in {found.__name__} (docs/datasets.md)",
+            )
 
 
 def check_name(name: object, spec: str) -> None:

@@ -96,16 +96,24 @@ def embed_labels(
     name: what the embeddings are called in a record.
     space: the backbone whose space they live in; empty for a space of their own.
     """
+    from mlfsic_bench.plugins.foreign import plugin_call  # imports torch
+
     check_labels(labels)
     templates = check_templates(templates)
     texts = [one.replace(PLACE, spaced_form(label)) for label in labels for one in templates]
-    parts = [np.asarray(encoder.encode(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
-    vectors = np.concatenate(parts).astype(np.float64)
+    with plugin_call("text encoder", name, "while it read the labels", _correct):
+        batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+        parts = [np.asarray(encoder.encode(batch)) for batch in batches]
+        vectors = np.concatenate(parts).astype(np.float64)
     _refuse_bad(vectors, texts, name)
     unit = _unit(vectors).reshape(len(labels), len(templates), -1).mean(axis=1)
     made = make_label_embeddings(labels, _unit(unit), name)
     what = {"labels": list(labels), "templates": list(templates), "encoder": encoder.hash}
     return LabelEmbeddings(made.labels, made.vectors, name, hash_json(what), templates, space)
+
+
+def _correct(error: BaseException) -> str:
+    return "correct encode(): a list of texts -> finite floating numbers [n, d]"
 
 
 def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -177,8 +177,10 @@ class ResourceCache:
             return build_backbones(known_backbone(made_by), known_weights(weights, "--embeddings"))
         name = plan.backbone
         if not isinstance(name, str):
-            name.require_unchanged()
-            return (name if plan.features == "stored" else copy.deepcopy(name),)
+            networks = build_backbones(name)
+            for one in networks:
+                one.require_unchanged()
+            return networks if plan.features == "stored" else copy.deepcopy(networks)
         if plan.features != "stored":
             return build_backbones(name, plan.weights)
         files = [Path(parse_spec(one).name.rpartition(":")[0]) for one in split_name(name)]

@@ -19,7 +19,7 @@ from mlfsic_bench.evaluation.plan import UNVERSIONED, RunPlan, as_settings
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.declared import validate_class, validate_instance, validate_values
 from mlfsic_bench.methods.params import build_params
-from mlfsic_bench.methods.registry import METHODS, find_method, make_from, make_method
+from mlfsic_bench.methods.registry import METHODS, accepted, find_method, make_from, make_method
 from mlfsic_bench.paths import is_file
 from mlfsic_bench.plugins.files import source_hash
 
@@ -56,6 +56,7 @@ def maker_of(plan: RunPlan) -> Maker:
         spec = name_of(kind)
         if spec is not None:
             return _by_name(spec, settings, plan.preset)
+        accepted(kind, f"the class {given.__qualname__}")
         return _unversioned(lambda: make_from(kind, settings, plan.preset, kind.name), settings)
     if not isinstance(given, Method):
         raise BenchError(
@@ -76,7 +77,8 @@ def maker_of(plan: RunPlan) -> Maker:
 
 def _of_object(given: Method) -> Maker:
     kind = validate_class(type(given), f"the class {type(given).__qualname__}")
-    validate_instance(given, given.params, kind.name)
+    own = getattr(given, "params", None)
+    validate_instance(given, own if isinstance(own, kind.Params) else kind.Params(), kind.name)
     validate_values(given.params, kind.name)
     default = kind.Params().model_dump(mode="json")
     now = given.params.model_dump(mode="json")
@@ -84,6 +86,7 @@ def _of_object(given: Method) -> Maker:
     spec = name_of(kind)
     if spec is not None and build_params(kind, settings, None) == given.params:
         return _by_name(spec, settings, None)
+    accepted(kind, f"the class {kind.__qualname__}")
     pristine = copy.deepcopy(given)
     return _unversioned(lambda: copy.deepcopy(pristine), settings)
 

@@ -16,8 +16,13 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import folded
+from mlfsic_bench.plugins.foreign import blamed
+from mlfsic_bench.plugins.surroundings import exits_refused
+from mlfsic_bench.text import exception_text
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.features.store.manifest import Precision
 
@@ -34,8 +39,9 @@ class Runner:
     def __init__(self, backbone: Backbone, device: torch.device, precision: Precision) -> None:
         self.device = device
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        network = folded(backbone).to(device=device, dtype=self.dtype)
-        self.network: Backbone = network.to(memory_format=torch.channels_last)
+        with _call(backbone, "while it was copied"):
+            network = folded(backbone).to(device=device, dtype=self.dtype)
+            self.network: Backbone = network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: list[Tensor]) -> Maps:
@@ -44,9 +50,55 @@ class Runner:
             device=self.device, dtype=self.dtype, memory_format=torch.channels_last
         )
         with _full_float32():
-            maps, pooled = self.network.features(x)
+            maps, pooled = features_of(self.network, x)
         local = maps.float().permute(0, 2, 3, 1).flatten(1, 2)
-        return local.contiguous().cpu().numpy(), pooled.cpu().numpy()
+        return local.contiguous().cpu().numpy(), pooled.float().cpu().numpy()
+
+
+def input_of(backbone: Backbone, image: Image) -> Tensor:
+    """float [3, H, H]: what the transform makes of an image; BenchError where it fails."""
+    with _call(backbone, "while its transform made an input"):
+        made: object = backbone.transform(image)
+    side = backbone.input_size
+    if not isinstance(made, Tensor) or made.shape != (3, side, side):
+        raise _not_declared(backbone, "inputs", f"a tensor [3, {side}, {side}]", made)
+    return made
+
+
+def features_of(backbone: Backbone, x: Tensor) -> tuple[Tensor, Tensor]:
+    """`backbone.features(x)`; BenchError where it fails or gives other shapes than declared."""
+    with _call(backbone, "while it made features"):
+        maps, vectors = backbone.features(x)
+    shape = (len(x), backbone.channels, *backbone.grid)
+    for what, found, wanted in (
+        ("maps", maps, shape),
+        ("global vectors", vectors, (len(x), backbone.dim)),
+    ):
+        if not isinstance(found, Tensor) or found.shape != wanted or not found.is_floating_point():
+            raise _not_declared(backbone, what, f"floating numbers {list(wanted)}", found)
+    return maps, vectors
+
+
+@contextmanager
+def _call(backbone: Backbone, stage: str) -> Iterator[None]:
+    with blamed("backbone", backbone.name, stage, _advice), exits_refused():
+        yield
+
+
+def _advice(error: BaseException) -> str:
+    if "out of memory" not in exception_text(error).lower() and not isinstance(error, MemoryError):
+        return ""
+    return "make --batch-size smaller, or choose another --device"
+
+
+def _not_declared(backbone: Backbone, what: str, expected: str, found: object) -> BenchError:
+    kind = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found)
+    return BenchError(
+        f"the backbone {backbone.name!r} gives {what} that it does not declare",
+        expected=expected,
+        found=str(kind).removeprefix("torch."),
+        remedy="correct the backbone (mlfsic-bench backbones check says more)",
+    )
 
 
 def parse_device(name: str | torch.device) -> torch.device:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.compute import Runner, kept_memory, parse_device
+from mlfsic_bench.features.compute import Runner, input_of, kept_memory, parse_device
 from mlfsic_bench.features.sources import FeatureSource, StoredFeatures, join
 from mlfsic_bench.features.store.manifest import (
     MANIFEST,
@@ -36,6 +36,7 @@ from mlfsic_bench.features.store.writer import StoreWriter
 from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.locks import BusyError
 from mlfsic_bench.paths import exists
+from mlfsic_bench.plugins.surroundings import preserved
 from mlfsic_bench.progress import LOG, progress
 from mlfsic_bench.randomness import stream_seed
 
@@ -89,7 +90,7 @@ def extract(
     if ready is not None:
         LOG.debug("features of %d images by %s are in %s already", len(ids), backbone.name, folder)
         return ready
-    with _writer(folder, manifest, wait, log) as writer:
+    with _writer(folder, manifest, wait, log) as writer, preserved():
         missing = sorted(set(ids) - writer.ids)
         if missing:
             if precision == "bf16":
@@ -191,7 +192,7 @@ def _complete_store(
 def decode(dataset: Dataset, backbone: Backbone, image_id: str) -> Decoded:
     """One image's id, the SHA-256 of its bytes, and the backbone's input made from it."""
     digest = hash_bytes(dataset.image_bytes(image_id))
-    return image_id, digest, backbone.transform(dataset.open_image(image_id))
+    return image_id, digest, input_of(backbone, dataset.open_image(image_id))
 
 
 def _decoded(
@@ -280,7 +281,7 @@ def verify_store(
     run = Runner(backbone, parse_device(device), wanted.precision)
     differences: list[Difference] = []
     digest_of = dict(zip(store.ids, store.digests, strict=True))
-    with progress("features verify", len(ids), log) as advance:
+    with preserved(), progress("features verify", len(ids), log) as advance:
         for start in range(0, len(ids), batch_size):
             batch = [decode(dataset, backbone, i) for i in ids[start : start + batch_size]]
             names = [name for name, _, _ in batch]

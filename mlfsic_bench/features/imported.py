@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from mlfsic_bench.arrays import UNREADABLE, BoundedFile, read_header
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.registry import backbone_names
+from mlfsic_bench.features.store.manifest import LARGEST as LARGEST_SIDE
 from mlfsic_bench.features.store.manifest import LONGEST, MEAN, NO_MAPS, Manifest, default_cache
 from mlfsic_bench.features.store.store import UNKNOWN, FeatureStore
 from mlfsic_bench.features.store.writer import HALF_MAX, StoreWriter
@@ -96,6 +97,10 @@ def import_features(
     with _reading(file):
         table = _open(Path(file))
         _check_ids(table.ids, file)
+        if max([table.dim, *(table.map_shape or ())]) > LARGEST_SIDE:
+            shape = f"maps {list(table.map_shape)}" if table.map_shape else "no maps"
+            expected = f"at most {LARGEST_SIDE} numbers in a vector, channels, rows and columns"
+            raise _bad(file, expected, f"vectors of {table.dim}, {shape}")
         rows = _hashed(table, file, vector, log)
         channels, *grid = table.map_shape or (table.dim if vector == MEAN else 0, *NO_MAPS)
         manifest = Manifest(

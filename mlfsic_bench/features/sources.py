@@ -18,7 +18,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import MEAN
 from mlfsic_bench.features.backbones.registry import JOIN
 from mlfsic_bench.features.backbones.weights import load_strictly
-from mlfsic_bench.features.compute import parse_device
+from mlfsic_bench.features.compute import features_of, input_of, parse_device
 from mlfsic_bench.features.store.manifest import Manifest, manifest_of
 from mlfsic_bench.hashing import hash_json
 
@@ -195,7 +195,7 @@ class LiveFeatures(FeatureSource):
             return maps, torch.empty(0, self.dim, device=self.device)
         x = self.inputs(ids)
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            return self.backbone.features(x)
+            return features_of(self.backbone, x)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The backbone's parameters when trainable, else none."""
@@ -223,7 +223,7 @@ class LiveFeatures(FeatureSource):
             return torch.stack(list(threads.map(self._input, ids))).to(self.device)
 
     def _input(self, image_id: str) -> Tensor:
-        return self.backbone.transform(self._dataset.open_image(image_id))
+        return input_of(self.backbone, self._dataset.open_image(image_id))
 
 
 Grid = tuple[int, int]

@@ -27,7 +27,7 @@ def method_names() -> tuple[str, ...]:
 
 def list_methods() -> list[Listed[type[Method]]]:
     """Every registered method; one that can't be loaded says why and harms no other."""
-    return METHODS.listed(_accepted)
+    return METHODS.listed(accepted)
 
 
 def find_method(spec: str) -> type[Method]:
@@ -41,7 +41,7 @@ def find_method(spec: str) -> type[Method]:
     (the line is shown), when the class is not a complete method, and when it calls itself what
     another method is registered as.
     """
-    return _accepted(METHODS.find(spec), spec)
+    return accepted(METHODS.find(spec), spec)
 
 
 def make_method(spec: str, settings: Mapping[str, str], preset: str | None) -> Method:
@@ -77,7 +77,7 @@ def make_from(
     return made
 
 
-def _accepted(loaded: object, spec: str) -> type[Method]:
+def accepted(loaded: object, spec: str) -> type[Method]:
     """`loaded`, complete, and not under another method's name: tables would show it as that one."""
     with method_call(spec, "while its class was looked at"):
         method = validate_class(loaded, spec)

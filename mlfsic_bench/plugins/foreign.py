@@ -30,11 +30,24 @@ def plugin_call(
     advise: Callable[[BaseException], str] = lambda error: "",
     failed: type[PluginFailedError] = PluginFailedError,
 ) -> Iterator[None]:
+    """`blamed`; the state of the process is as before afterwards (`surroundings`)."""
+    with blamed(kind, name, stage, advise, failed), preserved():
+        yield
+
+
+@contextmanager
+def blamed(
+    kind: str,
+    name: str,
+    stage: str,
+    advise: Callable[[BaseException], str] = lambda error: "",
+    failed: type[PluginFailedError] = PluginFailedError,
+) -> Iterator[None]:
     """Turn any exception in the block into a BenchError naming the plug-in and the stage.
 
-    The state of the process is as before afterwards (`surroundings`). That a plug-in calls `exit`
-    is an error too: it would end the run as if all were well. Ctrl-C goes through, and so do our
-    own errors: a BenchError, and what `ours` marks.
+    That a plug-in calls `exit` is an error too: it would end the run as if all were well. Ctrl-C
+    goes through, and so do our own errors: a BenchError, and what `ours` marks. It may be used in
+    threads, with `preserved` around them.
 
     Parameters
     ----------
@@ -44,8 +57,7 @@ def plugin_call(
     failed: the class of the error.
     """
     try:
-        with preserved():
-            yield
+        yield
     except BaseException as error:
         if passes(error):
             raise

@@ -67,30 +67,38 @@ def watching() -> Iterator[set[str]]:
 def preserved() -> Iterator[None]:
     """Run the block, then put everything back; meanwhile `os._exit` raises an ExitCalledError."""
     kept = Surroundings()
-    first = _refuse_exits()
+    try:
+        with exits_refused():
+            yield
+    finally:
+        kept.restore()
+
+
+@contextmanager
+def exits_refused() -> Iterator[None]:
+    """In the block `os._exit` raises an ExitCalledError. Blocks may be nested, and in threads."""
+    global _blocks, _owner
+    with _BLOCKS:
+        _blocks += 1
+        if _blocks == 1:
+            _owner = os.getpid()
+            for module in _EXITS:
+                module._exit = _exit
     try:
         yield
     finally:
-        if first:
-            for module in _EXITS:
-                module._exit = _EXIT
-        kept.restore()
+        with _BLOCKS:
+            _blocks -= 1
+            if not _blocks:
+                for module in _EXITS:
+                    module._exit = _EXIT
 
 
 _EXIT = os._exit
 _EXITS: list[Any] = [os, *([sys.modules["posix"]] if "posix" in sys.modules else [])]
 _owner = 0
-
-
-def _refuse_exits() -> bool:
-    """Whether this call did it; inside another block it is done already."""
-    global _owner
-    if os._exit is not _EXIT:
-        return False
-    _owner = os.getpid()
-    for module in _EXITS:
-        module._exit = _exit
-    return True
+_blocks = 0  # how many blocks refuse exits now
+_BLOCKS = threading.Lock()
 
 
 def _exit(status: int = 0) -> NoReturn:

@@ -199,8 +199,8 @@ def _images(trial: Trial) -> None:
 
 @CHECKS.add("bytes", "image_bytes() gives the same bytes each time")
 def _bytes(trial: Trial) -> None:
-    other = trial.make()
-    for image_id in trial.there:
+    ids, other = trial.there, trial.make()
+    for image_id in ids:
         found = [trial.dataset.image_bytes(image_id) for _ in range(2)]
         found.append(other.image_bytes(image_id))
         if found[0] != found[1] or found[0] != found[2] or not found[0]:

@@ -162,6 +162,36 @@ def wrong() -> dict[str, tuple[Callable[[mb.LoadedSplit], Any], str, str]]:
         ),
         "not finite": (lambda s: written(s, array + 1e300), "can't be written", "in the order"),
         "text": (lambda s: written(s, "scores"), "can't be written", "in the order"),
+        "complex": (lambda s: written(s, array * 1j), "can't be written", "in the order"),
+        "masked": (lambda s: written(s, np.ma.array(array)), "can't be written", "in the order"),
+        "masked each": (
+            lambda s: written(s, [np.ma.array(one) for one in array]),
+            "can't be written",
+            "in the order",
+        ),
+        "numbers in text": (
+            lambda s: written(s, array.astype(str)),
+            "can't be written",
+            "in the order",
+        ),
+        "a list of settings": (lambda s: run(s, settings=[1]), "no settings", "methods show"),
+        "settings by number": (lambda s: run(s, settings={1: 2}), "no settings", "methods show"),
+        "a number for embeddings": (lambda s: run(s, embeddings=5), "no label emb", "embeddings"),
+        "a network alone": (
+            lambda s: run(s, backbone=torch.nn.Conv2d(3, 4, 3)),
+            "Conv2d is no backbone",
+            "transform",
+        ),
+        "a tensor for a backbone": (
+            lambda s: run(s, backbone=torch.ones(2)),
+            "Tensor is no backbone",
+            "transform",
+        ),
+        "a pair without an input": (
+            lambda s: run(s, backbone=(torch.nn.Conv2d(3, 4, 3), torch.nn.Identity())),
+            "gives no input",
+            "resize",
+        ),
         "decisions": (
             lambda s: written(s, decisions=array + 0.5),
             "can't be written",

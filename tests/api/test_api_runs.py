@@ -215,6 +215,18 @@ def test_a_class_of_a_notebook_runs_as_unversioned_and_is_no_entry(
     assert not (tmp_path / "results").exists()
 
 
+def test_a_class_of_a_notebook_has_a_name_of_its_own_and_parameters(
+    split: mb.LoadedSplit,
+) -> None:
+    other = type("Other", (notebook_class(),), {"name": "protonet"})
+    for method in (other, other()):
+        with pytest.raises(mb.BenchError, match="the name of a registered method"):
+            mb.evaluate(method, split=split, **FEW)
+    without = type("Without", (notebook_class(),), {"__init__": lambda self: None})
+    with pytest.raises(mb.BenchError, match="does not keep its parameters"):
+        mb.evaluate(without(), split=split, **FEW)
+
+
 def test_notebooks_show_text_of_others_as_text(
     split: mb.LoadedSplit, results: mb.Results, tmp_path: Path
 ) -> None:

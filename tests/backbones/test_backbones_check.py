@@ -6,7 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli
+from mlfsic_bench.data.registry import open_dataset
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.registry import build_backbone
+from mlfsic_bench.features.extract import extract
+from mlfsic_bench.features.sources import LiveFeatures
 from mlfsic_bench.testing.backbone_check import check_backbone
 
 HEAD = """
@@ -185,6 +189,39 @@ class Frozen(Net):
     def forward(self, x): return super().forward(x)
 def build(weights): return made(Frozen())
 """, "trainable", "no_grad"),
+    "another first pass": ("""
+class First(Net):
+    passes = 0
+    def forward(self, x):
+        self.passes += 1
+        return super().forward(x) * min(self.passes, 2)
+def build(weights): return made(First())
+""", "deterministic", "a state that each pass moves"),
+    "ends the program": ("""
+import os
+class Ends(Net):
+    def forward(self, x): os._exit(0)
+def build(weights): return made(Ends())
+""", "maps", "os._exit(0) was called"),
+    "a name of two lines": ("""
+def build(weights):
+    backbone = made()
+    backbone.name = "a\\nb"
+    return backbone
+""", "build", "name: one line of plain text"),
+    "a name with +": ("""
+def build(weights):
+    backbone = made()
+    backbone.name = "a+b"
+    return backbone
+""", "build", "without +"),
+    "an id of a transform in two lines": ("""
+def build(weights): return made(transform=Named(Squash(16), "a\\nb", 16))
+""", "build", "id of its transform"),
+    "channels in words": (
+        "def build(weights): return made(channels='6')", "build", "a whole number"
+    ),
+    "a grid of three": ("def build(weights): return made(grid=(4, 4, 4))", "build", "(4, 4, 4)"),
     "does not build": ("def build(weights): raise ValueError('no luck')", "build", "no luck"),
 }  # fmt: skip
 
@@ -198,11 +235,51 @@ def test_a_faulty_backbone_is_caught(fault, tmp_path):
     found = results[test]
     assert found.status == ("warn" if fault == "no gradient" else "fail"), results
     assert words in " ".join(text for _, text in found.explanation)
-    if test != "build":
+    if test not in ("build", "maps") or "likely cause" in dict(found.explanation):
         headings = {heading for heading, _ in found.explanation}
         assert headings == {"done", "expected", "came", "likely cause", "remedy"}
     # what is wrong is said once, not by every test
-    assert [r.name for r in results.values() if r.status == "fail"][3:] == []
+    if fault != "ends the program":
+        assert [r.name for r in results.values() if r.status == "fail"][3:] == []
+
+
+# what a backbone does while features are extracted -> what the error says
+FAILURES = {
+    "an exception in the transform": ("def t(i): 1 / 0", "its transform made an input"),
+    "an exit in the transform": ("def t(i): exit(0)", "SystemExit: 0"),
+    "the end in a thread": ("import os\ndef t(i): os._exit(0)", "os._exit(0) was called"),
+    "inputs of another size": ("def t(i): return Squash(20)(i)", "float32 [3, 20, 20]"),
+    "inputs that are arrays": ("def t(i): return Squash(16)(i).numpy()", "numpy.ndarray"),
+    "an exception in the network": (
+        "class Net(Net):\n def forward(self, x): 1 / 0", "while it made features",
+    ),
+    "an exit in the network": ("class Net(Net):\n def forward(self, x): exit(0)", "SystemExit: 0"),
+    "other maps than declared": (
+        "class Net(Net):\n def forward(self, x): return super().forward(x)[:, :5]", "[2, 5, 4, 4]",
+    ),
+    "whole numbers": (
+        "class Net(Net):\n def forward(self, x): return super().forward(x).int()", "int32",
+    ),
+    "no copy": ("class Net(Net):\n def __deepcopy__(self, memo): 1 / 0", "while it was copied"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_in_use_is_one_error(failure, tmp_path):
+    source, words = FAILURES[failure]
+    transform = "Named(t, 't', 16)" if "def t" in source else "Squash(16)"
+    file = tmp_path / "faulty.py"
+    file.write_text(f"{HEAD}{source}\ndef build(weights): return made(transform={transform})")
+    backbone = build_backbone(f"{file}:build", "none")
+    dataset = open_dataset("scenes", None)
+    ids = dataset.annotations().image_ids[:2]
+    with pytest.raises(BenchError, match="the backbone 'faulty'") as stored:
+        extract(dataset, ids, backbone, tmp_path / "store", workers=2, log=str)
+    assert words in str(stored.value)
+    if failure != "no copy":
+        with pytest.raises(BenchError) as live:
+            LiveFeatures(build_backbone(f"{file}:build", "none"), dataset).local(ids)
+        assert live.value.what == stored.value.what
 
 
 def mlfsic(*arguments):

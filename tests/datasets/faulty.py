@@ -214,6 +214,15 @@ FAULTS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         "lacks open_image",
         [("    def open_image", "    def opened_image")],
     ),
+    "a title of two lines": ("", "no usable title", [('"My dataset"', "'a\\nb'")]),
+    "a source that is a number": ("", "no usable bibtex", [('bibtex = ""', "bibtex = 5")]),
+    "a root by word": ("", "no usable needs_root", [("needs_root = False", "needs_root = 'no'")]),
+    "counts in a dict": ("", "no usable anchors", [(NAME, NAME + "    anchors = {'images': 5}\n")]),
+    "the end of the program": (
+        "annotations",
+        "os._exit(0) was called",
+        [(RETURN, "        import os\n        os._exit(0)\n" + RETURN)],
+    ),
     "no data set": ("", "is not a dataset", [("class MyDataset(Dataset):", "class MyDataset:")]),
     "a file that can't be imported": ("", "can't be imported", [(IMPORT, "import no_such_mod\n")]),
 }

@@ -1,6 +1,8 @@
 """Label embeddings that an encoder makes of texts: templates, averaging, sentence encoders."""
 
 import json
+import os
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from mlfsic_bench.embeddings.texts import (
     write_embeddings,
 )
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.backbones.registry import build_backbone
 from mlfsic_bench.hashing import hash_bytes
 
 transformers = pytest.importorskip("transformers")
@@ -89,6 +92,30 @@ def test_vectors_that_cannot_be_used_are_one_clear_error(vectors, found):
     assert found in refused.value.found
 
 
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda texts: 1 / 0,
+        lambda texts: exit(0),
+        lambda texts: os._exit(0),
+        lambda texts: [[1.0], [1.0, 2.0], [3.0]],
+        lambda texts: torch.ones(3, 2, requires_grad=True),
+        lambda texts: [["a", "b"]] * 3,
+        lambda texts: torch.ones(3, 2, device="meta"),
+    ],
+)
+def test_an_encoder_that_fails_is_one_clear_error(encode):
+    class Failing:
+        hash = ""
+
+        def encode(self, texts):
+            return encode(texts)
+
+    with pytest.raises(BenchError, match="text encoder 'bad' failed") as refused:
+        embed_labels(LABELS, Failing(), name="bad")
+    assert "encode()" in refused.value.remedy
+
+
 def test_a_table_that_is_written_is_read_back_exactly(tmp_path):
     made = embed_labels(LABELS, Letters(), name="letters", space="net")
     write_embeddings(made, tmp_path / "letters.txt")
@@ -149,6 +176,28 @@ def test_a_folder_may_say_that_the_first_token_is_taken(folder, tmp_path):
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
     with pytest.raises(BenchError, match="not a sentence encoder"):
         SentenceEncoder(tmp_path)
+
+
+def test_code_in_a_folder_is_never_run(folder, tmp_path, monkeypatch):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    ran = tmp_path / "ran"
+    (tmp_path / "own.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda *asked: "y")
+    said = json.loads((folder / "config.json").read_text())
+    said["auto_map"] = {
+        name: f"own.{name}" for name in ("AutoConfig", "AutoModel", "AutoImageProcessor")
+    }
+    for kind in ("bert", "own"):
+        (tmp_path / "config.json").write_text(json.dumps({**said, "model_type": kind}))
+        for read in (
+            lambda: SentenceEncoder(tmp_path),
+            lambda: build_backbone(f"hf:{tmp_path}"),
+            lambda: build_backbone(f"hf:{tmp_path}", "none"),
+        ):
+            with suppress(BenchError):
+                read()
+            assert not ran.exists(), kind
 
 
 @pytest.mark.parametrize("gone", ["config.json", "model.safetensors", "tokenizer"])

@@ -75,6 +75,22 @@ def test_maps_come_back_and_means_are_checked(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.parametrize(
+    ("vectors", "maps"),
+    [((3, 70_000), None), ((3, 4), (3, 70_000, 1, 1)), ((3, 4), (3, 1, 1, 70_000))],
+)
+def test_what_no_store_can_hold_leaves_nothing_behind(
+    vectors: tuple[int, ...], maps: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    arrays = {"ids": IDS[:3], "vectors": np.zeros(vectors, np.float32)}
+    if maps:
+        arrays["maps"] = np.zeros(maps, np.float32)
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(BenchError, match="can't be imported"):
+        imported(tmp_path / "a.npz", tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize("name", ["resnet50", "a+b", "../x", "timm:x", ""])
 def test_a_name_is_their_own(name: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", ids=IDS, vectors=VECTORS)

@@ -7,6 +7,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,22 @@ def test_a_rounded_pack_measures_itself_and_is_another_run(whole: Path, tmp_path
     assert str(small.features.rounded).startswith("int8 ")
     assert any("rounded to int8" in note for note in small.notes)
     assert small.features.title == "scenes-small (feature pack, rounded to int8)"
+    for precision in ("exact", "int8"):
+        again = CliRunner().invoke(
+            cli,
+            ["features", "export", "--features-pack", str(out), "--precision", precision,
+             "--out", str(tmp_path / "again.mlfsic-features")],
+        )  # fmt: skip
+        assert "are rounded" in str(again.exception)
+        assert not (tmp_path / "again.mlfsic-features").exists()
+
+
+@pytest.mark.parametrize("change", [lambda b: b + b, lambda b: b"x" + b, lambda b: b + b"x"])
+def test_a_pack_is_one_archive_from_the_first_byte_to_the_last(change: Any, tmp_path: Path) -> None:
+    pack_of(tmp_path / "a", store_of(tmp_path))
+    (tmp_path / "b").write_bytes(change((tmp_path / "a").read_bytes()))
+    with pytest.raises(BenchError, match="or two archives"):
+        Pack(tmp_path / "b")
 
 
 def test_equal_features_give_equal_bytes_and_every_row_comes_back(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def programs(page: Path) -> list[list[str]]:
 def check_words(words: list[str]) -> None:
     """Raise a click error when `mlfsic-bench` would refuse these words for their form."""
     command: click.Command = cli
-    ctx = click.Context(cli, info_name="mlfsic-bench")
+    ctx = click.Context(cli, info_name="mlfsic-bench", **cli.context_settings)
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         child = command.get_command(ctx, rest[0])

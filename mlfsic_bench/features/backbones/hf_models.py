@@ -183,7 +183,9 @@ def _model(
         )
         missing = {*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))}
         return model.float(), missing, str(folder)
-    model = initialised(lambda: transformers.AutoModel.from_config(config), name).float()
+    model = initialised(
+        lambda: transformers.AutoModel.from_config(config, trust_remote_code=False), name
+    ).float()
     if weights == "none":
         return model, set(), "random, from a named stream"
     load_strictly(model, read_state_dict(Path(weights)), weights, ("pooler.",))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,41 @@ def as_built(made: object, spec: str) -> Backbone:
             found=shown(made),
             remedy="return one of these from build(weights); docs/backbones.md has a template",
         )
-    return made.eval()
+    return _sound(made, spec).eval()
+
+
+def _sound(backbone: Backbone, spec: str) -> Backbone:
+    """`backbone`, when a feature store can be made of what it says of itself; else BenchError."""
+    from mlfsic_bench.features.store.manifest import LARGEST, LONGEST
+    from mlfsic_bench.schema import is_plain
+
+    b: Any = backbone
+    texts = {"name": b.name, "vector": b.vector, "id of its transform": b.transform_id}
+    numbers: dict[str, Any] = {"channels": b.channels, "dim": b.dim, "input_size": b.input_size}
+    pair = isinstance(b.grid, Sequence) and len(b.grid) == 2
+    grid: list[Any] = list(b.grid) if pair else [b.grid, b.grid]
+    numbers |= {"grid height": grid[0], "grid width": grid[1]}
+    expected = found = ""
+    for what, text in texts.items():
+        if not is_plain(text) or len(text) > LONGEST or (what == "name" and JOIN in text):
+            expected = f"{what}: one line of plain text of at most {LONGEST} characters"
+            expected += f", without {JOIN}" if what == "name" else ""
+            found = f"{what} {text!r:.80}"
+    for what, number in numbers.items():
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not whole or not 0 < number <= LARGEST:
+            expected = f"{what}: a whole number from 1 to {LARGEST}"
+            found = f"{what} {number!r:.80}"
+    if found:
+        raise BenchError(
+            f"{spec} can't be used as a backbone",
+            expected=expected,
+            found=found,
+            remedy="correct it where the Backbone is made (docs/backbones.md)",
+        )
+    b.channels, b.dim, b.input_size = int(b.channels), int(b.dim), int(b.input_size)
+    b.grid = (int(grid[0]), int(grid[1]))
+    return backbone
 
 
 def known_spec(name: str) -> str:
@@ -268,11 +303,11 @@ def _objects(given: Any) -> tuple[Backbone, ...]:
     from mlfsic_bench.features.backbones.base import Backbone
 
     if isinstance(given, Backbone):
-        return (given.eval(),)
+        return (_sound(given, "this object").eval(),)
     each = list(given) if isinstance(given, tuple | list) else []
     if each and all(isinstance(one, Backbone) for one in each):
         split_name(JOIN.join(one.name for one in each))
-        return tuple(one.eval() for one in each)
+        return tuple(_sound(one, "one of these objects").eval() for one in each)
     if isinstance(given, tuple) and len(given) == 2:
         return (as_built(given, type(given[0]).__name__),)
     raise BenchError(

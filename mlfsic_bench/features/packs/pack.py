@@ -12,6 +12,7 @@ import hashlib
 import io
 import lzma
 import mmap
+import os
 import struct
 import zipfile
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST_LIMIT = 1 << 20  # bytes of a pack's manifest; those of this program have some 3,000
+_LAST = b"PK\5\6".ljust(22)  # an archive ends with a record of this length, without a comment
 ROWS = 256  # rows that are looked at together
 
 
@@ -266,6 +268,10 @@ def _members(stream: IO[bytes]) -> list[zipfile.ZipInfo]:
     """The members of an archive; ValueError for one that a pack can't have."""
     with zipfile.ZipFile(BoundedFile(stream)) as archive:
         infos = archive.infolist()
+    stream.seek(-min(len(_LAST), stream.seek(0, os.SEEK_END)), os.SEEK_END)
+    end = stream.read()
+    if not end.startswith(_LAST[:4]) or min((i.header_offset for i in infos), default=1):
+        raise ValueError("bytes before or behind the archive, or two archives")
     seen: set[str] = set()
     for info in infos:
         name = info.filename[:60]
