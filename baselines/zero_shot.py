@@ -63,7 +63,8 @@ class ZeroShot(Method):
                 "the label embeddings do not live in the space of the backbone's global vectors",
                 expected=f"label embeddings of {d} numbers",
                 found=f"{d_w} numbers",
-                remedy="leave --embeddings out: a backbone with a text side makes them",
+                remedy="choose a backbone with a text side, such as open_clip:ViT-B-32/openai, and "
+                "leave --embeddings out",
             )
         return _Cosines(normalize(support.embeddings, dim=1), self.params.scale)
 

@@ -27,6 +27,7 @@ from mlfsic_bench.results.conditions import (
     Seeds,
     by_conditions,
     group_results,
+    without_hashes,
 )
 from mlfsic_bench.results.published import Published, published_for
 from mlfsic_bench.results.references import bibtex_of, keys_of, printed_name
@@ -73,12 +74,13 @@ class Row:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """The rows of one split and protocol; `columns` are names of metrics."""
+    """The rows of one split and protocol; `columns` are names of metrics, `episodes` a number."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     caption: tuple[str, ...]
+    episodes: int = 0
 
 
 def paper_tables(
@@ -198,7 +200,8 @@ def _table(
         cells = tuple(Value(row.values.get(m)) for m in shown)
         rows.append(Row(row.name, cells, ("published", row.backbone), published=True))
     caption = _caption(group, interval, literature)
-    return PaperTable(conditions_title(group.first, group.targets), shown, tuple(rows), caption)
+    title = conditions_title(group.first, group.targets)
+    return PaperTable(title, shown, tuple(rows), caption, group.meta.episodes.count)
 
 
 def _column(
@@ -268,10 +271,7 @@ def _notes(group: ResultGroup) -> list[tuple[str, ...]]:
     order = ("backbone", "weights", "features", "precision", "embeddings", "embeddings hash")
     made = [one.first.made_with for one in group.methods]
     differing = [k for k in order if len({m[k] for m in made if k in m}) > 1]
-    if "embeddings" in differing:
-        differing = [k for k in differing if k != "embeddings hash"]
-    if "backbone" in differing:
-        differing = [k for k in differing if k != "weights"]
+    differing = without_hashes(differing, made)
     return [tuple(m[k] for k in differing if k in m) for m in made]
 
 
@@ -370,7 +370,8 @@ def _shown(one: PaperTable, form: str) -> Table:
     columns = tuple(Column(metric.short, over=metric.average.capitalize()) for metric in metrics)
     rows: list[tuple[str | Cell, ...]] = []
     for row in one.rows:
-        name = row.name + (f" ({', '.join(row.notes)})" if row.notes else "")
+        notes = [note for note in row.notes if f"={note}" not in row.name]
+        name = row.name + (f" ({', '.join(notes)})" if notes else "")
         rows.append((name, *(Cell(_text(value), value.best, value.tie) for value in row.values)))
     caption = (*([MARKS[form]] if marked else []), *one.caption)
     return Table((Column("Method", is_text=True), *columns), tuple(rows), one.title, caption)

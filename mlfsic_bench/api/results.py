@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PathLike = str | Path
 Writer = TypeVar("Writer")
 Form = Literal["text", "markdown", "latex", "csv", "json", "html"]
-HEADLINE = ("macro_ap", "micro_ap", "macro_f1", "micro_f1")
+HEADLINE = ("macro_ap", "micro_ap")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,7 +50,7 @@ class Results:
     >>> len(results), results.results[0].method.name, results.results[0].scores.scores.shape
     (1, 'protonet', (5, 24, 6))
     >>> results.summary(["macro_ap"]).columns.tolist()
-    ['seeds', 'table', 'macro_ap', 'macro_ap_half_width']
+    ['seeds', 'episodes', 'macro_ap', 'macro_ap ±']
     """
 
     results: tuple[Result, ...]
@@ -93,31 +93,37 @@ class Results:
     ) -> DataFrame:
         """A row for each method: means over episodes and training seeds, in per cent.
 
-        For each metric there is a column of its name, and one with the half width of its 95 %
-        interval (`macro_ap_half_width`); NaN where there is none.
+        Columns: seeds, episodes (their number), and two for each metric: its name, and the half
+        width of its 95 % interval (`macro_ap ±`), if intervals are wanted. Where the results make
+        several tables, `table` has the title of the row's.
 
         Parameters
         ----------
-        metrics: names of metrics.
+        metrics: names of metrics; `mlfsic_bench.metrics.METRICS` for all of them.
         seeds: `mean` for one row a method, `each` for one row a training seed.
         interval: what the intervals are over: `images`, `episodes`, `seeds` or `none`.
         """
         import pandas as pd
 
         rows = []
-        for one in self._tables(metrics, seeds, interval):
+        metrics = (metrics,) if isinstance(metrics, str) else metrics
+        tables = self._tables(metrics, seeds, interval)
+        for one in tables:
             for row in one.rows:
                 cells: dict[str, object] = {
                     "method": row.name,
                     "seeds": "+".join(str(seed) for seed in row.seeds),
-                    "table": one.title,
+                    "episodes": one.episodes,
                 }
+                if len(tables) > 1:
+                    cells["table"] = one.title
                 for metric, value in zip(one.columns, row.values, strict=True):
                     cells[metric] = value.mean
-                    cells[f"{metric}_half_width"] = value.half_width
+                    if interval != "none":
+                        cells[f"{metric} ±"] = value.half_width
                 rows.append(cells)
         frame = pd.DataFrame(rows).set_index("method")
-        numbers = [name for name in frame if name not in ("seeds", "table")]
+        numbers = [name for name in frame if name not in ("seeds", "episodes", "table")]
         return frame.astype(dict.fromkeys(numbers, "float64"))
 
     def to_dataframe(self, metrics: Sequence[str] | None = None) -> DataFrame:

@@ -65,10 +65,12 @@ def show_command(spec: str, weights: str, form: str) -> None:
     from mlfsic_bench.features.backbones.registry import build_backbones
     from mlfsic_bench.features.backbones.weights import WeightsNotFoundError
 
+    remedy = ""
     try:
         networks, missing = build_backbones(spec, weights), ""
     except WeightsNotFoundError as error:
         networks, missing = build_backbones(spec, "none"), f"not found: {error.expected}"
+        remedy = error.remedy
     rows = [_about(network, missing) for network in networks]
     if form == "json":
         echo_json(rows)
@@ -79,6 +81,8 @@ def show_command(spec: str, weights: str, form: str) -> None:
             shown = f"{shown:,}" if isinstance(shown, int) else str(shown)
             echo(f"{name:<14}{for_terminal(shown, LONGEST_SAID)}")
         echo("")
+    if remedy:
+        say(f"note: to have the weights, {remedy}")
 
 
 @backbones.command("check")

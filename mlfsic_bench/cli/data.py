@@ -103,9 +103,11 @@ def download(
             remedy="correct --mirror or MLFSIC_MIRROR",
         )
     wanted = find_items(items)
+    lacking = []
     for name, item in wanted.items():
         folder = needed_folder(name, item, data_root)
         files = work.lacking(item, folder)
+        lacking += files
         if not files:
             echo(for_terminal(f"{name}: already there, in {folder}"))
         for file in files:
@@ -113,6 +115,8 @@ def download(
             known = "" if file.checksum else ", no checksum known"
             size = f"{in_bytes(file.size)}{unpacked}{known}"
             echo(for_terminal(f"{name}: {file.name}, {size}, to {folder}"))
+    if len(lacking) > 1:
+        echo(f"in all: {in_bytes(sum(file.size or 0 for file in lacking))} to download")
     work.check_space(wanted, data_root, keep_archives)
     if dry_run:
         return

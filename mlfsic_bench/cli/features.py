@@ -259,7 +259,10 @@ def info(store: Path | None, form: str) -> None:
     if is_file(store):
         from mlfsic_bench.features.packs.pack import Pack
 
-        _show(Pack(store).manifest.model_dump(mode="json"), len(Pack(store)), size_of(store), form)
+        pack = Pack(store)
+        _show(pack.manifest.model_dump(mode="json"), len(pack), size_of(store), form)
+        if form == "text":
+            _echo_measured(pack.manifest)
         return
     stores = folders_with(store, MANIFEST)
     if not exists(store / MANIFEST) and (stores or named is None):
@@ -286,8 +289,11 @@ def _show(about: dict[str, Any], images: int, size: int, form: str) -> None:
     if form == "json":
         echo_json(about)
         return
-    for name, value in _lines(about):
-        echo(f"{for_terminal(name):<13} {for_terminal(value)}")
+    about.pop("measured", None)  # in text a table of its own
+    lines = list(_lines(about))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        echo(f"{for_terminal(name):<{width}}  {for_terminal(value)}")
 
 
 def _lines(about: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -290,8 +290,8 @@ def refuse_input(out: Path) -> None:
     from mlfsic_bench.paths import exists, is_folder, same_place
 
     for name, value in click.get_current_context().params.items():
-        for given in value if isinstance(value, tuple) else (value,):
-            if name == "out" or not isinstance(given, Path):
+        for given in map(_named_file, value if isinstance(value, tuple) else (value,)):
+            if name == "out" or given is None:
                 continue
             place = given / out.name if is_folder(given) else given
             if exists(place) and same_place(place, out):
@@ -301,6 +301,16 @@ def refuse_input(out: Path) -> None:
                     found=f"--out {out}",
                     remedy="name another file with --out",
                 )
+
+
+def _named_file(value: object) -> Path | None:
+    """The file or folder of a path, or the file of `FILE`, `NAME=FILE` or `FILE:NAME`."""
+    from mlfsic_bench.paths import is_file
+
+    if not isinstance(value, str):
+        return value if isinstance(value, Path) else None
+    forms = (value, value.partition("=")[2], value.rpartition(":")[0])
+    return next((Path(form) for form in forms if form and is_file(Path(form))), None)
 
 
 def put_out(text: str, out: Path | None) -> None:

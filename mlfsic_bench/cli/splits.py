@@ -16,6 +16,7 @@ from mlfsic_bench.cli.options import (
     DATA_ROOT,
     DATASET,
     PARTIAL,
+    refuse_input,
     say_next,
     text_form,
     with_options,
@@ -187,6 +188,7 @@ def new(
                 echo(f"  fewer than {need} images in {row.part}: {_pairs(few)}")
     content = build_file(definition, opened)
     path = out if out is not None else Path(f"{content.id}.json")
+    refuse_input(path)
     write_split(content, path)
     echo(for_terminal(f"{path}: {content.id}, rule {rule}, hash {content.hash}"))
     if any(row.too_few(need) for row in rows if row.rule == rule and row.part != "base"):
@@ -228,6 +230,7 @@ def build(
     differs, anchors = content.differs_from_official, opened.anchors
     name = f"{content.id}.subset.json" if content.subset else f"{content.id}.json"
     path = out if out is not None else Path(name)
+    refuse_input(path)
     write_split(content, path)
     echo(for_terminal(f"{path}: {content.id}, hash {content.hash}"))
     for part in PART_NAMES:
@@ -252,7 +255,8 @@ def build(
                 f"warning: differs from the shipped {content.id}; "
                 f"`mlfsic-bench splits verify {path}` says where"
             )
-    say_next("episodes", "sample", path)
+    source = [] if dataset is None else ["--dataset", dataset]
+    say_next("run", "METHOD", "--split", path, *source, "--backbone", "NAME")
 
 
 @splits.command()
@@ -359,7 +363,10 @@ def audit(
             if value is not None:
                 _print_finding(key, value)
         if files is None:
-            echo("no data root: labels shown, unannotated images and image files not audited")
+            echo(
+                "no --data-root and no --dataset: labels shown, unannotated images and image "
+                "files not audited"
+            )
         else:
             for line in files.lines():
                 echo(for_terminal(line))

@@ -154,7 +154,8 @@ def dataset_of(name: str, root: Path | None, spec: str | Path | Dataset | None =
             f"no dataset {name!r} is registered",
             expected=f"--dataset with a file or class whose dataset is named {name!r}",
             found=f"registered: {', '.join(dataset_names())}",
-            remedy=f"name it, such as --dataset {name}=images.csv (docs/datasets.md)",
+            remedy="give --dataset as `splits new` was given it, such as --dataset "
+            f"{name}.csv or {name}=FILE.csv (docs/datasets.md)",
         )
     opened = open_dataset(name if spec is None else spec, root)
     if opened.name != name:

@@ -198,7 +198,25 @@ def _read_csv(text: str, rows: _Rows) -> tuple[str, ...]:
         rows.add(image, present, hard, line)
     if "label" in at:
         _refuse_doubles(rows)
+    else:
+        _refuse_commas(rows)
     return ()
+
+
+def _refuse_commas(rows: _Rows) -> None:
+    """Refuse `cat, dog` in a table that has the labels `cat` and `dog`: a list, not a label."""
+    lists = {
+        label
+        for label in rows.labels
+        if "," in label and all(part.strip() in rows.labels for part in label.split(","))
+    }
+    for image, label in rows.shown if lists else ():
+        if label in lists:
+            raise _LineError(
+                rows.lines[image],
+                "several labels separated by ; or |",
+                f"{label!r}, separated by commas",
+            )
 
 
 def _refuse_doubles(rows: _Rows) -> None:

@@ -72,7 +72,8 @@ def fetch(file: RemoteFile, target: Path, checksum: str, mirror: str | None, log
         f"{file.name} could not be downloaded",
         expected="the whole file, with the right size and checksum, from one of its hosts",
         found="\n".join(faults),
-        remedy="give the same command again later (it resumes), name another host with --mirror, "
+        remedy="check the connection (a proxy is taken from https_proxy), give the same command "
+        "again (it resumes), name another host with --mirror, "
         f"or put the file at {target}",
     )
 

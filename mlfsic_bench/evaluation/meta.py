@@ -231,6 +231,13 @@ class EmbeddingsMeta(ShortSchema):
     templates: Annotated[list[Line], Field(min_length=1, max_length=1000)] | None = None
     space: Line | None = None
 
+    @property
+    def title(self) -> str:
+        """Its name, with the template that labels were written into, or the number of several."""
+        made = self.templates or []
+        said = f'"{made[0]}"' if len(made) == 1 else f"{len(made)} templates"
+        return f"{self.name}, {said}" if made else self.name
+
 
 def meta_schema() -> str:
     """The JSON Schema of a scores file's `meta`, as text; what ships must equal it."""

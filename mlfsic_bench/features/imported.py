@@ -313,7 +313,7 @@ class _Arrays(Table):
         names = [info.filename for info in infos]
         for name in names:
             if name not in ("ids.npy", "vectors.npy", "maps.npy") or names.count(name) > 1:
-                raise ValueError(f"there is a member {name[:60]!r}, or it stands twice")
+                raise ValueError(f"the arrays {', '.join(names)[:200].replace('.npy', '')}")
         return cls({i.filename[:-4]: _Array(*_member(file, i)) for i in infos})
 
     @classmethod

@@ -46,7 +46,8 @@ def object_in_file(
             f"{spec!r} does not name a {kind}",
             expected=f"a registered name (see `mlfsic-bench {kind}s list`) or {example}",
             found=repr(spec),
-            remedy=f"write the file's path, a colon and the name of the {kind} in it",
+            remedy=f"write the file's path, a colon and the name of the {kind} in it"
+            + (f", such as {spec}:{example.rpartition(':')[2]}" if spec.endswith(".py") else ""),
         )
     path = Path(file)
     try:
@@ -62,6 +63,10 @@ def object_in_file(
     module = _import_file(path, source, kind)
     if name not in vars(module):
         others = [key for key, value in vars(module).items() if key[:1] != "_" and fits(value)]
+        own = [
+            key for key in others if getattr(vars(module)[key], "__module__", "") == module.__name__
+        ]
+        others = own or others  # what is imported there is hardly meant
         close = nearest(name, others)
         raise BenchError(
             f"{path} defines no {name!r}",

@@ -8,7 +8,7 @@ said in the names and below the values. There is no other answer to these questi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -257,16 +257,23 @@ def names_of(groups: Sequence[Sequence[Result]]) -> list[str]:
             for key in dict.fromkeys(key for settings in same for key in settings)
             if len({settings.get(key, "-") for settings in same}) > 1
         ]
-        if "embeddings" in keys and "embeddings hash" in keys:
-            keys.remove("embeddings hash")
-        if "backbone" in keys and "weights" in keys:
-            keys.remove("weights")
+        keys = without_hashes(keys, same)
         values = ", ".join(f"{key}={own.get(key, '-')}" for key in keys)
         names.append(f"{head} ({values})" if keys else head)
     return [
         name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}"
         for i, name in enumerate(names)
     ]
+
+
+def without_hashes(keys: Sequence[str], made_with: Sequence[Mapping[str, str]]) -> list[str]:
+    """Those of the keys that a reader needs: no hash where the names beside it differ as well."""
+    left = list(keys)
+    for name, hashed in (("embeddings", "embeddings hash"), ("backbone", "weights")):
+        pairs = {(one.get(name), one.get(hashed)) for one in made_with}
+        if name in left and hashed in left and len(pairs) == len({one for one, _ in pairs}):
+            left.remove(hashed)
+    return left
 
 
 def _head(result: Result) -> str:

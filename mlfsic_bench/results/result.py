@@ -140,7 +140,7 @@ class Result:
                 )
             said["precision"] = features.precision
         if embeddings and self.method.uses_words:
-            said |= {"embeddings": embeddings.name, "embeddings hash": embeddings.hash[:8]}
+            said |= {"embeddings": embeddings.title, "embeddings hash": embeddings.hash[:8]}
         said["method version"] = self.version
         return said
 

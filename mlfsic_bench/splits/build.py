@@ -210,6 +210,12 @@ def limit_file(content: SplitFile, dataset: Dataset | None, min_pool: int | None
     return _compose_limited(content, parts_of(content), dataset, min_pool, differences)
 
 
+def _what_left(subset: Subset, part: PartName) -> str:
+    left = ", ".join(f"{label} {n}" for label, n in subset.labels_left.of(part).items())
+    said = f"{subset.images_missing.of(part):,} images are not on disk"
+    return f"{said}; with fewer than {subset.min_pool} images left: {left}" if left else said
+
+
 def _compose_limited(
     definition: SplitFile,
     parts: dict[PartName, Part],
@@ -223,7 +229,7 @@ def _compose_limited(
         parts, subset = limit(parts, dataset, min_pool, exclude)
     for name in PART_NAMES:
         if definition.labels.of(name) and not parts[name].image_ids:
-            why = f" ({subset.model_dump(mode='json')})" if subset else ""
+            why = f"; {_what_left(subset, name)}" if subset else ""
             raise BenchError(
                 f"the part {name!r} of {definition.id} has no image",
                 expected="at least one image in each part that has labels",

@@ -70,8 +70,10 @@ def balanced_lists(annotations: Annotations, sizes: Sequence[int]) -> Lists:
 
 
 def read_lists(path: Path, labels: Sequence[str]) -> Lists:
-    """The lists in a JSON file with the keys base, val and novel; BenchError for what is none."""
+    """The lists in a JSON file: base, novel, and perhaps val; BenchError for what is none."""
     value = read_json(path, kind="file of label lists")
+    if isinstance(value, dict):
+        value.setdefault("val", [])
     found = load(LabelLists, value, str(path), page="docs/datasets.md", remedy="correct the lists")
     seen: set[str] = set()
     for part in PART_NAMES:

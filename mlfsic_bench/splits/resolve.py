@@ -39,6 +39,14 @@ def split_file(name_or_path: str, *, check: bool = True) -> SplitFile:
     if plain_id(name_or_path) in shipped_ids():
         return shipped_file(plain_id(name_or_path))
     path = Path(name_or_path)
+    if path.suffix in (".csv", ".jsonl"):
+        raise BenchError(
+            f"{path} is a table, not a split",
+            expected="the id of a split, or a split file (.json)",
+            found=path.name,
+            remedy=f"make a split of it: mlfsic-bench splits new --dataset {path} --labels BASE "
+            "VAL NOVEL",
+        )
     if path.suffix == ".json" or "/" in name_or_path or exists(path):
         return read_split_file(path, check=check)
     raise unknown_name("split", name_or_path, shipped_ids())

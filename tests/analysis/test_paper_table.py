@@ -29,9 +29,11 @@ from mlfsic_bench.analysis.paper_table import (
 from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.meta import EmbeddingsMeta
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.metrics.intervals import episode_images
 from mlfsic_bench.metrics.registry import columns
+from mlfsic_bench.results.conditions import without_hashes
 from mlfsic_bench.results.published import published_names, read_published
 from mlfsic_bench.results.result import open_result
 from tests.analysis.compared import EPISODES, run, targets_in, values
@@ -251,6 +253,20 @@ def test_rows_say_where_features_and_embeddings_differ(tmp_path: Path) -> None:
     assert table_of(runs["a"]).rows[0].notes == ()
     notes = [row.notes for row in table_of(*(runs[name] for name in "ade")).rows]
     assert notes == [(), ("fake-words",), ("other-words",)]
+    shown = WRITERS["markdown"]([table_of(runs["d"], runs["e"])], [])
+    assert "| wordy (embeddings=other-words) |" in shown.replace("\\", "")
+
+
+def test_embeddings_are_named_by_template_and_by_hash_only_where_names_are_equal() -> None:
+    made = {"name": "text side of clip", "hash": "1" * 64, "dimensions": 4}
+    one = EmbeddingsMeta(**made, templates=["a {}."]).title
+    assert (one, EmbeddingsMeta(**made).title) == ('text side of clip, "a {}."', made["name"])
+    assert EmbeddingsMeta(**made, templates=["a {}.", "the {}."]).title.endswith(", 2 templates")
+    rows = [
+        {"embeddings": n, "embeddings hash": h} for n, h in (("x", "1"), ("y", "2"), ("y", "3"))
+    ]
+    assert without_hashes(list(rows[0]), rows[:2]) == ["embeddings"]
+    assert without_hashes(list(rows[0]), rows) == ["embeddings", "embeddings hash"]
 
 
 def test_what_is_not_whole_is_marked(compare_folders: Folders, tmp_path: Path) -> None:

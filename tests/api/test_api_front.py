@@ -103,6 +103,12 @@ def wrong() -> dict[str, tuple[Callable[[mb.LoadedSplit], Any], str, str]]:
         "ids to load": (lambda s: mb.load_split(ids), "by its id or its file", "passed on"),
         "split twice": (lambda s: mb.load_split(s), "by its id or its file", "passed on"),
         "unknown split": (lambda s: mb.load_split("scenes-12-6-6"), "unknown split", SPLIT),
+        "a network": (lambda s: run(s, backbone=torch.nn.Flatten()), "no backbone", "as_backbone"),
+        "a network for features": (
+            lambda s: mb.load_features(s, (torch.nn.Flatten(), None)),  # type: ignore[arg-type]
+            "no backbone",
+            "as_backbone",
+        ),
         "features of no split": (
             lambda s: mb.load_features(SPLIT, "scenes-small"),
             "no split",

@@ -111,11 +111,16 @@ def test_sums_are_those_of_the_table(results: mb.Results) -> None:
     summary = results.summary()
     csv = pd.read_csv(io.StringIO(results.table("csv"))).set_index("method")
     assert summary.index.tolist() == csv.index.tolist() == ["ProtoNet", "Random"]
-    for name in ("macro_ap", "micro_f1", "macro_ap_half_width"):
+    for name in ("macro_ap", "micro_ap"):
         np.testing.assert_allclose(summary[name], csv[name])
+        np.testing.assert_allclose(summary[f"{name} ±"], csv[f"{name}_half_width"])
     assert summary["seeds"].tolist() == ["0+1", "0+1"]
+    assert summary["episodes"].tolist() == [5, 5]
+    assert "..." not in str(summary)  # all columns fit into 80
+    assert set(mb.metrics.METRICS) < set(results.summary(mb.metrics.METRICS))
+    assert results.summary("micro_f1").columns.tolist()[-2:] == ["micro_f1", "micro_f1 ±"]
     assert len(results.summary(seeds="each")) == 4
-    assert results.summary(interval="none")["macro_ap_half_width"].isna().all()
+    assert "macro_ap ±" not in results.summary(interval="none")
     long = results.to_dataframe(["macro_ap"])
     means = 100 * long.groupby("method")["value"].mean()
     assert means["protonet"] == pytest.approx(summary["macro_ap"]["ProtoNet"])

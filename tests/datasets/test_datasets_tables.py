@@ -88,6 +88,12 @@ FAULTS: dict[str, tuple[str, str | bytes, int, str]] = {
     "a label twice": ("a.csv", "image,labels\nx.jpg,cat;cat\n", 2, "'cat' twice"),
     "a pair twice": ("a.csv", "image,label\nx.jpg,cat\ny.jpg,cat\nx.jpg,cat\n", 2, "twice"),
     "both kinds": ("a.csv", "image,labels,difficult\nx.jpg,cat,cat\n", 2, "'cat' twice"),
+    "a list with commas": (
+        "a.csv",
+        'image,labels\nx.jpg,cat\ny.jpg,dog\nz.jpg,"cat, dog"\n',
+        4,
+        "commas",
+    ),
     "an empty label": ("a.csv", "image,labels\nx.jpg,cat;;dog\n", 2, "''"),
     "an empty pair": ("a.csv", "image,label\nx.jpg,\n", 2, "''"),
     "nan": ("a.csv", "image,labels\nx.jpg,nan\n", 2, "'nan'"),
@@ -176,7 +182,7 @@ def test_the_dataset_of_a_split(tmp_path: Path) -> None:
     assert "'owls'" in caught.value.expected
     with pytest.raises(BenchError, match="no dataset 'owls' is registered") as caught:
         dataset_of("owls", None)
-    assert "--dataset owls=images.csv" in caught.value.remedy
+    assert "--dataset owls.csv or owls=FILE.csv" in caught.value.remedy
     assert file_of(f"birds={path}") == path
     assert from_root(f"birds={path}") == f"birds={path.resolve()}"
     assert from_root("scenes") == "scenes"

@@ -194,6 +194,7 @@ def test_all_names_are_looked_up_before_a_network_is_built(monkeypatch):
     with pytest.raises(BenchError, match="unknown backbone 'resnet5O'") as error:
         build_backbones("scenes-small+resnet5O")
     assert "did you mean 'resnet50'" in error.value.remedy
+    assert "timm:resnet5O" in error.value.remedy
 
 
 def test_each_network_gets_its_weights():

@@ -129,6 +129,14 @@ def test_an_output_onto_an_input(tmp_path, monkeypatch, capsys):
         main(["embeddings", "average", "--model", "m", "--corpus", "corpus.txt", "--labels", "dog",
               "--out", "./corpus.txt"])  # fmt: skip
     assert "the output would replace an input" in capsys.readouterr().err
+    table = "image,labels\n" + "".join(f"{k}.jpg,{'abc'[k % 3]}\n" for k in range(30))
+    Path("images.csv").write_text(table)
+    for spec in ("images.csv", "birds=images.csv"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["splits", "new", "--dataset", spec, "--labels", "1", "1", "1",
+                  "--out", "./images.csv"])  # fmt: skip
+        assert "the output would replace an input" in capsys.readouterr().err
+    assert Path("images.csv").read_text() == table
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == kept
     with pytest.raises(SystemExit, match="0"):
         main(["score", "run", "--out", "run/report.txt"])

@@ -125,7 +125,10 @@ def test_quiet_leaves_results_and_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     build = ["splits", "build", SPLIT]
     code, result, notes = ended(build, capsys)
-    assert (code, notes) == (0, f"next: mlfsic-bench episodes sample {SPLIT}.json\n")
+    assert (code, notes) == (
+        0,
+        f"next: mlfsic-bench run METHOD --split {SPLIT}.json --backbone NAME\n",
+    )
     assert ended(["-q", *build], capsys) == ended([*build, "--quiet"], capsys) == (0, result, "")
     code, result, errors = ended(["splits", "show", "no-such", "-q"], capsys)
     assert (code, result) == (2, "")

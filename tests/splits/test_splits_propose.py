@@ -116,7 +116,7 @@ def test_the_command_writes_a_split_that_all_commands_take(
 def test_lists_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path, lists = table(tmp_path), tmp_path / "lists.json"
-    lists.write_text(json.dumps({"base": ["c", "a"], "val": [], "novel": ["b"]}))
+    lists.write_text(json.dumps({"base": ["c", "a"], "novel": ["b"]}))  # val may be left out
     out = tmp_path / "x.json"
     done = new(tmp_path, "--dataset", path, "--lists", lists, "--id", "mine-v3", "--out", out)
     assert done.exit_code == 0, done.output

@@ -86,7 +86,7 @@ class HFBody(nn.Module):
 
 
 def build(name: str, weights: str, vector: str | None = None) -> Backbone:
-    """The backbone `hf:NAME`, an id or a folder; a network with a text side brings it along.
+    """Networks of transformers, such as `hf:facebook/dinov2-base`, or a folder, `hf:./FOLDER`.
 
     Weights are `default` (those beside its configuration), `none`, or the path of a state dict.
     """

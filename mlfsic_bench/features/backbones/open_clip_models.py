@@ -52,7 +52,7 @@ class OpenClipBody(nn.Module):
 
 
 def build(name: str, weights: str, vector: str | None = None) -> Backbone:
-    """The backbone `open_clip:ARCH/PRETRAINED`; its text side goes with it.
+    """CLIP and SigLIP of open_clip with their text side, such as `open_clip:ViT-B-32/openai`.
 
     Weights are `default` (those called PRETRAINED, from the cache of Hugging Face or of
     open_clip), `none`, or the path of a state dict of the whole network.

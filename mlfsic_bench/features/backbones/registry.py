@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError, nearest, unknown_name
+from mlfsic_bench.paths import exists, is_folder
 from mlfsic_bench.plugins.doors import Door
 from mlfsic_bench.plugins.files import names_a_file
 
@@ -254,6 +255,8 @@ def find_builder(spec: str) -> Callable[[str], object]:
         provider: Any = PROVIDERS.find(parsed.provider)
         own = None if parsed.vector == "mean" else parsed.vector
         return lambda weights: provider(parsed.name, weights, own)
+    if not parsed.is_file and parsed.name not in backbone_names():
+        raise _unknown(parsed.name)
     found: Any = BACKBONES.find(parsed.name)
     if not callable(found):
         raise BenchError(
@@ -272,6 +275,23 @@ def find_builder(spec: str) -> Callable[[str], object]:
             remedy="in a file of your own, write def build(weights, vector=None)",
         )
     return lambda weights: found(weights, vector=parsed.vector)
+
+
+def _unknown(name: str) -> BenchError:
+    """What to say of a name that is not registered."""
+    error = unknown_name("backbone", name, backbone_names())
+    error.expected += f"; timm:NAME, torchvision:NAME, open_clip:ARCH/PRETRAINED, hf:ID; {EXAMPLE}"
+    place = Path(name)
+    if exists(place / "manifest.json"):
+        error.remedy = f"a folder of features is named with --features-pack {name}"
+    elif is_folder(place):
+        error.remedy = f"a folder of transformers is named hf:./{name.removeprefix('./')}"
+    else:
+        close = nearest(name, backbone_names())
+        error.remedy = (f"did you mean {close!r}? " if close else "") + (
+            f"a network of a library has the library in front, such as timm:{name}"
+        )
+    return error
 
 
 def _identified(backbone: Backbone, parsed: Spec, spec: str) -> Backbone:
@@ -314,6 +334,5 @@ def _objects(given: Any) -> tuple[Backbone, ...]:
         f"a {type(given).__name__} is no backbone",
         expected="a name, a Backbone, or a pair (nn.Module, transform)",
         found=f"a {type(given).__name__}",
-        remedy="pass (network, transform), or as_backbone(network, transform, name=...) of "
-        "mlfsic_bench.features.backbones.objects",
+        remedy="make one: mlfsic_bench.as_backbone(network, transform, name=...)",
     )

@@ -77,7 +77,7 @@ def _channels_last(net: Any, made: Tensor) -> bool:
 
 
 def build(name: str, weights: str, vector: str | None = None) -> Backbone:
-    """The backbone `timm:NAME`.
+    """Networks of timm, such as `timm:resnet18` or `timm:vit_base_patch16_224.augreg_in1k`.
 
     Weights are `default` (those timm publishes, of the tag if one is named; from the cache of
     Hugging Face, or torch's), `none`, or the path of a state dict.

@@ -157,7 +157,7 @@ def import_torchvision() -> Any:
 
 
 def build(name: str, weights: str, vector: str | None = None) -> Backbone:
-    """The backbone `torchvision:NAME`, or `NAME/WEIGHTS` with one of its published weights.
+    """Networks of torchvision, such as `torchvision:resnet18`, or `resnet18/IMAGENET1K_V1`.
 
     Weights are `default` or `imagenet` (the first that torchvision published of this network, or
     those named; from torch's hub cache), `none`, or the path of a state dict.
