@@ -12,6 +12,7 @@ from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.cli.options import WEIGHTS, text_form
 from mlfsic_bench.cli.plugins import echo_rows, report_checks, rows_as_json, write_template
+from mlfsic_bench.cli.streams import say
 from mlfsic_bench.text import LONGEST_SAID, for_terminal
 
 if TYPE_CHECKING:

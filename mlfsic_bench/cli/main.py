@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mlfsic_bench.cli.backbones",
         "List, show and check backbones, and begin a new one.",
     ),
-    "methods": ("mlfsic_bench.cli.methods", "List, show and check methods."),
+    "methods": ("mlfsic_bench.cli.methods", "List, show and check methods, or begin one."),
     "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),
     "score": ("mlfsic_bench.cli.score", "Score files and runs, with three kinds of interval."),
     "table": ("mlfsic_bench.cli.table", "Print the table for a paper from runs."),

@@ -1,7 +1,8 @@
-"""`mlfsic-bench methods`: list, show and check methods."""
+"""`mlfsic-bench methods`: list, show and check methods, and begin a new one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,13 @@ import click
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.cli.options import PARAMETERS, text_form, with_options
-from mlfsic_bench.cli.plugins import echo_rows, joined, report_checks, rows_as_json
+from mlfsic_bench.cli.plugins import (
+    echo_rows,
+    joined,
+    report_checks,
+    rows_as_json,
+    write_template,
+)
 from mlfsic_bench.text import for_terminal, lines_for_terminal
 
 if TYPE_CHECKING:
@@ -20,7 +27,7 @@ METHOD = click.argument("spec", type=complete.METHOD, metavar="METHOD")
 
 @click.group("methods")
 def methods() -> None:
-    """List, show and check methods."""
+    """List, show and check methods, and begin a new one."""
 
 
 @methods.command("list")
@@ -90,6 +97,13 @@ def show_command(spec: str, form: str) -> None:
     echo("\npresets (--preset name):" if method.presets else "\nno presets")
     for name, values in method.presets.items():
         echo(for_terminal(f"  {name}: {joined(values)}"))
+
+
+@methods.command("new")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
+def new_command(file: Path) -> None:
+    """Write FILE.py, a small method to be changed into yours."""
+    write_template(file, "method", "MyMethod", "mlfsic_bench.methods", "template.py")
 
 
 @methods.command("check")

@@ -310,3 +310,19 @@ def test_short_settings_give_way_to_what_does_not_go_with_them():
     Short.check_settings = {"epochs": "many"}
     with pytest.raises(BenchError, match="epochs"):
         small_settings(Short, {}, None)
+
+
+def test_what_methods_new_writes_is_a_method_that_passes_the_cheap_checks(tmp_path):
+    from click.testing import CliRunner
+
+    from mlfsic_bench.cli.main import cli
+    from mlfsic_bench.testing.check import refuse_faulty
+
+    file = tmp_path / "mine.py"
+    written = CliRunner().invoke(cli, ["methods", "new", str(file)])
+    assert written.exit_code == 0
+    assert "methods check mine.py:MyMethod" in file.read_text()
+    assert find_method(f"{file}:MyMethod").name == "my-method"
+    refuse_faulty(f"{file}:MyMethod", {"scale": "3"}, None)
+    again = CliRunner().invoke(cli, ["methods", "new", str(file)])
+    assert again.exit_code != 0

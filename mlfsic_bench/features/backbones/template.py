@@ -1,7 +1,7 @@
 """A backbone of your own: a network, its transform, its weights.
 
 mlfsic-bench backbones check FILE.py:build
-mlfsic-bench run protonet --split scenes-v1 --backbone FILE.py:build
+mlfsic-bench run protonet --split scenes-12-6-6-v1 --backbone FILE.py:build
 """
 
 from pathlib import Path
