@@ -12,7 +12,6 @@ from mlfsic_bench.api.loading import (
     Features,
     LoadedSplit,
     PathLike,
-    check_backbone,
     check_episodes,
     loaded,
     path_or_none,
@@ -112,7 +111,6 @@ def evaluate(
     >>> results.to_dataframe(["macro_ap"]).shape  # a row for each episode
     (5, 6)
     """
-    check_backbone(backbone)
     own = loaded(
         split,
         data_root=path_or_none(data_root),

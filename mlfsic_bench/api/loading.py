@@ -34,20 +34,6 @@ Shown = TypeVar("Shown")
 AHEAD = 50  # episodes whose features are made in one go
 
 
-def check_backbone(given: object) -> None:
-    """BenchError for a network that has not become a backbone yet, and for anything else."""
-    from mlfsic_bench.features.backbones.base import Backbone
-
-    if given is None or isinstance(given, str | Backbone):
-        return
-    raise BenchError(
-        "this is no backbone",
-        expected="a name, such as 'resnet50', or what mb.as_backbone gave",
-        found=described(given),
-        remedy="make one: backbone = mb.as_backbone(network, transform, name='my-network')",
-    )
-
-
 def path_or_none(value: PathLike | None) -> Path | None:
     """A Path of what may be a text."""
     return None if value is None else Path(value)
@@ -310,7 +296,6 @@ def load_features(
     """
     if not isinstance(split, Split):
         raise _no_split(split)
-    check_backbone(backbone)
     own = loaded(split)
     made_before = path_or_none(pack) or (own.plan.features_pack if backbone is None else None)
     if (backbone is None) == (made_before is None):

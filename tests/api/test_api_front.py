@@ -105,7 +105,7 @@ def wrong() -> dict[str, tuple[Callable[[mb.LoadedSplit], Any], str, str]]:
         "unknown split": (lambda s: mb.load_split("scenes-12-6-6"), "unknown split", SPLIT),
         "a network": (lambda s: run(s, backbone=torch.nn.Flatten()), "no backbone", "as_backbone"),
         "a network for features": (
-            lambda s: mb.load_features(s, (torch.nn.Flatten(), None)),  # type: ignore[arg-type]
+            lambda s: mb.load_features(s, torch.nn.Flatten()),  # type: ignore[arg-type]
             "no backbone",
             "as_backbone",
         ),

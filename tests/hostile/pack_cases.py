@@ -220,7 +220,7 @@ _import("a row too few", "beside 2 ids", content={
 LARGE = npy(np.full((2, 1, 1, 1), 1e6))
 _import("large maps", "float16", content={
     "ids.npy": IDS, "vectors.npy": VECTORS, "maps.npy": LARGE})  # fmt: skip
-_import("a member too many", "'evil.npy'", content={"ids.npy": IDS, "evil.npy": VECTORS})
+_import("a member too many", "the arrays ids, evil", content={"ids.npy": IDS, "evil.npy": VECTORS})
 _import(
     "10^9 rows that are not there", "another size",
     content={"ids.npy": IDS, "vectors.npy": raw_npy(header("<f4", (10**9, 3)), bytes(24))},
