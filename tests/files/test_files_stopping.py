@@ -95,7 +95,7 @@ def test_b5_other_verbs_say_that_they_were_cancelled(monkeypatch, capsys):
     def stop(*_, **__):
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("mlfsic_bench.splits.resolve.shipped_ids", stop)
+    monkeypatch.setattr("mlfsic_bench.splits.names.shipped_ids", stop)
     assert ended(["splits", "list"]) == 143
     assert capsys.readouterr().err == "cancelled\n"
 

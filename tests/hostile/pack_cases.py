@@ -7,6 +7,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def _cut_import(sound: Path) -> Command:
     return ["features", "import", "f.npz", *IMPORT]
 
 
-@hostile("an import of a parquet that is none", BAD)
+@hostile("an import of a parquet that is none", BAD if find_spec("pyarrow") else "[parquet]")
 def _parquet(sound: Path) -> Command:
     Path("f.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     return ["features", "import", "f.parquet", *IMPORT]
