@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from mlfsic_bench.features.sources import FeatureSource
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode
 from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
 from mlfsic_bench.methods.word_guided.model import WordGuidedAttention, episode_loss
@@ -25,12 +26,12 @@ from mlfsic_bench.methods.word_guided.params import WordGuidedParams
 CHANNELS, GRID, D_W, IMAGES = 2048, (7, 7), 300, 1127
 
 
-class Maps:
+class Maps(FeatureSource):
     """A feature source over random maps in memory; fp16 as in a store."""
 
     def __init__(self, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.channels, self.grid, self.device = CHANNELS, GRID, device
+        self.channels, self.grid, self.dim, self.device = CHANNELS, GRID, CHANNELS, device
         u = torch.rand(IMAGES, CHANNELS, *GRID, generator=generator).sub_(0.5).relu_()
         self.maps, self.means = u.half().to(device), u.mean((2, 3)).to(device)
 
@@ -39,18 +40,6 @@ class Maps:
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
         return self.means[torch.tensor([int(i) for i in ids])]
-
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        return []
-
-    def train(self, mode: bool) -> None:
-        return None
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        return None
 
 
 def support_of(source: Maps, labels: int, seed: int, carry: float) -> Support:

@@ -15,6 +15,7 @@ import torch
 
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.embeddings.label_embeddings import load_embeddings
+from mlfsic_bench.embeddings.texts import embed_labels
 from mlfsic_bench.evaluation.parts import PartView, endless_episodes, first_base_images
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.runner import run_method
@@ -54,10 +55,22 @@ def store(split, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     return extract(Scenes(), ids, build_backbone("scenes-small"), folder, device="cpu")
 
 
-def view(split, part: str, source) -> PartView:
-    embeddings = load_embeddings(
-        "scenes", [label for p in split.parts.values() for label in p.labels]
-    )
+class Directions:
+    """A text side: a direction for each text, in the space of `scenes-small`."""
+
+    hash = "0" * 64
+
+    def encode(self, texts):
+        rows = [np.random.default_rng(list(text.encode())).standard_normal(128) for text in texts]
+        return np.array(rows, np.float32)
+
+
+def view(split, part: str, source, text_side: bool) -> PartView:
+    labels = [label for p in split.parts.values() for label in p.labels]
+    if text_side:
+        embeddings = embed_labels(labels, Directions(), name="directions")
+    else:
+        embeddings = load_embeddings("scenes", labels)
     return PartView(split.parts[part], "novel", split.hash, 0, source, embeddings)
 
 
@@ -106,14 +119,14 @@ def test_scores_of_the_same_state_agree(name: str, split, store: FeatureStore) -
         source = StoredFeatures(store, torch.device(device))
         method = make_method(name, settings, None)
         if state is None and method.trains:
-            base = view(split, "base", source).training_part(
+            base = view(split, "base", source, method.needs_text_side).training_part(
                 lambda i: endless_episodes(split.base, split.hash, 0)(0), None
             )
             method.fit(base, None, FitContext(seed=1))
         state = method.state() if state is None else state
         fresh = make_method(name, settings, None)
         fresh.load_state({key: value.cpu() for key, value in state.items()})
-        novel = view(split, "novel", source)
+        novel = view(split, "novel", source, method.needs_text_side)
         episodes = [endless_episodes(split.novel, split.hash, 0)(i) for i in range(2)]
         predictors = fresh.adapt_all([novel.support(i, e) for i, e in enumerate(episodes)])
         scored = [label(novel.query(e)) for label, e in zip(predictors, episodes, strict=True)]
