@@ -231,8 +231,9 @@ def read_experiment(name_or_path: str) -> tuple[str, Experiment]:
     return path.stem, checked(read_yaml(path, "experiment file", remedy), Experiment, str(path))
 
 
+@cache
 def read_profiles() -> Profiles:
-    """The shipped profiles."""
+    """The shipped profiles, read once."""
     return checked(_shipped(PROFILES), Profiles, "the profiles")
 
 

@@ -256,6 +256,7 @@ def test_a_reported_entry_of_another_work_can_not_be_recomputed(tmp_path: Path) 
     assert "reported; nothing to compute it from" in ok("check", tmp_path)
 
 
+@pytest.mark.skipif("MLFSIC_DATA" in os.environ, reason="compared with the data itself, below")
 def test_the_entries_in_the_repository_are_those_of_their_scores() -> None:
     output = ok("check", RESULTS, "--stored-targets")
     assert output.count("recomputed from") >= 6
