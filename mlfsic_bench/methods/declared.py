@@ -66,6 +66,14 @@ def validate_class(loaded: object, spec: str) -> type[Method]:
             raise _unusable(spec, name, value, expected, remedy)
     _parameters(loaded.Params, spec)
     _presets(loaded, spec)
+    if loaded.needs_text_side and not loaded.needs_embeddings:
+        raise _refused(
+            spec,
+            "needs a text side and declares no label embeddings, so it would be given none",
+            "needs_embeddings = True beside needs_text_side = True",
+            "needs_text_side = True alone",
+            "add needs_embeddings = True to the class",
+        )
     if loaded.trains and loaded.state is Method.state:
         raise _refused(
             spec,

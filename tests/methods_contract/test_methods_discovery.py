@@ -326,3 +326,17 @@ def test_what_methods_new_writes_is_a_method_that_passes_the_cheap_checks(tmp_pa
     refuse_faulty(f"{file}:MyMethod", {"scale": "3"}, None)
     again = CliRunner().invoke(cli, ["methods", "new", str(file)])
     assert again.exit_code != 0
+
+
+def test_a_text_side_without_label_embeddings_is_refused(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from mlfsic_bench.methods.contract import Method\n\n\n"
+        "class Mine(Method):\n"
+        '    name = "mine"\n'
+        "    needs_text_side = True\n\n"
+        "    def adapt(self, support):\n"
+        "        return lambda query: query.pooled() @ support.embeddings.T\n"
+    )
+    with pytest.raises(BenchError, match="declares no label embeddings"):
+        find_method(f"{file}:Mine")
