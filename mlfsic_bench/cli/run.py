@@ -54,6 +54,13 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 @click.option("--base-images", type=int, metavar="N", help="Train on the first N base images only.")
 @with_options(*PARAMETERS)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Training seed.")
+@click.option(
+    "--part",
+    type=click.Choice(["novel", "val"]),
+    default="novel",
+    show_default=True,
+    help="val: a trial, on the episodes that are there to choose by.",
+)
 @with_options(*PROTOCOL)
 @click.option("--episodes", type=int, metavar="N", help="Only the first N episodes.")
 @click.option("--episodes-file", type=click.Path(path_type=Path), help="Other novel episodes.")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.identity import fit_key, identity
 from mlfsic_bench.evaluation.inputs import Inputs, Log
 from mlfsic_bench.evaluation.parts import endless_episodes, fixed_episodes
 from mlfsic_bench.evaluation.record import CHECKPOINTS, METHOD
-from mlfsic_bench.files import make_folder
+from mlfsic_bench.files import copy_file, make_folder
 from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
 from mlfsic_bench.methods.limited import limited_to
@@ -18,6 +19,7 @@ from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_s
 from mlfsic_bench.paths import exists
 from mlfsic_bench.plugins.foreign import ours
 from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.training.history import HISTORY_FILE
 from mlfsic_bench.training.loop import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -27,17 +29,25 @@ if TYPE_CHECKING:
 
 
 def fitted_method(
-    inputs: Inputs, novel: Sequence[str], folder: Path, key: str, log: Log
+    inputs: Inputs,
+    wanted: Sequence[str],
+    folder: Path,
+    key: str,
+    log: Log,
+    fitted: Path | None = None,
 ) -> tuple[Method, FeatureSource]:
-    """(method, source of the `novel` images), both as `method.pt` in the run's folder says.
+    """(method, source of the images `wanted`), both as `method.pt` in the run's folder says.
 
-    Without a `method.pt` the method is fitted first. What is evaluated is always a fresh method
+    Without a `method.pt` the method is fitted first, or taken from the run in the folder `fitted`,
+    where that was fitted on the same with the same seed and parameters. What is evaluated is always a fresh method
     with the saved state loaded, so a run that was interrupted can't differ from one that was not.
     """
     path = folder.absolute() / METHOD
     if not exists(path):
-        content = _fit(inputs, folder / CHECKPOINTS, log)
-        save_checkpoint(path, {"key": key, **content})
+        fit = fit_key(identity(inputs))
+        taken = _taken(fitted, folder, fit, log) if fitted and inputs.selection else None
+        content = taken or _fit(inputs, folder / CHECKPOINTS, log)
+        save_checkpoint(path, {"key": key, "fit": fit, **content})
     content = load_checkpoint(path)
     if content.get("key") != key or not {"method", "source"} <= set(content):
         raise BenchError(
@@ -47,12 +57,26 @@ def fitted_method(
             remedy="delete that file to fit again",
         )
     method = inputs.make_method()
-    source = inputs.open_source(novel, (), log)
+    source = inputs.open_source(wanted, (), log)
     source.load_state(content["source"])
     source.train(False)
     with method_call(method.name, "while loading its state"):
         method.load_state(content["method"])
     return method, source
+
+
+def _taken(fitted: Path, folder: Path, fit: str, log: Log) -> dict[str, Any] | None:
+    """What the run in `fitted` learnt and the history of it; None where that is another fit."""
+    if not exists(fitted / METHOD):
+        return None
+    content = load_checkpoint(fitted / METHOD)
+    if content.get("fit") != fit:
+        return None
+    log(f"taking what {fitted.name} learnt: the same fit")
+    history = fitted / CHECKPOINTS / HISTORY_FILE
+    if exists(history):
+        copy_file(history, folder / CHECKPOINTS / HISTORY_FILE)
+    return {name: content[name] for name in ("method", "source")}
 
 
 def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:

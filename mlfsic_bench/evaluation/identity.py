@@ -71,6 +71,11 @@ def run_key(run_identity: Mapping[str, object]) -> str:
     return hash_json(run_identity)
 
 
+def fit_key(run_identity: Mapping[str, object]) -> str:
+    """What a fit depends on: all of the identity but the episodes that are scored after it."""
+    return hash_json({name: one for name, one in run_identity.items() if name != "episodes"})
+
+
 def meaning(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A stored identity as this version writes it, so that old and new runs can be compared.
 

@@ -14,8 +14,8 @@ from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_weights
 from mlfsic_bench.evaluation.meta import FeaturesMeta
-from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts
-from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, RunPlan
+from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts, val_episodes
+from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, SCORED_PARTS, RunPlan
 from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.paths import is_file, resolved
 
@@ -43,7 +43,8 @@ class Inputs:
 
     Attributes
     ----------
-    split, episodes: the split and its novel episodes; the first `count` of them are run.
+    split, episodes: the split and the episodes of it that are scored; the first `count` are run.
+    part: the part of the split that these are of, with the labels that are feasible.
     selection: base and val parts; None for a method that does not train.
     embeddings: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
@@ -62,6 +63,7 @@ class Inputs:
     """
 
     split: Split
+    part: Part
     episodes: EpisodeSet
     count: int
     selection: Selection | None
@@ -84,6 +86,10 @@ class Inputs:
         """The label embeddings that the method is given: none where it says it uses none."""
         declared = self.method.needs_embeddings or self.method.uses_embeddings
         return self.embeddings if declared else None
+
+    def scored(self, source: FeatureSource) -> PartView:
+        """The part whose episodes are scored, as the method sees it."""
+        return self.view(self.part, self.episodes.part, source)
 
     def view(self, part: Part, purpose: str, source: FeatureSource) -> PartView:
         """A part as the method sees it; `purpose` as in `PartView`."""
@@ -255,12 +261,15 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         )
     _refuse_beside_given(plan, opened.given(plan))
     split = opened.split(plan)
-    episodes = find_episodes(plan.protocol, split, file=plan.episodes_file)
+    selection = None
+    if method.trains or plan.part == "val":
+        selection = select_parts(split, plan.base_images)
+    part, episodes = _scored(plan, split, selection)
     dataset = opened.dataset_if_needed(plan, split.dataset)
     embeddings = label_embeddings(
         plan, split, method, dataset, lambda: opened.backbones(plan), device
     )
-    selection = select_parts(split, plan.base_images) if method.trains else None
+    selection = selection if method.trains else None
     total = len(episodes.episodes)
     count = total if plan.episodes is None else plan.episodes
     if not 1 <= count <= total:
@@ -270,10 +279,11 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
             found=str(count),
             remedy="correct --episodes, or leave it out to run them all",
         )
-    needed = _needed(episodes.episodes[:count], selection)
+    needed = _needed(episodes.part, episodes.episodes[:count], selection)
     features, open_source, damaged = _features(plan, opened, split, needed, device)
     return Inputs(
         split=split,
+        part=part,
         episodes=episodes,
         count=count,
         selection=selection,
@@ -301,12 +311,34 @@ def _for_others(plan: RunPlan, maker: Maker) -> RunPlan | None:
     return replace(plan, method=maker.spec, settings=maker.settings)
 
 
-def _needed(episodes: Sequence[Episode], selection: Selection | None) -> dict[str, list[str]]:
+def _scored(plan: RunPlan, split: Split, selection: Selection | None) -> tuple[Part, EpisodeSet]:
+    """The part whose episodes are scored, and the episodes."""
+    from mlfsic_bench.episodes.files import find_episodes
+
+    if plan.part not in SCORED_PARTS:
+        raise unknown_name("part to score", plan.part, SCORED_PARTS)
+    if plan.part == "novel":
+        return split.novel, find_episodes(plan.protocol, split, file=plan.episodes_file)
+    if plan.protocol is not None or plan.episodes_file is not None:
+        raise BenchError(
+            "--part val scores the episodes that are there to select on",
+            expected="no other protocol and no episode file beside --part val",
+            found="--episodes-file" if plan.episodes_file else "another protocol",
+            remedy="leave that option out, or score the novel part",
+        )
+    assert selection is not None
+    return val_episodes(split, selection)
+
+
+def _needed(
+    scored: str, episodes: Sequence[Episode], selection: Selection | None
+) -> dict[str, list[str]]:
     """Part -> the images of it that the run will look at, sorted."""
-    needed = {"novel": {i for e in episodes for i in (*e.support, *e.query)}}
+    needed = {scored: {i for e in episodes for i in (*e.support, *e.query)}}
     if selection is not None:
         needed["base"] = set(selection.base.image_ids)
-        needed["val"] = {i for e in selection.episodes for i in (*e.support, *e.query)}
+        of_val = {i for e in selection.episodes for i in (*e.support, *e.query)}
+        needed["val"] = needed.get("val", set()) | of_val
     return {part: sorted(ids) for part, ids in needed.items()}
 
 

@@ -74,7 +74,7 @@ class EpisodesMeta(ShortSchema):
 
     absent = ("shots", "queries")
     protocol: Name
-    part: Annotated[str, Field(pattern=r"^novel$")]
+    part: Annotated[str, Field(pattern=r"^(novel|val)$")]
     hash: Sha256
     total: Count
     count: Count

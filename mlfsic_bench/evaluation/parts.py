@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlfsic_bench.episodes.protocol import Episode
+from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.meta import BaseImages
 from mlfsic_bench.hashing import hash_json
@@ -88,6 +88,21 @@ def select_parts(split: Split, base_images: int | None = None) -> Selection:
         "episodes": [[list(e.support), list(e.query)] for e in episodes],
     }
     return Selection(base, val if val.labels else None, episodes, out, hash_json(value), cut)
+
+
+def val_episodes(split: Split, selection: Selection) -> tuple[Part, EpisodeSet]:
+    """The val part and its selection episodes, as a run with `part` val scores them."""
+    from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
+    from mlfsic_bench.episodes.protocol import episode_set
+
+    if selection.val is None:
+        raise BenchError(
+            f"split {split.id!r} has no val episodes to score",
+            expected="a val part with two labels that have enough images for an episode",
+            found="excluded: " + ", ".join(selection.excluded_labels.get("val", ["(none)"])),
+            remedy="use more images, or another split",
+        )
+    return selection.val, episode_set(ONE_PER_LABEL, split, "val", selection.episodes)
 
 
 def base_order(split_hash: str, image_ids: tuple[str, ...]) -> list[str]:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
 
 FeatureMode = Literal["stored", "live", "end-to-end"]
+ScoredPart = Literal["novel", "val"]
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+SCORED_PARTS: tuple[ScoredPart, ...] = ("novel", "val")
 FEATURE_MODES: tuple[FeatureMode, ...] = ("stored", "live", "end-to-end")
 
 
@@ -48,6 +50,7 @@ class RunPlan:
     base_images: train on the first so many base images only (`harness.base_images`); None for all.
     preset, settings: the method's parameters, `settings` being name -> value or its text.
     seed: the training seed.
+    part: which episodes are scored: `novel`, or `val` for a trial, on the selection episodes.
     protocol: how the novel episodes are drawn; None: as `episodes_file` says, else the default.
     episodes: only the first so many episodes of the set; None for all.
     episodes_file: an episode file instead of the split's own episodes.
@@ -75,6 +78,7 @@ class RunPlan:
     preset: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
+    part: ScoredPart = "novel"
     protocol: Protocol | None = None
     episodes: int | None = None
     episodes_file: Path | None = None

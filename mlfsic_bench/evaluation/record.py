@@ -344,6 +344,8 @@ def notes_of(inputs: Inputs) -> list[str]:
             f"({in_kinds(list(inputs.damaged.values()))}), such as {next(iter(inputs.damaged))}"
         )
     notes += note_on_source(inputs.features)
+    if inputs.episodes.part == "val":
+        notes.append("a trial on the val episodes, to choose by; not a result")
     if not inputs.own_episodes:
         notes.append("the episodes are not the split's own, but those of --episodes-file")
     if (

@@ -73,13 +73,21 @@ def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:
     return execute(open_inputs(plan), plan.out, log)
 
 
-def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> Path:
-    """`run_method` with inputs that are open already; `out` None for the default folder."""
+def execute(
+    inputs: Inputs,
+    out: Path | None,
+    log: Log = lambda line: None,
+    fitted: Path | None = None,
+) -> Path:
+    """`run_method` with inputs that are open already; `out` None for the default folder.
+
+    `fitted`: the folder of a run whose fit is taken over, where it is the very same fit.
+    """
     run_identity = identity(inputs)
     key = run_key(run_identity)
     split = inputs.split
     folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
-    _finish(inputs, folder, key, run_identity, log)
+    _finish(inputs, folder, key, run_identity, log, fitted)
     if inputs.plan is not None:
         remember_run(key, inputs.plan)
     if inputs.split_file is not None:
@@ -88,7 +96,12 @@ def execute(inputs: Inputs, out: Path | None, log: Log = lambda line: None) -> P
 
 
 def _finish(
-    inputs: Inputs, folder: Path, key: str, run_identity: dict[str, object], log: Log
+    inputs: Inputs,
+    folder: Path,
+    key: str,
+    run_identity: dict[str, object],
+    log: Log,
+    fitted: Path | None,
 ) -> None:
     """Run, or go on, unless the run in the folder is done."""
     if is_folder(folder):  # looked at first: not even a lock in a folder of others
@@ -106,7 +119,7 @@ def _finish(
             log(f"{folder} has its scores; they are audited")
             record.outputs, record.metrics = earlier.outputs, earlier.metrics
             record.undefined, record.provenance = earlier.undefined, earlier.provenance
-        _Runner(inputs, folder, record, log).run()
+        _Runner(inputs, folder, record, log, fitted).run()
 
 
 def _done(folder: Path, earlier: Record | None, key: str, log: Log) -> bool:
@@ -125,8 +138,11 @@ TIED = 0.05  # share of tied scores from which on it is said
 class _Runner:
     """The stages of one run, each noted in the record as soon as it ends."""
 
-    def __init__(self, inputs: Inputs, folder: Path, record: Record, log: Log) -> None:
+    def __init__(
+        self, inputs: Inputs, folder: Path, record: Record, log: Log, fitted: Path | None
+    ) -> None:
         self.inputs = inputs
+        self.fitted = fitted
         self.folder = folder.absolute()  # a method may change the working folder
         self.record = record
         self.log = log
@@ -156,14 +172,14 @@ class _Runner:
     def _stages(self) -> None:
         inputs, key = self.inputs, self.record.key
         episodes = inputs.episodes.episodes[: inputs.count]
-        novel = sorted({i for e in episodes for i in (*e.support, *e.query)})
+        wanted = sorted({i for e in episodes for i in (*e.support, *e.query)})
         if self.record.outputs:
-            self._audit(inputs.open_source(novel, (), self.log), episodes)
+            self._audit(inputs.open_source(wanted, (), self.log), episodes)
             return
         with self._stage("fit"):
-            method, source = fitted_method(inputs, novel, self.folder, key, self.log)
+            method, source = fitted_method(inputs, wanted, self.folder, key, self.log, self.fitted)
         with self._stage("evaluate"):
-            view = inputs.view(inputs.split.novel, "novel", source)
+            view = inputs.scored(source)
             parts = self.folder / PARTS
             raw, decisions = evaluate(method, view, episodes, parts, key, self.log)
         with self._stage("write"):
@@ -270,7 +286,7 @@ def scores_of(
         run=record.key,
         split=record.split,
         episodes=record.episodes,
-        labels=list(inputs.split.novel.labels),
+        labels=list(inputs.part.labels),
         method=record.method,
         base_images=record.base_images,
     )
@@ -279,9 +295,9 @@ def scores_of(
 
 def query_targets(inputs: Inputs, record: Record, episodes: tuple[Episode, ...]) -> StoredTargets:
     """The targets of the query images, from the split."""
-    novel = inputs.split.novel
-    targets = np.stack([novel.targets_of(episode.query) for episode in episodes])
-    meta = TargetsMeta(split=record.split, episodes=record.episodes, labels=list(novel.labels))
+    part = inputs.part
+    targets = np.stack([part.targets_of(episode.query) for episode in episodes])
+    meta = TargetsMeta(split=record.split, episodes=record.episodes, labels=list(part.labels))
     return StoredTargets(
         targets.astype(np.uint8), np.array([episode.query for episode in episodes]), meta
     )

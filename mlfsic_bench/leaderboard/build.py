@@ -95,6 +95,7 @@ def build_entry(
     """
     check_one_method(results)
     _refuse_unversioned(results)
+    _refuse_trials(results)
     first = results[0]
     method, episodes, split = first.method, first.meta.episodes, first.meta.split
     known = stated(results)
@@ -155,6 +156,17 @@ def build_entry(
         notes=[*dict.fromkeys([*notes, *card.notes])],
         links=card.links,
     )
+
+
+def _refuse_trials(results: Sequence[Result]) -> None:
+    for result in results:
+        if result.meta.episodes.part != "novel":
+            raise BenchError(
+                f"{result.path} is a trial on the {result.meta.episodes.part} episodes",
+                expected="scores of the novel episodes",
+                found=f"part {result.meta.episodes.part}",
+                remedy="run again without --part",
+            )
 
 
 def _refuse_unversioned(results: Sequence[Result]) -> None:

@@ -130,12 +130,23 @@ def count_labels(
     >>> count_labels("scenes-12-6-6-v1", ["disc", "cross"], subset=False)
     '2 labels'
     """
+    if _of_val(split_id, labels):
+        return f"{len(labels)} val labels (a trial, not a result)"
     gone = _gone(split_id, labels, of_record) if subset else []
     if not gone:
         return f"{len(labels)} {noun}"
     of = f"{len(labels)} of {len(labels) + len(gone)} {noun}"
     few = len(gone) < len(labels)
     return f"{of} ({'without ' * few}{', '.join(gone if few else labels)})"
+
+
+def _of_val(split_id: str, labels: Sequence[str]) -> bool:
+    """Whether these are val labels of a shipped split, as a run with --part val has."""
+    from mlfsic_bench.splits.resolve import shipped_file
+
+    if plain_id(split_id) not in shipped_ids():
+        return False
+    return set(labels) <= set(shipped_file(plain_id(split_id)).labels.val)
 
 
 def _gone(

@@ -114,7 +114,7 @@ class ReopenedRun:
         method, source = fitted_method(
             inputs, images, self.folder, self.record.key, lambda line: None
         )
-        return method, inputs.view(inputs.split.novel, "novel", source)
+        return method, inputs.scored(source)
 
 
 def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
@@ -169,7 +169,8 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
         base_images=record.base_images.used if record.base_images else None,
         settings={name: _text(value) for name, value in card.parameters.items()},
         seed=card.seed,
-        protocol=record.episodes.drawn_by,
+        part="val" if record.episodes.part == "val" else "novel",
+        protocol=None if record.episodes.part == "val" else record.episodes.drawn_by,
         episodes=None if record.episodes.count == record.episodes.total else record.episodes.count,
         episodes_file=where.episodes_file,
         features=features.mode,

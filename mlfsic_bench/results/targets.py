@@ -18,6 +18,7 @@ import numpy as np
 
 from mlfsic_bench.data.official import in_short
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.parts import select_parts, val_episodes
 from mlfsic_bench.results.archived_targets import shared_support
 from mlfsic_bench.results.result import Result, Targets, stored_targets
 from mlfsic_bench.splits.names import plain_id, shipped_ids
@@ -168,21 +169,24 @@ def targets_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) 
 
     Of `place` only the file of the episodes counts.
     """
-    novel, episodes = split.novel, _episodes(meta.episodes, split, place or SplitPlace())
-    if list(novel.labels) != meta.labels:
+    if meta.episodes.part == "val":
+        part, episodes = val_episodes(split, select_parts(split))
+    else:
+        part, episodes = split.novel, _episodes(meta.episodes, split, place or SplitPlace())
+    if list(part.labels) != meta.labels:
         raise BenchError(
-            "the scores have other columns than the split has novel labels",
-            expected=f"{len(novel.labels)} labels: {', '.join(novel.labels)[:200]}",
+            "the scores have other columns than the split has labels in that part",
+            expected=f"{len(part.labels)} labels: {', '.join(part.labels)[:200]}",
             found=f"{len(meta.labels)} labels: {', '.join(meta.labels)[:200]}",
             remedy="write the columns in the split's order of labels",
         )
     used = episodes.episodes[: meta.episodes.count]
-    targets = np.stack([novel.targets_of(episode.query) for episode in used])
+    targets = np.stack([part.targets_of(episode.query) for episode in used])
     return Targets(
         targets=targets,
         query=np.array([episode.query for episode in used]),
         support=tuple(episode.support for episode in used),
-        support_targets=tuple(novel.targets_of(episode.support) for episode in used),
+        support_targets=tuple(part.targets_of(episode.support) for episode in used),
         drawn_for=episodes.protocol.drawn_for(targets.shape[2], targets.shape[1]),
         origin="rebuilt",
     )

@@ -49,7 +49,7 @@ def audit_run(
     Parameters
     ----------
     inputs, record: of the run; the record's stages say how long it took.
-    source: of the novel images.
+    source: of the images that are scored.
     state: the run's `method.pt`.
     stored: what must come out again.
     """
@@ -63,7 +63,7 @@ def audit_run(
     whole = sum(one.seconds for one in record.stages)
     allowed = max(LEAST, SHARE * whole)
     chosen = choose_episodes(record.key, len(stored.episodes), allowed, evaluation)
-    view = inputs.view(inputs.split.novel, "novel", source)
+    view = inputs.scored(source)
     embeddings = None if view.embeddings is None else view.embeddings.cpu().numpy()
     job = _job(inputs, inputs.plan, resolved(state))
     fresh = partial(Fresh, job, embeddings, source, PATIENCE + 2 * evaluation)
@@ -140,7 +140,7 @@ def _job(inputs: Inputs, plan: RunPlan, state: Path) -> dict[str, Any]:
         "preset": plan.preset,
         "source": inputs.method_source,
         "state": str(state),
-        "labels": list(inputs.split.novel.labels),
+        "labels": list(inputs.part.labels),
         "shape": features.shape,
         "device": str(inputs.device),
         "trainable": [plan.backbone, plan.weights] if trainable else None,
