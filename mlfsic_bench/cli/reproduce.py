@@ -20,7 +20,7 @@ from mlfsic_bench.errors import BenchError
     required=True,
     type=complete.PROFILE,
     metavar="PROFILE",
-    help="scenes, coco-subset, coco, voc.",
+    help="scenes, coco-subset, voc-subset, coco, voc.",
 )
 @click.option("--data-root", type=click.Path(path_type=Path), help="As in `mlfsic-bench run`.")
 @click.option(
@@ -73,12 +73,13 @@ def reproduce(
 ) -> None:
     """Do the runs of an experiment that are missing, then print its table.
 
-    NAME is table1 to table6, figure4, kggr or learning-curve, or a YAML file of your own. The same
-    command again goes on where it stopped. Exit code 1: a run has failed, and the table says so.
+    NAME is table1 to table6, figure4, kggr, learning-curve, reality-check, or a YAML file of your
+    own. The same command again goes on where it stopped. Exit code 1: a run has failed, and the
+    table says so.
     """
     from mlfsic_bench.experiments.archive import archive as keep
     from mlfsic_bench.experiments.outputs import write_outputs
-    from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows
+    from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows, slug
     from mlfsic_bench.experiments.run import counted, describe_plan, run_rows
     from mlfsic_bench.experiments.schema import find_profile, read_experiment
 
@@ -92,6 +93,8 @@ def reproduce(
     rows_wanted = tuple(part.strip() for part in only.split(",") if part.strip()) if only else ()
     options = Options(only=rows_wanted, methods=_methods(methods), **given)  # type: ignore[arg-type]
     stem, experiment = read_experiment(name)
+    if options.backbone is not None:  # its tables lie beside those of the profile's network
+        stem = f"{stem}-{slug(options.backbone)}"
     profile = find_profile(options.dataset)
     rows = plan_rows(experiment, profile, options)
     check_data_root(experiment, profile, options)
@@ -100,7 +103,7 @@ def reproduce(
         return
 
     try:
-        done = run_rows(rows, say)
+        rows, done = run_rows(rows, say)
         text, files = write_outputs(stem, experiment, profile, rows, done, options, say)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command goes on where it stopped")
@@ -108,7 +111,15 @@ def reproduce(
         say_always(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:
         runs = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
-        keep(files, runs, archive, experiment=experiment, scores=archive_scores)
+        trials = [one.run.folder for row in rows for one in row.trials]
+        keep(
+            files,
+            runs,
+            archive,
+            experiment=experiment,
+            scores=archive_scores,
+            trials=[folder for folder in trials if folder in done.finished],
+        )
     echo(text, nl=False)
     if done.failed:
         failed = counted(len(done.failed), "run")

@@ -39,8 +39,8 @@ def fitted_method(
     """(method, source of the images `wanted`), both as `method.pt` in the run's folder says.
 
     Without a `method.pt` the method is fitted first, or taken from the run in the folder `fitted`,
-    where that was fitted on the same with the same seed and parameters. What is evaluated is always a fresh method
-    with the saved state loaded, so a run that was interrupted can't differ from one that was not.
+    where that is the very same fit. What is evaluated is always a fresh method with the saved state
+    loaded, so a run that was interrupted can't differ from one that was not.
     """
     path = folder.absolute() / METHOD
     if not exists(path):

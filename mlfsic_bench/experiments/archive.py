@@ -35,6 +35,8 @@ from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.targets import targets_of
 from mlfsic_bench.training.history import HISTORY_FILE
 
+APS = ("macro_ap", "micro_ap")
+TRIALS = ".trials.json"  # packed like RUNS
 RUNS = ".runs.json"  # packed: `files.open_regular`
 KIND = "mlfsic-bench archived runs"
 COLOURS = 128  # of an archived picture; a quarter of the size, and no difference to be seen
@@ -47,10 +49,12 @@ def archive(
     *,
     experiment: Experiment,
     scores: bool,
+    trials: Sequence[Path] = (),
 ) -> None:
     """Keep the files that an experiment wrote in the folder `to`, and what its runs were.
 
-    With `scores`, the raw scores are kept of every run.
+    With `scores`, the raw scores are kept of every run. Of `trials` on val the record, the history
+    and the values of each episode are kept in any case.
     """
     for path in files:
         if path.suffix == ".png":
@@ -66,6 +70,8 @@ def archive(
         elif not is_stored(target / SCORES):
             kept[run.name] = _without_scores(run, metrics)
     write_runs(to / f"{files[0].stem}{RUNS}", kept)
+    tried = {run.name: _without_scores(run, APS) for run in dict.fromkeys(trials)}
+    write_runs(to / f"{files[0].stem}{TRIALS}", tried)
 
 
 def keep_run(folder: Path, target: Path, to: Path) -> None:

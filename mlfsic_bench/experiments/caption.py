@@ -25,12 +25,14 @@ def caption_of(
     `results` and `planned` are those of the table's rows.
     """
     rows = [row for row, own in zip(planned, results, strict=True) if own]
+    tuned = [row for row in rows if row.trials]
     return (
         f"Profile {options.dataset}: {profile.about}.",
         *data_lines([result for own in results for result in own]),
         *_networks(rows),
         *_embeddings(rows),
         *settings_lines(rows, profile),
+        *_how_tuned(tuned),
         *how_to_read(table),
         *_literature(table),
     )
@@ -89,6 +91,23 @@ def settings_lines(rows: Sequence[PlannedRow], profile: Profile) -> list[str]:
     trained = {run.plan.features for row in rows if row.method.trains for run in row.runs}
     if trained == {"stored"} or trained == {"live"}:
         lines.append("The backbone is frozen; in the paper it is trained too.")
+    return lines
+
+
+def _how_tuned(rows: Sequence[PlannedRow]) -> list[str]:
+    """By what rule the rows were tuned, and which were not."""
+    if not rows:
+        return []
+    grids = [len(row.trials) for row in rows if len(row.trials) > 1]
+    fixed = [row.spec.name for row in rows if len(row.trials) == 1]
+    lines = []
+    if grids:
+        lines.append(
+            f"Tuned: {len(grids)} rows by the highest macro-AP on the val episodes, each of "
+            f"{min(grids)} to {max(grids)} trials with training seed 0; novel was run after that."
+        )
+    if fixed:
+        lines.append(f"Not tuned, one trial on val: {', '.join(fixed)}.")
     return lines
 
 

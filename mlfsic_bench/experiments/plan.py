@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -73,6 +75,23 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class PlannedTrial:
+    """A point of a row's grid, tried on val with training seed 0.
+
+    Attributes
+    ----------
+    settings: the grid's parameters at this point, as text; empty where there is no grid.
+    run: on the val episodes.
+    """
+
+    settings: Mapping[str, str]
+    run: PlannedRun
+
+
+Chooses = Callable[[Mapping[str, str]], "tuple[Method, tuple[PlannedRun, ...]]"]
+
+
+@dataclass(frozen=True)
 class PlannedRow:
     """A row with its runs, or the reason why there are none.
 
@@ -83,6 +102,9 @@ class PlannedRow:
     runs: one for each training seed (and, in a curve, for each number of base images).
     not_run: why there are no runs; empty when there are.
     left_out: whether --only names other rows.
+    trials: what is tried on val before there are `runs`, of a tuned experiment.
+    chosen: the number of the trial whose settings the runs have; None before that is known.
+    chooses: gives the method and the runs of a trial's settings.
     """
 
     spec: RowSpec
@@ -90,6 +112,15 @@ class PlannedRow:
     runs: tuple[PlannedRun, ...] = ()
     not_run: str = ""
     left_out: bool = False
+    trials: tuple[PlannedTrial, ...] = ()
+    chosen: int | None = None
+    chooses: Chooses | None = None
+
+    def choose(self, number: int) -> PlannedRow:
+        """The row with the runs that the trial of this number asks for."""
+        assert self.chooses is not None
+        method, runs = self.chooses(self.trials[number].settings)
+        return replace(self, method=method, runs=runs, chosen=number)
 
 
 def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> list[PlannedRow]:
@@ -164,7 +195,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
     embeddings, looked_for = _embeddings(spec, method, profile, options)
     if looked_for:
         return replace(row, not_run=f"no file for {looked_for}")
-    base = RunPlan(
+    plan = RunPlan(
         method=named,
         split=experiment.splits.get(options.dataset, profile.split),
         backbone=backbone,
@@ -184,13 +215,39 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
     sizes: list[int | Literal["all"]] = ["all"]
     if experiment.kind == "curve" and method.trains:
         sizes = list(dict.fromkeys(experiment.base_images[options.dataset]))
-    runs = []
-    for size in sizes:
-        for seed in range(_seeds(spec, method, profile, options)):
-            one = replace(base, seed=seed, base_images=None if size == "all" else size)
-            folder = options.folder / "runs" / slug_of(one, method)
-            runs.append(PlannedRun(replace(one, out=folder), folder))
-    return replace(row, runs=tuple(runs))
+
+    def made(point: Mapping[str, str]) -> tuple[Method, tuple[PlannedRun, ...]]:
+        own = settings | dict(point)
+        method = make_method(named, own, spec.preset)
+        base, runs = replace(plan, settings=own), []
+        for size in sizes:
+            for seed in range(_seeds(spec, method, profile, options)):
+                one = replace(base, seed=seed, base_images=None if size == "all" else size)
+                runs.append(_run_of(one, method, options))
+        return method, tuple(runs)
+
+    if not experiment.tuned:
+        return replace(row, runs=made({})[1])
+    trials = []
+    for point in _points(spec, method, profile):
+        own = settings | point
+        one = replace(plan, settings=own, part="val", protocol=None, episodes=None)
+        tried = make_method(named, own, spec.preset)
+        trials.append(PlannedTrial(point, _run_of(one, tried, options)))
+    return replace(row, trials=tuple(trials), chooses=made)
+
+
+def _run_of(plan: RunPlan, method: Method, options: Options) -> PlannedRun:
+    folder = options.folder / "runs" / slug_of(plan, method)
+    return PlannedRun(replace(plan, out=folder), folder)
+
+
+def _points(spec: RowSpec, method: Method, profile: Profile) -> list[dict[str, str]]:
+    """The points of a row's grid; one without settings where it has none or is literal."""
+    grid = {} if spec.literal else profile.grids.get(method.name, {})
+    names = [name for name in grid if name not in spec.settings]
+    values = ([text_of(value) for value in grid[name]] for name in names)
+    return [dict(zip(names, point, strict=True)) for point in product(*values)]
 
 
 def settings_of(spec: RowSpec, profile: Profile, options: Options) -> dict[str, str]:
@@ -285,6 +342,8 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         "episodes": plan.episodes,
         "base_images": plan.base_images,
         "seed": plan.seed,
+        # A key of its own, so that what was run before there were trials keeps its name.
+        **({} if plan.part == "novel" else {"part": plan.part}),
     }
     parts = [method.name, plan.network]
     if plan.embeddings:
@@ -293,5 +352,16 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         parts.append(protocol.tag.replace("-", ""))
     if plan.base_images:
         parts.append(f"{plan.base_images}images")
+    if plan.part != "novel":
+        parts.append(plan.part)
     parts += [f"seed{plan.seed}", hash_json(public)[:8]]
-    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts)
+    return "-".join(map(slug, parts))
+
+
+def slug(text: str) -> str:
+    """`text` as a part of a file's name.
+
+    >>> slug("timm:resnet18.a1")
+    'timm_resnet18.a1'
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "_", text)

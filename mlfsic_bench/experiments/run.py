@@ -11,13 +11,14 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import method_version
 from mlfsic_bench.evaluation.inputs import ResourceCache
 from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
-from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
+from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun, PlannedTrial
 from mlfsic_bench.paths import exists
 from mlfsic_bench.plugins.files import source_hash
 from mlfsic_bench.text import exception_text, for_terminal
 
 Log = Callable[[str], None]
 Status = Literal["missing", "part", "done", "other version", "unreadable"]
+CHOSEN_BY = "macro_ap"  # of the val episodes
 EXPLAINED: dict[Status, str] = {
     "missing": "not begun",
     "part": "begun, will be resumed",
@@ -44,39 +45,82 @@ class Done:
     opened: ResourceCache = field(default_factory=ResourceCache)
 
 
-def run_rows(rows: Sequence[PlannedRow], log: Log) -> Done:
+def run_rows(rows: Sequence[PlannedRow], log: Log) -> tuple[list[PlannedRow], Done]:
     """Run what is missing of these rows, each run once, in the order of the rows.
 
-    Rows left out by --only are not run; of them, what is done already counts. Raises BenchError
-    before the first run when the split can't be opened, because then no run can.
+    Of rows that are tuned the trials on val come first; the rows that come back have the runs of
+    what was chosen. Rows left out by --only are not run; of them, what is done already counts.
+    Raises BenchError before the first run when the split can't be opened, because then no run can.
     """
     done = Done()
-    wanted = open_splits(rows, done.opened)
+    open_splits(rows, done.opened)
+    _run_all([one.run for row in rows if not row.left_out for one in row.trials], done, log)
+    rows = [_chosen(row, done, log) for row in rows]
+    _run_all([run for row in rows if not row.left_out for run in row.runs], done, log, rows)
+    for run in (run for row in rows if row.left_out for run in _all_runs(row)):
+        if run.folder not in done.failed and status_of(run) == "done":
+            done.finished.add(run.folder)
+    return rows, done
+
+
+def _all_runs(row: PlannedRow) -> list[PlannedRun]:
+    return [one.run for one in row.trials] + list(row.runs)
+
+
+def _run_all(
+    wanted: Sequence[PlannedRun], done: Done, log: Log, rows: Sequence[PlannedRow] = ()
+) -> None:
+    """Do these runs, each once; one that fits what a trial of `rows` fitted takes that over."""
+    fits = {
+        run.folder: row.trials[row.chosen].run.folder
+        for row in rows
+        if row.chosen is not None
+        for run in row.runs
+        if run.plan.seed == row.trials[row.chosen].run.plan.seed
+    }
     unique = list({run.folder: run for run in wanted}.values())
     for i, run in enumerate(unique, start=1):
         log(f"-- run {i} of {len(unique)}: {run.folder.name}")
-        _run(run, done, log)
-    for run in (run for row in rows if row.left_out for run in row.runs):
-        if run.folder not in done.failed and status_of(run) == "done":
-            done.finished.add(run.folder)
-    return done
+        _run(run, done, log, fits.get(run.folder))
+
+
+def _chosen(row: PlannedRow, done: Done, log: Log) -> PlannedRow:
+    """A tuned row with the runs of its best trial, the first of equals; as it is without one."""
+    values = [trial_value(one, done) for one in row.trials]
+    sound = [value for value in values if value is not None]
+    failed = sum(one.run.folder in done.failed for one in row.trials)
+    if not sound or len(sound) + failed < len(values):
+        return row
+    best = values.index(max(sound))
+    if len(values) > 1:
+        told = ", ".join(f"{name}={value}" for name, value in row.trials[best].settings.items())
+        log(f"-- {row.spec.name}: {told} of {len(values)} trials, val {100 * max(sound):.2f}")
+    return row.choose(best)
+
+
+def trial_value(trial: PlannedTrial, done: Done) -> float | None:
+    """The val macro-AP of a trial that is done, a fraction; None of one that failed or is not."""
+    folder = trial.run.folder
+    if folder in done.failed or status_of(trial.run) != "done":
+        return None
+    return read_record(folder).metrics[CHOSEN_BY].mean
 
 
 def open_splits(rows: Sequence[PlannedRow], opened: ResourceCache) -> list[PlannedRun]:
     """The runs that are wanted, once their splits are open; BenchError where one can't be."""
-    wanted = [run for row in rows if not row.left_out for run in row.runs]
+    wanted = [run for row in rows if not row.left_out for run in _all_runs(row)]
     for plan in {run.plan.split: run.plan for run in wanted}.values():
         opened.split(plan)
     return wanted
 
 
-def _run(run: PlannedRun, done: Done, log: Log) -> None:
+def _run(run: PlannedRun, done: Done, log: Log, fitted: Path | None = None) -> None:
     from mlfsic_bench.evaluation.audit.audit import failure_of
     from mlfsic_bench.evaluation.inputs import open_inputs
     from mlfsic_bench.evaluation.runner import execute
 
     try:
-        execute(open_inputs(run.plan, done.opened), run.folder, log)
+        execute(open_inputs(run.plan, done.opened), run.folder, log, fitted)
         failure = failure_of(read_record(run.folder), run.folder)
         if failure is not None:
             raise failure
@@ -129,7 +173,7 @@ def describe_plan(rows: Sequence[PlannedRow], options: Options) -> str:
             lines.append(f"{row.spec.name}: not run: {row.not_run or 'left out by --only'}")
             continue
         lines.append(f"{row.spec.name}:")
-        for run in row.runs:
+        for run in _all_runs(row):
             if run.folder in seen:
                 lines.append(f"  shared      {run.folder.name} (with {seen[run.folder]})")
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +21,8 @@ from mlfsic_bench.yaml_files import parse_yaml, read_yaml
 Kind = Literal["table", "attention", "curve"]
 Value = bool | int | float | Annotated[str, Field(max_length=4000)] | None
 Settings = dict[Name, Value]
+Grid = dict[Name, Annotated[list[Value], Field(min_length=1)]]
+MOST_TRIALS = 6  # points of a grid
 PROFILES = "profiles"
 PAGE = "docs/reproduce.md"
 M = TypeVar("M", bound=FileSchema)
@@ -43,6 +46,13 @@ def _embeddings(name: str) -> str:
     if name not in embeddings_names():
         raise unknown_name("label embeddings", name, embeddings_names())
     return name
+
+
+def _small(grid: Grid) -> Grid:
+    points = math.prod(len(values) for values in grid.values())
+    if points > MOST_TRIALS:
+        raise ValueError(f"{points} points; a grid has at most {MOST_TRIALS}")
+    return grid
 
 
 def _both_aps() -> list[MetricName]:
@@ -72,6 +82,7 @@ class RowSpec(FileSchema):
     embeddings: a name that the profile turns into a file.
     protocol, shots, queries, episodes: as in `mlfsic-bench run`.
     features: overrides the profile's.
+    literal: not tuned, where the experiment is: the method's own settings, or its paper's.
     """
 
     name: RowName
@@ -86,6 +97,7 @@ class RowSpec(FileSchema):
     queries: Count | None = None
     episodes: Count | None = None
     features: FeatureMode | None = None
+    literal: bool = False
 
 
 class Experiment(FileSchema):
@@ -101,6 +113,8 @@ class Experiment(FileSchema):
     not_on: profile -> why this experiment makes no sense there.
     base_images: kind `curve`: profile -> the numbers of base images; `all` is the whole base part.
     pictures: kind `attention`: the novel episodes that are drawn.
+    tuned: kind `table`: every row is first tried on val, at each point of its method's grid
+        (`Profile.grids`), and the point with the highest val macro-AP is run on novel.
     """
 
     schema_version: Version
@@ -118,6 +132,7 @@ class Experiment(FileSchema):
         Field(default_factory=dict)
     )
     pictures: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    tuned: bool = False
     rows: Annotated[list[RowSpec], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -132,6 +147,8 @@ class Experiment(FileSchema):
             raise ValueError("base_images belongs to kind: curve, and to no other kind")
         if bool(self.pictures) != (self.kind == "attention"):
             raise ValueError("pictures belongs to kind: attention, and to no other kind")
+        if self.tuned and self.kind != "table":
+            raise ValueError("tuned belongs to kind: table, and to no other kind")
         if self.published is not None and self.published not in published_names():
             raise unknown_name("published table", self.published, published_names())
         known = [row.name for row in self.literature.rows] if self.literature else []
@@ -171,6 +188,8 @@ class Profile(FileSchema):
     episodes: method -> only the first so many novel episodes, for one that takes too long; its rows
         say so.
     end_to_end: method -> more of them, where the backbone is trained.
+    grids: method -> parameter -> values: the points that a tuned experiment tries on val, at most
+        MOST_TRIALS for each method, so that none is searched harder than another.
     """
 
     about: Line
@@ -187,6 +206,7 @@ class Profile(FileSchema):
     settings: dict[MethodName, Settings] = Field(default_factory=dict)
     episodes: dict[MethodName, Count] = Field(default_factory=dict)
     end_to_end: dict[MethodName, Settings] = Field(default_factory=dict)
+    grids: dict[MethodName, Annotated[Grid, AfterValidator(_small)]] = Field(default_factory=dict)
 
 
 class Profiles(FileSchema):

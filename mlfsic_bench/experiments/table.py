@@ -18,8 +18,9 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments.plan import PlannedRow
-from mlfsic_bench.experiments.run import Done
+from mlfsic_bench.experiments.run import Done, trial_value
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images, image_interval
 from mlfsic_bench.metrics.registry import METRICS
@@ -84,6 +85,20 @@ class RunName:
 
 
 @dataclass(frozen=True)
+class TrialRow:
+    """A point of a row's grid: its settings, its run on val, the AP there in per cent.
+
+    The values are None of a trial that failed.
+    """
+
+    settings: Mapping[str, str]
+    folder: str
+    macro_ap: float | None
+    micro_ap: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class TableRow:
     """A row of the table.
 
@@ -93,6 +108,7 @@ class TableRow:
     state: why nothing was measured; empty where something was.
     notes: what sets the row apart. published_row: its row in the published table, or None.
     runs: one for each seed. cells: metric -> cell, in the order of the columns.
+    trials: of a tuned row, what was tried on val before there were runs.
     """
 
     name: str
@@ -102,6 +118,7 @@ class TableRow:
     published_row: str | None
     runs: tuple[RunName, ...]
     cells: Mapping[str, Cell]
+    trials: tuple[TrialRow, ...] = ()
 
     @property
     def title(self) -> str:
@@ -282,6 +299,7 @@ def build_table(
             row.spec.published,
             tuple(RunName(r.path.name, str(r.meta.run), r.seed) for r in results),
             cells,
+            _trials(row, done),
         )
         for row, (results, state), cells in zip(
             planned, read, cells_of(values, columns, papers, comparable, reference), strict=True
@@ -314,12 +332,26 @@ def _results(row: PlannedRow, done: Done) -> tuple[list[Result], str]:
     """(the row's results, "") or ([], why there are none)."""
     if row.not_run:
         return [], f"not run: {row.not_run}"
-    why = [done.failed[run.folder] for run in row.runs if run.folder in done.failed]
+    of_row = row.runs or tuple(one.run for one in row.trials)
+    why = [done.failed[run.folder] for run in of_row if run.folder in done.failed]
     if why:
         return [], f"failed: {why[0]}"
-    if any(run.folder not in done.finished for run in row.runs):
+    if not row.runs or any(run.folder not in done.finished for run in row.runs):
         return [], "not run: left out by --only"
     return [open_result(run.folder) for run in row.runs], ""
+
+
+def _trials(row: PlannedRow, done: Done) -> tuple[TrialRow, ...]:
+    found = []
+    for i, trial in enumerate(row.trials):
+        folder, known = trial.run.folder, trial_value(trial, done) is not None
+        values = read_record(folder).metrics if known else {}
+        macro, micro = (
+            _per_cent(values[name].mean or 0.0) if name in values else None
+            for name in ("macro_ap", "micro_ap")
+        )
+        found.append(TrialRow(trial.settings, folder.name, macro, micro, i == row.chosen))
+    return tuple(found)
 
 
 def _notes(row: PlannedRow, runs: Sequence[Result]) -> tuple[str, ...]:
@@ -362,7 +394,8 @@ def render_terminal(table: ReproducedTable, width: int | None = None) -> str:
 
 def render_markdown(table: ReproducedTable) -> str:
     """A GitHub-flavoured Markdown table, its caption below it."""
-    return f"# {for_markdown(table.title)}\n\n" + to_markdown([replace(_shown(table), title="")])
+    shown = [replace(_shown(table), title=""), *_tried(table)]
+    return f"# {for_markdown(table.title)}\n\n" + to_markdown(shown)
 
 
 def _shown(table: ReproducedTable) -> Table:
@@ -374,6 +407,35 @@ def _shown(table: ReproducedTable) -> Table:
         for i, (kind, cells) in enumerate(row_lines(row)):
             rows.append(("" if i else row.title, kind, *cells))
     return Table(tuple(columns), tuple(rows), table.title, (*table.caption, *_states(table)))
+
+
+def _tried(table: ReproducedTable) -> list[Table]:
+    """What was tried on val, of the rows that had a choice; nothing where none had."""
+    rows: list[tuple[str, ...] | None] = []
+    for row in table.rows:
+        if len(row.trials) < 2:
+            continue
+        rows += [None] if rows else []
+        for i, trial in enumerate(row.trials):
+            told = ", ".join(f"{name}={value}" for name, value in trial.settings.items())
+            values = [
+                "failed" if one is None else f"{one:.2f}"
+                for one in (trial.macro_ap, trial.micro_ap)
+            ]
+            rows.append(("" if i else row.name, told, *values, "chosen" if trial.chosen else ""))
+    if not rows:
+        return []
+    columns = (
+        Column("Row", is_text=True),
+        Column("Trial", is_text=True),
+        Column("macro AP"),
+        Column("micro AP"),
+        Column("", is_text=True),
+    )
+    told = (
+        "On the val episodes, training seed 0. The highest macro-AP was chosen, then novel was run."
+    )
+    return [Table(columns, tuple(rows), "Trials on val", (told,))]
 
 
 def render_csv(table: ReproducedTable) -> str:
@@ -395,7 +457,11 @@ def render_json(table: ReproducedTable) -> str:
 
     `half_width` and `paired_half_width` are over episodes, those with `image` over images.
     """
-    return json_lines({"schema_version": 1, "kind": KIND, **asdict(table)}, "rows")
+    value = asdict(table)
+    for row in value["rows"]:  # tables without trials stay as they were
+        if not row["trials"]:
+            del row["trials"]
+    return json_lines({"schema_version": 1, "kind": KIND, **value}, "rows")
 
 
 def json_lines(value: dict[str, Any], key: str) -> str:
