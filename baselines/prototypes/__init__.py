@@ -1,0 +1,1 @@
+"""Methods that compare an image with prototypes of the labels."""
