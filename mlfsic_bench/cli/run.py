@@ -46,8 +46,8 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 @click.option(
     "--embeddings",
     type=click.Path(path_type=Path),
-    metavar="FILE|backbone|DIR",
-    help="Label embeddings: a file, the backbone's text side, or a sentence encoder.",
+    metavar="FILE|backbone|DIR|random",
+    help="Label embeddings: a file, the backbone's text side, a sentence encoder, or a control.",
 )
 @with_options(EMBEDDINGS_FORMAT, TEMPLATES)
 @with_options(*PARTIAL)

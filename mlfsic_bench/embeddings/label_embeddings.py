@@ -15,11 +15,13 @@ from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import write_json, write_text
 from mlfsic_bench.hashing import canonical_json
+from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
 
 BUILTIN = "scenes"
+RANDOM, RANDOM_SIZE = "random", 300
 # PASCAL VOC writes three of its labels as one word.
 VOC_ALIASES = {
     "diningtable": "dining table",
@@ -292,6 +294,17 @@ def built_in(dataset: Dataset, labels: Sequence[str]) -> LabelEmbeddings | None:
     """The vectors that a dataset brings for its labels, under its name; None where it has none."""
     vectors = dataset.label_embeddings(labels)
     return None if vectors is None else make_label_embeddings(labels, vectors, dataset.name)
+
+
+def random_embeddings(labels: Sequence[str]) -> LabelEmbeddings:
+    """Vectors that say nothing of the labels, float32 [L, 300], uniform on [-1, 1): a control.
+
+    Those of a label depend on its name alone.
+    """
+    seeds = np.array([stream_seed("embeddings/random", label) for label in labels], np.uint64)
+    drawn = splitmix64_array(seeds[:, None], np.arange(RANDOM_SIZE, dtype=np.uint64)[None])
+    vectors = (drawn >> np.uint64(40)).astype(np.float64) * 2.0**-23 - 1
+    return make_label_embeddings(labels, vectors, RANDOM)
 
 
 def embeddings_of(given: LabelEmbeddings, labels: Sequence[str]) -> LabelEmbeddings:

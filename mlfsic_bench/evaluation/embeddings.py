@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.embeddings.label_embeddings import (
+    RANDOM,
     LabelEmbeddings,
     built_in,
     embeddings_of,
     load_embeddings,
+    random_embeddings,
 )
 from mlfsic_bench.embeddings.texts import TEMPLATES, SentenceEncoder, embed_labels
 from mlfsic_bench.errors import BenchError
@@ -54,6 +56,8 @@ def label_embeddings(
         return _of_dataset(dataset, labels, method)
     if isinstance(given, LabelEmbeddings):
         return embeddings_of(given, labels)
+    if str(given) == RANDOM:
+        return random_embeddings(labels)
     if not texts:
         return load_embeddings(given, labels, plan.embeddings_format)
     templates = plan.templates or TEMPLATES
@@ -106,7 +110,7 @@ def _refuse_idle(plan: RunPlan, given: Path | LabelEmbeddings | None, texts: boo
             found="no --embeddings" if given is None else "a file of label embeddings",
             remedy="leave --template out, or name an encoder",
         )
-    if plan.embeddings_format != "auto" and (given is None or texts):
+    if plan.embeddings_format != "auto" and (given is None or texts or str(given) == RANDOM):
         raise BenchError(
             "--embeddings-format says how a file is written, and there is none",
             expected="--embeddings FILE beside it",

@@ -32,7 +32,7 @@ def caption_of(
         *_networks(rows),
         *_embeddings(rows),
         *settings_lines(rows, profile),
-        *_how_tuned(tuned),
+        *_how_tuned(tuned, profile),
         *how_to_read(table),
         *_literature(table),
     )
@@ -94,10 +94,10 @@ def settings_lines(rows: Sequence[PlannedRow], profile: Profile) -> list[str]:
     return lines
 
 
-def _how_tuned(rows: Sequence[PlannedRow]) -> list[str]:
+def _how_tuned(rows: Sequence[PlannedRow], profile: Profile) -> list[str]:
     """By what rule the rows were tuned, and which were not."""
     if not rows:
-        return []
+        return [f"Nothing was tuned here: {profile.no_val}."] if profile.no_val else []
     grids = [len(row.trials) for row in rows if len(row.trials) > 1]
     fixed = [row.spec.name for row in rows if len(row.trials) == 1]
     lines = []

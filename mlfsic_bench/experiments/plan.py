@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, needs_root
+from mlfsic_bench.embeddings.label_embeddings import RANDOM
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.known_names import known_method
@@ -226,7 +227,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
                 runs.append(_run_of(one, method, options))
         return method, tuple(runs)
 
-    if not experiment.tuned:
+    if not experiment.tuned or profile.no_val:
         return replace(row, runs=made({})[1])
     trials = []
     for point in _points(spec, method, profile):
@@ -300,6 +301,8 @@ def _embeddings(
 ) -> tuple[Path | None, str]:
     """(file, "") or (None, name of the vectors that no file was found for)."""
     wanted = method.needs_embeddings or (method.uses_embeddings and spec.embeddings is not None)
+    if wanted and spec.embeddings == RANDOM:
+        return Path(RANDOM), ""
     if not wanted or profile.own_embeddings:
         return None, ""
     if spec.embeddings is None:

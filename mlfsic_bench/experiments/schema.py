@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from mlfsic_bench.embeddings.label_embeddings import RANDOM
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_split
 from mlfsic_bench.evaluation.plan import FeatureMode
@@ -43,7 +44,7 @@ def _profile(name: str) -> str:
 
 
 def _embeddings(name: str) -> str:
-    if name not in embeddings_names():
+    if name != RANDOM and name not in embeddings_names():
         raise unknown_name("label embeddings", name, embeddings_names())
     return name
 
@@ -79,7 +80,7 @@ class RowSpec(FileSchema):
     name: as printed. published: the row's name in the published table; None: not in the paper.
     method, preset, settings: as in `mlfsic-bench run`; `settings` overrides the profile's.
     backbone: the paper's; the profile says what stands for it.
-    embeddings: a name that the profile turns into a file.
+    embeddings: a name that the profile turns into a file; `random` for the control.
     protocol, shots, queries, episodes: as in `mlfsic-bench run`.
     features: overrides the profile's.
     literal: not tuned, where the experiment is: the method's own settings, or its paper's.
@@ -188,6 +189,7 @@ class Profile(FileSchema):
     episodes: method -> only the first so many novel episodes, for one that takes too long; its rows
         say so.
     end_to_end: method -> more of them, where the backbone is trained.
+    no_val: why nothing can be tried on val here; `settings` then say what is run.
     grids: method -> parameter -> values: the points that a tuned experiment tries on val, at most
         MOST_TRIALS for each method, so that none is searched harder than another.
     """
@@ -206,6 +208,7 @@ class Profile(FileSchema):
     settings: dict[MethodName, Settings] = Field(default_factory=dict)
     episodes: dict[MethodName, Count] = Field(default_factory=dict)
     end_to_end: dict[MethodName, Settings] = Field(default_factory=dict)
+    no_val: Line | None = None
     grids: dict[MethodName, Annotated[Grid, AfterValidator(_small)]] = Field(default_factory=dict)
 
 
