@@ -25,6 +25,7 @@ VARIANTS = [
     ("linear", {"head_init": "zero"}),
     ("protonet", {"score": "cosine"}),
     ("protonet", {"centre": "support"}),
+    ("contrastive-prototypes", {"centre": "support"}),
 ]
 
 
