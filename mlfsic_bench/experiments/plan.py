@@ -303,7 +303,7 @@ def _embeddings(
     wanted = method.needs_embeddings or (method.uses_embeddings and spec.embeddings is not None)
     if wanted and spec.embeddings == RANDOM:
         return Path(RANDOM), ""
-    if not wanted or profile.own_embeddings:
+    if not wanted or profile.own_embeddings or method.needs_text_side:
         return None, ""
     if spec.embeddings is None:
         raise BenchError(
