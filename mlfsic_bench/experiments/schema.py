@@ -67,6 +67,7 @@ MethodName = Annotated[
     str, Field(max_length=100), AfterValidator(plain), AfterValidator(_registered)
 ]
 Count = Annotated[int, Field(ge=1)]
+Network = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,99}$")]
 # Names in an experiment must be known on every profile, not only on the one that is asked for.
 OfProfile = Annotated[ProfileName, AfterValidator(_profile)]
 Backbone = Annotated[Word, AfterValidator(known_backbone)]
@@ -199,7 +200,7 @@ class Profile(FileSchema):
     available_only: bool = False
     min_pool: Count | None = None
     features: FeatureMode = "stored"
-    backbones: Annotated[dict[Word, Word], Field(min_length=1)]
+    backbones: Annotated[dict[Word, Network], Field(min_length=1)]
     embeddings: dict[Word, Annotated[list[InnerPath], Field(min_length=1)]] = Field(
         default_factory=dict
     )
