@@ -207,7 +207,10 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         min_pool=profile.min_pool,
         preset=spec.preset,
         settings=settings,
-        protocol=find_protocol(spec.protocol, shots=spec.shots, queries=spec.queries),
+        part=experiment.part,
+        protocol=None
+        if experiment.part == "val"
+        else find_protocol(spec.protocol, shots=spec.shots, queries=spec.queries),
         episodes=spec.episodes or profile.episodes.get(method.name),
         features=_features(spec, method, profile, options),
         device=options.device,

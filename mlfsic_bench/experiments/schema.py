@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from mlfsic_bench.embeddings.label_embeddings import RANDOM
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_split
-from mlfsic_bench.evaluation.plan import FeatureMode
+from mlfsic_bench.evaluation.plan import FeatureMode, ScoredPart
 from mlfsic_bench.results.fields import MetricName
 from mlfsic_bench.results.published import Published, published_names, read_published
 from mlfsic_bench.schema import FileSchema, InnerPath, Line, Name, Version, Word, load, plain
@@ -115,6 +115,7 @@ class Experiment(FileSchema):
     not_on: profile -> why this experiment makes no sense there.
     base_images: kind `curve`: profile -> the numbers of base images; `all` is the whole base part.
     pictures: kind `attention`: the novel episodes that are drawn.
+    part: `val` for a study on the val episodes, by which nothing is compared but choices.
     tuned: kind `table`: every row is first tried on val, at each point of its method's grid
         (`Profile.grids`), and the point with the highest val macro-AP is run on novel.
     """
@@ -134,6 +135,7 @@ class Experiment(FileSchema):
         Field(default_factory=dict)
     )
     pictures: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    part: ScoredPart = "novel"
     tuned: bool = False
     rows: Annotated[list[RowSpec], Field(min_length=1)]
 
@@ -149,6 +151,8 @@ class Experiment(FileSchema):
             raise ValueError("base_images belongs to kind: curve, and to no other kind")
         if bool(self.pictures) != (self.kind == "attention"):
             raise ValueError("pictures belongs to kind: attention, and to no other kind")
+        if self.part == "val" and (self.tuned or self.kind == "attention"):
+            raise ValueError("part: val goes with kind table or curve, and without tuned")
         if self.tuned and self.kind != "table":
             raise ValueError("tuned belongs to kind: table, and to no other kind")
         if self.published is not None and self.published not in published_names():
