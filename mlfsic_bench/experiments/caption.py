@@ -56,7 +56,8 @@ def data_lines(runs: Sequence[Result]) -> list[str]:
         # The level is of the episodes that were run, which need not be all.
         over = f" over the first {episodes.count}" if episodes.count < episodes.total else ""
         lines.append(
-            f"Split {split.id} ({split.hash[:12]}), {episodes.part} part: {labels}; protocol {protocol}; "
+            f"Split {split.id} ({split.hash[:12]}), {episodes.part} part: {labels}; "
+            f"protocol {protocol}; "
             f"{episodes.total} episodes ({episodes.hash[:12]}); chance{over}: "
             f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )
