@@ -43,6 +43,10 @@ TOLERANCES = {"laso": 0.02}
 SETTINGS = {
     "kggr": {"d_joint": "12", "d_hidden": "10", "d_out": "8", "epochs": "2", "tune_epochs": "5"},
     "laso": {"classifier_epochs": "2", "epochs": "2", "tune_epochs": "4"},
+    "mmci": {
+        "epochs": "2", "warmup_epochs": "1", "steps_per_epoch": "3", "select_every": "1",
+        "d_j": "16", "d_mlp": "16", "n_a": "2", "lcm_steps": "5",
+    },
     "pla": {
         "hidden": "16", "attention": "16", "embedding": "8", "epochs": "2", "tune_epochs": "10",
     },

@@ -62,6 +62,13 @@ class Pairs:
         """Each pair's row of its label: [C, d] to [N, d]."""
         return x.index_select(0, self.label) if self.one_hot is None else self.one_hot @ x
 
+    def of_image(self, x: Tensor) -> Tensor:
+        """Each pair's entry of its image: [S, ...] to [N, ...]."""
+        parts = zip(x.split_with_sizes(self.image_counts), self.runs, strict=True)
+        return torch.cat(
+            [part[:, None].expand(-1, k, *x.shape[1:]).flatten(0, 1) for part, (_, k) in parts]
+        )
+
     def sum_by_label(self, x: Tensor) -> Tensor:
         """The sum of the rows of each label's pairs: [N, d] to [C, d]."""
         if self.one_hot is not None:
@@ -101,11 +108,16 @@ def pool_joint(rows: Tensor, maps: Tensor, pairs: Pairs) -> Tensor:
     0 for a label that no image carries.
     """
     C, H, n = rows.shape
-    a = pair_scores(rows, maps, pairs)
+    mu = joint_weights(pair_scores(rows, maps, pairs), pairs)
+    pooled = _per_image(mu, maps.transpose(1, 2), pairs)
+    return pairs.sum_by_label(pooled.flatten(1)).view(C, H, n)
+
+
+def joint_weights(a: Tensor, pairs: Pairs) -> Tensor:
+    """Scores [N, H, P] to weights: for each label and head one softmax over all its images."""
     e = (a - _label_max(a, pairs)[pairs.label][..., None]).exp()
     total = pairs.of_label(pairs.sum_by_label(e.sum(2)))  # [N, H], of the pair's label
-    pooled = _per_image(e / total[..., None], maps.transpose(1, 2), pairs)
-    return pairs.sum_by_label(pooled.flatten(1)).view(C, H, n)
+    return e / total[..., None]
 
 
 def pool_pairs(rows: Tensor, maps: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:

@@ -74,6 +74,8 @@ class WordGuidedAttentionMethod(Method):
     )
     bibtex: ClassVar[str] = YAN_2022
 
+    network: ClassVar[type[WordGuidedAttention]] = WordGuidedAttention
+
     params: WordGuidedParams
 
     def __init__(self, params: MethodParams | None = None) -> None:
@@ -89,7 +91,7 @@ class WordGuidedAttentionMethod(Method):
         p, source = self.params, base.images.source
         embeddings = label_embeddings(self.name, base.embeddings)
         generator = torch_generator("initialisation", context.seed)
-        model = WordGuidedAttention(p, source.channels, embeddings.shape[1], generator)
+        model = self.network(p, source.channels, embeddings.shape[1], generator)
         self.model = model.to(source.device).eval()
         self._restored = source
 
@@ -190,7 +192,7 @@ class WordGuidedAttentionMethod(Method):
             raise wrong_state(self.name, "no A_visual and A_text")
         n, d_w = weights["A_visual"].shape[1], weights["A_text"].shape[1]
         if self.model is None or _input_sizes(self.model) != (n, d_w):
-            self.model = WordGuidedAttention(self.params, n, d_w).eval()
+            self.model = self.network(self.params, n, d_w).eval()
         with loading_state(self.name):
             self.model.load_state_dict(weights)
         self._backbone = {k[9:]: v for k, v in state.items() if k.startswith("backbone.")}

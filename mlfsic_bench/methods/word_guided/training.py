@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import FitContext, Predictor, Support, TrainingPart
     from mlfsic_bench.methods.word_guided.model import WordGuidedAttention
     from mlfsic_bench.methods.word_guided.params import WordGuidedParams
+
+Network = TypeVar("Network", bound="WordGuidedAttention")
 
 
 def train(
@@ -79,9 +81,7 @@ def train(
     return trained
 
 
-def fine_tuned(
-    model: WordGuidedAttention, support: Support, embeddings: Tensor
-) -> WordGuidedAttention:
+def fine_tuned(model: Network, support: Support, embeddings: Tensor) -> Network:
     """A copy of the network after some full-batch steps of L_cmw on the support (Table 6)."""
     model = copy.deepcopy(model)
     with torch.no_grad():
