@@ -23,9 +23,11 @@ from mlfsic_bench.analysis.estimates import (
     points,
 )
 from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.evaluation.counts import read_counts
 from mlfsic_bench.evaluation.meta import EpisodesMeta, MethodMeta, SplitMeta
 from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values
+from mlfsic_bench.metrics.decisions import RULE_TEXTS, Rule
 from mlfsic_bench.metrics.intervals import SMALL_POOL, EpisodeImages, episode_images, t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION, chance_levels, undefined_counts
 from mlfsic_bench.results.captions import (
@@ -36,6 +38,7 @@ from mlfsic_bench.results.captions import (
     off_defaults,
 )
 from mlfsic_bench.results.conditions import check_comparable, not_seeds, seed_groups
+from mlfsic_bench.results.decision_rules import Decided, decided
 from mlfsic_bench.results.result import Result, Targets, open_result
 from mlfsic_bench.results.table import Table, table, to_markdown, to_text
 from mlfsic_bench.results.targets import SplitPlace, note_on, targets_of
@@ -49,6 +52,18 @@ class SeedsEstimate(Report):
     seeds: float | None
 
 
+class RuleScore(Report):
+    """One result under one decision rule: the metrics that depend on decisions.
+
+    `threshold`: of the rule `val`. `labels`: predicted labels of a query image, mean.
+    """
+
+    rule: Rule
+    threshold: float | None
+    labels: float
+    metrics: dict[str, Estimate]
+
+
 class FileScore(Report):
     """One result; `undefined`: how often a convention stepped in."""
 
@@ -60,6 +75,7 @@ class FileScore(Report):
     undefined: dict[str, int]
     breakdown: Breakdown | None = None
     conventions: dict[str, float | None] | None = None
+    decisions: list[RuleScore] | None = None
 
 
 class SeedsScore(Report):
@@ -99,6 +115,9 @@ def score_files(
     *,
     by: str | None = None,
     conventions: bool = False,
+    rules: Sequence[Rule] = (),
+    val_runs: Sequence[Path] = (),
+    counts: Path | None = None,
 ) -> ScoreReport:
     """Score files and run folders that were made on the same split and episodes.
 
@@ -108,6 +127,9 @@ def score_files(
     place: where split and episodes are found, if not by what the results say.
     by: one of BREAKDOWNS, to break each result's scores down as well.
     conventions: whether to add the values under all conventions.
+    rules: decision rules to add the values under (docs/metrics.md).
+    val_runs: folders of runs on val episodes, for the rule `val`.
+    counts: a file of label counts, for the rule `count`.
 
     Raises BenchError for files that are unsound, not comparable or named twice, and for a split or
     episodes that are not those of their hashes.
@@ -118,7 +140,17 @@ def score_files(
     check_comparable(results)
     targets = targets_of(results, place)
     images = episode_images(targets.query, targets.support, targets.drawn_for)
-    files = [_file_score(result, targets, images, by, conventions) for result in results]
+    on_val = [open_result(path) for path in dict.fromkeys(val_runs)]
+    given = read_counts(counts) if counts is not None else None
+    under = [
+        [decided(result, rule, val_runs=on_val, counts=given) for rule in dict.fromkeys(rules)]
+        for result in results
+    ]
+    files = [
+        _file_score(result, targets, images, by, conventions, of_rules)
+        for result, of_rules in zip(results, under, strict=True)
+    ]
+    said = [note for of_rules in under for one in of_rules for note in one.notes]
     meta = results[0].meta
     micro, macro = chance_levels(targets.targets)
     return ScoreReport(
@@ -132,19 +164,26 @@ def score_files(
         chance={"micro_ap": number(micro), "macro_ap": number(macro)},
         files=files,
         seeds=_seeds(results, files),
-        notes=_notes(results, targets),
+        notes=[*_notes(results, targets), *said],
     )
 
 
-def estimates(result: Result, targets: Targets, images: EpisodeImages) -> dict[str, Estimate]:
-    """Every metric of one result: its mean and its intervals over episodes and images."""
-    values = result.values(tuple(METRICS), targets)
-    influence = result.influence(tuple(METRICS), targets)
-    return {name: estimate(values[name], influence[name], images) for name in METRICS}
+def estimates(
+    result: Result, targets: Targets, images: EpisodeImages, names: Sequence[str] | None = None
+) -> dict[str, Estimate]:
+    """Metrics of one result, all by default: means and intervals over episodes and images."""
+    names = tuple(METRICS) if names is None else names
+    values, influence = result.values(names, targets), result.influence(names, targets)
+    return {name: estimate(values[name], influence[name], images) for name in names}
 
 
 def _file_score(
-    result: Result, targets: Targets, images: EpisodeImages, by: str | None, conventions: bool
+    result: Result,
+    targets: Targets,
+    images: EpisodeImages,
+    by: str | None,
+    conventions: bool,
+    of_rules: Sequence[Decided],
 ) -> FileScore:
     scores = result.scores
     arrays = (scores.scores, targets.targets, scores.decisions)
@@ -158,6 +197,18 @@ def _file_score(
         undefined=undefined_counts(*arrays),
         breakdown=None if by is None else break_down(by, scores, targets, images),
         conventions={name: number(x) for name, x in every.items()} if conventions else None,
+        decisions=[_rule_score(one, targets, images) for one in of_rules] or None,
+    )
+
+
+def _rule_score(one: Decided, targets: Targets, images: EpisodeImages) -> RuleScore:
+    names = [name for name, metric in METRICS.items() if not metric.ranks]
+    decisions = one.decisions
+    return RuleScore(
+        rule=one.rule,
+        threshold=one.threshold,
+        labels=float(decisions.sum(axis=2).mean()),
+        metrics=estimates(one.result, targets, images, names),
     )
 
 
@@ -263,6 +314,8 @@ def tables(report: ScoreReport) -> list[Table]:
         ]
         heads = ("metric", "mean", "± episodes", "± images")
         found.append(table(heads, rows, title=_title(file)))
+        if file.decisions is not None:
+            found.append(_rules_table(file, file.decisions))
         if file.breakdown is not None:
             found.append(_breakdown_table(file, file.breakdown))
         if file.conventions is not None:
@@ -279,6 +332,24 @@ def tables(report: ScoreReport) -> list[Table]:
         title = f"{group.method}, training seeds {seeds}"
         found.append(table(("metric", "mean", "± seeds"), over, title=title))
     return found
+
+
+def _rules_table(file: FileScore, rules: Sequence[RuleScore]) -> Table:
+    """AP first, which no rule changes; then the metrics that depend on the decisions."""
+    ranked = [name for name, metric in METRICS.items() if metric.ranks]
+    rows = [(name, *[_with_half(file.metrics[name])] * len(rules)) for name in ranked]
+    rows += [
+        (name, *(_with_half(rule.metrics[name]) for rule in rules)) for name in rules[0].metrics
+    ]
+    rows.append(("labels per image", *(f"{rule.labels:.2f}" for rule in rules)))
+    heads = [
+        rule.rule if rule.threshold is None else f"{rule.rule} (score > {rule.threshold:.4g})"
+        for rule in rules
+    ]
+    title = f"{_title(file)}, by decision rule"
+    rules_are = "; ".join(f"{rule.rule}: {RULE_TEXTS[rule.rule]}" for rule in rules)
+    about = f"Decision rules: {rules_are}. ± over episodes."
+    return table(("metric", *heads), rows, title=title, caption=(about,))
 
 
 def _breakdown_table(file: FileScore, part: Breakdown) -> Table:
@@ -359,6 +430,9 @@ def to_csv(report: ScoreReport) -> str:
             for group in file.breakdown.groups:
                 for name, x in group.values.items():
                     write(file, file.breakdown.by, group.name, name, [x.mean, x.episodes, x.images])
+        for rule in file.decisions or ():
+            for name, x in rule.metrics.items():
+                write(file, "decisions", rule.rule, name, [x.mean, x.episodes, x.images])
         for name, value in (file.conventions or {}).items():
             write(file, "conventions", "", name, [value])
     for seeds in report.seeds:

@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "methods": ("mlfsic_bench.cli.methods", "List, show and check methods, or begin one."),
     "run": ("mlfsic_bench.cli.run", "Fit a method and score its query images."),
+    "counts": (
+        "mlfsic_bench.cli.counts",
+        "Predict how many labels each query image shows.",
+    ),
     "score": ("mlfsic_bench.cli.score", "Score files and runs, with three kinds of interval."),
     "table": ("mlfsic_bench.cli.table", "Print the table for a paper from runs."),
     "cite": ("mlfsic_bench.cli.cite", "Print BibTeX of what is behind some runs."),

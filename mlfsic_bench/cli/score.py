@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mlfsic_bench.cli.options import OUT, PLACE, put_out, sources, text_form, with_options
+from mlfsic_bench.cli.options import OUT, PATH, PLACE, put_out, sources, text_form, with_options
+
+if TYPE_CHECKING:
+    from mlfsic_bench.metrics.decisions import Rule
 
 
 @click.command("score")
@@ -18,11 +22,32 @@ from mlfsic_bench.cli.options import OUT, PLACE, put_out, sources, text_form, wi
     help="Break the scores down as well.",
 )
 @click.option("--conventions", is_flag=True, help="The same scores under every convention.")
+@click.option(
+    "--decisions",
+    "rules",
+    type=click.Choice(["own", "val", "count"]),
+    multiple=True,
+    help="P, R and F1 under this decision rule as well; repeatable.",
+)
+@click.option(
+    "--val-run",
+    "val_runs",
+    type=PATH,
+    multiple=True,
+    metavar="RUN",
+    help="For the rule val: the method's run on val episodes; repeatable.",
+)
+@click.option(
+    "--counts", type=PATH, metavar="FILE", help="For the rule count: what `counts` wrote."
+)
 @with_options(text_form("text", "markdown", "json", "csv"), OUT)
 def score(
     sources: tuple[Path, ...],
     by: str | None,
     conventions: bool,
+    rules: tuple[Rule, ...],
+    val_runs: tuple[Path, ...],
+    counts: Path | None,
     form: str,
     out: Path | None,
     **place: object,
@@ -39,5 +64,8 @@ def score(
         SplitPlace(**place),  # type: ignore[arg-type]
         by=by,
         conventions=conventions,
+        rules=rules,
+        val_runs=val_runs,
+        counts=counts,
     )
     put_out(WRITERS[form](report), out)

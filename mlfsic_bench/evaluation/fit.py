@@ -84,12 +84,8 @@ def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
     if selection is None:
         # A method that does not train is not fitted: it would ask for features of the base part.
         return {"method": _state(method), "source": {}}
-    source = inputs.open_source(selection.base.image_ids, selection.base.image_ids, log)
-    view = inputs.view(selection.base, f"train/{inputs.seed}", source)
-    base = view.training_part(
-        endless_episodes(selection.base, inputs.split.hash, inputs.seed), None
-    )
-    val = _val_part(inputs, selection, log)
+    base, val = training_parts(inputs, log)
+    source = base.images.source
     context = FitContext(
         seed=stream_seed("fit", inputs.split.hash, inputs.seed),
         folder=checkpoints.absolute(),
@@ -100,6 +96,21 @@ def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
     with method_call(method.name, "while fitting"), limited_to(*images):
         method.fit(base, val, context)
     return {"method": _state(method), "source": ready_to_save(source.state())}
+
+
+def training_parts(inputs: Inputs, log: Log) -> tuple[TrainingPart, TrainingPart | None]:
+    """The base and the val part with their features, as `fit` gets them; no val where none is.
+
+    `inputs` are those of a method that trains.
+    """
+    selection = inputs.selection
+    assert selection is not None
+    source = inputs.open_source(selection.base.image_ids, selection.base.image_ids, log)
+    view = inputs.view(selection.base, f"train/{inputs.seed}", source)
+    base = view.training_part(
+        endless_episodes(selection.base, inputs.split.hash, inputs.seed), None
+    )
+    return base, _val_part(inputs, selection, log)
 
 
 def _val_part(inputs: Inputs, selection: Selection, log: Log) -> TrainingPart | None:

@@ -60,7 +60,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     _check_scores(path, scores)
     arrays: dict[str, npt.NDArray[Any]] = {
         "scores": scores.scores.astype("<f4", copy=False),
-        "meta": _text(scores.meta),
+        "meta": text_of(scores.meta),
     }
     if scores.decisions is not None:
         arrays["decisions"] = scores.decisions
@@ -76,7 +76,7 @@ def read_scores(path: Path) -> Scores:
         optional=("decisions",),
         limit=LIMIT,
     )
-    meta = _meta(path, arrays["meta"], ScoresMeta)
+    meta = meta_of(path, arrays["meta"], ScoresMeta)
     scores = Scores(arrays["scores"], arrays.get("decisions"), meta)
     _check_scores(path, scores)
     return scores
@@ -89,14 +89,14 @@ def write_targets(path: Path, stored: StoredTargets) -> None:
     if len(text) > 1 and (text == text[:1]).all() and (targets == targets[:1]).all():
         targets, text = targets[:1], text[:1]  # one query for all: 1 / E of the size
     query = np.char.encode(text, "utf-8")  # a quarter of the size of NumPy's own text
-    write_arrays(path, {"targets": targets, "query": query, "meta": _text(stored.meta)})
+    write_arrays(path, {"targets": targets, "query": query, "meta": text_of(stored.meta)})
 
 
 def read_targets(path: Path) -> StoredTargets:
     """The targets in `path`, checked like `read_scores`; files of earlier versions, too."""
     required = ("targets", "query", "meta")
     arrays = read_arrays(path, kind="targets file", required=required, limit=LIMIT)
-    meta = _meta(path, arrays["meta"], TargetsMeta)
+    meta = meta_of(path, arrays["meta"], TargetsMeta)
     query = arrays["query"]
     if query.dtype.kind != "S" or query.nbytes > QUERY_LIMIT:
         raise _bad(path, "query ids as UTF-8 bytes [E, Q]", f"{query.dtype} {query.shape}")
@@ -116,7 +116,8 @@ def read_targets(path: Path) -> StoredTargets:
     return stored
 
 
-def _text(meta: FileSchema) -> npt.NDArray[np.str_]:
+def text_of(meta: FileSchema) -> npt.NDArray[np.str_]:
+    """A description as it stands in a file of arrays."""
     text = canonical_json(meta.model_dump(mode="json")).decode()
     return np.array(text, dtype=f"<U{len(text)}")
 
@@ -124,7 +125,10 @@ def _text(meta: FileSchema) -> npt.NDArray[np.str_]:
 M = TypeVar("M", bound=FileSchema)
 
 
-def _meta(path: Path, text: npt.NDArray[Any], model: type[M]) -> M:
+def meta_of(
+    path: Path, text: npt.NDArray[Any], model: type[M], page: str = PAGE, remedy: str = REMEDY
+) -> M:
+    """The description in a file of arrays, checked; BenchError naming the key that is wrong."""
     if text.dtype.kind != "U" or text.shape != ():
         raise _bad(path, "one text called `meta`", f"{text.dtype} of shape {text.shape}")
     try:
@@ -134,7 +138,7 @@ def _meta(path: Path, text: npt.NDArray[Any], model: type[M]) -> M:
     except (ValueError, RecursionError) as error:
         found = _short(f"{type(error).__name__}: {error}")
         raise _bad(path, "a description in JSON", found) from error
-    meta = load(model, value, f"the description in {path}", page=PAGE, remedy=REMEDY)
+    meta = load(model, value, f"the description in {path}", page=page, remedy=remedy)
     for key in STATED:
         if key not in value:
             raise _bad(path, f"the key {key!r} in the description", "no such key")
@@ -181,7 +185,7 @@ def _check_size(path: Path, shape: tuple[int, ...], meta: ScoresMeta | TargetsMe
 
 def _bad(path: Path, expected: str, found: str) -> BenchError:
     return BenchError(
-        f"{path} is not a valid file of scores or targets",
+        f"{path} is not a valid file of scores, targets or counts",
         expected=expected,
         found=found,
         remedy=f"{REMEDY}, or correct what made it ({PAGE})",

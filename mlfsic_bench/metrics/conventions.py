@@ -21,7 +21,8 @@ from mlfsic_bench.metrics.average_precision import (
     ap_of_all_pairs,
     eleven_point_ap,
 )
-from mlfsic_bench.metrics.metric import Episodes, FloatArray
+from mlfsic_bench.metrics.decisions import top_k
+from mlfsic_bench.metrics.metric import Episodes
 from mlfsic_bench.metrics.registry import METRICS, mean_of_defined
 
 Float64 = npt.NDArray[np.float64]
@@ -68,23 +69,12 @@ class _Data:
 
     @cached_property
     def top(self) -> at.Counts:
-        return at.count(top_decisions(self.all.scores), self.all.targets)
+        return at.count(top_k(self.all.scores, TOP), self.all.targets)
 
     @cached_property
     def top_from_zero(self) -> at.Counts:
-        chosen = top_decisions(self.all.scores) & (self.all.scores >= 0)
+        chosen = top_k(self.all.scores, TOP) & (self.all.scores >= 0)
         return at.count(chosen, self.all.targets)
-
-
-def top_decisions(scores: FloatArray, k: int = TOP) -> Bool:
-    """bool [E, Q, L]: the k labels with the highest scores of each query, whatever those are.
-
-    Of equal scores the label that stands first in the split is taken.
-    """
-    order = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
-    chosen = np.zeros(scores.shape, np.bool_)
-    np.put_along_axis(chosen, order, True, axis=-1)
-    return chosen
 
 
 def _mean(values: Float64) -> float:

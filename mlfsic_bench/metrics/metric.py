@@ -232,6 +232,7 @@ class Metric:
     column: "always": a column of every table and a figure of every leaderboard entry; "known": the
         same, but entries made before the metric may lack it; "never": no column, unless asked for.
     range: smallest and largest value.
+    ranks: whether it comes from the order of the scores alone, so that no decision changes it.
     """
 
     name: str
@@ -246,6 +247,7 @@ class Metric:
     leave_one_out: Form | None = None
     column: Literal["always", "known", "never"] = "known"
     range: tuple[float, float] = (0.0, 1.0)
+    ranks: bool = False
 
     @property
     def head(self) -> str:

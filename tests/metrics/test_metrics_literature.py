@@ -18,7 +18,8 @@ from sklearn.metrics import (
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.metrics.average_precision import all_point_ap, eleven_point_ap
-from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values, top_decisions
+from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values
+from mlfsic_bench.metrics.decisions import top_k
 
 pytestmark = pytest.mark.slow
 
@@ -211,6 +212,6 @@ def test_top_three_from_zero_leaves_out_scores_below_zero() -> None:
 
 
 def test_of_equal_scores_the_first_label_is_taken() -> None:
-    chosen = top_decisions(np.zeros((1, 1, 5), np.float32), 2)
+    chosen = top_k(np.zeros((1, 1, 5), np.float32), 2)
     assert chosen[0, 0].tolist() == [True, True, False, False, False]
-    assert top_decisions(np.zeros((1, 1, 2), np.float32), 3).all()
+    assert top_k(np.zeros((1, 1, 2), np.float32), 3).all()
