@@ -4,6 +4,7 @@ ordinary classifier: pooled features, one linear head, BCE.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.sources import FeatureSource
+from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import tracked
@@ -36,8 +38,13 @@ def train_epochs(
     key: str,
     get_state: Callable[[], dict[str, Any]],
     set_state: Callable[[dict[str, Any]], None],
+    evaluate: Callable[[], float] | None = None,
+    select_every: int | None = None,
 ) -> None:
     """Run epochs 0, 1, ..., epochs - 1; with a folder in the context, those not yet done.
+
+    With `select_every` the weights of the epoch with the highest value on val are kept, the
+    earliest of equals; without it, or without `evaluate`, those of the last epoch.
 
     Parameters
     ----------
@@ -47,14 +54,16 @@ def train_epochs(
     file: the checkpoint's name in `context.folder`.
     key: all that the training depends on; a checkpoint of another key is a BenchError.
     get_state, set_state: read and restore all that learns, but for the backbone.
+    evaluate: a value on val of the weights as they are, to be high, such as `val_macro_ap`.
+    select_every: epochs between two evaluations; the last epoch is always evaluated.
     """
     path = context.folder / file if context.folder is not None else None
-    first = 0
+    first, best = 0, None
     if path is not None and exists(path):
         content = read_checkpoint(path, key)
         set_state(content)
         source.load_state(content["source"])
-        first = int(content["epoch"])
+        first, best = int(content["epoch"]), content.get("best")
         context.log(f"resuming after {what} epoch {first} of {epochs}")
     saved_at = time.monotonic()
     source.train(True)
@@ -62,14 +71,52 @@ def train_epochs(
         numbers = range(first, epochs)
         for number in tracked(numbers, f"{what} training", context.log, "epochs", done=first):
             loss = epoch(number)
-            context.log(f"{what} epoch {number + 1}/{epochs}: loss {loss:.4f}")
-            due = number + 1 == epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
+            last = number + 1 == epochs
+            line = f"{what} epoch {number + 1}/{epochs}: loss {loss:.4f}"
+            look = evaluate is not None and is_due(number + 1, select_every, last)
+            if look and evaluate is not None:
+                source.train(False)
+                value = evaluate()
+                source.train(True)
+                line += f", val {100 * value:.2f}"
+                if best is None or value > best["value"]:
+                    weights = copy.deepcopy({**get_state(), "source": source.state()})
+                    best = {"epoch": number + 1, "value": value, "weights": weights}
+            context.log(line)
+            due = look or last or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
             if path is not None and due:
-                content = {**get_state(), "source": source.state()}
+                content = {**get_state(), "source": source.state(), "best": best}
                 save_checkpoint(path, {"key": key, "epoch": number + 1, **content})
                 saved_at = time.monotonic()
     finally:
         source.train(False)
+    if best is not None:
+        set_state(best["weights"])
+        source.load_state(best["weights"]["source"])
+        context.log(kept(what, best))
+
+
+def is_due(done: int, every: int | None, last: bool) -> bool:
+    """Whether a training evaluates on val after `done` epochs."""
+    return every is not None and (last or done % every == 0)
+
+
+def kept(what: str, best: dict[str, Any]) -> str:
+    """A line of the log on the epoch whose weights were kept."""
+    return f"{what}: kept epoch {best['epoch']}, macro-AP {100 * best['value']:.2f} on val"
+
+
+def selection_key(val: TrainingPart | None, select_every: int | None) -> dict[str, Any] | None:
+    """What a selection depends on beside the training, for a checkpoint's key; None without one."""
+    if val is None or select_every is None:
+        return None
+    return {
+        "every": select_every,
+        "ids": list(val.images.ids),
+        "labels": list(val.labels),
+        "targets": hash_bytes(val.targets.cpu().numpy().tobytes()),
+        "episodes": val.n_episodes,
+    }
 
 
 def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
@@ -86,7 +133,16 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
 
 
 def train_classifier(
-    base: TrainingPart, context: FitContext, *, W: Tensor, epochs: int, lr: float, batch: int
+    base: TrainingPart,
+    context: FitContext,
+    *,
+    W: Tensor,
+    epochs: int,
+    lr: float,
+    batch: int,
+    evaluate: Callable[[Tensor], float] | None = None,
+    select_every: int | None = None,
+    selection: str = "",
 ) -> Tensor:
     """Train a linear head, and the backbone where it is trainable, on the base part.
 
@@ -97,6 +153,8 @@ def train_classifier(
     Parameters
     ----------
     W: float32 [L, c + 1], the head to start from, its bias in the last column; not changed.
+    evaluate, select_every: as in `train_epochs`; `evaluate` is given the head as it is.
+    selection: all that the value on val depends on beside this training, as a hash.
 
     Returns the trained head, float32 [L, c + 1]; a trained backbone stays in the feature source.
     """
@@ -129,9 +187,12 @@ def train_classifier(
         epochs=epochs,
         epoch=epoch,
         file="classifier.pt",
-        key=f"{context.seed}/{len(base.images)}/{'|'.join(base.labels)}/{epochs}/{lr}/{batch}",
+        key=f"{context.seed}/{len(base.images)}/{'|'.join(base.labels)}/{epochs}/{lr}/{batch}"
+        + (f"/{selection}" if selection else ""),
         get_state=get_state,
         set_state=set_state,
+        evaluate=None if evaluate is None else lambda: evaluate(W.detach()),
+        select_every=select_every,
     )
     return W.detach()
 

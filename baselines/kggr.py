@@ -11,6 +11,7 @@ import math
 from typing import Literal
 
 import torch
+from mlfsic_baselines.classifier import selection_key
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
@@ -29,7 +30,7 @@ from mlfsic_bench.methods.contract import (
 )
 from mlfsic_bench.methods.refusals import label_embeddings, loading_state, untrained
 from mlfsic_bench.randomness import stream_seed, torch_generator
-from mlfsic_bench.training.loop import epoch_batches, train_episodic
+from mlfsic_bench.training.loop import epoch_batches, train_episodic, val_macro_ap
 
 
 class KGGRParams(MethodParams):
@@ -45,6 +46,9 @@ class KGGRParams(MethodParams):
     epochs: int = Field(20, ge=1, description="epochs of training on the base part")
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate on the base part")
     batch: int = Field(16, ge=1, description="images in a step on the base part")
+    select_every: int | None = Field(
+        None, ge=1, description="epochs between evaluations on val; none: keep the last weights"
+    )
     tune: Literal["classifiers", "graphs"] = Field(
         "classifiers",
         description="tuned per episode: new classifiers and their graph, or the other graph too",
@@ -288,7 +292,7 @@ class KGGR(Method):
     # -- base part ------------------------------------------------------------------------------
 
     def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
-        """Train on the base labels; the last weights are kept, nothing is selected on val."""
+        """Train on the base labels; keep the last weights, or with `select_every` val's best."""
         p, source, n = self.params, base.images.source, len(base.images)
         words = label_embeddings(self.name, base.embeddings)
         network = KGGRNetwork(
@@ -323,6 +327,16 @@ class KGGR(Method):
             self.load_state({k: v for k, v in state.items() if not k.startswith("source.")})
             source.load_state({k[7:]: v for k, v in state.items() if k.startswith("source.")})
 
+        chosen = selection_key(val, p.select_every)
+
+        def on_val() -> float:
+            assert val is not None
+            source.train(False)
+            network.requires_grad_(False)  # adapting takes gradients of copies alone
+            value = val_macro_ap(self.adapt_all, val)
+            network.requires_grad_(True)
+            return value
+
         trained = train_episodic(
             parameters=[*network.parameters(), *source.trainable_parameters()],
             loss=loss,
@@ -330,11 +344,17 @@ class KGGR(Method):
             steps=p.epochs * per_epoch,
             get_state=get_state,
             set_state=set_state,
+            evaluate=on_val if chosen else None,
+            evaluate_every=per_epoch * (p.select_every or 1),
             row_every=per_epoch,
             folder=context.folder,
-            key=self._key(base, words, context.seed),
+            key=self._key(base, words, context.seed, chosen),
             log=context.log,
         )
+        if trained.best is not None:
+            set_state(trained.best)
+            value = 100 * (trained.best_value or 0)
+            context.log(f"kept step {trained.best_step}: macro-AP {value:.2f} on val")
         source.train(False)
         network.requires_grad_(False)
         context.log(f"kggr: base loss {trained.history[-1]['loss']:.4f} in the last epoch")
@@ -409,13 +429,19 @@ class KGGR(Method):
             raise untrained(self.name)
         return self.network.to(source.device)
 
-    def _key(self, base: TrainingPart, words: Tensor, seed: int) -> str:
-        """What the training depends on, as a hash: a checkpoint of another key is refused."""
-        own = {"tune", "tune_epochs", "head_lr", "graph_lr", "word_scale"}
+    def _key(self, base: TrainingPart, words: Tensor, seed: int, chosen_on: object) -> str:
+        """What the training depends on, as a hash: a checkpoint of another key is refused.
+
+        A selection on val depends on what is done in an episode too.
+        """
+        later = {"tune", "tune_epochs", "head_lr", "graph_lr", "word_scale"}
         return hash_json(
             {
                 "method": self.name,
-                "params": self.params.model_dump(mode="json", exclude=own),
+                "params": self.params.model_dump(
+                    mode="json", exclude=set() if chosen_on else later
+                ),
+                "chosen_on": chosen_on,
                 "labels": base.labels,
                 "ids": base.images.ids,
                 "targets": hash_bytes(base.targets.cpu().numpy().tobytes()),

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from mlfsic_baselines.classifier import read_checkpoint, train_classifier
+from mlfsic_baselines.classifier import (
+    is_due,
+    kept,
+    read_checkpoint,
+    selection_key,
+    train_classifier,
+)
 from mlfsic_baselines.laso_networks import (
     Generators,
     Heads,
     Operation,
     Residual,
     SetOperations,
+    draw_pairs,
     start_head,
     uniform,
 )
@@ -41,7 +50,7 @@ from mlfsic_bench.methods.refusals import loading_state
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
 from mlfsic_bench.randomness import splitmix64_array, stream_seed, stream_seeds, torch_generator
-from mlfsic_bench.training.loop import save_checkpoint
+from mlfsic_bench.training.loop import save_checkpoint, val_macro_ap
 from mlfsic_bench.works import ALFASSY_2019
 
 CHECKPOINT_SECONDS = 30.0
@@ -88,6 +97,9 @@ class LaSOParams(MethodParams):
     weight_decay: float = Field(1e-4, ge=0, description="weight decay")
     class_weight: float = Field(1.0, ge=0, description="weight of the classification losses")
     error_weight: float = Field(1.0, ge=0, description="weight of the squared errors")
+    select_every: int | None = Field(
+        None, ge=1, description="epochs between evaluations on val; none: keep the last weights"
+    )
     augment: Literal["union", "none"] = Field("union", description="what joins the support")
     head_layers: int = Field(3, ge=0, description="hidden layers of the head; 0: linear head")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout between layers of the head")
@@ -103,36 +115,9 @@ class LaSOParams(MethodParams):
             self.without_effect("networks=residual", "tanh", "generator_dropout")
         else:
             self.without_effect("networks=paper", "layers")
+        if self.head_layers < 2:
+            self.without_effect(f"head_layers={self.head_layers}", "dropout")
         return self
-
-
-def draw_pairs(Y: npt.NDArray[np.bool_], pairs: int, seed: int) -> npt.NDArray[np.int64]:
-    """Positions [pairs, 2] of two different images that share a label, in a drawn order.
-
-    Y: bool [n, L]. The shared label goes round all labels that two images carry, so rare labels
-    come as often as common ones; the two images are drawn from those that carry it.
-    """
-    pools = [np.flatnonzero(column) for column in Y.T]
-    pools = [pool for pool in pools if len(pool) > 1]
-    if not pools:
-        raise BenchError(
-            "laso finds no pair of base images that shares a label",
-            expected="a base label that two images carry",
-            found=f"{len(Y)} images and {Y.shape[1]} labels, none of them shared",
-            remedy="use a base part with more images, or choose augment=none",
-        )
-    index = np.arange(pairs, dtype=np.uint64)
-    seeds = stream_seeds(["laso/pairs", seed], range(3))
-    first, second, order = (splitmix64_array(np.array([s], np.uint64), index) for s in seeds)
-    sizes = np.array([len(pool) for pool in pools], np.uint64)
-    starts = np.cumsum(sizes) - sizes
-    label = np.arange(pairs) % len(pools)
-    size = sizes[label]
-    i = first % size
-    j = (i + 1 + second % (size - 1)) % size
-    flat, start = np.concatenate(pools), starts[label]
-    found = np.stack([flat[start + i], flat[start + j]], 1)[np.argsort(order)]
-    return found.astype(np.int64)
 
 
 def train_operations(
@@ -141,11 +126,15 @@ def train_operations(
     base: TrainingPart,
     p: LaSOParams,
     context: FitContext,
+    evaluate: Callable[[], float] | None = None,
+    chosen_on: object = None,
 ) -> None:
     """Train `networks` in place on the base part, whose classifier W [L, c + 1] stays as it is.
 
     The learning rate rises linearly, then halves when the mean loss of an epoch has not fallen for
-    more than 4 epochs (counted anew an epoch after that). With a folder in the context, a killed
+    more than 4 epochs (counted anew an epoch after that). With `evaluate`, the value on val of the
+    networks as they are, the best weights are kept and not the last; `chosen_on` says what that
+    value depends on (`selection_key`). With a folder in the context, a killed
     training resumes after its last checkpoint and takes the same steps. Afterwards the networks
     are in evaluation mode.
     """
@@ -160,7 +149,8 @@ def train_operations(
         weight_decay=p.weight_decay,
     )
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(sgd, factor=0.5, patience=4, cooldown=1)
-    key = _key(W, base, p, context.seed)
+    key = _key(W, base, p, context.seed, chosen_on)
+    best: dict[str, Any] | None = None
     path = context.folder / "set_operations.pt" if context.folder is not None else None
     step, total = 0, torch.zeros((), dtype=torch.float64, device=f.device)
     if path is not None and exists(path):
@@ -169,6 +159,7 @@ def train_operations(
         sgd.load_state_dict(content["sgd"])
         plateau.load_state_dict(content["plateau"])
         step, total = content["step"], content["total"].to(f.device)
+        best = content.get("best")
         context.log(f"resuming after step {step} of {p.epochs * steps}")
     saved_at, parts = time.monotonic(), None
     networks.train()
@@ -199,6 +190,7 @@ def train_operations(
             sgd.step()
             step, total = step + 1, total + loss.detach()  # read once an epoch
             advance(1)
+            looked = False
             if step % steps == 0:
                 mean, total = total.item() / steps, torch.zeros_like(total)
                 rate = sgd.param_groups[0]["lr"]
@@ -207,7 +199,17 @@ def train_operations(
                 context.log(f"{where}: loss {mean:.4f}, lr {rate:.2e}")
                 if epoch >= p.warmup_epochs:
                     plateau.step(mean)
-            due = step == p.epochs * steps or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
+                looked = is_due(epoch + 1, p.select_every, epoch + 1 == p.epochs)
+                if evaluate is not None and looked:
+                    networks.eval()
+                    value = evaluate()
+                    networks.train()
+                    context.log(f"{where}: val {100 * value:.2f}")
+                    if best is None or value > best["value"]:
+                        weights = copy.deepcopy(networks.state_dict())
+                        best = {"epoch": epoch + 1, "value": value, "weights": weights}
+            last = step == p.epochs * steps
+            due = looked or last or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
             if path is not None and due:
                 content = {
                     "key": key,
@@ -216,10 +218,14 @@ def train_operations(
                     "networks": networks.state_dict(),
                     "sgd": sgd.state_dict(),
                     "plateau": plateau.state_dict(),
+                    "best": best,
                 }
                 save_checkpoint(path, content)
                 saved_at = time.monotonic()
     networks.eval()
+    if best is not None:
+        networks.load_state_dict(best["weights"])
+        context.log(kept("set operations", best))
 
 
 @torch.no_grad()
@@ -241,15 +247,17 @@ def _check(loss: float, rate: float) -> None:
         )
 
 
-def _key(W: Tensor, base: TrainingPart, p: LaSOParams, seed: int) -> str:
+def _key(W: Tensor, base: TrainingPart, p: LaSOParams, seed: int, chosen_on: object) -> str:
     """What the training depends on; the classifier stands for the features it was trained on."""
+    later = set() if chosen_on else AT_TEST
     return hash_json(
         {
             "classifier": hash_bytes(W.cpu().numpy().tobytes()),
             "ids": base.images.ids,
             "targets": hash_bytes(base.targets.cpu().numpy().tobytes()),
-            "params": p.model_dump(mode="json", exclude=AT_TEST),
+            "params": p.model_dump(mode="json", exclude=later),
             "seed": seed,
+            "chosen_on": chosen_on,
         }
     )
 
@@ -270,9 +278,17 @@ class LaSO(Method):
         head loss = mean BCE over support images (f_i, y_i) and unions (U(f_i, f_j), max(y_i, y_j))
 
     Base training: a linear classifier of the base labels (as in `linear`; the backbone with it
-    where it is trainable), then, both fixed, the networks, by SGD. Defaults are the original
-    code's: its ResNet recipe for the networks, its 3-layer head. What was read from that code and
-    what we decided stands in docs/methodology.md, M31.
+    where it is trainable), then, both fixed, the networks, by SGD. Rates and batches are those of
+    the original code's ResNet recipe, the head is its 3-layer one; the residual networks have one
+    layer, where that recipe has two, and its few-shot script knows the generators alone. What was
+    read from that code and what we decided stands in docs/methodology.md, M31.
+
+    The last weights are kept, or with `select_every` those with the best few-shot macro-AP on val:
+    of the networks as they augment val supports, and, where the backbone is trained, first of
+    classifier and backbone with the support alone.
+
+    Controls: preset `no-unions` leaves the set operations out and keeps head, rates and steps;
+    `linear-head` is no more than a linear head at these rates.
 
     The drawn pairs, dropout and starts are keyed by the seeds; a label's row of the head by its
     name. Queries meet running statistics alone. With `augment=none`, set operations could not
@@ -281,7 +297,11 @@ class LaSO(Method):
 
     name = "laso"
     Params = LaSOParams
-    presets = {"paper-generators": {"networks": "paper"}}  # noqa: RUF012
+    presets = {  # noqa: RUF012
+        "paper-generators": {"networks": "paper"},
+        "no-unions": {"augment": "none"},
+        "linear-head": {"augment": "none", "head_layers": 0},
+    }
     check_settings = {"classifier_epochs": "2", "epochs": "2", "tune_epochs": "2"}  # noqa: RUF012
     trains = True
     adapts_by_gradient = True
@@ -310,15 +330,32 @@ class LaSO(Method):
         device = base.targets.device
         rows = _rows("base", context.seed, base.labels)
         start = torch.stack([uniform((source.dim + 1,), source.dim, g) for g in rows])
+        chosen = selection_key(val, p.select_every)
+
+        def on_val(method: LaSO) -> float:
+            assert val is not None
+            return val_macro_ap(method.adapt_all, val)
+
+        # what a new head can do on val depends on the classifier through the backbone alone
+        plain = LaSO(p.model_copy(update={"augment": "none"}))
+        selects = chosen is not None and bool(source.trainable_parameters())
         W = train_classifier(
-            base, context, W=start.to(device),
-            epochs=p.classifier_epochs, lr=p.classifier_lr, batch=p.classifier_batch,
-        )  # fmt: skip
+            base,
+            context,
+            W=start.to(device),
+            epochs=p.classifier_epochs,
+            lr=p.classifier_lr,
+            batch=p.classifier_batch,
+            evaluate=(lambda _: on_val(plain)) if selects else None,
+            select_every=p.select_every,
+            selection=hash_json([chosen, p.model_dump(mode="json")]) if selects else "",
+        )
         if p.augment == "none":
             return
         networks = self._new(source.dim, torch_generator("laso/networks", context.seed))
         self.operations, self.classifier = networks.to(device), W
-        train_operations(self.operations, W, base, p, context)
+        evaluate = None if chosen is None else partial(on_val, self)
+        train_operations(self.operations, W, base, p, context, evaluate, chosen)
 
     def _new(self, c: int, generator: Generator) -> SetOperations:
         p = self.params

@@ -1,4 +1,4 @@
-"""The networks of `laso`: set operations on pooled features, their losses, few-shot heads."""
+"""The networks of `laso`: set operations on pooled features, their pairs and losses, heads."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import leaky_relu, mse_loss
 
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.scoring import dropout
+from mlfsic_bench.randomness import splitmix64_array, stream_seeds
 
 SLOPE = 0.2  # of every LeakyReLU of the original
 NORM_EPS, NORM_MOMENTUM = 1e-5, 0.1
@@ -148,6 +152,35 @@ class SetOperations(nn.Module):
         errors = 2 * (mse_loss(composed, x) + sum(mse_loss(out, sub) for out in again))
         symmetry = sum(mse_loss(*out.chunk(2)) for out in (cut, join))
         return weights[0] * classes + weights[1] * (errors + symmetry)
+
+
+def draw_pairs(Y: npt.NDArray[np.bool_], pairs: int, seed: int) -> npt.NDArray[np.int64]:
+    """Positions [pairs, 2] of two different images that share a label, in a drawn order.
+
+    Y: bool [n, L]. The shared label goes round all labels that two images carry, so rare labels
+    come as often as common ones; the two images are drawn from those that carry it.
+    """
+    pools = [np.flatnonzero(column) for column in Y.T]
+    pools = [pool for pool in pools if len(pool) > 1]
+    if not pools:
+        raise BenchError(
+            "laso finds no pair of base images that shares a label",
+            expected="a base label that two images carry",
+            found=f"{len(Y)} images and {Y.shape[1]} labels, none of them shared",
+            remedy="use a base part with more images, or choose augment=none",
+        )
+    index = np.arange(pairs, dtype=np.uint64)
+    seeds = stream_seeds(["laso/pairs", seed], range(3))
+    first, second, order = (splitmix64_array(np.array([s], np.uint64), index) for s in seeds)
+    sizes = np.array([len(pool) for pool in pools], np.uint64)
+    starts = np.cumsum(sizes) - sizes
+    label = np.arange(pairs) % len(pools)
+    size = sizes[label]
+    i = first % size
+    j = (i + 1 + second % (size - 1)) % size
+    flat, start = np.concatenate(pools), starts[label]
+    found = np.stack([flat[start + i], flat[start + j]], 1)[np.argsort(order)]
+    return found.astype(np.int64)
 
 
 def start_head(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from mlfsic_baselines.classifier import train_classifier, train_epochs
+from mlfsic_baselines.classifier import selection_key, train_classifier, train_epochs
 from mlfsic_baselines.pla_decoder import (
     ROWS,
     Alignment,
     Decoder,
     DropoutPer,
+    Scores,
     alignment_loss,
     read_out,
 )
@@ -31,10 +33,10 @@ from mlfsic_bench.methods.contract import (
     TrainingPart,
 )
 from mlfsic_bench.randomness import stream_seed, torch_generator
-from mlfsic_bench.training.loop import epoch_batches
+from mlfsic_bench.training.loop import epoch_batches, val_macro_ap
 
 # what the weights after training on the base part do not depend on
-_LATER = {"tune_epochs", "tune_lr", "rows_lr", "decisions"}
+_LATER = {"tune_epochs", "tune_lr", "rows_lr", "decisions", "scores"}
 
 
 class PLAParams(MethodParams):
@@ -59,9 +61,18 @@ class PLAParams(MethodParams):
     lr: float = Field(1e-3, gt=0, description="learning rate of the decoder on the base part")
     backbone_lr: float = Field(1e-4, gt=0, description="that of a trainable backbone")
     batch: int = Field(64, ge=1, description="images in a step on the base part")
+    select_every: int | None = Field(
+        None,
+        ge=1,
+        description="epochs of the decoder between evaluations on val; none: keep the last",
+    )
     tune_epochs: int = Field(40, ge=0, description="full-batch steps on each support set")
     tune_lr: float = Field(1e-3, gt=0, description="learning rate of the decoder, per episode")
     rows_lr: float = Field(1e-3, gt=0, description="that of the new labels' rows")
+    scores: Scores = Field(
+        "softmax",
+        description="a label's score: its probability among all tokens, or (sigmoid) alone",
+    )
     decisions: Literal["greedy", "threshold"] = Field(
         "greedy", description="predicted are the labels of the decoded sequence, or scores above 0"
     )
@@ -70,6 +81,8 @@ class PLAParams(MethodParams):
     def _consistent(self) -> PLAParams:
         idle = "embedding" if self.words == "glove" else "freeze_words"
         self.without_effect(f"words={self.words}", idle)
+        if self.dropout == 0:
+            self.without_effect("dropout=0", "dropout_per")
         return self
 
 
@@ -86,8 +99,18 @@ def train_encoder(base: TrainingPart, p: PLAParams, context: FitContext) -> None
     train_classifier(base, context, W=start, epochs=epochs, lr=lr, batch=p.batch)
 
 
-def train_decoder(decoder: Decoder, base: TrainingPart, p: PLAParams, context: FitContext) -> None:
+def train_decoder(
+    decoder: Decoder,
+    base: TrainingPart,
+    p: PLAParams,
+    context: FitContext,
+    evaluate: Callable[[], float] | None = None,
+    chosen_on: object = None,
+) -> None:
     """Stage 2, in place: the decoder, and the backbone where it is trainable, on the base part.
+
+    With `evaluate`, the value on val of the decoder as it is, the best weights are kept and not the
+    last; `chosen_on` says what that value depends on (`selection_key`).
 
     Adam, batches of at most p.batch images; the order of an epoch's images and its dropout are
     keyed by (context.seed, epoch). With a folder in the context a killed training resumes after its
@@ -116,9 +139,11 @@ def train_decoder(decoder: Decoder, base: TrainingPart, p: PLAParams, context: F
         epochs=p.epochs,
         epoch=epoch,
         file="pla.pt",
-        key=_key(base, p, context.seed),
+        key=_key(base, p, context.seed, chosen_on),
         get_state=get_state,
         set_state=set_state,
+        evaluate=evaluate,
+        select_every=p.select_every,
     )
 
 
@@ -197,11 +222,16 @@ def _epoch(
     return total / n
 
 
-def _key(base: TrainingPart, p: PLAParams, seed: int) -> str:
+def _key(base: TrainingPart, p: PLAParams, seed: int, chosen_on: object) -> str:
     """What the training depends on, as a hash."""
-    params = p.model_dump(mode="json", exclude=_LATER)
-    ids, labels = list(base.images.ids), list(base.labels)
-    return hash_json({"params": params, "ids": ids, "labels": labels, "seed": seed})
+    parts = {
+        "params": p.model_dump(mode="json", exclude=set() if chosen_on else _LATER),
+        "ids": list(base.images.ids),
+        "labels": list(base.labels),
+        "seed": seed,
+        "chosen_on": chosen_on,
+    }
+    return hash_json(parts)
 
 
 CHUNK = 64  # query images decoded together
@@ -216,7 +246,8 @@ class PLA(Method):
 
     Training on the base part. (1) BCE training of the backbone; for frozen features skipped. (2)
     The decoder, with the backbone where it is trainable; Adam at a constant rate, in place of the
-    original's cyclic rate and weight averaging. No selection on the val part.
+    original's cyclic rate and weight averaging. The last weights are kept, or with `select_every`
+    those of the decoder with the best few-shot macro-AP on val.
 
     Per episode. The labels' embeddings and output rows are new, the rest comes from the base part;
     all of it is fine-tuned on a copy for 40 epochs on the whole support set at once, the backbone
@@ -224,7 +255,8 @@ class PLA(Method):
     has.
 
     Scores are the largest probability a label has at a step up to and including the first end
-    token, as log(p / (1 - p)); predicted are the labels of the greedy sequence (`read_out`).
+    token, as log(p / (1 - p)); predicted are the labels of the greedy sequence (`read_out`). The
+    preset `sigmoid` takes the largest logit instead and predicts where it is above 0.
 
     The preset `glove`, the paper's PLA (GloVe), starts from the run's label embeddings and
     trains them; `freeze_words` does not. Labels are taken in the order of their names and new rows
@@ -233,7 +265,11 @@ class PLA(Method):
 
     name = "pla"
     Params = PLAParams
-    presets = {"glove": {"words": "glove"}, "mla": {"alignment": "mla"}}  # noqa: RUF012
+    presets = {  # noqa: RUF012
+        "glove": {"words": "glove"},
+        "mla": {"alignment": "mla"},
+        "sigmoid": {"scores": "sigmoid", "decisions": "threshold"},
+    }
     check_settings = {  # noqa: RUF012
         "hidden": "16",
         "attention": "16",
@@ -278,8 +314,18 @@ class PLA(Method):
         decoder = Decoder(source.channels, d, p.hidden, p.attention)
         decoder.draw(torch_generator("pla/decoder", context.seed))
         decoder.set_labels(base.labels, context.seed, words)
-        train_decoder(decoder.to(source.device), base, p, context)
-        self._shared, self._most = decoder.shared(), most_labels(base.targets)
+        self._most = most_labels(base.targets)
+
+        def on_val() -> float:
+            assert val is not None
+            self._shared = decoder.shared()
+            return val_macro_ap(self.adapt_all, val)
+
+        chosen = selection_key(val, p.select_every)
+        train_decoder(
+            decoder.to(source.device), base, p, context, on_val if chosen else None, chosen
+        )
+        self._shared = decoder.shared()
 
     def state(self) -> dict[str, Tensor]:
         """The decoder without the base labels' rows, and `most_labels` of a base image."""
@@ -318,7 +364,8 @@ class PLA(Method):
         tune_decoder(decoder, by_name, self.params)
         place = torch.tensor(order, device=support.targets.device).argsort()
         steps = max(self._most, most_labels(support.targets)) + 1
-        return PLAPredictor(decoder.requires_grad_(False), place, steps, self.params.decisions)
+        p = self.params
+        return PLAPredictor(decoder.requires_grad_(False), place, steps, p.scores, p.decisions)
 
     def _words(self, words: Tensor | None) -> Tensor | None:
         """The label embeddings to start from; None with words=learned."""
@@ -352,12 +399,14 @@ class PLAPredictor:
     ----------
     place: int64 [L], where each label of the support stands among the decoder's.
     steps: tokens decoded at most.
+    scores: `softmax` or `sigmoid`, see `read_out`.
     decisions: `greedy` or `threshold`.
     """
 
     decoder: Decoder
     place: Tensor
     steps: int
+    scores: Scores
     decisions: str
 
     def __call__(self, query: Images) -> Tensor:
@@ -376,6 +425,6 @@ class PLAPredictor:
         for first in range(0, len(query), CHUNK):
             chunk = query.subset(range(first, min(first + CHUNK, len(query))))
             logits = self.decoder(chunk.local(), [len(chunk)] * self.steps)
-            parts.append(read_out(logits))
+            parts.append(read_out(logits, self.scores))
         scores, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
         return scores[:, self.place], chosen[:, self.place]

@@ -22,6 +22,7 @@ from mlfsic_bench.methods.scoring import dropout
 from mlfsic_bench.randomness import torch_generator
 
 DropoutPer = Literal["step", "image"]
+Scores = Literal["softmax", "sigmoid"]
 ROWS = ("E", "W")  # the parameters that belong to the labels at hand
 
 
@@ -149,31 +150,35 @@ class Decoder(nn.Module):
         return torch.stack(logits, 1)
 
 
-def read_out(logits: Tensor) -> tuple[Tensor, Tensor]:
+def read_out(logits: Tensor, scores: Scores = "softmax") -> tuple[Tensor, Tensor]:
     """Scores and decisions from the logits of all steps.
 
     Parameters
     ----------
     logits: float [b, T, L + 1], the end token in the last column.
+    scores: which probability of a label is meant, that of a softmax over all tokens of a step or
+        the sigmoid of its own logit.
 
     Returns (scores float32 [b, L], decided bool [b, L]). The steps of an image that count are those
     up to and including the first whose argmax is the end token, or all. A label's score is
-    log(p / (1 - p)), p being the largest softmax probability it has at a step that counts; it is
-    decided when it is the argmax of such a step. The original code decides so and has no scores
-    (docs/methodology.md, M32).
+    log(p / (1 - p)), p being the largest probability it has at a step that counts (with `sigmoid`
+    simply its largest logit); it is decided when it is the argmax of such a step. The original code
+    decides so and has no scores (docs/methodology.md, M32).
     """
     z = logits.double()
     top = z.argmax(2, keepdim=True)
     is_end = top[:, :, 0] == z.shape[2] - 1
     late = (is_end.cumsum(1) - is_end.long() > 0)[:, :, None]
-    logp = z.log_softmax(2)
-    # log(1 - p) from p is exact enough where p <= 1/2; the argmax, where p may be 1 in floating
-    # point, takes the sum over the other tokens instead
-    others = z.scatter(2, top, -math.inf).logsumexp(2, keepdim=True)
-    odds = (logp - torch.log1p(-logp.exp())).scatter(2, top, z.gather(2, top) - others)
-    scores = odds.masked_fill(late, -math.inf)[:, :, :-1].amax(1)
+    odds = z
+    if scores == "softmax":
+        logp = z.log_softmax(2)
+        # log(1 - p) from p is exact enough where p <= 1/2; the argmax, where p may be 1 in floating
+        # point, takes the sum over the other tokens instead
+        others = z.scatter(2, top, -math.inf).logsumexp(2, keepdim=True)
+        odds = (logp - torch.log1p(-logp.exp())).scatter(2, top, z.gather(2, top) - others)
+    best = odds.masked_fill(late, -math.inf)[:, :, :-1].amax(1)
     chosen = torch.zeros_like(z, dtype=torch.bool).scatter(2, top, True) & ~late
-    return scores.float(), chosen[:, :, :-1].any(1)
+    return best.float(), chosen[:, :, :-1].any(1)
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

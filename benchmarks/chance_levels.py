@@ -1,10 +1,10 @@
-"""The level of a random scorer on the episodes of each shipped split, computed from their queries.
+"""The level of a random scorer on the episodes of each shipped split, and the pools of its labels.
 
     MLFSIC_DATA=... python benchmarks/chance_levels.py
 
 Writes results/simulations/chance.json. A query's images show several labels, so the level lies
-above that of four positives a label (`expected_random_ap(4, n)`). Splits of COCO need the
-annotations.
+above that of four positives a label (`expected_random_ap(4, n)`). The pool of a label is all novel
+images that show it. Splits of COCO need the annotations.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mlfsic_bench.splits.split import Split
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "simulations" / "chance.json"
 SPLITS = (
-    *("coco-52-12-16-v1", "coco-52-12-16-open-v1"),
+    *("coco-52-12-16-v1", "coco-52-12-16-text-v1", "coco-52-12-16-open-v1"),
     *("voc-8-6-6-v1", "voc-8-6-6-strict-v1", "scenes-12-6-6-v1"),
 )
 
 
 def level(split: Split) -> dict[str, Any]:
-    """Expected macro- and micro-AP, in per cent, on the novel episodes of a split, and hashes."""
+    """Expected macro- and micro-AP, in per cent, on a split's novel episodes; pools; hashes."""
     episodes = find_episodes(ONE_PER_LABEL, split)
     targets = np.stack([split.novel.targets_of(one.query) for one in episodes.episodes])
     micro, macro = chance_levels(targets)
@@ -39,6 +39,9 @@ def level(split: Split) -> dict[str, Any]:
         "episodes_hash": episodes.hash,
         "macro_ap": round(100 * macro, 4),
         "micro_ap": round(100 * micro, 4),
+        "novel_pools": dict(
+            zip(split.novel.labels, split.novel.targets.sum(axis=0).tolist(), strict=True)
+        ),
     }
 
 

@@ -42,7 +42,10 @@ from mlfsic_bench.text import for_markdown
 OPTIONS = ("rows", "columns", "show", "table", "values", "beside", "heads")
 SHOW = ("all", "tables", "caption", "pictures")
 # Sentences below a table without which its numbers would be taken for something else.
-MARKS = ("SUBSET", MARK, "LEARNING CURVE", "Only the first", "Not on all episodes")
+MARKS = (
+    *("SUBSET", MARK, "SMALL POOL"),
+    *("LEARNING CURVE", "Only the first", "Not on all episodes"),
+)
 _KNOWN = {".md": ("rows", "columns", "show", "table"), ".json": ("rows", "columns", "show",
           "values", "beside", "heads"), ".txt": (), ".py": ()}  # fmt: skip
 

@@ -16,12 +16,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from mlfsic_bench.analysis.estimates import Float64
-from mlfsic_bench.analysis.score import small_pool
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.metrics.intervals import image_interval, paired, t_interval
 from mlfsic_bench.metrics.registry import METRICS, chance_levels, check_names
 from mlfsic_bench.metrics.registry import columns as table_columns
-from mlfsic_bench.results.captions import conditions_title, doubts, limits_of
+from mlfsic_bench.results.captions import conditions_title, doubts, limits_of, small_pools
 from mlfsic_bench.results.conditions import (
     ResultGroup,
     Seeds,
@@ -328,7 +327,7 @@ def _caption(
     runs = [(one.name, r.record) for one in group.methods for r in one.results if r.record]
     lines += doubts(runs)
     lines += note_on(group.targets)
-    lines += small_pool(group.targets, group.meta.labels)
+    lines += small_pools(group.targets, group.meta.labels)
     if episodes.count < episodes.total:
         lines.append(f"Only the first {episodes.count} of {episodes.total} episodes were run.")
     if literature:

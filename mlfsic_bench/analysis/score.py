@@ -28,7 +28,7 @@ from mlfsic_bench.evaluation.meta import EpisodesMeta, MethodMeta, SplitMeta
 from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.metrics.conventions import CONVENTIONS, convention_values
 from mlfsic_bench.metrics.decisions import RULE_TEXTS, Rule
-from mlfsic_bench.metrics.intervals import SMALL_POOL, EpisodeImages, episode_images, t_interval
+from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images, t_interval
 from mlfsic_bench.metrics.registry import METRICS, METRICS_VERSION, chance_levels, undefined_counts
 from mlfsic_bench.results.captions import (
     count_labels,
@@ -36,6 +36,7 @@ from mlfsic_bench.results.captions import (
     doubts,
     limits_of,
     off_defaults,
+    small_pools,
 )
 from mlfsic_bench.results.conditions import check_comparable, not_seeds, seed_groups
 from mlfsic_bench.results.decision_rules import Decided, decided
@@ -241,32 +242,10 @@ def _notes(results: Sequence[Result], targets: Targets) -> list[str]:
             f"Only the first {meta.episodes.count} of {meta.episodes.total} episodes were scored."
         )
     lines += note_on(targets)
-    lines += small_pool(targets, meta.labels)
+    lines += small_pools(targets, meta.labels)
     lines += [line for result in results for line in _origin(result)]
     lines += doubts((r.path.name, r.record) for r in results if r.record is not None)
     return [*lines, *not_seeds(results), *off_defaults((r.method.name, r.changed) for r in results)]
-
-
-def small_pool(targets: Targets, labels: Sequence[str]) -> list[str]:
-    """A sentence on the label that the fewest distinct query images show, if they are few."""
-    count, label = smallest_pool(targets)
-    if not 0 < count < SMALL_POOL:
-        return []
-    return [
-        f"SMALL POOL: the query images show {labels[label]} in only {count} images. Below "
-        f"{SMALL_POOL} images a label, 95 % intervals over images may cover less than 90 %, since "
-        "the mean itself depends on the size of the pool (docs/metrics.md)."
-    ]
-
-
-def smallest_pool(targets: Targets) -> tuple[int, int]:
-    """(n, label): the label that the fewest distinct query images show, of those shown at all."""
-    names, code = np.unique(targets.query, return_inverse=True)
-    shown = np.zeros((len(names), targets.targets.shape[2]), np.bool_)
-    np.logical_or.at(shown, code.ravel(), targets.targets.reshape(-1, shown.shape[1]))
-    count = shown.sum(axis=0)
-    label = int(np.where(count > 0, count, len(names) + 1).argmin())
-    return int(count[label]), label
 
 
 def _origin(result: Result) -> list[str]:

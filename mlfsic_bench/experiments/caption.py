@@ -8,7 +8,7 @@ from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile, text_of
 from mlfsic_bench.experiments.table import ReproducedTable
 from mlfsic_bench.metrics.registry import chance_levels
-from mlfsic_bench.results.captions import count_labels, limits_of
+from mlfsic_bench.results.captions import count_labels, limits_of, small_pools
 from mlfsic_bench.results.published import read_published
 from mlfsic_bench.results.result import Result
 
@@ -39,7 +39,7 @@ def caption_of(
 
 
 def data_lines(runs: Sequence[Result]) -> list[str]:
-    """Split, subset, episodes and chance of these runs; a line for each protocol."""
+    """Split, subset, episodes, chance and small pools of these runs; a line for each protocol."""
     longest: dict[str, Result] = {}
     for run in runs:
         protocol = run.meta.episodes.drawn_by.title
@@ -61,6 +61,7 @@ def data_lines(runs: Sequence[Result]) -> list[str]:
             f"{episodes.total} episodes ({episodes.hash[:12]}); chance{over}: "
             f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )
+        lines += small_pools(run.stored, run.meta.labels)
     return lines + list(dict.fromkeys(line for run in runs for line in limits_of(run.meta.split)))
 
 

@@ -44,7 +44,7 @@ KIND = "mlfsic-bench reproduced table"
 VALUE_DECIMALS, CELL_DECIMALS = 10, 6
 KINDS = ("measured", "seeds", "published", "difference", "paired")
 # Sentences without which the numbers of a table would be taken for something else.
-MARKS = ("SUBSET", MARK, "Not on all episodes")
+MARKS = ("SUBSET", MARK, "SMALL POOL", "Not on all episodes")
 
 
 @dataclass(frozen=True)
@@ -360,8 +360,14 @@ def _notes(row: PlannedRow, runs: Sequence[Result]) -> tuple[str, ...]:
         episodes, record = runs[0].meta.episodes, runs[0].record
         if episodes.count < episodes.total:
             notes.append(f"first {episodes.count} of {episodes.total} episodes")
-        if record and record.features and record.features.mode == "end-to-end":
+        trained = bool(record and record.features and record.features.mode == "end-to-end")
+        network = row.runs[0].plan.network
+        if row.spec.published and network != row.spec.backbone:
+            notes.append(f"{network} for {row.spec.backbone}")
+        if trained:
             notes.append("backbone trained")
+        elif row.spec.published and row.method.trains:
+            notes.append("backbone frozen")
     return tuple(notes)
 
 

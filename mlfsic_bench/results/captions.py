@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from mlfsic_bench.data.registry import registered
 from mlfsic_bench.evaluation.identity import method_version
 from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
 from mlfsic_bench.evaluation.plan import UNVERSIONED
+from mlfsic_bench.metrics.intervals import SMALL_POOL
 from mlfsic_bench.splits.names import UNOFFICIAL, plain_id, shipped_ids, unofficial
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.record import Record
+    from mlfsic_bench.evaluation.scores import StoredTargets
     from mlfsic_bench.results.result import Result, Targets
 
 SUBSET = "SUBSET: made on part of the split's images; not comparable to full runs."
@@ -85,6 +90,27 @@ def conditions_title(result: Result, targets: Targets) -> str:
     gone = f"; {missing:,} novel images missing" if missing else ""
     gone += f"; {excluded:,} novel images excluded" if excluded else ""
     return f"{said}, part of the images ({len(used):,} novel images used{gone})"
+
+
+def small_pools(targets: Targets | StoredTargets, labels: Sequence[str]) -> list[str]:
+    """A sentence on the labels that fewer than SMALL_POOL distinct query images show, if any do."""
+    few = {label: n for label, n in zip(labels, pools_of(targets), strict=True) if n < SMALL_POOL}
+    counted = [f"{label} {n}" for label, n in sorted(few.items(), key=lambda one: one[1]) if n]
+    if not counted:
+        return []
+    return [
+        f"SMALL POOL: fewer than {SMALL_POOL} query images show: {', '.join(counted)}. There 95 % "
+        "intervals over images are too short and may cover less than 90 %, since the mean itself "
+        "depends on the size of the pool (docs/metrics.md)."
+    ]
+
+
+def pools_of(targets: Targets | StoredTargets) -> list[int]:
+    """How many distinct query images show each of the L labels."""
+    names, code = np.unique(targets.query, return_inverse=True)
+    shown: npt.NDArray[np.bool_] = np.zeros((len(names), targets.targets.shape[2]), np.bool_)
+    np.logical_or.at(shown, code.ravel(), targets.targets.reshape(-1, shown.shape[1]) > 0)
+    return [int(n) for n in shown.sum(axis=0)]
 
 
 def disjoint_note(episodes: EpisodesMeta) -> list[str]:

@@ -73,7 +73,7 @@ class Rule(ShortSchema):
     """
 
     absent = ("images_from",)
-    name: Literal["open", "strict"]
+    name: Literal["open", "strict", "text"]
     excluded_by: PerPart[list[PartName]]
     difficult_is_present: bool
     difficult_excludes: bool
@@ -83,6 +83,7 @@ class Rule(ShortSchema):
 EXCLUDED_BY: dict[str, dict[PartName, list[PartName]]] = {
     "open": {"base": ["val", "novel"], "val": ["novel"], "novel": []},
     "strict": {"base": ["val", "novel"], "val": ["base", "novel"], "novel": ["base", "val"]},
+    "text": {"base": ["val", "novel"], "val": ["base", "novel"], "novel": []},
 }
 
 

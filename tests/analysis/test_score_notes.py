@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mlfsic_bench.analysis import score as score_module
-from mlfsic_bench.analysis.score import WRITERS, score_files, smallest_pool
+from mlfsic_bench.analysis.score import WRITERS, score_files
+from mlfsic_bench.results.captions import pools_of
 from mlfsic_bench.results.result import Targets
 from tests.analysis.foreign_scores import LABELS, ROOT, E, L, Q, foreign
 
@@ -21,12 +22,12 @@ def test_small_pools_are_said() -> None:
     targets[:, :2, 0] = True
     targets[:49, 3, 1] = True  # the third label is never shown
     one = Targets(targets, names, None, None, None, "stored")
-    assert smallest_pool(one) == (49, 1)
+    assert pools_of(one) == [200, 49, 0]
     again = np.where(np.arange(100)[:, None] < 98, names, names[:1])  # shown twice, counted once
     targets[49:98, 3, 1] = True
-    assert smallest_pool(Targets(targets, again, None, None, None, "stored")) == (98, 1)
+    assert pools_of(Targets(targets, again, None, None, None, "stored"))[1] == 98
     again[:, 3] = np.tile([f"x{i}" for i in range(50)], 2)
-    assert smallest_pool(Targets(targets, again, None, None, None, "stored")) == (50, 1)
+    assert pools_of(Targets(targets, again, None, None, None, "stored"))[1] == 50
 
 
 @pytest.mark.parametrize(("images", "said"), [(49, True), (50, False)])
@@ -48,7 +49,7 @@ def test_the_note_on_small_pools_begins_below_fifty(
     small = [line for line in report.notes if line.startswith("SMALL POOL")]
     assert len(small) == said
     if said:
-        assert f"show {LABELS[2]} in only 49 images" in small[0]
+        assert f"show: {LABELS[2]} 49." in small[0]
         assert small[0] in WRITERS["markdown"](report).replace("\\", "")
 
 

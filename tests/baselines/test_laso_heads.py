@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mlfsic_baselines.laso import LaSO
 from mlfsic_baselines.laso_networks import Heads, start_head
+from pydantic import ValidationError
 
+from mlfsic_bench.methods.contract import FitContext
 from mlfsic_bench.randomness import torch_generator
 from tests.baselines.small_laso import TRAINED, block_part, method, support_of
 
@@ -21,6 +24,18 @@ def test_the_unions_change_the_head(trained_laso):
     # a lone image has no partner, so there is nothing to add
     alone = support_of(part, [0])
     torch.testing.assert_close(trained_laso.adapt(alone)(query), bare.adapt(alone)(query))
+
+
+def test_the_controls_are_presets():
+    """One leaves the unions out, the other the hidden layers too; neither reads the base part."""
+    for name, layers in (("no-unions", 3), ("linear-head", 0)):
+        laso = method(**LaSO.presets[name])
+        laso.fit(block_part(6), None, FitContext(1))
+        assert laso.state() == {}
+        assert laso.adapt(support_of(block_part(6, "s"), range(6)))
+        assert laso.params.head_layers == layers
+    with pytest.raises(ValidationError, match=r"dropout=0\.2 would have no effect"):
+        method(**LaSO.presets["linear-head"], dropout=0.2)
 
 
 def sequential(head, c, layers, labels):

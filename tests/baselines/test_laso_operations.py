@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mlfsic_baselines.classifier import with_one
-from mlfsic_baselines.laso import draw_pairs
-from mlfsic_baselines.laso_networks import ANALYTIC, ON_SETS
+from mlfsic_baselines.laso_networks import ANALYTIC, ON_SETS, draw_pairs
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import mse_loss
 

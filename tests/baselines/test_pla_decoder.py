@@ -1,5 +1,7 @@
 """pla: the decoder against its equations, dropout, scores and greedy sets."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -103,6 +105,19 @@ def test_scores_and_decisions_are_those_of_a_loop(L, T, seed):
         expected, greedy = naive_read_out(logits[i])
         assert scores[i].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
         assert set(decided[i].nonzero()[:, 0].tolist()) == greedy
+
+
+def test_the_sigmoid_read_out_is_the_largest_logit_up_to_the_end():
+    logits = torch.randn(9, 5, 4, generator=torch_generator("read out", 2))
+    scores, decided = read_out(logits, "sigmoid")
+    for i, steps in enumerate(logits.tolist()):
+        best = [-math.inf] * 3
+        for z in steps:
+            best = [max(b, x) for b, x in zip(best, z, strict=False)]
+            if max(z) == z[3]:
+                break
+        assert scores[i].tolist() == pytest.approx(best)
+    assert torch.equal(decided, read_out(logits)[1])
 
 
 def test_nothing_after_the_first_end_token_counts():

@@ -24,9 +24,9 @@ def folders(row: PlannedRow) -> list[str]:
 
 def test_the_full_model_is_trained_once_for_all_tables() -> None:
     options = Options("scenes")
-    own = folders(planned("table1", options)["Yan et al. (2022)"])
+    own = folders(planned("table1", options)["Yan et al. (printed form)"])
     assert len(own) == len(set(own)) == 3
-    assert own == folders(planned("table2", options)["Yan et al. (2022)"])
+    assert own == folders(planned("table2", options)["Yan et al. (printed form)"])
     assert own == folders(planned("table3", options)["Full model"])
     assert own == folders(planned("table5", options)["8"])
     assert own == folders(planned("table6", options)["Without Fine-tuning"])
@@ -37,30 +37,35 @@ def test_runs_that_differ_have_folders_of_their_own() -> None:
     options = Options("scenes")
     names = ["table1", "table3", "table5", "table6", "learning-curve"]
     rows = [row for name in names for row in planned(name, options).values()]
-    told = {run.folder: replace(run.plan, out=None, preset=None) for r in rows for run in r.runs}
+    told = {run.folder: replace(run.plan, out=None) for r in rows for run in r.runs}
     made: dict[str, Path] = {}
     for folder, plan in told.items():
         # n_a=8 is the default: those two plans are one run, and nothing else is
         settings = {k: v for k, v in plan.settings.items() if (k, v) != ("n_a", "8")}
         key = str(replace(plan, settings=settings))
-        if plan.method != "pla":
-            assert made.setdefault(key, folder) == folder
+        assert made.setdefault(key, folder) == folder
 
 
 def test_networks_without_a_substitute_are_named_and_not_dropped(tmp_path: Path) -> None:
     rows = planned("table1", Options("coco-subset", data_root=tmp_path))
-    assert rows["ResNet-101"].not_run == "no weights at hand in place of resnet101"
-    assert rows["ResNet-50 + ViT"].not_run == "no weights at hand in place of vit_b_16"
-    assert rows["ResNet-50"].runs[0].plan.backbone == "efficientnet-lite2"
-    assert rows["Yan et al. (2022)"].not_run == "no file for glove-300"
+    assert rows["Fine-tuning (ResNet-101)"].not_run == "no weights at hand in place of resnet101"
+    assert (
+        rows["Fine-tuning (ResNet-50 + ViT)"].not_run == "no weights at hand in place of vit_b_16"
+    )
+    assert rows["Fine-tuning (ResNet-50)"].runs[0].plan.backbone == "efficientnet-lite2"
+    assert rows["Yan et al. (printed form)"].not_run == "no file for glove-300"
 
 
 def test_backbone_and_weights_stand_for_resnet50_only() -> None:
     rows = planned("table1", Options("scenes", backbone="scenes-deep", weights="none"))
     plans = {name: row.runs[0].plan for name, row in rows.items()}
-    assert (plans["ResNet-50"].backbone, plans["ResNet-50"].weights) == ("scenes-deep", "none")
-    assert (plans["ViT"].backbone, plans["ViT"].weights) == ("scenes-patch", "default")
-    both = plans["ResNet-50 + ViT"]
+    one = plans["Fine-tuning (ResNet-50)"]
+    assert (one.backbone, one.weights) == ("scenes-deep", "none")
+    assert (plans["Fine-tuning (ViT)"].backbone, plans["Fine-tuning (ViT)"].weights) == (
+        "scenes-patch",
+        "default",
+    )
+    both = plans["Fine-tuning (ResNet-50 + ViT)"]
     assert (both.backbone, both.weights) == ("scenes-deep+scenes-patch", "none+default")
 
 
@@ -98,10 +103,18 @@ def test_a_row_that_needs_words_must_name_them(tmp_path: Path) -> None:
 
 def test_seeds_of_trained_methods() -> None:
     rows = planned("table1", Options("scenes"))
-    assert [len(rows[name].runs) for name in ("Random", "PLA", "Yan et al. (2022)")] == [1, 1, 3]
+    assert [len(rows[name].runs) for name in ("Random", "PLA", "Yan et al. (printed form)")] == [
+        1,
+        1,
+        3,
+    ]
     rows = planned("table1", Options("scenes", seeds=2))
-    assert [len(rows[name].runs) for name in ("Random", "PLA", "Yan et al. (2022)")] == [1, 2, 2]
-    assert [run.plan.seed for run in rows["Yan et al. (2022)"].runs] == [0, 1]
+    assert [len(rows[name].runs) for name in ("Random", "PLA", "Yan et al. (printed form)")] == [
+        1,
+        2,
+        2,
+    ]
+    assert [run.plan.seed for run in rows["Yan et al. (printed form)"].runs] == [0, 1]
 
 
 def test_a_profile_can_limit_the_episodes_of_a_slow_method(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +128,15 @@ def test_a_profile_can_limit_the_episodes_of_a_slow_method(monkeypatch: pytest.M
 
 def test_features_of_methods_that_train() -> None:
     rows = planned("table1", Options("scenes", features="end-to-end"))
-    assert rows["Yan et al. (2022)"].runs[0].plan.features == "end-to-end"
+    assert rows["Yan et al. (printed form)"].runs[0].plan.features == "end-to-end"
     assert rows["ProtoNet"].runs[0].plan.features == "stored"
-    whole = planned("table1", Options("coco"))["ResNet-50"].runs[0].plan
+    whole = planned("table1", Options("coco"))["Fine-tuning (ResNet-50)"].runs[0].plan
     assert (whole.features, whole.settings["tune"]) == ("end-to-end", "all")
-    frozen = planned("table1", Options("coco", features="stored"))["ResNet-50"].runs[0].plan
+    frozen = (
+        planned("table1", Options("coco", features="stored"))["Fine-tuning (ResNet-50)"]
+        .runs[0]
+        .plan
+    )
     assert (frozen.features, "tune" in frozen.settings) == ("stored", False)
 
 
@@ -138,7 +155,7 @@ def test_a_rows_settings_come_after_the_profiles(tmp_path: Path) -> None:
 
 def test_a_learning_curve_has_a_run_for_every_size_and_seed() -> None:
     rows = planned("learning-curve", Options("scenes", seeds=2))
-    own = rows["Yan et al. (2022)"].runs
+    own = rows["Yan et al. (printed form)"].runs
     assert [(run.plan.base_images, run.plan.seed) for run in own[:3]] == [
         (200, 0), (200, 1), (1000, 0),
     ]  # fmt: skip

@@ -146,9 +146,10 @@ def moved(
         "tell of it in CHANGELOG.md"
     )
     for kind in ("defaults", "presets"):
-        if now[kind] != known[kind]:
-            names = sorted({*now[kind], *known[kind]})
-            changed = [name for name in names if now[kind].get(name) != known[kind].get(name)]
+        # a parameter or preset that is not stored is new: the scores below say that it changes none
+        own, before = now[kind], known[kind]
+        changed = sorted(n for n in before if n not in own or own[n] != before[n])
+        if changed:
             return f"{kind} of {method.name} changed ({', '.join(changed)}): {remedy}"
     stored, found = arrays[case.id], scores_of(method, preset)
     if found.shape != stored.shape:

@@ -7,7 +7,7 @@ import torch
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Images, Support
-from tests.fakes.source import FakeSource, fake_support
+from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support
 from tests.methods_wga.tiny_methods import FORMS, differ, untrained
 
 
@@ -100,6 +100,23 @@ def test_fine_tuning_lowers_the_cmw_loss_of_the_support():
     assert loss(method.adapt(support).model) < loss(method.model) - 0.01
     assert method.adapts_by_gradient
     assert not untrained().adapts_by_gradient
+
+
+def test_fine_tuning_all_tunes_the_backbone_too_and_restores_it():
+    source = TrainableFakeSource()
+    source.train(True)
+    support, query = fake_support(source, 4), Images(("a", "b"), source)
+    settings = {"fine_tune_epochs": 5, "fine_tune_lr": 1e-2}
+    method = untrained(**settings, fine_tune="all")
+    predictor = method.adapt(support)
+    both = predictor(query)
+    assert torch.equal(source.weight.detach(), torch.eye(6))
+    torch.testing.assert_close(both, predictor(query))
+    projections = untrained(**settings).adapt(support)(query)
+    assert not torch.allclose(both, projections, atol=1e-4)
+    assert all(t.grad is None for t in method.model.parameters())
+    with pytest.raises(BenchError, match="can be trained"):
+        method.adapt(fake_support(FakeSource(), 4))
 
 
 def test_attention_maps_are_the_softmax_of_their_scores_and_make_the_prototype():

@@ -49,6 +49,21 @@ def test_parameters_that_do_not_go_together_are_refused(settings):
         WordGuidedParams(**{**TINY, **settings})
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prototype": "simple", "n_a": 4},
+        {"prototype": "simple_local", "layer_norm": True},
+        {"prototype": "attention_global", "projections": "separate"},
+        {"fine_tune_lr": 1e-3},
+        {"fine_tune": "all"},
+    ],
+)
+def test_a_parameter_without_effect_is_refused(settings):
+    with pytest.raises(ValidationError, match="no effect"):
+        WordGuidedParams(**settings)
+
+
 def test_presets_are_valid_and_paper_is_the_default():
     assert WordGuidedParams(**PRESETS["paper"]) == WordGuidedParams()
     tomm = WordGuidedParams(**PRESETS["authors-tomm"])

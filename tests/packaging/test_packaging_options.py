@@ -75,7 +75,7 @@ def test_the_list_of_commands_cuts_no_sentence(group):
         (["run", "protonet", "--backbone", "scenes-small+resnet1"], ["scenes-small+resnet101"]),
         (["run", "protonet", "--preset", ""], ["centred"]),
         (["run", "word-guided-attention", "--preset", "pa"], ["paper"]),
-        (["methods", "check", "pla", "--preset", ""], ["glove", "mla"]),
+        (["methods", "check", "pla", "--preset", ""], ["glove", "mla", "sigmoid"]),
         (["run", "no-such-method", "--preset", ""], []),
         (["reproduce", "table1", "--dataset", "s"], ["scenes"]),
         (["compare", "a", "b", "--metric", "macro_a"], ["macro_ap"]),

@@ -77,7 +77,7 @@ def naive(a, rule, difficult_is_present, difficult_excludes):
             result["base"][image] = has & base
         if has & val and not out & novel and (rule == "open" or not out & base):
             result["val"][image] = has & val
-        if has & novel and (rule == "open" or not out & (base | val)):
+        if has & novel and (rule != "strict" or not out & (base | val)):
             result["novel"][image] = has & novel
     return result
 
@@ -92,7 +92,7 @@ def as_sets(parts):
     }
 
 
-@given(annotations(), st.sampled_from(["open", "strict"]), st.booleans(), st.booleans())
+@given(annotations(), st.sampled_from(["open", "strict", "text"]), st.booleans(), st.booleans())
 def test_rules_against_sets(a, rule, present, excludes):
     expected = naive(a, rule, present, excludes)
     members = [image for part in expected.values() for image in part]
@@ -104,7 +104,7 @@ def test_rules_against_sets(a, rule, present, excludes):
         assert as_sets(apply_rule(definition(rule, present, excludes), a)) == expected
 
 
-@given(annotations(), st.sampled_from(["open", "strict"]), st.data())
+@given(annotations(), st.sampled_from(["open", "strict", "text"]), st.data())
 def test_limits_against_sets(a, rule, data):
     on_disk = data.draw(st.sets(st.sampled_from(a.image_ids))) if a.image_ids else set()
     min_pool = data.draw(st.one_of(st.none(), st.integers(1, 4)))
@@ -133,7 +133,11 @@ def test_limits_against_sets(a, rule, data):
     assert nothing.labels_left.model_dump().keys() == left.keys()
 
 
-@given(annotations(), st.sampled_from(["open", "strict"]), st.one_of(st.none(), st.integers(1, 3)))
+@given(
+    annotations(),
+    st.sampled_from(["open", "strict", "text"]),
+    st.one_of(st.none(), st.integers(1, 3)),
+)
 def test_built_files_are_sound_and_say_what_the_parts_say(a, rule, min_pool):
     dataset = Tiny(a)
     limited = apply_rule(definition(rule), a)

@@ -34,6 +34,7 @@ VOC_LABEL_COUNTS = {
 }
 COCO_COUNTS = {
     "coco-52-12-16-v1": (26723, 8350, 3949),
+    "coco-52-12-16-text-v1": (26723, 8350, 48166),
     "coco-52-12-16-open-v1": (26723, 47329, 48166),
 }
 ARCHIVED = json.loads((Path(__file__).parents[2] / "results/simulations/chance.json").read_text())

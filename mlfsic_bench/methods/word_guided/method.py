@@ -50,7 +50,8 @@ class WordGuidedAttentionMethod(Method):
     Vector Guided Attention", AAAI 2022. Images and label embeddings share a joint space; the
     projected word of a label is the query of a multi-head attention over the local features of all
     support images that carry it, and what comes out is the label's prototype. Nothing is tuned at
-    test time unless `fine_tune_epochs` asks for it.
+    test time unless `fine_tune_epochs` asks for it; with `fine_tune=all` a trainable backbone is
+    tuned too, with its batch normalisation in evaluation mode, and restored after scoring.
     """
 
     name: ClassVar[str] = "word-guided-attention"
@@ -125,15 +126,43 @@ class WordGuidedAttentionMethod(Method):
 
     def adapt(self, support: Support) -> Predictor:
         """Prototypes of the support's labels; no gradient step unless fine_tune_epochs is set."""
-        model = self._ready(support.images.source)
+        model, source = self._ready(support.images.source), support.images.source
         embeddings = label_embeddings(self.name, support.embeddings)
+        if self.params.fine_tune == "all":
+            if not source.trainable_parameters():
+                raise _nothing_more_to_tune()
+            return self._tuning_all(model, support, embeddings)
         if self.params.fine_tune_epochs:
             model = fine_tuned(model, support, embeddings)
+        return self._predictor(model, support, embeddings)
+
+    def _predictor(
+        self, model: WordGuidedAttention, support: Support, embeddings: Tensor
+    ) -> WordGuidedPredictor:
         with torch.no_grad():
             images, targets = sorted_support(support)
             f_loc, f_glo = features(images, model.reads_local)
             prototypes = model.prototypes(f_loc, f_glo, targets, embeddings)
         return WordGuidedPredictor(model, prototypes)
+
+    def _tuning_all(
+        self, model: WordGuidedAttention, support: Support, embeddings: Tensor
+    ) -> Predictor:
+        """A predictor that tunes network and backbone when called, and restores the backbone.
+
+        It tunes when called because the backbones of 200 episodes would not fit in memory.
+        """
+        source = support.images.source
+
+        def predictor(query: Images) -> Tensor:
+            before = {name: tensor.clone() for name, tensor in source.state().items()}
+            try:
+                tuned = fine_tuned(model, support, embeddings)
+                return self._predictor(tuned, support, embeddings)(query)
+            finally:
+                source.load_state(before)
+
+        return predictor
 
     def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
         """As `adapt` for each; shares the work on images that several episodes drew."""
@@ -214,6 +243,15 @@ class WordGuidedAttentionMethod(Method):
             source.train(False)
             self._restored = source
         return self.model.to(source.device)
+
+
+def _nothing_more_to_tune() -> BenchError:
+    return BenchError(
+        "word-guided-attention with fine_tune=all needs a backbone that can be trained",
+        expected="live features of a trainable backbone",
+        found="frozen features, for which L_cmw reaches A_visual and A_text alone",
+        remedy="use fine_tune=projections, or run with --features end-to-end",
+    )
 
 
 def _input_sizes(model: WordGuidedAttention) -> tuple[int, int]:

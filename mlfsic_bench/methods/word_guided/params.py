@@ -68,6 +68,10 @@ class WordGuidedParams(MethodParams):
     )
     fine_tune_epochs: int = Field(0, ge=0, description="steps of L_cmw on a test support (Table 6)")
     fine_tune_lr: float = Field(1e-4, gt=0, description="Adam's learning rate in those steps")
+    fine_tune: Literal["projections", "all"] = Field(
+        "projections",
+        description="tuned in those steps: A_visual and A_text, or a trainable backbone with them",
+    )
 
     @property
     def d_a(self) -> int:
@@ -101,6 +105,8 @@ class WordGuidedParams(MethodParams):
             self.without_effect(f"prototype={self.prototype}", "projections")
         if not self.use_cmw_loss:
             self.without_effect("use_cmw_loss=false", "gamma")
+        if not self.fine_tune_epochs:
+            self.without_effect("fine_tune_epochs=0", "fine_tune_lr", "fine_tune")
         return self
 
 

@@ -82,15 +82,24 @@ def train(
 
 
 def fine_tuned(model: Network, support: Support, embeddings: Tensor) -> Network:
-    """A copy of the network after some full-batch steps of L_cmw on the support (Table 6)."""
-    model = copy.deepcopy(model)
+    """A copy of the network after some full-batch steps of L_cmw on the support (Table 6).
+
+    With fine_tune=all the backbone is tuned too, in place and in evaluation mode: the caller
+    restores it. L_cmw reads A_visual, A_text and the features; it has no gradient for the rest.
+    """
+    model, p, source = copy.deepcopy(model), model.params, support.images.source
+    tuned = [t for name, t in model.named_parameters() if name[2:] in ("visual", "text")]
+    if p.fine_tune == "all":
+        tuned += source.trainable_parameters()
+        source.train(False)
     with torch.no_grad():
         f_glo = features(support.images, False)[1]
-    tuned = [t for name, t in model.named_parameters() if name[2:] in ("visual", "text")]
-    optimiser = torch.optim.Adam(tuned, lr=model.params.fine_tune_lr)
+    optimiser = torch.optim.Adam(tuned, lr=p.fine_tune_lr)
     with torch.enable_grad():
-        for _ in range(model.params.fine_tune_epochs):
+        for _ in range(p.fine_tune_epochs):
             optimiser.zero_grad(set_to_none=True)
+            if p.fine_tune == "all":
+                f_glo = features(support.images, False)[1]
             cmw_loss(model, f_glo, support.targets, embeddings).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return model
@@ -116,7 +125,7 @@ def training_key(
         {
             "method": method,
             "params": params.model_dump(
-                mode="json", exclude={"select", "fine_tune_epochs", "fine_tune_lr"}
+                mode="json", exclude={"select", "fine_tune_epochs", "fine_tune_lr", "fine_tune"}
             ),
             "parts": parts,
             "seed": seed,
