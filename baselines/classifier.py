@@ -17,8 +17,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.sources import FeatureSource
-from mlfsic_bench.hashing import hash_bytes
+from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.contract import FitContext, TrainingPart
+from mlfsic_bench.methods.refusals import label_embeddings
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import tracked
 from mlfsic_bench.randomness import stream_seed
@@ -130,6 +131,36 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
             remedy="name another output folder, or delete the checkpoint",
         )
     return content
+
+
+def training_key(
+    method: str,
+    params: dict[str, Any],
+    base: TrainingPart,
+    val: TrainingPart | None,
+    seed: int,
+) -> str:
+    """What a training with label embeddings depends on, as a hash, for its checkpoint.
+
+    params: the parameters that the training reads. val: the part that weights are selected on.
+    """
+    parts = [
+        {
+            "labels": part.labels,
+            "ids": part.images.ids,
+            "targets": hash_bytes(part.targets.cpu().numpy().tobytes()),
+            "embeddings": hash_bytes(
+                label_embeddings(method, part.embeddings).cpu().numpy().tobytes()
+            ),
+            "episodes": part.n_episodes,
+        }
+        for part in (base, val)
+        if part is not None
+    ]
+    sizes = [base.images.source.channels, base.images.source.dim]
+    return hash_json(
+        {"method": method, "params": params, "parts": parts, "seed": seed, "sizes": sizes}
+    )
 
 
 def train_classifier(

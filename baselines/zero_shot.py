@@ -10,6 +10,24 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Images, Method, MethodParams, Predictor, Support
 
 
+def text_directions(support: Support) -> Tensor:
+    """Label embeddings as unit vectors in the space of the global vectors, float32 [L, d].
+
+    BenchError for label embeddings of another width than the global vectors.
+    """
+    assert support.embeddings is not None
+    d, d_w = support.images.source.dim, support.embeddings.shape[1]
+    if d != d_w:
+        raise BenchError(
+            "the label embeddings do not live in the space of the backbone's global vectors",
+            expected=f"label embeddings of {d} numbers",
+            found=f"{d_w} numbers",
+            remedy="choose a backbone with a text side, such as open_clip:ViT-B-32/openai, and "
+            "leave --embeddings out",
+        )
+    return normalize(support.embeddings, dim=1)
+
+
 class ZeroShotParams(MethodParams):
     """Parameters of ZeroShot."""
 
@@ -56,17 +74,7 @@ class ZeroShot(Method):
 
     def adapt(self, support: Support) -> Predictor:
         """A predictor with scores float32 [q, L] and decisions; BenchError for another space."""
-        assert support.embeddings is not None
-        d, d_w = support.images.source.dim, support.embeddings.shape[1]
-        if d != d_w:
-            raise BenchError(
-                "the label embeddings do not live in the space of the backbone's global vectors",
-                expected=f"label embeddings of {d} numbers",
-                found=f"{d_w} numbers",
-                remedy="choose a backbone with a text side, such as open_clip:ViT-B-32/openai, and "
-                "leave --embeddings out",
-            )
-        return _Cosines(normalize(support.embeddings, dim=1), self.params.scale)
+        return _Cosines(text_directions(support), self.params.scale)
 
 
 class _Cosines:

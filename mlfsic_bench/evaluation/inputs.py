@@ -44,7 +44,6 @@ class Inputs:
     Attributes
     ----------
     split, episodes: the split and the episodes of it that are scored; the first `count` are run.
-    part: the part of the split that these are of, with the labels that are feasible.
     selection: base and val parts; None for a method that does not train.
     embeddings: vectors of all labels of the split, or None; see `view` for who gets them.
     method: a fresh method. `make_method()` gives another, equal one.
@@ -60,10 +59,10 @@ class Inputs:
     plan: what the inputs were opened from, the method by its name; None where they were made of
         Python objects, with which no other process can begin.
     split_file: the content of the split, where it was opened by its name.
+    val: the val part over the labels that are feasible, where its episodes are scored.
     """
 
     split: Split
-    part: Part
     episodes: EpisodeSet
     count: int
     selection: Selection | None
@@ -80,6 +79,12 @@ class Inputs:
     damaged: dict[str, str] = field(default_factory=dict)
     plan: RunPlan | None = None
     split_file: SplitFile | None = None
+    val: Part | None = None
+
+    @property
+    def part(self) -> Part:
+        """The part whose episodes are scored."""
+        return self.split.novel if self.val is None else self.val
 
     @property
     def embeddings_given(self) -> LabelEmbeddings | None:
@@ -264,7 +269,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     selection = None
     if method.trains or plan.part == "val":
         selection = select_parts(split, plan.base_images)
-    part, episodes = _scored(plan, split, selection)
+    val, episodes = _scored(plan, split, selection)
     dataset = opened.dataset_if_needed(plan, split.dataset)
     embeddings = label_embeddings(
         plan, split, method, dataset, lambda: opened.backbones(plan), device
@@ -283,7 +288,6 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     features, open_source, damaged = _features(plan, opened, split, needed, device)
     return Inputs(
         split=split,
-        part=part,
         episodes=episodes,
         count=count,
         selection=selection,
@@ -301,6 +305,7 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
         damaged=damaged,
         plan=_for_others(plan, maker),
         split_file=opened.split_file(plan) if isinstance(plan.split, str) else None,
+        val=val,
     )
 
 
@@ -311,14 +316,16 @@ def _for_others(plan: RunPlan, maker: Maker) -> RunPlan | None:
     return replace(plan, method=maker.spec, settings=maker.settings)
 
 
-def _scored(plan: RunPlan, split: Split, selection: Selection | None) -> tuple[Part, EpisodeSet]:
-    """The part whose episodes are scored, and the episodes."""
+def _scored(
+    plan: RunPlan, split: Split, selection: Selection | None
+) -> tuple[Part | None, EpisodeSet]:
+    """(the val part, if its episodes are scored, and the episodes)."""
     from mlfsic_bench.episodes.files import find_episodes
 
     if plan.part not in SCORED_PARTS:
         raise unknown_name("part to score", plan.part, SCORED_PARTS)
     if plan.part == "novel":
-        return split.novel, find_episodes(plan.protocol, split, file=plan.episodes_file)
+        return None, find_episodes(plan.protocol, split, file=plan.episodes_file)
     if plan.protocol is not None or plan.episodes_file is not None:
         raise BenchError(
             "--part val scores the episodes that are there to select on",

@@ -212,7 +212,6 @@ def fake_inputs(
 
     return Inputs(
         split=split,
-        part=split.novel,
         episodes=draw_episodes(ONE_PER_LABEL, split, "novel", episodes),
         count=count or episodes,
         selection=select_parts(split) if method.trains else None,

@@ -1,4 +1,4 @@
-"""docs/clip.md word for word: a tiny random CLIP through zero-shot, prototypes and the paper's."""
+"""docs/clip.md word for word: a tiny random CLIP through the methods that read texts."""
 
 from pathlib import Path
 
@@ -41,3 +41,14 @@ def test_the_texts_written_to_a_file_are_those_of_the_run(page):
     own = read_record(folder / "runs" / "zero-shot")
     for name, value in own.metrics.items():
         assert given.metrics[name].mean == pytest.approx(value.mean, abs=1e-6)
+
+
+def test_texts_and_support_images_together(page):
+    folder, printed = page
+    for name in ("tip-adapter", "text-probe", "multipf"):
+        record = read_record(folder / "runs" / name)
+        assert record.audit_status == "passed"
+        assert record.words is not None
+        assert record.words.space == "hf:./tiny-clip"
+    table = printed["table runs/zero-shot runs/tip-adapter runs/text-probe runs/multipf"]
+    assert all(name in table for name in ("Tip-Adapter", "CLAP", "MultiPF"))

@@ -72,6 +72,8 @@ class MmciParams(WordGuidedParams):
 
     @model_validator(mode="after")
     def _own(self) -> MmciParams:
+        if self.fine_tune == "all":
+            raise ValueError("fine_tune=all is built for word-guided-attention alone")
         if not self.dynamic_convolution:
             self.without_effect("dynamic_convolution=false", "d_conv")
         if self.lcm_steps == 0:
@@ -358,7 +360,7 @@ class MMCI(WordGuidedAttentionMethod):
 
     def adapt(self, support: Support) -> Predictor:
         """Prototypes of the support's labels from the places that the measurement keeps."""
-        return self._predictor(support, None)
+        return self._measured(support, None)
 
     def adapt_all(self, supports: Sequence[Support]) -> list[Predictor]:
         """As `adapt` for each; an image that several episodes drew is measured once."""
@@ -385,11 +387,11 @@ class MMCI(WordGuidedAttentionMethod):
                 of_ids = model.kept(f_loc, torch.stack(y), embeddings, f_loc.new_tensor(terms))
             kept.update(zip(list(examples)[start : start + IMAGES_AT_ONCE], of_ids, strict=True))
         return [
-            self._predictor(support, torch.stack([kept[key] for key in of_support]))
+            self._measured(support, torch.stack([kept[key] for key in of_support]))
             for support, of_support in zip(supports, keys, strict=True)
         ]
 
-    def _predictor(self, support: Support, kept: Tensor | None) -> Predictor:
+    def _measured(self, support: Support, kept: Tensor | None) -> Predictor:
         """The support's predictor; `kept`, in the order of its images, where it is known."""
         model = self._network(support)
         embeddings = label_embeddings(self.name, support.embeddings)
