@@ -100,7 +100,7 @@ def _savable(method: Method) -> dict[str, Tensor]:
 
 @CHECKS.add("trains", "trains = False only where fit learns nothing")
 def _trains(bench: Bench) -> None:
-    if bench.method_class.trains:
+    if bench.make().trains:
         return
     require_same(
         bench.ask(bench.fitted(), bench.support(), bench.query()),

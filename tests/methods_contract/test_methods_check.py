@@ -25,6 +25,7 @@ VARIANTS = [
     ("linear", {"head_init": "zero"}),
     ("protonet", {"score": "cosine"}),
     ("protonet", {"centre": "support"}),
+    ("lc-protonets", {"projection": "5", "steps": "4", "select_every": "2"}),
     ("contrastive-prototypes", {"centre": "support"}),
 ]
 
