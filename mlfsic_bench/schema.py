@@ -49,7 +49,7 @@ class FileSchema(BaseModel):
 
 
 class ShortSchema(FileSchema):
-    """An object in a file that is written without the keys in `absent` where they are null.
+    """An object in a file, written without the keys in `absent` where they are null or false.
 
     Those came later than others: files made before keep their bytes, and so their hashes.
     """
@@ -59,7 +59,9 @@ class ShortSchema(FileSchema):
     @model_serializer(mode="wrap")
     def _without_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = serialise(self)
-        return {k: v for k, v in content.items() if v is not None or k not in self.absent}
+        return {
+            k: v for k, v in content.items() if not (k in self.absent and (v is None or v is False))
+        }
 
 
 def plain(text: str) -> str:

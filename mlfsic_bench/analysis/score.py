@@ -352,7 +352,8 @@ def _breakdown_table(file: FileScore, part: Breakdown) -> Table:
 
 def _title(file: FileScore) -> str:
     origin = f"run {file.run[:12]}" if file.run else "foreign file"
-    return f"{file.method.name}, seed {file.method.seed} ({file.file}, {origin})"
+    mark = ", transductive" if file.method.transductive else ""
+    return f"{file.method.name}{mark}, seed {file.method.seed} ({file.file}, {origin})"
 
 
 def _with_half(value: Estimate | None) -> str:

@@ -35,6 +35,7 @@ class MethodCard:
     trains: whether it learnt anything from the base images.
     uses_embeddings: whether it was given label embeddings.
     adapts_by_gradient: whether it takes gradient steps on the support images.
+    transductive: whether the score of a query image depends on the others of its episode.
     seed: the training seed; files that differ in it alone are averaged.
     preset, parameters: how it was set; parameters are plain values by name.
     changed: the parameters that are not at the method's defaults.
@@ -49,6 +50,7 @@ class MethodCard:
     trains: bool
     uses_embeddings: bool = False
     adapts_by_gradient: bool = False
+    transductive: bool = False
     seed: int = 0
     preset: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -167,6 +169,7 @@ def _meta(split: LoadedSplit, episodes: EpisodeSet, card: MethodCard, count: int
             trains=card.trains,
             uses_words=card.uses_embeddings,
             adapts_by_gradient=card.adapts_by_gradient,
+            transductive=card.transductive,
             citation=card.citation,
             printed=card.printed,
             bibtex=card.bibtex,

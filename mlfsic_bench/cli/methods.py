@@ -141,5 +141,6 @@ def _tracks(method: type[Method] | None) -> list[str]:
         "uses label embeddings": method.uses_embeddings and not method.needs_embeddings,
         "trains on base": method.trains,
         "adapts by gradient": method.adapts_by_gradient,
+        "transductive": method.transductive,
     }
     return [name for name, value in flags.items() if value]

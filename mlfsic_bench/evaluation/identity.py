@@ -33,6 +33,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
     # A key of its own rather than null: what was run before there was such a cut keeps its name.
     cut = {"base_images": selection.base_images.used} if selection and selection.base_images else {}
     source = inputs.method_source
+    together = {"transductive": True} if inputs.method.transductive else {}
     return {
         "identity_version": IDENTITY_VERSION,
         "scores_version": SCORES_VERSION,
@@ -43,6 +44,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
         "method": {
             "name": inputs.method.name,
             **_version(source, inputs.method.version),
+            **together,
             "parameters": inputs.method.params.model_dump(mode="json"),
         },
         "features": {

@@ -109,13 +109,14 @@ class EpisodesMeta(ShortSchema):
         return self
 
 
-class MethodMeta(FileSchema):
+class MethodMeta(ShortSchema):
     """Which method: name, preset, parameters, training seed and the tracks it belongs to.
 
     `changed` names the parameters that are not at the method's defaults; `printed` is the name as
-    papers print it, `bibtex` the entries of the work.
+    papers print it, `bibtex` the entries of the work. `transductive` is written where it is true.
     """
 
+    absent = ("transductive",)
     name: Name
     preset: Name | None = None
     parameters: Values = Field(default_factory=dict)
@@ -124,6 +125,7 @@ class MethodMeta(FileSchema):
     trains: bool
     uses_words: bool
     adapts_by_gradient: bool
+    transductive: bool = False
     citation: Text = ""
     printed: Name | None = None
     bibtex: Text = ""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CHUNK = 20  # episodes adapted together; fixed, so a resumed run adapts the same ones together
 BLOCK = 1024  # query images scored together; local features of all of val2014 would fill a memory
+MOST_TOGETHER = 8192  # query images of a transductive method, whose graph has their number squared
 Chunk = tuple[npt.NDArray[np.float32], "npt.NDArray[np.bool_] | None"]
 
 
@@ -46,6 +47,7 @@ def evaluate(
 
     Chunks that an earlier process of the same run (`key`) left in `folder` are kept.
     """
+    refuse_large_query(method, episodes)
     chunks: list[Chunk] = []
     with progress("scoring", len(episodes), log, "episodes") as advance:
         for first in range(0, len(episodes), CHUNK):
@@ -65,10 +67,11 @@ def evaluate(
 def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...]) -> Chunk:
     supports = [view.support(first + i, episode) for i, episode in enumerate(batch)]
     predictors = adapt_all(method, supports, first)
+    size = block_size(method.transductive)
     scores, decided = [], []
     for i, (predictor, episode) in enumerate(zip(predictors, batch, strict=True)):
         query = view.query(episode)
-        given, own = _in_blocks(method.name, first + i, predictor, supports[i], query)
+        given, own = _in_blocks(method.name, first + i, predictor, supports[i], query, size)
         place = {image_id: row for row, image_id in enumerate(query.ids)}
         back = [place[image_id] for image_id in episode.query]  # into the episode's own order
         scores.append(given[back])
@@ -76,20 +79,37 @@ def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...
     return np.stack(scores), _joined(method.name, decided)
 
 
+def block_size(transductive: bool) -> int:
+    """How many query images are scored together: all of them where that may matter."""
+    return MOST_TOGETHER if transductive else BLOCK
+
+
+def refuse_large_query(method: Method, episodes: tuple[Episode, ...]) -> None:
+    """BenchError where a transductive method would be given more images at once than it may be."""
+    most = max(len(episode.query) for episode in episodes)
+    if method.transductive and most > MOST_TOGETHER:
+        raise BenchError(
+            f"the query is too large for the transductive method {method.name!r}",
+            expected=f"at most {MOST_TOGETHER:,} query images an episode, which are scored at once",
+            found=f"{most:,}",
+            remedy="use a protocol with smaller queries, or a method that is not transductive",
+        )
+
+
 def _in_blocks(
-    method: str, episode: int, predictor: Predictor, support: Support, query: Images
+    method: str, episode: int, predictor: Predictor, support: Support, query: Images, size: int
 ) -> Chunk:
-    """(scores [q, L], decisions [q, L] or None); an image's score depends on no other query."""
+    """(scores [q, L], decisions [q, L] or None), from blocks of `size` query images."""
     blocks = [
         score(
             method,
             episode,
             predictor,
             support.images,
-            query.subset(range(start, min(start + BLOCK, len(query)))),
+            query.subset(range(start, min(start + size, len(query)))),
             len(support.labels),
         )
-        for start in range(0, len(query), BLOCK)
+        for start in range(0, len(query), size)
     ]
     return np.concatenate([block[0] for block in blocks]), _joined(
         method, [block[1] for block in blocks]

@@ -297,6 +297,7 @@ def new_record(
             trains=method.trains,
             uses_words=method.needs_embeddings or inputs.embeddings_given is not None,
             adapts_by_gradient=method.adapts_by_gradient,
+            transductive=method.transductive,
             citation=method.citation,
             printed=method.printed or None,
             bibtex=method.bibtex,

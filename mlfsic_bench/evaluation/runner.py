@@ -22,7 +22,7 @@ from mlfsic_bench.evaluation.identity import identity, run_key
 from mlfsic_bench.evaluation.inputs import Inputs, Log, open_inputs
 from mlfsic_bench.evaluation.meta import ScoresMeta, TargetsMeta
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
-from mlfsic_bench.evaluation.predict import evaluate
+from mlfsic_bench.evaluation.predict import evaluate, refuse_large_query
 from mlfsic_bench.evaluation.provenance import provenance
 from mlfsic_bench.evaluation.recall import remember_run, remember_split
 from mlfsic_bench.evaluation.record import (
@@ -83,6 +83,7 @@ def execute(
 
     `fitted`: the folder of a run whose fit is taken over, where it is the very same fit.
     """
+    refuse_large_query(inputs.method, inputs.episodes.episodes[: inputs.count])
     run_identity = identity(inputs)
     key = run_key(run_identity)
     split = inputs.split

@@ -368,6 +368,7 @@ def _notes(row: PlannedRow, runs: Sequence[Result]) -> tuple[str, ...]:
             notes.append("backbone trained")
         elif row.spec.published and row.method.trains:
             notes.append("backbone frozen")
+    notes += ["transductive"] if row.method.transductive else []
     return tuple(notes)
 
 

@@ -31,6 +31,7 @@ from mlfsic_bench.schema import (
     Line,
     Name,
     Sha256,
+    ShortSchema,
     Values,
     Version,
     load,
@@ -163,9 +164,8 @@ class LabelValue(_Valued):
 class ScoresFile(FileSchema):
     """The files of one training seed: its scores and, for runs of this program, their record.
 
-    Paths are relative to the results folder; `run` is the key of the record. A record comes with
-    its hash and its key. `audit` is what the record says of the run's audit, None where it says
-    nothing. `answers`, the targets that a run stored, need not be named: the record has their hash.
+    Paths are relative to the results folder. A record comes with its hash and its key, `run`, and
+    `audit` repeats what it says, if anything, of its audit. `answers` are stored targets.
     """
 
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None
@@ -246,12 +246,14 @@ class Link(FileSchema):
     url: Https
 
 
-class Tracks(FileSchema):
-    """The tracks an entry is in; tables can be filtered by each. `words`: label embeddings."""
+class Tracks(ShortSchema):
+    """The tracks an entry is in, to filter tables by; `words`: label embeddings."""
 
+    absent = ("transductive",)
     pretraining: Pretraining
     words: Embeddings
     adaptation: Adaptation
+    transductive: bool = False
     images: ImageTrack
 
 

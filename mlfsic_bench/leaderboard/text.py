@@ -69,7 +69,7 @@ def board_csv(boards: Sequence[Board]) -> str:
         [
             *("split", "split_hash", "protocol", "episodes_hash", "episodes", "metrics_version"),
             *("images", "rank", "entry", "name", "state", "audit", "pretraining", "embeddings"),
-            *("adaptation", "backbone", "training_seeds", "source", "metric", "value"),
+            *("adaptation", "query", "backbone", "training_seeds", "source", "metric", "value"),
             *bounds,
             "chance",
         ]
@@ -87,7 +87,7 @@ def board_csv(boards: Sequence[Board]) -> str:
             *(row.rank or "", entry.id, entry.name, entry.state.value),
             entry.audited.value if entry.audited else "",
             *(entry.tracks.pretraining.value, entry.tracks.words.value),
-            *(entry.tracks.adaptation.value, entry.backbone),
+            *(entry.tracks.adaptation.value, say.query_track(entry), entry.backbone),
             *(entry.training_seeds or "", say.source_of(entry)),
         ]
         for name in METRICS:
@@ -214,7 +214,7 @@ def _tracks(entry: Entry) -> str:
     each = entry.tracks
     return (
         f"pre-training: {each.pretraining.value}, label embeddings: {each.words.value}, "
-        f"adaptation: {each.adaptation.value}"
+        f"adaptation: {each.adaptation.value}" + (", transductive" if each.transductive else "")
     )
 
 

@@ -94,6 +94,7 @@ ADAPTATION_CHIPS = {
     Adaptation.NONE: ("no gradient", "adapts to an episode without gradient steps"),
     Adaptation.UNKNOWN: ("adaptation ?", "adaptation is not stated"),
 }
+TRANSDUCTIVE_CHIP = ("transductive", "scores the query images of an episode together")
 EMBEDDINGS_TEXT = {
     Embeddings.GIVEN: "label embeddings",
     Embeddings.NONE: "no label embeddings",
@@ -103,6 +104,7 @@ TRACKS: tuple[tuple[str, str, list[tuple[str, str]]], ...] = (
     ("pre", "Pre-training", [(one.value, one.value) for one in Pretraining]),
     ("words", "Label embeddings", [(one.value, EMBEDDINGS_TEXT[one]) for one in Embeddings]),
     ("adapt", "Adaptation", [(one.value, one.value) for one in Adaptation]),
+    ("query", "Query images", [("together", "scored together"), ("alone", "scored alone")]),
     ("images", "Images", [(one.value, one.value) for one in ImageTrack]),
 )
 
@@ -180,6 +182,12 @@ def remarks(board: Board) -> list[str]:
     if foreign:
         names = ", ".join(foreign)
         lines.append(f"Ranked on scores of another program, every value computed again: {names}.")
+    together = [row.entry.name for row in board.all_rows if row.entry.tracks.transductive]
+    if together:
+        lines.append(
+            "Transductive, the score of a query image depends on the others of its episode: "
+            f"{', '.join(together)}."
+        )
     return lines
 
 
@@ -205,7 +213,13 @@ def chips(entry: Entry) -> list[tuple[str, str]]:
         PRETRAINING_CHIPS[tracks.pretraining],
         EMBEDDINGS_CHIPS[tracks.words],
         ADAPTATION_CHIPS[tracks.adaptation],
+        *([TRANSDUCTIVE_CHIP] if tracks.transductive else []),
     ]
+
+
+def query_track(entry: Entry) -> str:
+    """`together` for a transductive method, whose query images are scored together, or `alone`."""
+    return "together" if entry.tracks.transductive else "alone"
 
 
 def verdict_text(row: BoardRow) -> str:

@@ -154,7 +154,8 @@ class Predictor(Protocol):
     def __call__(self, query: Images, /) -> Tensor:
         """float [q, L]: one finite real number per query image and label, higher = more likely.
 
-        The score of an image may not depend on the other images of the query or on their order.
+        The score of an image may not depend on the other images of the query, unless the class says
+        `transductive`, and never on their order.
         """
 
 
@@ -178,6 +179,9 @@ class Method(ABC):
     trains: whether `fit` learns anything (False: the run skips features of base and val images);
         what it learns is what `state` returns.
     adapts_by_gradient: whether `adapt` or the predictor takes gradient steps (a leaderboard track).
+    transductive: whether the score of a query image may depend on the other query images of its
+        episode, never on their labels or order. The predictor is then given the whole query at
+        once, and every table marks the row.
     printed: the method's name as papers print it, such as `ProtoNet`; without it, `name`.
     citation: the work the method comes from, in one line.
     bibtex: the BibTeX entries of that work, as `mlfsic-bench cite` prints them.
@@ -195,6 +199,7 @@ class Method(ABC):
     needs_text_side: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     adapts_by_gradient: ClassVar[bool] = False
+    transductive: ClassVar[bool] = False
     printed: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     bibtex: ClassVar[str] = ""

@@ -31,6 +31,7 @@ FLAGS = (
     "needs_text_side",
     "trains",
     "adapts_by_gradient",
+    "transductive",
 )
 RENAMED = {"needs_words": "needs_embeddings", "uses_words": "uses_embeddings"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

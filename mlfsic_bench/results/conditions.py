@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
 
 Seeds = Literal["mean", "each"]
+TRANSDUCTIVE = "transductive"
 MAY_DIFFER = ("backbone", "weights", "features", "precision", "embeddings", "embeddings hash",
               "base images", "preset")  # fmt: skip
 
@@ -277,8 +278,9 @@ def without_hashes(keys: Sequence[str], made_with: Sequence[Mapping[str, str]]) 
 
 
 def _head(result: Result) -> str:
-    cut = result.base_images
-    return f"{result.method.name}, base_images={cut.used}" if cut else result.method.name
+    marks = [TRANSDUCTIVE] if result.method.transductive else []
+    marks += [f"base_images={result.base_images.used}"] if result.base_images else []
+    return ", ".join([result.method.name, *marks])
 
 
 def _settings_of(group: Sequence[Result]) -> dict[str, str]:

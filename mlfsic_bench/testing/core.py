@@ -99,6 +99,7 @@ class Bench:
         # other methods are given none
         self.with_embeddings = first.needs_embeddings or first.uses_embeddings
         self.text_side = first.needs_text_side
+        self.transductive = first.transductive
         self.world = self.made_up()
         self.whole_ways: list[tuple[Tensor, list[str]]] = []  # filled by score_tests
         self._fitted: Method | None = None

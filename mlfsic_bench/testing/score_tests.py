@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.methods.calls import adapting, predictor_of
-from mlfsic_bench.methods.contract import Images, Support
+from mlfsic_bench.methods.contract import Images, Predictor, Support
 from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.plugins.surroundings import RANDOM, preserved, watching
 from mlfsic_bench.testing.core import (
+    TOLERANCE,
     Bench,
     CheckFailedError,
     CheckNotMadeError,
@@ -97,13 +98,17 @@ def _decisions(bench: Bench) -> None:
             cause="numbers or indices are returned in place of decisions",
             remedy="return a comparison, e.g. scores > threshold",
         )
-    alone = torch.cat([bench.decisions(predictor, query.subset([i])) for i in range(len(query))])  # type: ignore[misc]
-    if not torch.equal(alone, found):
+    # whose decisions may depend on the other images gets all of them, in another order
+    order = list(range(len(query)))[::-1]
+    parts = [order] if bench.transductive else [[i] for i in order]
+    again = torch.cat([bench.decisions(predictor, query.subset(part)) for part in parts])  # type: ignore[misc]
+    if not torch.equal(again, found[order]):
+        how = "in another order" if bench.transductive else "alone and among the others"
         raise CheckFailedError(
-            "Every query image was decided alone and among the others.",
+            f"Every query image was decided {how}.",
             expected="the same decisions",
-            came=f"{int((alone != found).sum())} of {found.numel()} differ",
-            cause="a threshold or a ranking taken over the query images",
+            came=f"{int((again != found[order]).sum())} of {found.numel()} differ",
+            cause="a threshold or a ranking taken over the query images, or their order",
             remedy="decide each image from its own scores and from the support",
         )
 
@@ -248,10 +253,15 @@ def _query_order(bench: Bench) -> None:
         )
 
 
-@CHECKS.add("query-independence", "other query images do not matter", before_a_run=True)
+@CHECKS.add(
+    "query-independence", "other query images matter to none but a transductive method", True
+)
 def _query_independence(bench: Bench) -> None:
     predictor = bench.adapt(bench.fitted(), bench.support())
     few, many = bench.query(), bench.many_queries()
+    if bench.transductive:
+        _require_transductive(bench, predictor, many)
+        return
     for query, rows in ((few, range(len(few))), (many, range(0, len(many), 10))):
         for i in rows:
             # first in its batch, so that this test sees other images and not the position
@@ -263,8 +273,24 @@ def _query_independence(bench: Bench) -> None:
                 cause="statistics over the query (mean, batch normalisation in training mode, "
                 "softmax over images, standardised scores)",
                 remedy="take statistics from the support or the base part; put modules in eval "
-                "mode",
+                "mode. Where it is meant, say transductive = True on the class",
             )
+
+
+def _require_transductive(bench: Bench, predictor: Predictor, many: Images) -> None:
+    """CheckWarningError where nothing of five images depends on whether others are beside them."""
+    few = many.subset(range(5))
+    apart = difference(bench.scores(predictor, many)[:5], bench.scores(predictor, few))
+    decided = [bench.decisions(predictor, query) for query in (many, few)]
+    decides = decided[0] is not None and decided[1] is not None
+    if apart <= TOLERANCE and not (decides and not torch.equal(decided[0][:5], decided[1])):  # type: ignore[index,arg-type]
+        raise CheckWarningError(
+            "Five query images were scored among themselves, and among 30.",
+            expected="other scores, as the class says transductive = True",
+            came="the same scores",
+            cause="no score depends on another query image, at least with these parameters",
+            remedy="leave transductive out: tables would mark the method for nothing",
+        )
 
 
 @CHECKS.add("label-permutation", "labels in another order give scores in that order")

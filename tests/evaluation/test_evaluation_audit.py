@@ -76,6 +76,7 @@ def audited(folder: Path, spec: str, settings: dict[str, str] | None = None) -> 
         ("Centres", "batch statistics over the query"),
         ("DecidesByQuery", "batch statistics over the query"),
         ("Counts", "order of the query"),
+        ("CountsThough", "order of the query"),
         ("Forgets", "state that was not saved"),
         ("Draws", "unkeyed randomness"),
         ("Raises", "the method failed in a fresh process"),
@@ -106,7 +107,7 @@ def test_a_fresh_process_that_hangs_is_ended(
     assert (found.status, found.kind) == ("failed", "the fresh process hung")
 
 
-@pytest.mark.parametrize("name", ["Honest", "Decides"])
+@pytest.mark.parametrize("name", ["Honest", "Decides", "CentresAndSays"])
 def test_sound_methods_pass(tmp_path: Path, name: str) -> None:
     found = audited(tmp_path / "run", f"{CHEATS}:{name}")
     assert found.status == "passed"
@@ -119,7 +120,7 @@ def test_sound_methods_pass(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["random", "prior", "constant", "protonet", "linear", "laso", "pla", "kggr",
-     "word-guided-attention"],
+     "word-guided-attention", "lpn", "soft-kmeans-prototypes"],
 )  # fmt: skip
 def test_shipped_methods_pass_well_within_the_tolerance(tmp_path: Path, name: str) -> None:
     settings = dict(find_method(name).check_settings)

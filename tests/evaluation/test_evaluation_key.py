@@ -14,7 +14,10 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, identity, meaning, run_key
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
+from mlfsic_bench.evaluation.provenance import provenance
+from mlfsic_bench.evaluation.record import new_record
 from mlfsic_bench.evaluation.runner import run_method
+from mlfsic_bench.leaderboard.build import contradictions
 from mlfsic_bench.plugins.files import source_hash
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
 
@@ -76,6 +79,23 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
 def test_what_scores_depend_on_is_in_the_key(changed: Inputs) -> None:
     assert key(changed) != key(BASE)
     assert differences(identity(BASE), identity(changed))
+
+
+def test_only_a_transductive_method_says_so_in_its_identity_and_record() -> None:
+    def said(method: type[Mean]) -> tuple[object, dict[str, object]]:
+        inputs = fake_inputs(method, episodes=4)
+        made_by = provenance("cpu")
+        record = new_record(inputs, key(inputs), identity(inputs), made_by, None)
+        own = identity(inputs)["method"]
+        assert isinstance(own, dict)
+        assert contradictions(record.model_copy(update={"key": key(inputs)})) == []
+        return own.get("transductive"), record.method.model_dump()
+
+    together = type("Together", (Mean,), {"transductive": True})
+    assert said(Mean)[0] is None
+    assert "transductive" not in said(Mean)[1]  # as in records of earlier versions
+    assert said(together)[0] is True
+    assert said(together)[1]["transductive"] is True
 
 
 def test_selection_is_in_the_key() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_scores, read_targets, write_targets
-from mlfsic_bench.methods.contract import Method
+from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
 from mlfsic_bench.plugins.files import source_hash
 from mlfsic_bench.splits.build import build_file
@@ -72,6 +73,7 @@ def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) ->
     return replace(
         plain,
         split=split,
+        part=split.novel,
         episodes=draw_episodes(LasoKShot(shots), split, "novel", count),
         count=count,
         selection=select_parts(split) if method.trains else None,
@@ -158,6 +160,36 @@ def test_queries_are_scored_in_blocks(
     assert max(asked) == 20
     a, b = (read_scores(folder / "scores.npz").scores for folder in (whole, blocks))
     np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+class Together(Mean):
+    """Remembers how many query images it was given at once."""
+
+    transductive = True
+    asked: ClassVar[list[int]] = []
+
+    def adapt(self, support: Support) -> Predictor:
+        inner = super().adapt(support)
+
+        def predictor(query: Images) -> Tensor:
+            self.asked.append(len(query))
+            return inner(query)
+
+        return predictor
+
+
+def test_a_transductive_method_gets_the_whole_query_or_an_error(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = replace(laso_inputs(split), method=Together(), make_method=Together)
+    monkeypatch.setattr(evaluate_module, "BLOCK", 20)
+    execute(inputs, tmp_path / "whole")
+    assert set(Together.asked) == {48}
+    assert read_record(tmp_path / "whole").method.transductive
+    monkeypatch.setattr(evaluate_module, "MOST_TOGETHER", 20)
+    with pytest.raises(BenchError, match="query is too large"):
+        execute(inputs, tmp_path / "large")
+    assert not (tmp_path / "large").exists()
 
 
 def test_key_names_shots_and_runs(split: Split) -> None:

@@ -7,7 +7,7 @@ import pytest
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.leaderboard.board import build_boards
 from mlfsic_bench.leaderboard.page import board_html
-from mlfsic_bench.leaderboard.text import board_latex, board_markdown
+from mlfsic_bench.leaderboard.text import board_csv, board_latex, board_markdown
 from tests.fakes.entries import entry, fake_tracks, fake_value, reported_value
 
 
@@ -49,6 +49,20 @@ def test_an_entry_without_macro_ap_comes_last_without_a_rank() -> None:
 def test_what_does_not_compare_does_not_share_a_table(change) -> None:
     assert sorted(names([fake_value("one"), fake_value("two", **change)])) == [["one"], ["two"]]
     assert names([fake_value("one"), fake_value("two")]) == [["one", "two"]]
+
+
+def test_transductive_rows_are_marked() -> None:
+    plain = entry(fake_value("plain"))
+    marked = entry(fake_value("marked", tracks={**fake_tracks(), "transductive": True}))
+    assert "transductive" not in plain.model_dump(mode="json")["tracks"]
+    assert marked.model_dump(mode="json")["tracks"]["transductive"] is True
+    boards = build_boards([plain, marked])
+    assert len(boards) == 1
+    said = "depends on the others of its episode: marked."
+    for text in (board_markdown(boards), board_html(boards), board_latex(boards)):
+        assert said in text
+    assert board_html(boards).count('data-query="together"') == 1
+    assert board_csv(boards).count(",together,") == len(marked.figures)
 
 
 def test_reported_rows_stand_beside_full_runs_only() -> None:

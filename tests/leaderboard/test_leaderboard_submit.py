@@ -128,6 +128,7 @@ def change(value: dict[str, Any], path: str, new: object) -> None:
         ("chance", {"macro_ap": {"low": 1.0, "high": 1.0}}, "chance.macro_ap.low: entry 1"),
         ("tracks.words", "no word vectors", "tracks.words: entry 'no word vectors'"),
         ("tracks.adaptation", "by gradient", "tracks.adaptation"),
+        ("tracks.transductive", True, "tracks.transductive: entry True, scores nothing"),
         ("tracks.images", "subset", "tracks.images"),
         ("protocol.count", 200, "protocol.count: entry 200, scores 12"),
         ("split.hash", "0" * 64, "split.hash"),

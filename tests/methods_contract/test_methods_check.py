@@ -10,6 +10,7 @@ import torch
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
 from mlfsic_bench.testing.check import ALL_CHECKS, check_method
 from tests.fakes.plugins.faulty import FAULTS
+from tests.fakes.plugins.faulty_scores import DecidesByBatch, QueryBatch, QueryOrder
 from tests.fakes.plugins.faulty_state import GlobalRng
 from tests.fakes.plugins.faulty_training import Trained
 from tests.fakes.plugins.minimal import Minimal
@@ -49,6 +50,25 @@ def test_shipped_methods_pass(name, settings):
 def test_a_good_plugin_passes(method):
     statuses, explanations = outcome(method)
     assert statuses["pass"] == {check.name for check in ALL_CHECKS}, explanations
+
+
+def transductive(method):
+    return type(method.__name__, (method,), {"transductive": True})
+
+
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [
+        (QueryBatch, {}),
+        (DecidesByBatch, {}),
+        (QueryOrder, {"query-order": "fail", "query-independence": "warn"}),
+        (Minimal, {"query-independence": "warn"}),
+    ],
+    ids=str,
+)
+def test_a_transductive_method_may_look_at_the_query_and_not_at_its_order(method, status):
+    results = {result.name: result.status for result in check_method(transductive(method))}
+    assert {name: found for name, found in results.items() if found != "pass"} == status
 
 
 @pytest.mark.parametrize("method", FAULTS, ids=lambda m: m.name)

@@ -3,7 +3,8 @@
 A method that remembers earlier episodes, pools the supports of one `adapt_all`, or takes statistics
 over the query scores well and tells nothing of the task. Here each chosen episode is adapted to by
 `adapt` from the saved state, in an order that is not the evaluation's, and its queries are scored
-one by one in another order.
+one by one in another order. A transductive method may take statistics over the query: it is given
+the whole query, in another order.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ def audit_run(
         )
     start = time.monotonic()
     evaluation = sum(one.seconds for one in record.stages if one.name == "evaluate")
-    whole = sum(one.seconds for one in record.stages)
-    allowed = max(LEAST, SHARE * whole)
+    allowed = max(LEAST, SHARE * sum(one.seconds for one in record.stages))
     chosen = choose_episodes(record.key, len(stored.episodes), allowed, evaluation)
     view = inputs.scored(source)
     embeddings = None if view.embeddings is None else view.embeddings.cpu().numpy()
     job = _job(inputs, inputs.plan, resolved(state))
     fresh = partial(Fresh, job, embeddings, source, PATIENCE + 2 * evaluation)
-    bench = Bench(stored, view, record.key, fresh, allowed / len(chosen))
+    whole = inputs.method.transductive
+    bench = Bench(stored, view, record.key, fresh, allowed / len(chosen), whole)
     audit = Audit(status="failed", tolerance=TOLERANCE)
     try:
         with fresh() as session:
@@ -100,10 +101,11 @@ def failure_of(record: Record, folder: Path) -> AuditFailedError | None:
     audit = record.audit
     if audit is None or audit.status != "failed":
         return None
+    how = "all at once in another order" if record.method.transductive else "one by one"
     return AuditFailedError(
         f"the audit of {folder} failed: {audit.kind}",
         expected=f"the stored scores again, to {audit.tolerance} of a label's range, from a fresh "
-        "process that adapts to each episode alone and scores its queries one by one",
+        f"process that adapts to each episode alone and scores its queries {how}",
         found=audit.reason or "no reason",
         remedy="correct the method (mlfsic-bench methods check helps) and run again; these scores "
         "are kept, marked in every table, and not ranked. The same command makes the audit again",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.evaluation.audit.fresh import Fresh, stop
 from mlfsic_bench.evaluation.parts import PartView
-from mlfsic_bench.evaluation.predict import BLOCK, CHUNK
+from mlfsic_bench.evaluation.predict import CHUNK, block_size
 from mlfsic_bench.evaluation.record import AuditKind
 from mlfsic_bench.methods.contract import Support
 from mlfsic_bench.randomness import splitmix64_array, stream_seed
@@ -137,6 +137,7 @@ class Bench:
     key: of the run; it chooses the queries.
     fresh: opens a session with the method from its saved state.
     seconds: after which the audit scores no further queries of an episode.
+    transductive: whether the scores may depend on the whole query, which is then scored at once.
     """
 
     stored: Stored
@@ -144,13 +145,17 @@ class Bench:
     key: str
     fresh: Callable[[], Fresh]
     seconds: float
+    transductive: bool = False
 
     def alone(self, session: Fresh, episode: int) -> Found:
-        """The episode adapted to by itself, its chosen queries one by one in another order."""
+        """The episode adapted to by itself, its chosen queries one by one in another order.
+
+        All at once in another order where the method is transductive.
+        """
         ids = sorted(self.stored.episodes[episode].query)
-        order = shuffled(len(ids), "audit", self.key, "queries", episode)[:QUERIES]
+        order = [ids[i] for i in shuffled(len(ids), "audit", self.key, "queries", episode)]
         support = self.view.support(episode, self.stored.episodes[episode])
-        blocks = [(ids[i],) for i in order]
+        blocks = [tuple(order)] if self.transductive else [(one,) for one in order[:QUERIES]]
         return _found(session, episode, [support], 0, blocks, seconds=self.seconds)
 
     def block(
@@ -161,8 +166,9 @@ class Bench:
         `beside`: after adapting to the episodes of its group of so many, `together` or in turn.
         """
         ids = sorted(self.stored.episodes[found.episode].query)
-        at = ids.index(self.difference(found).image) // BLOCK * BLOCK
-        block = ids[at : at + BLOCK]
+        size = block_size(self.transductive)
+        at = ids.index(self.difference(found).image) // size * size
+        block = ids[at : at + size]
         first = found.episode // beside * beside
         numbers = range(first, min(first + beside, len(self.stored.episodes)))
         supports = [self.view.support(i, self.stored.episodes[i]) for i in numbers]
@@ -212,7 +218,9 @@ def diagnose(bench: Bench, found: Sequence[Found]) -> tuple[AuditKind, str]:
             "the stored scores come when no other episode is adapted to before it",
         )
     if bench.fits(lambda session: bench.block(session, first)):
-        if bench.fits(lambda session: bench.block(session, first, back=True)):
+        if not bench.transductive and bench.fits(
+            lambda session: bench.block(session, first, back=True)
+        ):
             return (
                 "batch statistics over the query",
                 "the stored scores come when the whole query is scored at once, in any order, "

@@ -5,7 +5,7 @@
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
   const form = $("#form"), card = $("#card"), fields = form.elements;
   const boxes = $$("input[name=state]", form);
-  const TRACKS = ["pre", "words", "adapt", "images"], SELECTS = ["board", ...TRACKS];
+  const TRACKS = ["pre", "words", "adapt", "query", "images"], SELECTS = ["board", ...TRACKS];
   const DEFAULT = { sort: "macro_ap", dir: "desc" };
   const sorting = { ...DEFAULT };
   const columns = $("#boards").dataset.columns.split(",");

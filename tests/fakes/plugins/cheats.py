@@ -141,6 +141,13 @@ class Centres(Honest):
         return lambda query: (query.pooled() - query.pooled().mean(0)) @ p.T
 
 
+class CentresAndSays(Centres):
+    """Is transductive and says so."""
+
+    name = "centres-and-says"
+    transductive = True
+
+
 class Counts(Honest):
     """Adds the place of an image in the query."""
 
@@ -149,6 +156,13 @@ class Counts(Honest):
     def adapt(self, support):
         p = prototypes(support)
         return lambda query: cosine(query, p) + 0.1 * torch.arange(len(query.ids))[:, None]
+
+
+class CountsThough(Counts):
+    """To say so does not make the order of the query matter less."""
+
+    name = "counts-though"
+    transductive = True
 
 
 LEARNT = [1.0]
