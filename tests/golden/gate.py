@@ -43,6 +43,11 @@ TOLERANCES = {"laso": 0.02}
 SETTINGS = {
     "kggr": {"d_joint": "12", "d_hidden": "10", "d_out": "8", "epochs": "2", "tune_epochs": "5"},
     "laso": {"classifier_epochs": "2", "epochs": "2", "tune_epochs": "4"},
+    "bcr": {"steps": "4", "select_every": "2", "projection": "8", "hidden": "6"},
+    "ml-decoder": {"d": "16", "heads": "2", "d_ff": "16", "epochs": "2"},
+    "multipf": {"steps": "3", "select_every": "2", "hidden": "8", "prompts": "3", "pairs": "6"},
+    "relation-network": {"steps": "4", "select_every": "2", "channels": "6", "ways": "4"},
+    "lpn": {"steps": "4", "select_every": "2"},
     "mmci": {
         "epochs": "2", "warmup_epochs": "1", "steps_per_epoch": "3", "select_every": "1",
         "d_j": "16", "d_mlp": "16", "n_a": "2", "lcm_steps": "5",
