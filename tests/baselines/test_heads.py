@@ -63,7 +63,9 @@ def sklearn_ridge(X, y, weights, Q):
 
 
 @pytest.mark.parametrize(
-    ("make", "naive"), [(logistic, sklearn_logistic), (ridge, sklearn_ridge)], ids=str
+    ("make", "naive"),
+    [(logistic, sklearn_logistic), (ridge, sklearn_ridge)],
+    ids=["logistic", "ridge"],
 )
 @pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize(
