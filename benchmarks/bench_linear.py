@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from mlfsic_baselines.linear import CHUNK, tune_heads
+from mlfsic_baselines.heads.linear import CHUNK, tune_heads
 from torch import Tensor
 
 from mlfsic_bench.randomness import torch_generator

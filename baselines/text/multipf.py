@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from mlfsic_baselines.classifier import training_key
-from mlfsic_baselines.zero_shot import text_directions
+from mlfsic_baselines.text.zero_shot import text_directions
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, leaky_relu, linear, mse_loss, normalize

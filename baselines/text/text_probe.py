@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from mlfsic_baselines.zero_shot import text_directions
+from mlfsic_baselines.text.zero_shot import text_directions
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import normalize

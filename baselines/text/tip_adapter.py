@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlfsic_baselines.zero_shot import text_directions
+from mlfsic_baselines.text.zero_shot import text_directions
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize

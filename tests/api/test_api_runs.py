@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from mlfsic_baselines.protonet import ProtoNet
+from mlfsic_baselines.prototypes.protonet import ProtoNet
 
 import mlfsic_bench as mb
 from mlfsic_bench.cli.main import cli

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mlfsic_baselines import classifier
-from mlfsic_baselines.linear import LinearFineTuning, LinearParams, tune_heads
+from mlfsic_baselines.heads.linear import LinearFineTuning, LinearParams, tune_heads
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import FitContext, Images

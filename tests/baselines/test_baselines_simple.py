@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from mlfsic_baselines.constant import Constant
-from mlfsic_baselines.prior import Prior
-from mlfsic_baselines.protonet import ProtoNet, ProtoNetParams
-from mlfsic_baselines.random_scores import RandomScores
+from mlfsic_baselines.chance.constant import Constant
+from mlfsic_baselines.chance.prior import Prior
+from mlfsic_baselines.chance.random_scores import RandomScores
+from mlfsic_baselines.prototypes.protonet import ProtoNet, ProtoNetParams
 
 from mlfsic_bench.methods.contract import Images
 from mlfsic_bench.randomness import splitmix64, stream_seed

@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 from mlfsic_baselines import classifier, laso
+from mlfsic_baselines.heads.linear import LinearFineTuning
 from mlfsic_baselines.kggr import KGGR
 from mlfsic_baselines.laso import LaSO
-from mlfsic_baselines.linear import LinearFineTuning
 from mlfsic_baselines.pla import PLA
 
 from mlfsic_bench.errors import BenchError

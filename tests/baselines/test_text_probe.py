@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from mlfsic_baselines.text.text_probe import TextProbe, TextProbeParams, multipliers
-from mlfsic_baselines.zero_shot import ZeroShot
+from mlfsic_baselines.text.zero_shot import ZeroShot
 from pydantic import ValidationError
 
 from mlfsic_bench.errors import BenchError

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from mlfsic_baselines.text.tip_adapter import TipAdapter, TipAdapterParams
-from mlfsic_baselines.zero_shot import ZeroShot
+from mlfsic_baselines.text.zero_shot import ZeroShot
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Images

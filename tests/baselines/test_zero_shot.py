@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from mlfsic_baselines.zero_shot import ZeroShot
+from mlfsic_baselines.text.zero_shot import ZeroShot
 
 from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError

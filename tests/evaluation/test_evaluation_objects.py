@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from mlfsic_baselines.protonet import ProtoNet
+from mlfsic_baselines.prototypes.protonet import ProtoNet
 
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings

@@ -50,8 +50,8 @@ def small(folder: Path, text: str = FILE) -> Path:
     return path
 
 
-def result_of(file: Path) -> dict[str, dict]:
-    value = json.loads((file.parent / "out" / "scenes" / "small.json").read_text())
+def result_of(file: Path, stem: str = "small") -> dict[str, dict]:
+    value = json.loads((file.parent / "out" / "scenes" / f"{stem}.json").read_text())
     return {row["name"]: row for row in value["rows"]}
 
 

@@ -109,7 +109,7 @@ def _import_all() -> None:
         "matplotlib.figure",
         "scipy.stats",
         "sklearn.metrics",
-        "mlfsic_baselines.protonet",
+        "mlfsic_baselines.prototypes.protonet",
     ):
         importlib.import_module(name)
 

@@ -1,0 +1,1 @@
+"""Rows that look at no image: what a score is worth by chance."""
