@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from mlfsic_bench.analysis.attention.pointing import WRITERS, Estimate, Line, Pointing
-from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used
+from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used, name_of
 from mlfsic_bench.analysis.curve import Line as CurveLine
 from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences
 from mlfsic_bench.evaluation.record import SCORES, Record, parse_record
@@ -293,7 +293,7 @@ def _point(path: Path, line: Mapping[str, str]) -> Point:
         (
             (record, values)
             for record, values in _runs_of_curve(path)
-            if record.method.name == line["method"]
+            if name_of(record) == line["method"]
             and record.split.id == line["split"]
             and record.episodes.count == int(line["episodes"])
             and not record.method.preset

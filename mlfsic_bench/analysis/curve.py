@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.parts import base_order
+from mlfsic_bench.evaluation.parts import base_order, largest_base_labels
 from mlfsic_bench.evaluation.record import Record
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.metrics.intervals import t_interval
@@ -93,6 +93,7 @@ class Curve:
     base_images, base_labels: base images and base labels of the whole split.
     chance: metric -> what a random ranking is expected to have, in per cent, where known.
     lines, levels: the methods, in the order in which they were first named.
+    largest: the numbers of base labels that lines were cut to, those with the most images.
     notes: a sentence where the split is unofficial, and for each method with parameters that are
         not at its defaults.
     """
@@ -110,6 +111,7 @@ class Curve:
     lines: tuple[Line, ...]
     levels: tuple[Level, ...]
     base_labels: int = 0
+    largest: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -129,9 +131,9 @@ def curve(
     """The learning curves of these runs.
 
     A run without `base_images` of a method that trains is the point of all base images. The same
-    method with other parameters is a line of its own. `splits`: splits at hand, to count the base
-    images that were trained on; without, that is known where a split needs no data. `metric`: what
-    the points have beside `ALWAYS`.
+    method with other parameters or another number of base labels is a line of its own. `splits`:
+    splits at hand, to count the base images that were trained on; without, that is known where a
+    split needs no data. `metric`: what the points have beside `ALWAYS`.
 
     Raises BenchError for runs that differ in split, episodes, backbone or label embeddings, for a
     point named twice, and without a line.
@@ -173,6 +175,7 @@ def curve(
         lines=tuple(lines),
         levels=tuple(levels),
         base_labels=len(record.labels["base"]),
+        largest=tuple(sorted({r.base_images.labels or 0 for r in results if r.base_images} - {0})),
         notes=(
             *unofficial(record.split.id, record.split.differs_from_official),
             *off_defaults((r.method.name, r.changed) for r in results),
@@ -241,16 +244,23 @@ def _point(
 
 
 def _settings_of(result: Result) -> str:
-    """What makes a line: the method, its version and parameters, but not seed or base images."""
-    return hash_json([result.method.name, result.version, result.method.parameters])
+    """What makes a line: method, version, parameters, base labels, but not seed or base images."""
+    name = name_of(_record(result))
+    return hash_json([name, result.version, result.method.parameters])
+
+
+def name_of(record: Record) -> str:
+    """The name of a run's line: its method, and how many base labels where these were cut."""
+    labels = record.base_images.labels if record.base_images else None
+    return record.method.name + (f", base_labels={labels}" if labels else "")
 
 
 def _names(results: Sequence[Result]) -> list[str]:
-    """A name for each line: the method's, with the parameters in which lines of it differ."""
-    names = [result.method.name for result in results]
+    """A name for each line (`name_of`), with the parameters in which lines of it differ."""
+    names = [name_of(_record(result)) for result in results]
     named = []
     for result, name in zip(results, names, strict=True):
-        rest = [r.method.parameters for r in results if r.method.name == name]
+        rest = [r.method.parameters for r, n in zip(results, names, strict=True) if n == name]
         own = result.method.parameters
         keys = [key for key in own if any(other.get(key) != own[key] for other in rest)]
         named.append(f"{name} ({', '.join(f'{k}={own[k]}' for k in keys)})" if keys else name)
@@ -304,8 +314,9 @@ def _check_same(results: Sequence[Result]) -> None:
 
 
 def labels_used(record: Record) -> int:
-    """How many base labels the run trained with; the others have too few images."""
-    return len(record.labels["base"]) - len(record.excluded_labels.get("base", []))
+    """How many base labels the run trained with: not cut, and with images enough."""
+    cut = record.base_images.labels if record.base_images else None
+    return (cut or len(record.labels["base"])) - len(record.excluded_labels.get("base", []))
 
 
 def images_used(record: Record, total: int, split: Split | None) -> int | None:
@@ -320,7 +331,8 @@ def images_used(record: Record, total: int, split: Split | None) -> int | None:
         return given
     if split is None:
         return None
-    base = split.base
+    labels = record.base_images.labels if record.base_images else None
+    base = largest_base_labels(split, labels) if labels else split.base
     kept = [i for i, label in enumerate(base.labels) if label not in out]
     chosen = set(base_order(split.hash, base.image_ids)[:given])
     rows = [i for i, image in enumerate(base.image_ids) if image in chosen]

@@ -50,8 +50,13 @@ def caption(curve: Curve) -> list[str]:
         + ", ".join(f"{METRICS[m].text} {value:.2f}" for m, value in curve.chance.items())
         + ".",
     ]
+    if curve.largest:
+        lines.append(
+            "base_labels=N: only the N base labels with the most images and the images that show "
+            "one of them, the same labels at every number of base images."
+        )
     trained = [point for line in curve.lines for point in line.points]
-    if any(point.labels not in (None, curve.base_labels) for point in trained):
+    if any(point.labels not in (None, curve.base_labels, *curve.largest) for point in trained):
         lines.append(
             f"Labels: of the {curve.base_labels} base labels, those with images enough for a "
             "training episode; the others are excluded, and with them the images that no "

@@ -316,6 +316,11 @@ def _caption(
             "LEARNING CURVE: rows with base_images=N were trained on the first N of "
             f"{max(cuts):,} base images only; not comparable to full runs."
         )
+    if any(one.base_images and one.base_images.labels for one in group.methods):
+        lines.append(
+            "LEARNING CURVE: rows with base_labels=N were trained on the N base labels with the "
+            "most images only."
+        )
     versions: dict[str, set[str]] = {}
     for result in group.results:
         versions.setdefault(result.method.name, set()).add(result.version or "not stated")

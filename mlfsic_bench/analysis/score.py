@@ -255,8 +255,7 @@ def _origin(result: Result) -> list[str]:
         return [f"{name}: {_inputs(result.record)}."]
     lines = []
     if meta.base_images is not None:
-        used, of = meta.base_images.used, meta.base_images.of
-        lines.append(f"{name}: trained on {used:,} of {of:,} base images, as the file says.")
+        lines.append(f"{name}: trained on {meta.base_images.text}, as the file says.")
     if meta.run is not None:
         lines.append(
             f"{name} is a run's, without its folder: backbone and label embeddings are not "
@@ -277,7 +276,7 @@ def _inputs(record: Record) -> str:
     words = record.words
     parts.append(f"label embeddings {words.name}{unused}" if words else "no label embeddings")
     if record.base_images is not None:
-        parts.append(f"{record.base_images.used:,} of {record.base_images.of:,} base images")
+        parts.append(record.base_images.text)
     elif record.method.trains:
         parts.append("all base images")
     return ", ".join(parts)

@@ -61,6 +61,7 @@ def evaluate(
     embeddings: LabelEmbeddings | PathLike | None = None,
     templates: Sequence[str] = (),
     base_images: int | None = None,
+    base_labels: int | None = None,
     data_root: PathLike | None = None,
     dataset: str | Dataset | None = None,
     available_only: bool = False,
@@ -94,7 +95,8 @@ def evaluate(
     embeddings: a file of label embeddings; `backbone` for those of the backbone's text side; the
         folder of a sentence encoder; or LabelEmbeddings of all labels of the split.
     templates: texts that labels are written into, such as `a photo of a {}.`, for an encoder.
-    base_images: train on the first so many base images only.
+    base_images, base_labels: train on the first so many base images, or on the so many base labels
+        with the most images only.
     data_root, dataset, available_only, min_pool: as for `load_split`, for a split that is named.
     cache: where features and runs are kept; None for MLFSIC_CACHE, else ~/.cache/mlfsic-bench.
     out: a folder to make the runs in, as the command line does in `runs`; None for the cache.
@@ -128,6 +130,7 @@ def evaluate(
         embeddings=_embeddings(embeddings),
         templates=(templates,) if isinstance(templates, str) else tuple(templates),
         base_images=base_images,
+        base_labels=base_labels,
         **_episodes(episodes, own, kept),
         **made,
     )

@@ -8,7 +8,7 @@ import click
 
 from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.options import RUN_PATHS, with_options
-from mlfsic_bench.text import for_terminal
+from mlfsic_bench.text import lines_for_terminal
 
 
 @click.command("attention")
@@ -37,14 +37,15 @@ def attention(
     """Draw the attention of RUN over the support images of one novel episode.
 
     Every panel shows the scores before the softmax, summed over heads (Figure 4 of the paper), from
-    dark (the panel's lowest) to bright (its highest), with the object's outline where known. On the
-    machine that made the run no option says where its inputs lie.
+    dark (the panel's lowest) to bright (its highest), with the object's outline where known. Then
+    says how evenly the weights lie over the places, in all its episodes. On the machine that made
+    the run no option says where its inputs lie.
     """
     from mlfsic_bench.analysis.attention.picture import draw_attention
     from mlfsic_bench.results.reopen import RunPaths
 
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
-    line = draw_attention(
+    lines = draw_attention(
         folder,
         RunPaths(**where),  # type: ignore[arg-type]
         out,
@@ -52,5 +53,6 @@ def attention(
         labels=names,
         images=images,
         heads=heads,
+        entropy=True,
     )
-    echo(for_terminal(line))
+    echo(lines_for_terminal(lines))

@@ -52,6 +52,9 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
 @with_options(EMBEDDINGS_FORMAT, TEMPLATES)
 @with_options(*PARTIAL)
 @click.option("--base-images", type=int, metavar="N", help="Train on the first N base images only.")
+@click.option(
+    "--base-labels", type=int, metavar="N", help="Train on the N labels with the most images only."
+)
 @with_options(*PARAMETERS)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Training seed.")
 @click.option(

@@ -31,7 +31,9 @@ def identity(inputs: Inputs) -> dict[str, object]:
     """Everything the scores of a run depend on, as a JSON object of names, numbers and hashes."""
     features, selection = inputs.features, inputs.selection
     # A key of its own rather than null: what was run before there was such a cut keeps its name.
-    cut = {"base_images": selection.base_images.used} if selection and selection.base_images else {}
+    part = selection.base_images if selection else None
+    cut = {"base_images": part.used} if part else {}
+    cut |= {"base_labels": part.labels} if part and part.labels else {}
     source = inputs.method_source
     together = {"transductive": True} if inputs.method.transductive else {}
     return {

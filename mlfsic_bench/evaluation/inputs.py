@@ -257,18 +257,21 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
             found="--features end-to-end",
             remedy="leave --features out",
         )
-    if plan.base_images is not None and not method.trains:
+    cuts = {"--base-images": plan.base_images, "--base-labels": plan.base_labels}
+    for option, count in cuts.items():
+        if count is None or method.trains:
+            continue
         raise BenchError(
-            f"the method {method.name!r} trains nothing, so --base-images does nothing",
-            expected="a method that trains, for --base-images",
-            found=f"--base-images {plan.base_images}",
-            remedy="leave --base-images out; a learning curve draws this method as a level line",
+            f"the method {method.name!r} trains nothing, so {option} does nothing",
+            expected=f"a method that trains, for {option}",
+            found=f"{option} {count}",
+            remedy=f"leave {option} out; a learning curve draws this method as a level line",
         )
     _refuse_beside_given(plan, opened.given(plan))
     split = opened.split(plan)
     selection = None
     if method.trains or plan.part == "val":
-        selection = select_parts(split, plan.base_images)
+        selection = select_parts(split, plan.base_images, plan.base_labels)
     val, episodes = _scored(plan, split, selection)
     dataset = opened.dataset_if_needed(plan, split.dataset)
     embeddings = label_embeddings(

@@ -131,17 +131,32 @@ class MethodMeta(ShortSchema):
     bibtex: Text = ""
 
 
-class BaseImages(FileSchema):
-    """On how many base images a method was trained, of how many the split has."""
+class BaseImages(ShortSchema):
+    """On how many base images a method was trained, of how many the split has.
 
+    `labels` is written where only the base labels with the most images were kept: how many.
+    """
+
+    absent = ("labels",)
     used: ImageCount
     of: ImageCount
+    labels: Count | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> BaseImages:
         if self.used > self.of:
             raise ValueError(f"at most the {self.of} base images of the split, not {self.used}")
         return self
+
+    @property
+    def text(self) -> str:
+        """How many, in words.
+
+        >>> BaseImages(used=400, of=1358, labels=20).text
+        '400 of 1,358 base images, 20 base labels'
+        """
+        labels = "" if self.labels is None else f", {self.labels:,} base labels"
+        return f"{self.used:,} of {self.of:,} base images{labels}"
 
 
 class ScoresMeta(ShortSchema):

@@ -39,7 +39,8 @@ class Selection:
     episodes: the fixed selection episodes of `val`.
     excluded_labels: part name -> labels whose pools are too small for an episode.
     hash: of the labels and the selection episodes.
-    base_images: how many base images of how many, where `base` was cut; None for all.
+    base_images: how many base images of how many, where `base` was cut, and how many labels where
+        these were cut; None for all.
     """
 
     base: Part
@@ -50,19 +51,28 @@ class Selection:
     base_images: BaseImages | None = None
 
 
-def select_parts(split: Split, base_images: int | None = None) -> Selection:
+def select_parts(
+    split: Split, base_images: int | None = None, base_labels: int | None = None
+) -> Selection:
     """The base and val parts to train and select on, over the labels that are feasible.
 
-    Val episodes are the shipped ones; where the split has none they are drawn. `base_images`: only
-    the first so many base images (`first_base_images`); the val part and its episodes stay what
-    they are.
+    Val episodes are the shipped ones; where the split has none they are drawn. `base_labels`: only
+    the so many base labels with the most images (`largest_base_labels`). `base_images`: only the
+    first so many base images of what is left (`first_base_images`). The val part and its episodes
+    stay what they are.
     """
     from mlfsic_bench.episodes.feasibility import feasible_labels, restrict
     from mlfsic_bench.episodes.per_label import ONE_PER_LABEL
 
     whole, cut = split.base, None
+    if base_labels is not None:
+        whole = largest_base_labels(split, base_labels)
+        cut = BaseImages(
+            used=len(whole.image_ids), of=len(split.base.image_ids), labels=base_labels
+        )
     if base_images is not None:
-        whole, cut = first_base_images(split, base_images)
+        whole = first_base_images(split, base_images, whole)
+        cut = BaseImages(used=base_images, of=len(split.base.image_ids), labels=base_labels)
 
     parts: dict[str, Part] = {}
     out: dict[str, list[str]] = {}
@@ -115,17 +125,39 @@ def base_order(split_hash: str, image_ids: tuple[str, ...]) -> list[str]:
     return sorted(image_ids, key=lambda i: (stream_seed("base-images", split_hash, i), i))
 
 
-def first_base_images(split: Split, count: int) -> tuple[Part, BaseImages]:
-    """The base part with only its first `count` images, and how many of how many that are.
+def largest_base_labels(split: Split, count: int) -> Part:
+    """The base part with only the `count` labels that most base images show, in the split's order.
+
+    Of labels with equally many images the first of the split stays (docs/methodology.md, M83).
+    Images with none of these labels leave. Raises BenchError for a count below one or above the
+    number of base labels.
+    """
+    from mlfsic_bench.episodes.feasibility import restrict
+
+    labels = split.base.labels
+    if not 1 <= count <= len(labels):
+        raise BenchError(
+            f"can't train on {count:,} base labels of split {split.id!r}",
+            expected=f"a number from 1 to {len(labels):,}",
+            found=str(count),
+            remedy="correct --base-labels, or leave it out to train on all of them",
+        )
+    order = np.argsort(-split.base.targets.sum(axis=0, dtype=np.int64), kind="stable")
+    return restrict(split.base, [labels[column] for column in order[:count]])
+
+
+def first_base_images(split: Split, count: int, base: Part | None = None) -> Part:
+    """The base part (or `base`, what is left of it) with only its first `count` images.
 
     All labels stay, also those that no image is left of. Raises BenchError for a count below one
     or above the number of base images.
     """
-    base = split.base
+    base = split.base if base is None else base
     total = len(base.image_ids)
     if not 1 <= count <= total:
+        with_labels = f" with one of {len(base.labels)} labels" if base is not split.base else ""
         raise BenchError(
-            f"can't train on {count:,} base images of split {split.id!r}",
+            f"can't train on {count:,} base images{with_labels} of split {split.id!r}",
             expected=f"a number from 1 to {total:,}",
             found=str(count),
             remedy="correct --base-images, or leave it out to train on all of them",
@@ -133,8 +165,7 @@ def first_base_images(split: Split, count: int) -> tuple[Part, BaseImages]:
     chosen = set(base_order(split.hash, base.image_ids)[:count])
     rows = np.array([i for i, name in enumerate(base.image_ids) if name in chosen], np.int64)
     ids = tuple(base.image_ids[row] for row in rows)
-    part = Part(base.labels, ids, np.ascontiguousarray(base.targets[rows]))
-    return part, BaseImages(used=count, of=total)
+    return Part(base.labels, ids, np.ascontiguousarray(base.targets[rows]))
 
 
 def _selection_episodes(split: Split, val: Part) -> tuple[Episode, ...]:

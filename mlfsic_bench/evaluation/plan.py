@@ -48,7 +48,8 @@ class RunPlan:
     embeddings_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
     templates: texts that labels are written into, where an encoder makes the embeddings.
     available_only, min_pool: limit the split to the images on disk.
-    base_images: train on the first so many base images only (`harness.base_images`); None for all.
+    base_images: train on the first so many base images only (`parts.select_parts`); None for all.
+    base_labels: train on the so many base labels with the most images only; None for all.
     preset, settings: the method's parameters, `settings` being name -> value or its text.
     seed: the training seed.
     part: which episodes are scored: `novel`, or `val` for a trial, on the selection episodes.
@@ -76,6 +77,7 @@ class RunPlan:
     available_only: bool = False
     min_pool: int | None = None
     base_images: int | None = None
+    base_labels: int | None = None
     preset: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0

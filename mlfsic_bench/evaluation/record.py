@@ -365,7 +365,13 @@ def notes_of(inputs: Inputs) -> list[str]:
         notes.append(f"only the first {inputs.count} of {total} episodes are run")
     if inputs.selection is not None:
         cut = inputs.selection.base_images
-        if cut is not None:
+        if cut is not None and cut.labels is not None:
+            notes.append(
+                f"trained on the {cut.labels:,} of {len(split.base.labels):,} base labels with the "
+                f"most images and on {cut.used:,} of {cut.of:,} base images, a point of a learning "
+                "curve; not comparable to full runs"
+            )
+        elif cut is not None:
             notes.append(
                 f"trained on the first {cut.used:,} of {cut.of:,} base images, a point of a "
                 "learning curve; not comparable to full runs"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, needs_root
 from mlfsic_bench.embeddings.label_embeddings import RANDOM
@@ -211,14 +211,17 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         protocol=None
         if experiment.part == "val"
         else find_protocol(spec.protocol, shots=spec.shots, queries=spec.queries),
+        base_images=spec.base_images,
+        base_labels=spec.base_labels,
         episodes=spec.episodes or profile.episodes.get(method.name),
         features=_features(spec, method, profile, options),
         device=options.device,
         cache=options.cache,
     )
-    sizes: list[int | Literal["all"]] = ["all"]
+    sizes: list[int | None] = [spec.base_images]
     if experiment.kind == "curve" and method.trains:
-        sizes = list(dict.fromkeys(experiment.base_images[options.dataset]))
+        numbers = dict.fromkeys(experiment.base_images[options.dataset])
+        sizes = [None if number == "all" else number for number in numbers]
 
     def made(point: Mapping[str, str]) -> tuple[Method, tuple[PlannedRun, ...]]:
         own = settings | dict(point)
@@ -226,7 +229,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         base, runs = replace(plan, settings=own), []
         for size in sizes:
             for seed in range(_seeds(spec, method, profile, options)):
-                one = replace(base, seed=seed, base_images=None if size == "all" else size)
+                one = replace(base, seed=seed, base_images=size)
                 runs.append(_run_of(one, method, options))
         return method, tuple(runs)
 
@@ -348,14 +351,17 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         "episodes": plan.episodes,
         "base_images": plan.base_images,
         "seed": plan.seed,
-        # A key of its own, so that what was run before there were trials keeps its name.
+        # Keys of their own, so that what was run before there were such options keeps its name.
         **({} if plan.part == "novel" else {"part": plan.part}),
+        **({} if plan.base_labels is None else {"base_labels": plan.base_labels}),
     }
     parts = [method.name, plan.network]
     if plan.embeddings:
         parts.append(plan.embeddings.name.removesuffix(".txt").removesuffix(".labels"))
     if protocol.tag:
         parts.append(protocol.tag.replace("-", ""))
+    if plan.base_labels:
+        parts.append(f"{plan.base_labels}labels")
     if plan.base_images:
         parts.append(f"{plan.base_images}images")
     if plan.part != "novel":

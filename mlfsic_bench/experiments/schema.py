@@ -84,6 +84,8 @@ class RowSpec(FileSchema):
     embeddings: a name that the profile turns into a file; `random` for the control.
     protocol, shots, queries, episodes: as in `mlfsic-bench run`.
     features: overrides the profile's.
+    base_images, base_labels: as in `mlfsic-bench run`; in a curve, which has its own numbers of
+        base images, `base_labels` alone.
     literal: not tuned, where the experiment is: the method's own settings, or its paper's.
     """
 
@@ -99,6 +101,8 @@ class RowSpec(FileSchema):
     queries: Count | None = None
     episodes: Count | None = None
     features: FeatureMode | None = None
+    base_images: Count | None = None
+    base_labels: Count | None = None
     literal: bool = False
 
 
@@ -149,6 +153,8 @@ class Experiment(FileSchema):
             raise ValueError(f"the reference {self.reference!r} is no row; rows: {names}")
         if bool(self.base_images) != (self.kind == "curve"):
             raise ValueError("base_images belongs to kind: curve, and to no other kind")
+        if self.kind == "curve" and any(row.base_images for row in self.rows):
+            raise ValueError("base_images belongs to the whole curve, not to a row of it")
         if bool(self.pictures) != (self.kind == "attention"):
             raise ValueError("pictures belongs to kind: attention, and to no other kind")
         if self.part == "val" and (self.tuned or self.kind == "attention"):

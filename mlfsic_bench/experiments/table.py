@@ -360,6 +360,8 @@ def _notes(row: PlannedRow, runs: Sequence[Result]) -> tuple[str, ...]:
         episodes, record = runs[0].meta.episodes, runs[0].record
         if episodes.count < episodes.total:
             notes.append(f"first {episodes.count} of {episodes.total} episodes")
+        if record and record.base_images:
+            notes.append(f"trained on {record.base_images.text}")
         trained = bool(record and record.features and record.features.mode == "end-to-end")
         network = row.runs[0].plan.network
         if row.spec.published and network != row.spec.backbone:

@@ -295,7 +295,7 @@ def _check_sound(result: Result) -> None:
         raise BenchError(
             f"{result.path} was trained on part of the base images",
             expected="runs on all base images; others are not comparable with them",
-            found=f"{cut.used:,} of {cut.of:,} base images",
+            found=cut.text,
             remedy="show it as a point of a learning curve: mlfsic-bench curve",
         )
     if record is None and result.meta.run is not None:
@@ -327,6 +327,7 @@ def contradictions(record: Record) -> list[str]:
         "split": record.split.hash,
         "episodes": {"hash": record.episodes.hash, "count": record.episodes.count},
         "base_images": record.base_images and record.base_images.used,
+        "base_labels": record.base_images and record.base_images.labels,
         "method": {
             **record.method.model_dump(include={"name", "parameters"}),
             "transductive": record.method.transductive or None,

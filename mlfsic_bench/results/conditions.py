@@ -278,8 +278,10 @@ def without_hashes(keys: Sequence[str], made_with: Sequence[Mapping[str, str]]) 
 
 
 def _head(result: Result) -> str:
+    cut = result.base_images
     marks = [TRANSDUCTIVE] if result.method.transductive else []
-    marks += [f"base_images={result.base_images.used}"] if result.base_images else []
+    marks += [f"base_labels={cut.labels}"] if cut and cut.labels else []
+    marks += [f"base_images={cut.used}"] if cut else []
     return ", ".join([result.method.name, *marks])
 
 
@@ -309,7 +311,7 @@ def _differing(methods: Sequence[MethodResult]) -> list[str]:
             lines.append(f"Base images are {UNSTATED}: {', '.join(where[UNSTATED])}.")
         cuts = [value for value in where if kind == "base images" and value != UNSTATED]
         if cuts and len(where) == 1:
-            lines.append(f"Trained on {cuts[0]} base images: {', '.join(where[cuts[0]])}.")
+            lines.append(f"Trained on {cuts[0]}: {', '.join(where[cuts[0]])}.")
     versions: dict[str, set[str]] = {}
     for result in (result for one in methods for result in one.results):
         if result.version:

@@ -167,6 +167,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
         available_only=not packed and bool(subset.get("available_only", False)),
         min_pool=None if packed else subset.get("min_pool"),
         base_images=record.base_images.used if record.base_images else None,
+        base_labels=record.base_images.labels if record.base_images else None,
         settings={name: _text(value) for name, value in card.parameters.items()},
         seed=card.seed,
         part="val" if record.episodes.part == "val" else "novel",

@@ -123,7 +123,7 @@ class Result:
         said = {"preset": str(self.method.preset)} if self.method.preset else {}
         cut = self.base_images
         if cut:
-            said["base images"] = f"{cut.used:,} of {cut.of:,}"
+            said["base images"] = cut.text
         if self.record is None:
             if cut is None and self.meta.run is not None:
                 said["base images"] = UNSTATED

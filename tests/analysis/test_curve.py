@@ -20,7 +20,7 @@ from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences, slop
 from mlfsic_bench.analysis.plots.curve import draw
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.parts import select_parts
+from mlfsic_bench.evaluation.parts import largest_base_labels, select_parts
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.results.result import Result, open_result
@@ -35,9 +35,10 @@ def run_of(
     folder: Path, images: int | None, seed: int = 0, method: type = Trained, **options: object
 ) -> Path:
     split = options.pop("split", None) or fake_split()
+    labels = options.pop("labels", None)
     inputs = fake_inputs(method, split=split, episodes=3, seed=seed, **options)  # type: ignore[arg-type]
-    if images is not None:
-        inputs = replace(inputs, selection=select_parts(split, images))  # type: ignore[arg-type]
+    if images is not None or labels is not None:
+        inputs = replace(inputs, selection=select_parts(split, images, labels))  # type: ignore[arg-type]
     return execute(inputs, folder)
 
 
@@ -135,6 +136,31 @@ def test_images_and_labels_that_were_trained_on(runs: list[Result], tmp_path: Pa
     alone = curve([*runs, few])  # this split can't be made anew from its name
     assert (alone.lines[0].points[0].used, alone.lines[0].points[1].used) == (None, 40)
     assert "Used is empty" in markdown(alone)
+
+
+def test_a_number_of_base_labels_makes_another_line(runs: list[Result], tmp_path: Path) -> None:
+    split = fake_split()
+    few = len(split.base.labels) - 1
+    cut = [open_result(run_of(tmp_path / f"{n}", n, labels=few)) for n in (40, None)]
+    found = curve([*runs, *cut], [split])
+    assert [line.name for line in found.lines] == [
+        "fake-trained",
+        f"fake-trained, base_labels={few}",
+    ]
+    left = largest_base_labels(split, few)
+    assert [p.images for p in found.lines[1].points] == [40, len(left.image_ids)]
+    assert {p.labels for p in found.lines[1].points} == {few}
+    assert [p.used for p in found.lines[1].points] == [40, len(left.image_ids)]
+    assert "the same labels at every number" in markdown(found)
+    assert "the same labels at every number" not in markdown(curve(runs))
+    assert found.base_images == 80
+    scarce = open_result(run_of(tmp_path / "12", 12, labels=few))
+    point = curve([scarce], [split]).lines[0].points[0]
+    selection = select_parts(split, 12, few)
+    assert (point.labels, point.used) == (
+        len(selection.base.labels),
+        len(selection.base.image_ids),
+    )
 
 
 def test_what_makes_no_curve(runs: list[Result], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mlfsic_bench.analysis.attention.maps import (
     centres,
     coverage,
     effective_cells,
+    entropy_of,
     measure_pair,
     measure_pairs,
     middle,
@@ -352,3 +353,58 @@ def test_a_method_that_fails_or_has_no_attention_is_named():
 
     with pytest.raises(BenchError, match="no attention"):
         measure_pairs(Blind(), [support_of("a")], Columns())
+
+
+class Weighted(Method):
+    """Scores drawn for each label; weights over all places of its images, as the paper's model."""
+
+    name = "weighted"
+
+    def adapt(self, support):
+        raise NotImplementedError
+
+    def attention_scores(self, support, label):
+        m = int((support.targets[:, label] > 0).sum())
+        return 3 * torch.randn(m, 2, 3, 4, generator=torch.Generator().manual_seed(label))
+
+
+class PerImage(Weighted):
+    def attention_weights(self, support, label):
+        return self.attention_scores(support, label).flatten(2).softmax(2).unflatten(2, (3, 4))
+
+
+@pytest.mark.parametrize("kind", [Weighted, PerImage])
+def test_entropy_is_that_of_loops_over_places(kind):
+    targets = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0]])
+    support = Support(Images(("a", "b", "c"), None), targets, LABELS, None, 0)
+    method, shares = kind(), {}
+    for label in range(2):  # no image carries the third
+        scores = method.attention_scores(support, label).double()
+        each = []
+        for head in range(2):
+            images = [image[head].flatten().tolist() for image in scores]
+            exps = [[math.exp(score) for score in image] for image in images]
+            if kind is PerImage:
+                weights = [e / sum(image) / len(exps) for image in exps for e in image]
+            else:
+                total = sum(sum(image) for image in exps)
+                weights = [e / total for image in exps for e in image]
+            entropy = -sum(weight * math.log(weight) for weight in weights)
+            each.append(entropy / math.log(len(weights)))
+        shares[LABELS[label]] = sum(each) / 2
+    found = entropy_of(method, [support, support])
+    assert found.share == pytest.approx(sum(shares.values()) / 2, rel=1e-5)
+    assert dict([found.lowest, found.highest]) == pytest.approx(shares, rel=1e-5)
+    assert (found.episodes, found.maps) == (2, 4)
+
+
+def test_entropy_of_equal_weights_is_all_of_log_places():
+    class Even(Weighted):
+        def attention_scores(self, support, label):
+            return torch.zeros_like(super().attention_scores(support, label))
+
+    targets = torch.tensor([[1.0, 1, 0]])
+    support = Support(Images(("a",), None), targets, LABELS, None, 0)
+    assert entropy_of(Even(), [support]).share == pytest.approx(1.0)
+    with pytest.raises(BenchError, match="no attention"):
+        entropy_of(SimpleNamespace(name="none"), [support])

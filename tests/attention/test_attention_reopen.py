@@ -102,7 +102,10 @@ def test_heads_draw_each_head_of_the_same_images(folder, tmp_path, drawn):
     command = ["attention", str(folder), "--images", "2", "--heads"]
     done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "a.png")])
     assert done.exit_code == 0, done.output
-    assert done.output == plain + "\n"  # the hits are those of the sum
+    first_line, second_line = done.output.splitlines()
+    assert first_line == plain  # the hits are those of the sum
+    assert second_line.startswith("entropy of the attention weights: ")
+    assert "(1 episodes, 6 maps; " in second_line
     first, second = drawn
     assert {strip.image_id for strip in first} == {strip.image_id for strip in second}
     assert len(second) == sum(len(strip.panels) for strip in first)

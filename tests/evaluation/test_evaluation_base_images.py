@@ -1,4 +1,4 @@
-"""`--base-images N`: which images these are, what stays the same, and how such a run is marked."""
+"""`--base-images`, `--base-labels`: what is left, what stays the same, how a run is marked."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mlfsic_bench.evaluation.parts import (
     base_order,
     endless_episodes,
     first_base_images,
+    largest_base_labels,
     select_parts,
 )
 from mlfsic_bench.evaluation.plan import RunPlan
@@ -34,14 +35,19 @@ SPLIT = fake_split()
 TOTAL = len(SPLIT.base.image_ids)
 
 
-def cut_inputs(count: int | None, asked: set[str] | None = None, seed: int = 0) -> Inputs:
+def cut_inputs(
+    count: int | None,
+    asked: set[str] | None = None,
+    seed: int = 0,
+    labels: int | None = None,
+) -> Inputs:
     inputs = fake_inputs(Trained, split=SPLIT, episodes=4, asked=asked, seed=seed)
-    return replace(inputs, selection=select_parts(SPLIT, count))
+    return replace(inputs, selection=select_parts(SPLIT, count, labels))
 
 
 @given(st.integers(1, TOTAL), st.integers(1, TOTAL))
 def test_a_smaller_number_is_nested_in_a_larger_one(one: int, two: int) -> None:
-    small, large = (first_base_images(SPLIT, n)[0] for n in sorted((one, two)))
+    small, large = (first_base_images(SPLIT, n) for n in sorted((one, two)))
     assert set(small.image_ids) <= set(large.image_ids)
     for part, n in ((small, min(one, two)), (large, max(one, two))):
         assert len(part.image_ids) == n
@@ -66,7 +72,60 @@ def test_only_base_images_change() -> None:
     assert cut.val is whole.val
     drawn = endless_episodes(cut.base, SPLIT.hash, 0)
     used = {i for k in range(30) for i in (*drawn(k).support, *drawn(k).query)}
-    assert used <= set(first_base_images(SPLIT, 40)[0].image_ids)
+    assert used <= set(first_base_images(SPLIT, 40).image_ids)
+
+
+@pytest.mark.parametrize("count", range(1, len(SPLIT.base.labels) + 1))
+def test_base_labels_are_those_with_the_most_images(count: int) -> None:
+    base = SPLIT.base
+    pools = {label: int(base.targets[:, i].sum()) for i, label in enumerate(base.labels)}
+    wanted = sorted(base.labels, key=lambda label: (-pools[label], base.labels.index(label)))
+    part = largest_base_labels(SPLIT, count)
+    assert set(part.labels) == set(wanted[:count])
+    assert list(part.labels) == [label for label in base.labels if label in part.labels]
+    shows = {
+        image: {label for label, on in zip(base.labels, row, strict=True) if on}
+        for image, row in zip(base.image_ids, base.targets, strict=True)
+    }
+    kept = [image for image in base.image_ids if shows[image] & set(part.labels)]
+    assert list(part.image_ids) == kept
+    for image, row in zip(part.image_ids, part.targets, strict=True):
+        own = {label for label, on in zip(part.labels, row, strict=True) if on}
+        assert own == shows[image] & set(part.labels)
+
+
+def test_base_images_are_cut_from_what_the_labels_leave() -> None:
+    labels = len(SPLIT.base.labels) - 1
+    left = largest_base_labels(SPLIT, labels)
+    cut = select_parts(SPLIT, 40, labels)
+    assert cut.base_images == BaseImages(used=40, of=TOTAL, labels=labels)
+    assert set(cut.base.image_ids) == set(base_order(SPLIT.hash, left.image_ids)[:40])
+    alone = select_parts(SPLIT, None, labels)
+    assert alone.base_images == BaseImages(used=len(left.image_ids), of=TOTAL, labels=labels)
+    assert alone.episodes == cut.episodes == select_parts(SPLIT).episodes
+    with pytest.raises(BenchError, match=f"from 1 to {len(left.image_ids)}"):
+        select_parts(SPLIT, TOTAL, labels)
+    for count in (0, len(SPLIT.base.labels) + 1):
+        with pytest.raises(BenchError, match="base labels of split"):
+            select_parts(SPLIT, None, count)
+
+
+def test_a_run_on_fewer_labels_has_its_own_key_and_says_so(tmp_path: Path) -> None:
+    labels = len(SPLIT.base.labels) - 1
+    own = identity(cut_inputs(None, labels=labels))
+    assert own["base_labels"] == labels
+    assert "base_labels" not in identity(cut_inputs(40))
+    assert run_key(own) != run_key(identity(cut_inputs(own["base_images"])))  # type: ignore[arg-type]
+    folder = execute(cut_inputs(40, labels=labels), tmp_path / "run")
+    record = read_record(folder)
+    assert record.base_images == BaseImages(used=40, of=TOTAL, labels=labels)
+    assert any(f"the {labels} of {labels + 1} base labels" in note for note in record.notes)
+    whole = read_record(execute(cut_inputs(40), tmp_path / "whole"))
+    assert whole.base_images is not None
+    assert "labels" not in whole.base_images.model_dump(mode="json")
+    (table,), _ = paper_tables([folder])
+    assert table.rows[0].name == f"fake-trained, base_labels={labels}, base_images=40"
+    assert any("base_labels=N" in line for line in table.caption)
 
 
 def test_the_number_is_in_the_identity_only_when_set() -> None:
@@ -84,7 +143,7 @@ def test_the_number_is_in_the_identity_only_when_set() -> None:
 def test_a_run_touches_the_first_images_only_and_says_so(tmp_path: Path) -> None:
     asked: set[str] = set()
     folder = execute(cut_inputs(40, asked), tmp_path / "cut")
-    first = set(first_base_images(SPLIT, 40)[0].image_ids)
+    first = set(first_base_images(SPLIT, 40).image_ids)
     assert {i for i in asked if i.startswith("base/")} <= first
     record = read_record(folder)
     assert record.base_images == BaseImages(used=40, of=TOTAL)
@@ -102,7 +161,7 @@ def test_labels_that_can_not_serve_sit_out_and_are_listed(tmp_path: Path) -> Non
     assert len(order) == TOTAL
     record = read_record(execute(cut_inputs(count), tmp_path / "run"))
     left = record.excluded_labels["base"]
-    targets = first_base_images(SPLIT, count)[0].targets
+    targets = first_base_images(SPLIT, count).targets
     pools = dict(zip(SPLIT.base.labels, targets.sum(axis=0), strict=True))
     assert left
     assert min(pools, key=lambda label: pools[label]) in left
@@ -152,12 +211,13 @@ def test_the_option_reaches_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         return execute(cut_inputs(40), tmp_path / "run")
 
     monkeypatch.setattr("mlfsic_bench.evaluation.runner.run_method", planned)
-    args = ("run", "word-guided-attention", *OPTIONS, "--base-images", "60")
+    counts = ("--base-images", "60", "--base-labels", "4")
+    args = ("run", "word-guided-attention", *OPTIONS, *counts)
     assert CliRunner().invoke(cli, args, catch_exceptions=False).exit_code == 0
-    assert plans[0].base_images == 60
+    assert (plans[0].base_images, plans[0].base_labels) == (60, 4)
     inputs = open_inputs(plans[0])
     assert inputs.selection is not None
-    assert inputs.selection.base_images == BaseImages(used=60, of=3000)
+    assert inputs.selection.base_images == BaseImages(used=60, of=3000, labels=4)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +241,11 @@ def test_a_cut_run_is_opened_again(tmp_path: Path) -> None:
         split="scenes-12-6-6-v1",
         backbone="scenes-small",
         base_images=200,
+        base_labels=6,
         episodes=1,
         device="cpu",
         out=tmp_path / "run",
     )
     opened = reopen(run_method(plan), RunPaths())
     assert opened.inputs.selection is not None
-    assert opened.inputs.selection.base_images == BaseImages(used=200, of=3000)
+    assert opened.inputs.selection.base_images == BaseImages(used=200, of=3000, labels=6)

@@ -47,7 +47,7 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
         "method", "split", "backbone", "weights", "embeddings", "embeddings_format",
         "available_only", "min_pool", "preset", "settings", "seed", "episodes", "episodes_file",
         "features", "templates",
-        "precision", "base_images", "protocol", "part",
+        "precision", "base_images", "base_labels", "protocol", "part",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside
 

@@ -59,6 +59,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("kind: table", "kind: tabel", "kind"),
         ("schema_version: 1", "schema_version: 2", "schema_version"),
         ("reference: A", "reference: C", "'C' is no row"),
+        ("method: random", "method: random\n    base_labels: 0", "rows.0.base_labels"),
         ("name: B", "name: A", "two rows are called 'A'"),
         ("name: B", "name: 'B, C'", "rows.1.name"),
         ("method: random", "method: random\n    episodes: 0", "rows.0.episodes"),

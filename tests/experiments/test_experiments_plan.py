@@ -164,6 +164,22 @@ def test_a_learning_curve_has_a_run_for_every_size_and_seed() -> None:
     assert own[0].plan.split == "scenes-12-6-6-20k-v1"
 
 
+def test_base_labels_and_images_of_a_row_reach_its_runs(tmp_path: Path) -> None:
+    head = "schema_version: 1\ntitle: Mine\n"
+    row = "{name: A, method: linear, base_labels: 6"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{head}kind: table\nrows:\n  - {row}, base_images: 100}}\n")
+    run = planned(str(path), Options("scenes", seeds=1))["A"].runs[0]
+    assert (run.plan.base_labels, run.plan.base_images) == (6, 100)
+    assert "-6labels-100images-seed0-" in run.folder.name
+    path.write_text(f"{head}kind: curve\nbase_images: {{scenes: [50, all]}}\nrows:\n  - {row}}}\n")
+    runs = planned(str(path), Options("scenes", seeds=1))["A"].runs
+    assert [(r.plan.base_labels, r.plan.base_images) for r in runs] == [(6, 50), (6, None)]
+    path.write_text(path.read_text().replace("base_labels: 6", "base_images: 6"))
+    with pytest.raises(BenchError, match="not to a row of it"):
+        planned(str(path), Options("scenes"))
+
+
 def test_an_unknown_row_names_the_nearest() -> None:
     with pytest.raises(BenchError, match="did you mean 'ProtoNet'"):
         planned("table1", Options("scenes", only=("Protonet",)))

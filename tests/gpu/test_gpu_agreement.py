@@ -41,7 +41,7 @@ BASE_IMAGES = 150
 def split():
     """The scenes with few base images: some methods ask for the features of all of them."""
     whole = resolve_split(SPLIT, data_root=None)
-    base, _ = first_base_images(whole, BASE_IMAGES)
+    base = first_base_images(whole, BASE_IMAGES)
     return replace(whole, parts={**whole.parts, "base": base})
 
 

@@ -8,7 +8,7 @@ import torch
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Images, Support
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support
-from tests.methods_wga.tiny_methods import FORMS, differ, untrained
+from tests.methods_wga.tiny_methods import FORMS, differ, trained, untrained
 
 
 @pytest.mark.parametrize("settings", FORMS.values(), ids=FORMS)
@@ -151,3 +151,26 @@ def test_biases_of_the_keys_show_in_the_scores():
     shift = method.attention_scores(support, 1) - before
     assert shift.abs().max() > 1e-4
     assert torch.allclose(shift, shift[:1, :, :1, :1].expand_as(shift), atol=1e-5)
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_an_identity_start_makes_prototypes_means_of_projected_features(output):
+    support = fake_support(FakeSource(), 4, extra=0.4)
+    settings = {"start": "identity", "residual": True, "output_projection": output}
+    method = untrained(**settings)
+    A, found = method.model.A_visual.detach(), method.adapt(support).prototypes
+    for label, carried in enumerate(support.targets.T > 0):
+        ids = [image for image, own in zip(support.images.ids, carried, strict=True) if own]
+        places = [u for m in support.images.source.local(ids) for u in m.flatten(1).T]
+        mean = sum(A @ u for u in places) / len(places)
+        assert torch.allclose(found[label], mean, atol=1e-5)
+    shared = untrained(residual=True, output_projection=output).model
+    assert torch.equal(shared.A_visual, method.model.A_visual)  # the same numbers are drawn
+    assert torch.equal(shared.K, method.model.K)
+
+
+def test_an_identity_start_learns_in_every_part():
+    method = trained(start="identity", residual=True, output_projection=True)
+    start = untrained(start="identity", residual=True, output_projection=True)
+    for name in ("Q", "W_2", "V", "O"):
+        assert not torch.allclose(getattr(method.model, name), getattr(start.model, name)), name

@@ -39,6 +39,11 @@ def test_what_cannot_be_done_is_one_clear_error():
     [
         {"n_a": 13},
         {"residual": True, "n_a": 5},
+        {"start": "identity"},
+        {"start": "identity", "residual": True, "layer_norm": True},
+        {"start": "identity", "residual": True, "aggregation": "per_image"},
+        {"start": "identity", "residual": True, "output_projection": True, "n_a": 5},
+        {"start": "identity", "prototype": "simple"},
         {"prototype": "simple", "aggregation": "per_image"},
         {"heads": 8},
         {"dropout": 1.0},

@@ -27,6 +27,7 @@ VARIANTS = {
     "layer norm": {"layer_norm": True},
     "residual": {"residual": True},
     "output projection": {"output_projection": True, "n_a": 5},
+    "identity": {"start": "identity", "residual": True, "output_projection": True},
     "per image": {"aggregation": "per_image"},
     "per image bias": {"aggregation": "per_image", "bias": True},
     "global": {"prototype": "attention_global"},

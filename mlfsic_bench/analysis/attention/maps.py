@@ -124,6 +124,63 @@ def measure_pairs(
     return pairs, unknown
 
 
+@dataclass(frozen=True)
+class Entropy:
+    """How evenly the weights of a run's attention lie over the places of the support images.
+
+    Attributes
+    ----------
+    share: entropy as a share of its most, log(places); 1 is a mean over all places. The mean over
+        the (episode, label) pairs `maps`, each a mean over heads.
+    lowest, highest: the labels' means that lie farthest apart.
+    episodes, maps: how many were measured.
+    """
+
+    share: float
+    lowest: tuple[str, float]
+    highest: tuple[str, float]
+    episodes: int
+    maps: int
+
+
+def entropy_of(method: Method, supports: Iterable[Support]) -> Entropy:
+    """The entropy of the attention over all places of all support images of each label.
+
+    A place is a cell of one of the label's images, as in the model's softmax; where a method gives
+    `attention_weights`, these count, else the softmax of its scores. Labels that no support image
+    carries, or whose images have one place together, are left out. Raises BenchError as
+    `measure_pairs`.
+    """
+    scores_of = getattr(method, "attention_scores", None)
+    if scores_of is None:
+        raise no_attention(method.name)
+    weights_of = getattr(method, "attention_weights", None)
+    shares: dict[str, list[float]] = {}
+    episodes = 0
+    for support in supports:
+        episodes += 1
+        carriers = (support.targets > 0).sum(0).tolist()
+        for column, label in enumerate(support.labels):
+            if not carriers[column]:
+                continue
+            with method_call(method.name, "while giving attention scores"):
+                given = (weights_of or scores_of)(support, column).detach().double().cpu().numpy()
+            _check(method.name, given, int(carriers[column]))
+            flat = given.swapaxes(0, 1).reshape(given.shape[1], 1, -1)  # heads, 1, places
+            if flat.shape[2] < 2:
+                continue
+            mu = flat / flat.sum(2, keepdims=True) if weights_of else softmax(flat)
+            entropy = np.log(effective_cells(mu)).mean()
+            shares.setdefault(label, []).append(float(entropy) / np.log(flat.shape[2]))
+    if not shares:
+        raise no_attention(method.name)
+    means = sorted((float(np.mean(own)), label) for label, own in shares.items())
+    every = [share for own in shares.values() for share in own]
+    (low, lowest), (high, highest) = means[0], means[-1]
+    share = float(np.mean(every))
+    return Entropy(share, (lowest, low), (highest, high), episodes, len(every))
+
+
 def no_attention(name: str) -> BenchError:
     """The error for a method that has no attention over places."""
     return BenchError(

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.analysis.attention.maps import at_the_top, centres, no_attention
+from mlfsic_bench.analysis.attention.maps import (
+    Entropy,
+    at_the_top,
+    centres,
+    entropy_of,
+    no_attention,
+)
 from mlfsic_bench.analysis.plots.frame import FORMS, drawing, form_of, plain
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.files import write_bytes
@@ -66,14 +72,17 @@ def draw_attention(
     images: int = 6,
     heads: bool = False,
     whose: str = "",
+    entropy: bool = False,
 ) -> str:
     """Write the picture of one novel episode of the run in `folder` to `out`; a sentence on it.
 
     The ending of `out` says the format: .png, .svg or .pdf. At most `images` support images are
     drawn, those with most labels; with `heads` every head of every label has a map beside the sum.
     `whose` stands above the picture in place of the method's name. Where objects are known the
-    sentence says how often the highest cell lies on the object, over the whole support. Raises
-    BenchError when the run can't be opened again (`reopen`) or has no attention.
+    sentence says how often the highest cell lies on the object, over the whole support. With
+    `entropy` a second line says how evenly the weights lie over the places, in all episodes of the
+    run (`entropy_of`). Raises BenchError when the run can't be opened again (`reopen`) or has no
+    attention.
     """
     form = form_of(out)
     run = reopen(folder, where)
@@ -92,11 +101,24 @@ def draw_attention(
     )
     write_bytes(out, draw(shown, title, form))
     found, total, chance = hits(strips)
-    if not total:
-        return f"wrote {out}"
+    line = f"wrote {out}"
+    if total:
+        line += (
+            f"; the highest cell lies on the object in {found:g} of {total} maps "
+            f"(by chance: {chance:.1f})"
+        )
+    return line + ("\n" + evenness(entropy_of(*run.supports())) if entropy else "")
+
+
+def evenness(found: Entropy) -> str:
+    """An entropy in words."""
+    (low, lowest), (high, highest) = (
+        (label, f"{100 * share:.1f}") for label, share in (found.lowest, found.highest)
+    )
     return (
-        f"wrote {out}; the highest cell lies on the object in {found:g} of {total} maps "
-        f"(by chance: {chance:.1f})"
+        f"entropy of the attention weights: {100 * found.share:.1f} % of log(places), where 100 is "
+        f"a plain mean ({found.episodes} episodes, {found.maps} maps; labels from {low} "
+        f"{lowest} to {high} {highest})"
     )
 
 

@@ -36,7 +36,8 @@ class WordGuidedAttention(nn.Module):
     """A_visual, A_text, the heads Q, K, V and the mlp, with what the paper computes from them.
 
     `n` is the number of channels, `d_w` the dimension of label embeddings. Matrices start
-    Xavier-uniform and biases normal with deviation 1e-6, drawn from `generator`.
+    Xavier-uniform and biases normal with deviation 1e-6, drawn from `generator`; `start=identity`
+    replaces some of them (`_start_as_mean`).
 
     Between a raw local feature u and the softmax everything is affine unless there is a norm or
     dropout on the way. Then the query is carried through K and A into the space of u (`absorbed`),
@@ -85,6 +86,23 @@ class WordGuidedAttention(nn.Module):
             self.norm_attention = nn.LayerNorm(p.d_j, eps=NORM_EPS)
             self.norm_mlp = nn.LayerNorm(width, eps=NORM_EPS)
             self.norm_out = nn.LayerNorm(p.d_j, eps=NORM_EPS)
+        if p.start == "identity":
+            self._start_as_mean()
+
+    @torch.no_grad()
+    def _start_as_mean(self) -> None:
+        """Every prototype starts as the mean of its label's projected places, A_visual u.
+
+        Queries are 0, so the weights of all places are equal; the heads' V side by side and the
+        output layer are the identity; the mlp gives 0 beside its residual. All of them learn: K and
+        W_1 stay random, and through them Q and W_2 have gradients at the first step.
+        """
+        self.V.copy_(torch.eye(self.params.d_j).view_as(self.V))
+        if self.params.output_projection:
+            self.O.copy_(torch.eye(self.params.d_j))
+        for zero in (self.Q, self.b_Q, self.W_2, self.b_2):
+            if zero is not None:
+                zero.zero_()
 
     def f_hat(self, f_glo: Tensor) -> Tensor:
         """Global features [q, n] in the joint space, [q, d_j]."""

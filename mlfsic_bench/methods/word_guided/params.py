@@ -17,6 +17,7 @@ HEADS_AND_MLP = (
     "layer_norm",
     "residual",
     "output_projection",
+    "start",
 )
 
 
@@ -44,6 +45,10 @@ class WordGuidedParams(MethodParams):
     )
     residual: bool = Field(False, description="a residual around the mlp")
     output_projection: bool = Field(False, description="a linear layer between heads and mlp")
+    start: Literal["random", "identity"] = Field(
+        "random",
+        description="of the weights; identity: prototypes start as means of projected features",
+    )
     aggregation: Literal["joint", "per_image"] = Field(
         "joint", description="one softmax over all locations, or prototypes per image, averaged"
     )
@@ -95,6 +100,8 @@ class WordGuidedParams(MethodParams):
                 f"a residual needs heads that fill d_j: {self.n_a} heads of {self.d_a} make "
                 f"{self.n_a * self.d_a}, not {self.d_j}; set output_projection=true"
             )
+        if self.start == "identity":
+            self._check_identity()
         if self.prototype.startswith("simple"):
             if self.aggregation == "per_image":
                 raise ValueError(
@@ -108,6 +115,15 @@ class WordGuidedParams(MethodParams):
         if not self.fine_tune_epochs:
             self.without_effect("fine_tune_epochs=0", "fine_tune_lr", "fine_tune")
         return self
+
+    def _check_identity(self) -> None:
+        fits = self.n_a * self.d_a == self.d_j
+        if self.residual and not self.layer_norm and self.aggregation == "joint" and fits:
+            return
+        raise ValueError(
+            "start=identity makes prototypes start as means of projected features: it needs "
+            "residual=true, layer_norm=false, aggregation=joint and heads that fill d_j"
+        )
 
 
 PRESETS: dict[str, dict[str, object]] = {
