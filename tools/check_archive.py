@@ -25,10 +25,18 @@ from mlfsic_bench.analysis.attention.pointing import WRITERS, Estimate, Line, Po
 from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used, name_of
 from mlfsic_bench.analysis.curve import Line as CurveLine
 from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences
+from mlfsic_bench.evaluation.counts import read_counts
 from mlfsic_bench.evaluation.record import SCORES, Record, parse_record
-from mlfsic_bench.experiments.archive import RUNS, ArchivedRun, read_runs
+from mlfsic_bench.experiments.archive import RUNS, TRIALS, ArchivedRun, read_runs
+from mlfsic_bench.experiments.breakdown import (
+    TableBreakdown,
+    lines_of,
+    read_breakdown,
+    render_breakdown,
+)
+from mlfsic_bench.experiments.decisions import COUNTS, under_rules
+from mlfsic_bench.experiments.render import RENDERERS, read_table
 from mlfsic_bench.experiments.table import (
-    RENDERERS,
     Cell,
     Float64,
     ReproducedTable,
@@ -36,8 +44,8 @@ from mlfsic_bench.experiments.table import (
     Values,
     can_differ,
     cells_of,
+    per_cent,
     published_values,
-    read_table,
     values_of,
 )
 from mlfsic_bench.files import PACKED, is_stored
@@ -75,16 +83,39 @@ def check_all(measured: Path) -> Iterator[Report]:
     """Every check of an archive, in the order of the files."""
     for folder in sorted(path for path in measured.iterdir() if path.is_dir()):
         for path in sorted(folder.iterdir()):
-            if path.name.endswith(RUNS + PACKED):
+            if path.name.endswith((RUNS + PACKED, TRIALS + PACKED)):
                 yield check_runs(path.with_suffix(""))
             elif path.suffix == ".json":
-                yield check_table(path) if read_table(path) else check_attention(path)
+                yield _check_json(path)
             elif path.suffix == ".csv" and not path.with_suffix(".json").exists():
                 yield check_curve(path)
             elif path.name == "demo.md":
                 yield check_demo(path)
         for path in sorted(folder.rglob(f"{SCORES}*")):
             yield check_scores(path.parent)
+
+
+def _check_json(path: Path) -> Report:
+    if read_table(path):
+        return check_table(path)
+    breakdown = read_breakdown(path)
+    return check_breakdown(path, breakdown) if breakdown else check_attention(path)
+
+
+def check_breakdown(path: Path, breakdown: TableBreakdown) -> Report:
+    """A breakdown's Markdown and JSON are those of the scores; of object sizes, as stored."""
+    folders = [[path.parent / "runs" / run.folder for run in c.runs] for c in breakdown.columns]
+    made, said = breakdown, "the .md follows from the .json (no raw scores)"
+    if all(is_stored(folder / SCORES) for own in folders for folder in own):
+        shown = [[open_result(folder) for folder in own] for own in folders]
+        lines = lines_of(shown, [_targets(own[0]) for own in folders])
+        said = f"{len(lines)} lines computed again; .md and .json"
+        kept = [line for line in breakdown.lines if line.by == "object size"]
+        made = replace(breakdown, lines=(*lines, *kept))
+    wrong = [] if made.lines == breakdown.lines else [".json"]
+    if render_breakdown(made) != path.with_suffix(".md").read_text("utf-8"):
+        wrong.append(".md")
+    return Report(_name(path), said, tuple(wrong))
 
 
 def check_table(path: Path) -> Report:
@@ -101,6 +132,7 @@ def check_table(path: Path) -> Report:
         [published_values(literature, row.published_row) for row in table.rows],
         [can_differ(literature, row.published_row, records) for row, (_, records) in rows],
         names.index(table.reference) if table.reference else None,
+        table.ranked,
     )
     kept, computed, below = 0, 0, []
     made = []
@@ -113,10 +145,16 @@ def check_table(path: Path) -> Report:
             if _shorter(filled[column]):
                 below.append(f"{row.name}, {column}: an interval over images is the shorter one")
         made.append(replace(row, cells=filled))
+        made[-1], counted = _with_rules(path, made[-1])
+        computed += counted
     differences = _texts(path, replace(table, rows=tuple(made))) + below
+    differences += [
+        line for row, (_, records) in rows for line in _wrong_choice(path, row, records)
+    ]
     said = f"{computed} numbers computed again"
     if kept:
-        said += f", {kept} intervals over images as stored (no raw scores)"
+        and_ranks = " and ranks" if table.ranked else ""
+        said += f", {kept} intervals over images{and_ranks} as stored (no raw scores)"
     return Report(_name(path), f"{said}; .json, .md and .csv", tuple(differences))
 
 
@@ -136,14 +174,53 @@ def _texts(path: Path, table: ReproducedTable) -> list[str]:
 
 
 def _with_kept_intervals(cell: Cell, stored: Cell) -> tuple[Cell, int]:
-    """The cell with the stored intervals over images that could not be computed; their number."""
-    names = ("image_half_width", "paired_image_half_width")
+    """The cell with what is stored of the images and could not be computed; how much that is."""
+    names = ("image_half_width", "paired_image_half_width", "rank")
     kept = {
         name: getattr(stored, name)
         for name in names
         if getattr(cell, name) is None and getattr(stored, name) is not None
     }
     return replace(cell, **kept), len(kept)
+
+
+def _with_rules(path: Path, row: TableRow) -> tuple[TableRow, int]:
+    """The row with its values under decision rules computed again; how many. As it is without."""
+    folders = [path.parent / "runs" / run.folder for run in row.runs]
+    if row.decisions is None or not all(is_stored(folder / SCORES) for folder in folders):
+        return row, 0
+    ruled, counts = row.decisions, None
+    if ruled.counts is not None:
+        counts = read_counts(path.parent / COUNTS / ruled.counts)
+    results = [open_result(folder) for folder in folders]
+    values = under_rules(results, _targets(folders[0]), ruled.threshold, counts)
+    return replace(row, decisions=replace(ruled, values=values)), sum(map(len, values.values()))
+
+
+def _wrong_choice(path: Path, row: TableRow, records: list[Record | None]) -> list[str]:
+    """What is wrong with the trials of a row: the best on val is chosen, and was run on novel."""
+    wrong, known = [], {}
+    for trial in row.trials:
+        if trial.macro_ap is None:
+            continue  # it failed, and left nothing
+        if trial.folder not in _kept(path, TRIALS):
+            wrong.append(f"{row.name}: no record of the trial {trial.folder}")
+            continue
+        record = parse_record(_kept(path, TRIALS)[trial.folder].record, trial.folder)
+        known[trial.folder] = record
+        for name, told in (("macro_ap", trial.macro_ap), ("micro_ap", trial.micro_ap)):
+            if told != per_cent(record.metrics[name].mean or 0.0):
+                wrong.append(f"{row.name}: the trial {trial.folder} measured another {name}")
+    if not row.runs or not row.trials:
+        return wrong
+    chosen = [trial.folder for trial in row.trials if trial.chosen]
+    best = max(known, key=lambda one: known[one].metrics["macro_ap"].mean or 0.0, default=None)
+    if best is None or chosen != [best]:  # the first of equals
+        return [*wrong, f"{row.name}: chosen {', '.join(chosen) or 'none'}, the best is {best}"]
+    ran = [one.method.parameters for one in records if one is not None]
+    if any(parameters != known[best].method.parameters for parameters in ran):
+        wrong.append(f"{row.name}: a run has other parameters than the trial that was chosen")
+    return wrong
 
 
 def _shorter(cell: Cell) -> bool:
@@ -167,7 +244,7 @@ def _values(
         records = [result.record for result in results]
         values = values_of(results, columns, _targets(folders[0]))
     else:
-        kept = _kept(path)
+        kept = _kept(path, RUNS)
         runs = [kept[folder.name] for folder in folders]
         records = [parse_record(run.record, f"{path}") for run in runs]
         values = Values(np.stack([np.stack([r.values[c] for c in columns], axis=1) for r in runs]))
@@ -193,8 +270,8 @@ def _same_targets(found: Targets) -> Targets:
 
 
 @cache
-def _kept(path: Path) -> dict[str, ArchivedRun]:
-    runs = path.with_name(path.stem + RUNS)
+def _kept(path: Path, ending: str) -> dict[str, ArchivedRun]:
+    runs = path.with_name(path.stem + ending)
     return read_runs(runs) if is_stored(runs) else {}
 
 
@@ -203,6 +280,8 @@ def check_runs(path: Path) -> Report:
     wrong, runs = [], read_runs(path)
     for name, run in runs.items():
         record = parse_record(run.record, f"{path}, {name}")
+        if path.name.endswith(TRIALS) and record.episodes.part != "val":
+            wrong.append(f"{name}: a trial on the part {record.episodes.part}, not val")
         wrong += [f"{name}: {what}" for what in _unfit(record, run.record)]
         wrong += [f"{name}: {what}" for what in _means_differ(record, run.values)]
     return Report(_name(path), f"{len(runs)} runs agree with their records", tuple(wrong))
@@ -317,7 +396,7 @@ def _point(path: Path, line: Mapping[str, str]) -> Point:
 def _runs_of_curve(path: Path) -> list[tuple[Record, Mapping[str, Float64]]]:
     """All archived runs that may be points, with the values of each episode."""
     runs: list[tuple[Record, Mapping[str, Float64]]] = [
-        (parse_record(run.record, name), run.values) for name, run in _kept(path).items()
+        (parse_record(run.record, name), run.values) for name, run in _kept(path, RUNS).items()
     ]
     for folder in sorted((path.parent / "runs").glob("*")):
         result = open_result(folder)

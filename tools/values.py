@@ -5,7 +5,8 @@
 All of it stands on one line, with a word before it: a line that begins with a comment ends the
 paragraph in Markdown. In a reproduced table (`.json`) the address is ROW|METRIC|KIND, and the value
 of that kind (measured, seeds, published, difference, paired) is written as in a block: in per cent,
-with its sign and interval. In other `.json` files the address is the way to a number: keys, the
+with its sign and interval; a decision rule (own, val, count) may stand for the kind, with a metric
+such as micro_f1. In other `.json` files the address is the way to a number: keys, the
 `name` of one object in a list, or its place from 0. `|%` at its end shows a fraction in per cent.
 """
 
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments.table import KINDS, ReproducedTable, cell_text, read_table
+from mlfsic_bench.experiments.render import KINDS, cell_text, read_table
+from mlfsic_bench.experiments.table import ReproducedTable
+from mlfsic_bench.metrics.decisions import RULES
 
 _VALUE = re.compile(r"(<!-- value: (\S+) ([^>]+?) -->)(.*?)<!-- end -->")
 _FENCE = re.compile(r"^\s*(```|~~~)")
@@ -58,6 +61,11 @@ def value(root: Path, source: str, address: str) -> str:
 
 def _of_table(table: ReproducedTable, source: str, parts: list[str]) -> str:
     rows = [row for row in table.rows if row.name == parts[0]]
+    if len(rows) == 1 and len(parts) == 3 and parts[2] in RULES and rows[0].decisions:
+        found = rows[0].decisions.values.get(parts[2], {}).get(parts[1])
+        if found is None:
+            raise _wrong(source, "|".join(parts), "a metric and a rule that this row has")
+        return f"{found:.2f}"
     if len(rows) != 1 or len(parts) != 3 or parts[1] not in rows[0].cells:
         names = ", ".join(row.name for row in table.rows)
         raise _wrong(source, "|".join(parts), f"ROW|METRIC|KIND with a row of {names}")

@@ -27,14 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError, nearest
-from mlfsic_bench.experiments.table import (
-    KINDS,
-    ReproducedTable,
-    TableRow,
-    cell_text,
-    head,
-    read_table,
-)
+from mlfsic_bench.experiments.render import KINDS, cell_text, head, read_table
+from mlfsic_bench.experiments.table import ReproducedTable, TableRow
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.splits.names import MARK
 from mlfsic_bench.text import for_markdown

@@ -22,7 +22,14 @@ from mlfsic_bench.analysis.estimates import (
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
 from mlfsic_bench.evaluation.record import RECORD
-from mlfsic_bench.metrics.intervals import Float64, average_ranks, holm, image_interval, paired
+from mlfsic_bench.metrics.intervals import (
+    LEVEL,
+    Float64,
+    average_ranks,
+    holm,
+    image_interval,
+    paired,
+)
 from mlfsic_bench.metrics.registry import METRICS_VERSION, check_names
 from mlfsic_bench.paths import is_file, same_place
 from mlfsic_bench.results.captions import count_labels, disjoint_note, limits_of
@@ -30,8 +37,6 @@ from mlfsic_bench.results.conditions import MethodResult, ResultGroup, Seeds, op
 from mlfsic_bench.results.table import Table, table, to_html, to_markdown, to_text
 from mlfsic_bench.results.targets import SplitPlace, note_on
 from mlfsic_bench.text import csv_text, for_json
-
-LEVEL = 0.05
 
 
 class Compared(Report):

@@ -107,7 +107,10 @@ def reproduce(
         text, files = write_outputs(stem, experiment, profile, rows, done, options, say)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command goes on where it stopped")
-    if archive is not None and (done.failed or not files):
+    # A trial that failed is left out of the choice; a row that can't be shown is not.
+    tried = ([run.folder for run in row.runs or [one.run for one in row.trials]] for row in rows)
+    lost = any(folder in done.failed for own in tried for folder in own)
+    if archive is not None and (lost or not files):
         say_always(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:
         runs = [run.folder for row in rows for run in row.runs if run.folder in done.finished]

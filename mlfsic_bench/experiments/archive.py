@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mlfsic_bench.evaluation.record import CHECKPOINTS, RECORD, SCORES
+from mlfsic_bench.experiments.decisions import COUNTS
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.experiments.table import VALUE_DECIMALS, Float64
 from mlfsic_bench.files import (
@@ -53,11 +54,15 @@ def archive(
 ) -> None:
     """Keep the files that an experiment wrote in the folder `to`, and what its runs were.
 
+    Label counts (`decisions`) go into a folder of their own there.
+
     With `scores`, the raw scores are kept of every run. Of `trials` on val the record, the history
     and the values of each episode are kept in any case.
     """
     for path in files:
-        if path.suffix == ".png":
+        if path.suffix == ".npz":
+            copy_file(path, to / COUNTS / path.name)
+        elif path.suffix == ".png":
             write_bytes(to / path.name, fewer_colours(read_regular(path)))
         else:
             copy_file(path, to / path.name)

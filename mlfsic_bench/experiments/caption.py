@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile, text_of
 from mlfsic_bench.experiments.table import ReproducedTable
+from mlfsic_bench.metrics.intervals import LEVEL
 from mlfsic_bench.metrics.registry import chance_levels
 from mlfsic_bench.results.captions import count_labels, limits_of, small_pools
 from mlfsic_bench.results.published import read_published
@@ -182,6 +183,14 @@ def how_to_read(table: ReproducedTable) -> list[str]:
         lines.append(
             f"`paired`: measured minus the row {table.reference!r}, episode by episode (mean over "
             "seeds in each); ± is the half width of a 95 % interval over images."
+        )
+    if table.ranked:
+        rows = sum(bool(row.runs) for row in table.rows)
+        lines.append(
+            "`rank`: 1 + the number of rows significantly above. Two rows are compared by the "
+            "interval over images of their paired difference (two-sided, normal), after Holm over "
+            f"all {rows * (rows - 1) // 2} pairs of a metric at level {LEVEL}; rows that tie share "
+            "a rank."
         )
     short = [f"{r.name} ({note})" for r in table.rows for note in r.notes if "first " in note]
     if short:

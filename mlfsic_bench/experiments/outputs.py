@@ -9,10 +9,12 @@ from urllib.parse import quote
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.caption import caption_of, data_lines, settings_lines
+from mlfsic_bench.experiments.decisions import with_rules
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
+from mlfsic_bench.experiments.render import RENDERERS, json_lines, render_terminal
 from mlfsic_bench.experiments.run import Done, Log
 from mlfsic_bench.experiments.schema import Experiment, Profile
-from mlfsic_bench.experiments.table import RENDERERS, build_table, json_lines, render_terminal
+from mlfsic_bench.experiments.table import build_table
 from mlfsic_bench.files import write_text
 from mlfsic_bench.paths import exists
 from mlfsic_bench.results.table import table, to_markdown
@@ -20,7 +22,9 @@ from mlfsic_bench.text import for_markdown
 
 if TYPE_CHECKING:
     from mlfsic_bench.analysis.attention.pointing import Pointing
+    from mlfsic_bench.experiments.table import ReproducedTable
     from mlfsic_bench.results.reopen import RunPaths
+    from mlfsic_bench.results.result import Result
 
 
 def write_outputs(
@@ -38,7 +42,7 @@ def write_outputs(
     """
     stem = options.folder / name
     if experiment.kind == "table":
-        return _table(stem, experiment, profile, rows, done, options)
+        return _table(stem, experiment, profile, rows, done, options, log)
     if experiment.kind == "curve":
         return _curve(stem, experiment, profile, rows, done)
     return _attention(stem, experiment, profile, rows, done, options, log)
@@ -51,13 +55,46 @@ def _table(
     rows: list[PlannedRow],
     done: Done,
     options: Options,
+    log: Log,
 ) -> tuple[str, list[Path]]:
     made, results = build_table(experiment, rows, done)
     made = replace(made, caption=caption_of(made, results, rows, profile, options))
+    beside: list[Path] = []
+    if experiment.tuned:
+        made, beside = with_rules(made, results, rows, done, options, log)
+        beside += _breakdown(stem, made, results, rows, options)
     files = [_beside(stem, ending) for ending in RENDERERS]
     for path, render in zip(files, RENDERERS.values(), strict=True):
         write_text(path, render(made))
-    return render_terminal(made) + f"\ntable: {files[0]} (.csv, .json)\n", files
+    return render_terminal(made) + f"\ntable: {files[0]} (.csv, .json)\n", files + beside
+
+
+def _breakdown(
+    stem: Path,
+    made: ReproducedTable,
+    results: list[list[Result]],
+    rows: list[PlannedRow],
+    options: Options,
+) -> list[Path]:
+    from mlfsic_bench.data.registry import dataset_of
+    from mlfsic_bench.experiments.breakdown import (
+        break_down_table,
+        breakdown_json,
+        render_breakdown,
+    )
+
+    named = {one.meta.split.dataset for own in results for one in own}
+    try:
+        datasets = [dataset_of(name, options.data_root) for name in named]
+    except BenchError:  # a data set in a file: its objects are not looked for
+        datasets = []
+    found = break_down_table(made, results, rows, datasets[0] if datasets else None)
+    if found is None:
+        return []
+    files = [_beside(stem, f"-breakdown{ending}") for ending in (".md", ".json")]
+    write_text(files[0], render_breakdown(found))
+    write_text(files[1], breakdown_json(found))
+    return files
 
 
 def _curve(

@@ -1,4 +1,4 @@
-"""A reproduced table: measured values beside the published ones, and the files that show it.
+"""A reproduced table: what was measured, beside the published values (`render` writes it).
 
 Every number is computed from the values of single episodes, and, for intervals over images, from
 what each query image does to them. `build_table` takes these from runs that are done;
@@ -7,30 +7,33 @@ what each query image does to them. `build_table` takes these from runs that are
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments.plan import PlannedRow
 from mlfsic_bench.experiments.run import Done, trial_value
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.metrics.intervals import EpisodeImages, episode_images, image_interval
-from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.metrics.decisions import Rule
+from mlfsic_bench.metrics.intervals import (
+    EpisodeImages,
+    differences,
+    episode_images,
+    image_interval,
+    p_of_interval,
+    t_interval,
+    tied_ranks,
+)
 from mlfsic_bench.results.conditions import conditions_of
 from mlfsic_bench.results.published import Published, is_counterpart
 from mlfsic_bench.results.result import Result, Targets, open_result
-from mlfsic_bench.results.table import Column, Table, to_markdown, to_text
 from mlfsic_bench.results.targets import targets_of, targets_on
-from mlfsic_bench.splits.names import MARK
-from mlfsic_bench.text import csv_text, for_json, for_markdown
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.inputs import ResourceCache
@@ -38,13 +41,9 @@ if TYPE_CHECKING:
     from mlfsic_bench.evaluation.record import Record
 
 Float64 = npt.NDArray[np.float64]
-KIND = "mlfsic-bench reproduced table"
 # Decimals of an episode's value (a fraction) and of a number of a table (in per cent). Far more
 # than a table shows, and few enough that the order of sums on another processor changes none.
 VALUE_DECIMALS, CELL_DECIMALS = 10, 6
-KINDS = ("measured", "seeds", "published", "difference", "paired")
-# Sentences without which the numbers of a table would be taken for something else.
-MARKS = ("SUBSET", MARK, "SMALL POOL", "Not on all episodes")
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class Cell:
         and backbone are the same (`results.published.is_counterpart`).
     paired, paired_half_width: measured minus the reference row's, paired over episodes.
     paired_image_half_width: of the 95 % interval over images of that difference.
+    rank: 1 + the number of rows significantly above it (`ranks_of`); None but in a tuned table.
     """
 
     measured: float | None = None
@@ -73,6 +73,7 @@ class Cell:
     paired: float | None = None
     paired_half_width: float | None = None
     paired_image_half_width: float | None = None
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,22 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
+class RuledRow:
+    """A row under decision rules.
+
+    Attributes
+    ----------
+    threshold: of the rule `val`, chosen on the chosen trial's scores; None where there is none.
+    counts: the file with the label counts of the rule `count`, or None.
+    values: rule -> metric -> per cent.
+    """
+
+    threshold: float | None
+    counts: str | None
+    values: Mapping[Rule, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
 class TableRow:
     """A row of the table.
 
@@ -109,6 +126,7 @@ class TableRow:
     notes: what sets the row apart. published_row: its row in the published table, or None.
     runs: one for each seed. cells: metric -> cell, in the order of the columns.
     trials: of a tuned row, what was tried on val before there were runs.
+    decisions: of a row of a tuned table, its values under decision rules.
     """
 
     name: str
@@ -119,6 +137,7 @@ class TableRow:
     runs: tuple[RunName, ...]
     cells: Mapping[str, Cell]
     trials: tuple[TrialRow, ...] = ()
+    decisions: RuledRow | None = None
 
     @property
     def title(self) -> str:
@@ -146,6 +165,11 @@ class ReproducedTable:
     def columns(self) -> tuple[str, ...]:
         """The metrics."""
         return tuple(self.rows[0].cells)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether its rows have ranks, as those of a tuned table."""
+        return any(row.trials or any(c.rank for c in row.cells.values()) for row in self.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +209,7 @@ class _Images:
         self._found: dict[tuple[int, int], EpisodeImages] = {}
 
     def half_width(self, values: Float64, queries: Float64, targets: Targets) -> float:
-        """Of the 95 % interval over images of the mean of values [E], queries [E, Q]."""
+        """Of the 95 % interval over images of the mean of values [E], influence [E, Q]."""
         key = (id(targets), count := len(values))
         if key not in self._found:
             own = targets.first(count)
@@ -199,15 +223,17 @@ def cells_of(
     published: Sequence[Mapping[str, float]],
     comparable: Sequence[bool],
     reference: int | None,
+    ranked: bool = False,
 ) -> list[dict[str, Cell]]:
     """The cells of every row.
 
     `published` has a row's published values, `comparable` whether a difference to them is made;
-    `reference` is the number of the row that others are paired with.
+    `reference` is the number of the row that others are paired with. `ranked` adds ranks where
+    what the queries do is known of all rows that have values.
     """
     images = _Images()
     paired_with = None if reference is None else rows[reference]
-    return [
+    cells = [
         {
             name: _cell(
                 images, row, None if i == reference else paired_with, k, paper.get(name), same
@@ -216,6 +242,33 @@ def cells_of(
         }
         for i, (row, paper, same) in enumerate(zip(rows, published, comparable, strict=True))
     ]
+    if ranked:
+        for k, name in enumerate(columns):
+            for i, rank in _ranks(images, rows, k).items():
+                cells[i][name] = replace(cells[i][name], rank=rank)
+    return cells
+
+
+def _ranks(images: _Images, rows: Sequence[Values | None], k: int) -> dict[int, int]:
+    """Row number -> its rank by the mean of metric k; nothing where an influence is not known.
+
+    Every two rows are compared by the interval over images of their paired difference, over the
+    episodes that both have (`intervals.tied_ranks`).
+    """
+    known = {i: row for i, row in enumerate(rows) if row is not None}
+    if any(row.influence is None or row.targets is None for row in known.values()):
+        return {}
+    each = [row.values[:, :, k].mean(axis=0) for row in known.values()]
+    queries = [row.influence[:, :, k] for row in known.values() if row.influence is not None]
+    targets = [row.targets for row in known.values() if row.targets is not None]
+    p = {}
+    for a, b in combinations(range(len(each)), 2):
+        both = min(len(each[a]), len(each[b]))
+        gap = differences(each[a][:both], each[b][:both])
+        width = images.half_width(gap, queries[a][:both] - queries[b][:both], targets[a])
+        p[a, b] = p_of_interval(t_interval(gap)[0], width)
+    means = [t_interval(one)[0] for one in each]
+    return dict(zip(known, tied_ranks(means, p), strict=True))
 
 
 def _cell(
@@ -226,39 +279,38 @@ def _cell(
     paper: float | None,
     comparable: bool,
 ) -> Cell:
-    from mlfsic_bench.metrics.intervals import t_interval
-
     if own is None:
         return Cell(published=paper)
     seeds = [t_interval(one)[0] for one in own.values[:, :, k]]
     each = own.values[:, :, k].mean(axis=0)
-    measured = _per_cent(float(np.mean(seeds)))
+    measured = per_cent(float(np.mean(seeds)))
     cell = Cell(
         measured=measured,
-        half_width=_per_cent(t_interval(each)[1]),
-        low=_per_cent(min(seeds)),
-        high=_per_cent(max(seeds)),
+        half_width=per_cent(t_interval(each)[1]),
+        low=per_cent(min(seeds)),
+        high=per_cent(max(seeds)),
         published=paper,
     )
     if comparable and paper is not None and measured is not None:
         cell = replace(cell, difference=round(measured - paper, CELL_DECIMALS))
     if own.influence is not None and own.targets is not None:
         width = images.half_width(each, own.influence[:, :, k], own.targets)
-        cell = replace(cell, image_half_width=_per_cent(width))
+        cell = replace(cell, image_half_width=per_cent(width))
     if other is None:
         return cell
     both = min(own.values.shape[1], other.values.shape[1])  # a row may be on the first only
     gap = each[:both] - other.values[:, :both, k].mean(axis=0)
     mean, half = t_interval(gap)
-    cell = replace(cell, paired=_per_cent(mean), paired_half_width=_per_cent(half))
+    cell = replace(cell, paired=per_cent(mean), paired_half_width=per_cent(half))
     if own.influence is not None and other.influence is not None and own.targets is not None:
         queries = (own.influence[:both] - other.influence[:both])[:, :, k]
         width = images.half_width(gap, queries, own.targets)
-        cell = replace(cell, paired_image_half_width=_per_cent(width))
+        cell = replace(cell, paired_image_half_width=per_cent(width))
     return cell
 
 
-def _per_cent(value: float) -> float | None:
+def per_cent(value: float) -> float | None:
+    """A fraction as a number of a table; None for NaN."""
     return None if np.isnan(value) else round(100.0 * float(value), CELL_DECIMALS)
 
 
@@ -295,14 +347,17 @@ def build_table(
             row.spec.name,
             row.method.name,
             state,
-            _notes(row, results),
+            _notes(row, results, literature),
             row.spec.published,
             tuple(RunName(r.path.name, str(r.meta.run), r.seed) for r in results),
             cells,
             _trials(row, done),
         )
         for row, (results, state), cells in zip(
-            planned, read, cells_of(values, columns, papers, comparable, reference), strict=True
+            planned,
+            read,
+            cells_of(values, columns, papers, comparable, reference, experiment.tuned),
+            strict=True,
         )
     )
     table = ReproducedTable(experiment.title, experiment.published, experiment.reference, (), rows)
@@ -347,15 +402,17 @@ def _trials(row: PlannedRow, done: Done) -> tuple[TrialRow, ...]:
         folder, known = trial.run.folder, trial_value(trial, done) is not None
         values = read_record(folder).metrics if known else {}
         macro, micro = (
-            _per_cent(values[name].mean or 0.0) if name in values else None
+            per_cent(values[name].mean or 0.0) if name in values else None
             for name in ("macro_ap", "micro_ap")
         )
         found.append(TrialRow(trial.settings, folder.name, macro, micro, i == row.chosen))
     return tuple(found)
 
 
-def _notes(row: PlannedRow, runs: Sequence[Result]) -> tuple[str, ...]:
-    notes = [] if row.spec.published else ["not in the paper"]
+def _notes(
+    row: PlannedRow, runs: Sequence[Result], literature: Published | None
+) -> tuple[str, ...]:
+    notes = ["not in the paper"] if literature and not row.spec.published else []
     if runs:
         episodes, record = runs[0].meta.episodes, runs[0].record
         if episodes.count < episodes.total:
@@ -388,145 +445,3 @@ def _check_same(runs: Sequence[Result]) -> None:
                     found=conditions[kind],
                     remedy="use another --out: the data have changed since that run was made",
                 )
-
-
-def head(column: str) -> str:
-    """`micro_ap` -> `micro AP`."""
-    metric = METRICS[column]
-    return f"{metric.average} {metric.short}".strip()
-
-
-def render_terminal(table: ReproducedTable, width: int | None = None) -> str:
-    """The table for a terminal of `width` places; a line for each kind of value of a row."""
-    return to_text([_shown(table)], width=width)
-
-
-def render_markdown(table: ReproducedTable) -> str:
-    """A GitHub-flavoured Markdown table, its caption below it."""
-    shown = [replace(_shown(table), title=""), *_tried(table)]
-    return f"# {for_markdown(table.title)}\n\n" + to_markdown(shown)
-
-
-def _shown(table: ReproducedTable) -> Table:
-    columns = [Column("Row", is_text=True), Column("", is_text=True)]
-    columns += [Column(METRICS[name].short, METRICS[name].average) for name in table.columns]
-    rows: list[tuple[str, ...] | None] = []
-    for row in table.rows:
-        rows += [None] if rows else []
-        for i, (kind, cells) in enumerate(row_lines(row)):
-            rows.append(("" if i else row.title, kind, *cells))
-    return Table(tuple(columns), tuple(rows), table.title, (*table.caption, *_states(table)))
-
-
-def _tried(table: ReproducedTable) -> list[Table]:
-    """What was tried on val, of the rows that had a choice; nothing where none had."""
-    rows: list[tuple[str, ...] | None] = []
-    for row in table.rows:
-        if len(row.trials) < 2:
-            continue
-        rows += [None] if rows else []
-        for i, trial in enumerate(row.trials):
-            told = ", ".join(f"{name}={value}" for name, value in trial.settings.items())
-            values = [
-                "failed" if one is None else f"{one:.2f}"
-                for one in (trial.macro_ap, trial.micro_ap)
-            ]
-            rows.append(("" if i else row.name, told, *values, "chosen" if trial.chosen else ""))
-    if not rows:
-        return []
-    columns = (
-        Column("Row", is_text=True),
-        Column("Trial", is_text=True),
-        Column("macro AP"),
-        Column("micro AP"),
-        Column("", is_text=True),
-    )
-    told = (
-        "On the val episodes, training seed 0. The highest macro-AP was chosen, then novel was run."
-    )
-    return [Table(columns, tuple(rows), "Trials on val", (told,))]
-
-
-def render_csv(table: ReproducedTable) -> str:
-    """A line for each row and metric; in the last column what marks the table as partial."""
-    fields = list(Cell.__dataclass_fields__)
-    lines: list[list[object]] = [
-        ["row", "method", "notes", "state", "metric", "seeds", *fields, "marks"]
-    ]
-    marks = " ".join(line for line in table.caption if line.startswith(MARKS))
-    for row in table.rows:
-        for column, cell in row.cells.items():
-            texts = [row.name, row.method, "; ".join(row.notes), row.state, column]
-            lines.append([*texts, len(row.runs), *asdict(cell).values(), marks])
-    return csv_text(lines)
-
-
-def render_json(table: ReproducedTable) -> str:
-    """Everything, with folder and key of each run; a line for each row.
-
-    `half_width` and `paired_half_width` are over episodes, those with `image` over images.
-    """
-    value = asdict(table)
-    for row in value["rows"]:  # tables without trials stay as they were
-        if not row["trials"]:
-            del row["trials"]
-    return json_lines({"schema_version": 1, "kind": KIND, **value}, "rows")
-
-
-def json_lines(value: dict[str, Any], key: str) -> str:
-    """`value` as JSON, with a line for each element of the list at `key`."""
-    rest = {name: one for name, one in value.items() if name != key}
-    top = for_json(rest).removesuffix("\n}")
-    lines = (json.dumps(one, allow_nan=False).replace("\x7f", "\\u007f") for one in value[key])
-    return f'{top},\n  "{key}": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
-
-
-RENDERERS = {".md": render_markdown, ".csv": render_csv, ".json": render_json}
-
-
-def read_table(path: Path) -> ReproducedTable | None:
-    """The table in a JSON file that `render_json` wrote; None for another kind of file."""
-    value: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if value.get("kind") != KIND:
-        return None
-    return TypeAdapter(ReproducedTable).validate_python(value)
-
-
-def row_lines(row: TableRow) -> list[tuple[str, list[str]]]:
-    """(kind, a text for each column) for every line that has something to say."""
-    state = row.state.partition(":")[0]
-    names = {"measured": state or "measured", "seeds": f"{len(row.runs)} seeds"}
-    lines = []
-    for kind in KINDS:
-        cells = [cell_text(row, column, kind) for column in row.cells]
-        if any(cells) or kind == "measured":
-            texts = ["-" if not text or text == state else text for text in cells]
-            lines.append((names.get(kind, kind), texts))
-    return lines
-
-
-def cell_text(row: TableRow, column: str, kind: str) -> str:
-    """What stands in a cell for one of KINDS, ± over images; empty where there is nothing."""
-    cell = row.cells[column]
-    if kind == "seeds":
-        several = len(row.runs) > 1 and cell.low is not None
-        return f"{cell.low:.2f}–{cell.high:.2f}" if several else ""
-    number: float | None = getattr(cell, kind)
-    if number is None:
-        return row.state.partition(":")[0] if kind == "measured" else ""
-    text = f"{number:+.2f}" if kind in ("difference", "paired") else f"{number:.2f}"
-    if kind not in ("measured", "paired"):
-        return text
-    half = cell.paired_image_half_width if kind == "paired" else cell.image_half_width
-    return text if half is None else f"{text} ± {half:.2f}"
-
-
-def _states(table: ReproducedTable) -> list[str]:
-    """Why rows have no measured values, and how many seeds the others have."""
-    lines = [f"{row.name}: {row.state}." for row in table.rows if row.state]
-    counts: dict[int, list[str]] = {}
-    for row in table.rows:
-        if row.runs:
-            counts.setdefault(len(row.runs), []).append(row.name)
-    told = [f"{n} for {', '.join(names)}" for n, names in sorted(counts.items())]
-    return lines + ([f"Training seeds: {'; '.join(told)}."] if told else [])

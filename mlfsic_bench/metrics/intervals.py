@@ -41,7 +41,7 @@ anything asks whether they are equal (M52 in docs/methodology.md).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -243,6 +243,7 @@ def _centred(influence: Float64, slots: npt.NDArray[np.int64]) -> Float64:
 
 
 DECIMALS = 12
+LEVEL = 0.05  # below which an adjusted p value says that two methods differ
 EXACT_UP_TO = 50  # differences for which the exact distribution of Wilcoxon's statistic is used
 
 
@@ -362,6 +363,41 @@ def holm(p: Sequence[float]) -> list[float]:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return [float(value) for value in adjusted]
+
+
+def p_of_interval(difference: float, half_width: float) -> float:
+    """Two-sided p value of "no difference", from a difference and its 95 % interval.
+
+    Of the normal distribution whose 95 % interval has that half width. NaN where either is NaN;
+    with a half width of 0, 1 for no difference and 0 for any other.
+
+    >>> round(p_of_interval(1.96, 1.96), 3), p_of_interval(0.0, 0.0)
+    (0.05, 1.0)
+    """
+    from scipy.special import ndtr, ndtri
+
+    gap = abs(round(difference, DECIMALS))
+    if half_width == 0:
+        return 0.0 if gap else 1.0
+    return float(2 * ndtr(-gap * ndtri(0.975) / half_width))
+
+
+def tied_ranks(means: Sequence[float], p: Mapping[tuple[int, int], float]) -> list[int]:
+    """Each method's rank: 1 + the number of methods that are significantly above it.
+
+    `p` has a p value of "no difference" for every pair (i, j), i < j, of `means`. They are
+    adjusted after Holm over all pairs; a method is significantly above another where its mean is
+    higher and the adjusted value below LEVEL. Methods that tie share a rank. A pair that ties with
+    a third may not tie with each other, so ranks can leave out numbers.
+
+    >>> tied_ranks([0.5, 0.7, 0.6], {(0, 1): 0.001, (0, 2): 0.02, (1, 2): 0.4})
+    [3, 1, 1]
+    """
+    ranks = [1] * len(means)
+    for (i, j), value in zip(p, holm(list(p.values())), strict=True):
+        if value < LEVEL:  # not of NaN
+            ranks[i if means[i] < means[j] else j] += 1
+    return ranks
 
 
 def average_ranks(values: npt.ArrayLike) -> Float64:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.experiments.render import head
 from mlfsic_bench.experiments.schema import Experiment
-from mlfsic_bench.experiments.table import head, values_of
+from mlfsic_bench.experiments.table import values_of
 from mlfsic_bench.leaderboard.board import build_boards
 from mlfsic_bench.leaderboard.build import compute_values
 from mlfsic_bench.leaderboard.check import differ

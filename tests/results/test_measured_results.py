@@ -16,11 +16,12 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments.archive import read_runs
-from mlfsic_bench.experiments.table import read_table
+from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.files import write_packed
 from mlfsic_bench.results.published import is_counterpart, read_published
 from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.targets import targets_of
+from tests.results.archived import publishable
 from tools import archive_demo, check_archive
 
 pytestmark = pytest.mark.slow
@@ -99,13 +100,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def differences(archive: Path) -> dict[str, str]:
     reports = check_archive.check_all(archive)
     return {report.name: report.line for report in reports if report.differences}
-
-
-def publishable(record: dict) -> dict:
-    """The record as if it were made from a clean commit and without paths of this disk."""
-    record["provenance"] |= {"dirty": False, "commit": 40 * "a"}
-    record["provenance"]["command"] = ["mlfsic-bench", "reproduce", ".../small.yaml", "--dataset"]
-    return record
 
 
 @pytest.fixture
