@@ -182,7 +182,7 @@ def check_data_root(experiment: Experiment, profile: Profile, options: Options) 
 def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Options) -> PlannedRow:
     from mlfsic_bench.methods.registry import make_method
 
-    settings = settings_of(spec, profile, options)
+    settings = settings_of(spec, profile, options, chosen=experiment.tuned)
     named = _method_of(spec.method, options)
     method = make_method(named, settings, spec.preset)
     row = PlannedRow(
@@ -257,14 +257,21 @@ def _points(spec: RowSpec, method: Method, profile: Profile) -> list[dict[str, s
     return [dict(zip(names, point, strict=True)) for point in product(*values)]
 
 
-def settings_of(spec: RowSpec, profile: Profile, options: Options) -> dict[str, str]:
-    """The row's settings: the profile's for the method, overridden by the row's own."""
+def settings_of(
+    spec: RowSpec, profile: Profile, options: Options, *, chosen: bool = False
+) -> dict[str, str]:
+    """The row's settings: the profile's for the method, overridden by the row's own.
+
+    chosen: take over what another profile chose, where this one can't choose.
+    """
     from mlfsic_bench.methods.registry import find_method
 
     name = find_method(_method_of(spec.method, options)).name
     values = dict(profile.settings.get(name, {}))
     if (spec.features or options.features or profile.features) == "end-to-end":
         values |= profile.end_to_end.get(name, {})
+    if chosen and not spec.literal:
+        values |= profile.chosen.get(name, {})
     return {key: text_of(value) for key, value in (values | spec.settings).items()}
 
 

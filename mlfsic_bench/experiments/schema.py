@@ -200,7 +200,8 @@ class Profile(FileSchema):
     episodes: method -> only the first so many novel episodes, for one that takes too long; its rows
         say so.
     end_to_end: method -> more of them, where the backbone is trained.
-    no_val: why nothing can be tried on val here; `settings` then say what is run.
+    no_val: why nothing can be tried on val here; a tuned experiment then runs `chosen`.
+    chosen: method -> parameters that the trials of another profile chose; not of literal rows.
     grids: method -> parameter -> values: the points that a tuned experiment tries on val, at most
         MOST_TRIALS for each method, so that none is searched harder than another.
     """
@@ -220,6 +221,7 @@ class Profile(FileSchema):
     episodes: dict[MethodName, Count] = Field(default_factory=dict)
     end_to_end: dict[MethodName, Settings] = Field(default_factory=dict)
     no_val: Line | None = None
+    chosen: dict[MethodName, Settings] = Field(default_factory=dict)
     grids: dict[MethodName, Annotated[Grid, AfterValidator(_small)]] = Field(default_factory=dict)
 
 
