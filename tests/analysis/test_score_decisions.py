@@ -37,7 +37,7 @@ def val_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("mean", Mean, {}),
         ("sharp", Mean, {"scale": -3.0}),
     ):
-        inputs = replace(fake_inputs(method, params, episodes=8), part=split.val, episodes=episodes)
+        inputs = replace(fake_inputs(method, params, episodes=8), val=split.val, episodes=episodes)
         found[name] = execute(inputs, top / f"val-{name}")
     return found
 

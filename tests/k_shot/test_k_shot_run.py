@@ -73,7 +73,6 @@ def laso_inputs(split: Split, name: str = "", shots: int = 1, count: int = 3) ->
     return replace(
         plain,
         split=split,
-        part=split.novel,
         episodes=draw_episodes(LasoKShot(shots), split, "novel", count),
         count=count,
         selection=select_parts(split) if method.trains else None,

@@ -26,6 +26,7 @@ from mlfsic_bench.analysis.plots.frame import data, picture
 from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.cli.leaderboard import board_files
 from mlfsic_bench.cli.main import COMMANDS, cli
+from mlfsic_bench.experiments import render
 from mlfsic_bench.experiments import table as reproduced
 from mlfsic_bench.metrics.registry import columns
 from mlfsic_bench.results.targets import SplitPlace
@@ -66,7 +67,7 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Writers:
         made["curve", form] = lambda name, w=write: w(_curve(name), "macro_ap", None)
     result = _reproduced()
     for form in ("text", "markdown", "csv", "json"):
-        write = getattr(reproduced, f"render_{'terminal' if form == 'text' else form}")
+        write = getattr(render, f"render_{'terminal' if form == 'text' else form}")
         made["reproduce", form] = lambda name, w=write: w(poisoned(result, name))
     values = [fake_value(PLAIN), reported_value("printed", name=f"printed {PLAIN}")]
     entries = [entry(value) for value in values]
