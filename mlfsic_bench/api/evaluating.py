@@ -28,6 +28,7 @@ from mlfsic_bench.evaluation.plan import (
     FeatureMode,
     Precision,
     RunPlan,
+    ScoredPart,
     default_folder,
 )
 from mlfsic_bench.evaluation.recall import remember_run
@@ -55,6 +56,7 @@ def evaluate(
     features: Features | FeatureMode | PathLike = "stored",
     backbone: str | Backbone | None = None,
     seeds: Sequence[int] = (0, 1, 2),
+    part: ScoredPart = "novel",
     settings: Mapping[str, object] | None = None,
     preset: str | None = None,
     weights: str = "default",
@@ -91,9 +93,11 @@ def evaluate(
         or the file of a feature pack or the folder of an imported store, which need none.
     backbone, weights, precision, device: what makes the features, where `features` does not say so.
     seeds: the training seeds, each a run.
+    part: `val` scores the val episodes: a trial, to choose parameters by.
     settings, preset: the parameters of the method, by name; not for an object, which has them.
     embeddings: a file of label embeddings; `backbone` for those of the backbone's text side; the
-        folder of a sentence encoder; or LabelEmbeddings of all labels of the split.
+        folder of a sentence encoder; `random` for a control; or LabelEmbeddings of all labels of
+        the split.
     templates: texts that labels are written into, such as `a photo of a {}.`, for an encoder.
     base_images, base_labels: train on the first so many base images, or on the so many base labels
         with the most images only.
@@ -127,6 +131,7 @@ def evaluate(
         own.plan,
         settings=_settings(settings),
         preset=preset,
+        part=part,
         embeddings=_embeddings(embeddings),
         templates=(templates,) if isinstance(templates, str) else tuple(templates),
         base_images=base_images,

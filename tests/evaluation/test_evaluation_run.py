@@ -13,14 +13,22 @@ import torch
 from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.parts import endless_episodes, select_parts
+from mlfsic_bench.evaluation.inputs import Inputs
+from mlfsic_bench.evaluation.parts import endless_episodes, select_parts, val_episodes
 from mlfsic_bench.evaluation.predict import CHUNK
 from mlfsic_bench.evaluation.provenance import checkout_state
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.evaluation.scores import read_scores, read_targets
 from mlfsic_bench.features.sources import Shape
-from mlfsic_bench.methods.contract import Images, Method, Predictor, Support
+from mlfsic_bench.methods.contract import (
+    FitContext,
+    Images,
+    Method,
+    Predictor,
+    Support,
+    TrainingPart,
+)
 from mlfsic_bench.methods.limited import LimitedFeatures
 from tests.fakes.world import (
     CHANNELS,
@@ -352,3 +360,44 @@ def test_a_record_of_an_earlier_version_calls_excluded_labels_sitting_out(tmp_pa
     del value["excluded_labels"]
     path.write_text(json.dumps({**value, "sitting_out": {"base": ["bee"]}}))
     assert read_record(folder).excluded_labels == {"base": ["bee"]}
+
+
+def trial(inputs: Inputs) -> Inputs:
+    """The same run on the val episodes."""
+    assert inputs.selection is not None
+    part, episodes = val_episodes(inputs.split, inputs.selection)
+    return replace(inputs, val=part, episodes=episodes, count=len(episodes.episodes))
+
+
+def test_a_trial_scores_the_val_episodes_that_training_selects_on(tmp_path: Path) -> None:
+    inputs = trial(fake_inputs(Trained, embeddings=True, episodes=4))
+    execute(inputs, tmp_path)
+    record, targets = read_record(tmp_path), read_targets(tmp_path / "targets.npz")
+    assert inputs.selection is not None
+    assert record.episodes.part == "val"
+    assert record.episodes.count == len(inputs.selection.episodes)
+    assert targets.meta.labels == list(inputs.selection.val.labels)  # type: ignore[union-attr]
+    assert targets.query[0].tolist() == list(inputs.selection.episodes[0].query)
+    assert any("a trial on the val episodes" in note for note in record.notes)
+
+
+def test_a_run_takes_over_the_very_fit_of_its_trial_and_no_other(tmp_path: Path) -> None:
+    fits: list[int] = []
+
+    class Counted(Trained):
+        def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
+            fits.append(1)
+            super().fit(base, val, context)
+
+    whole = fake_inputs(Counted, embeddings=True, episodes=4)
+    execute(trial(whole), tmp_path / "trial")
+    said: list[str] = []
+    execute(whole, tmp_path / "run", said.append, fitted=tmp_path / "trial")
+    assert len(fits) == 1
+    assert any("the same fit" in line for line in said)
+    execute(whole, tmp_path / "alone")
+    assert len(fits) == 2
+    runs = [read_scores(tmp_path / name / "scores.npz").scores for name in ("run", "alone")]
+    np.testing.assert_array_equal(*runs)
+    execute(replace(whole, seed=1), tmp_path / "other", fitted=tmp_path / "trial")
+    assert len(fits) == 3
