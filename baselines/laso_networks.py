@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import batch_norm, leaky_relu, mse_loss
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
-from torch.nn.functional import leaky_relu, mse_loss
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.scoring import dropout
@@ -199,6 +199,23 @@ def start_head(
     return [*head, torch.stack([uniform((c + 1,), c, row) for row in rows])]
 
 
+class _Product(torch.autograd.Function):
+    """x W^T of each episode: x [E, n, c], W [E, c, c].
+
+    Autograd's own gradient of W.mT lies transposed, and its copy takes longer than the product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, W: Tensor) -> Tensor:
+        ctx.save_for_backward(x, W)
+        return torch.bmm(x, W.mT)
+
+    @staticmethod
+    def backward(ctx: Any, dz: Tensor) -> tuple[Tensor | None, Tensor]:
+        x, W = ctx.saved_tensors
+        return torch.bmm(dz, W) if ctx.needs_input_grad[0] else None, torch.bmm(dz.mT, x)
+
+
 class Heads:
     """E few-shot classifiers side by side, each of its own episode.
 
@@ -218,29 +235,24 @@ class Heads:
     def logits(self, x: Tensor, generators: Sequence[Generator] | None = None) -> Tensor:
         """[E, n, c] to [E, n, L]. With generators, one an episode, it is a training step's."""
         for k in range(self.layers):
-            W, gamma, beta = self.weights[3 * k : 3 * k + 3]
-            z = torch.bmm(x, W.mT)
-            mean, var = self._statistics(k, z, generators is not None)
-            z = (z - mean[:, None]) * ((var + NORM_EPS).rsqrt() * gamma)[:, None] + beta[:, None]
-            x = leaky_relu(z, SLOPE)
+            z = _Product.apply(x, self.weights[3 * k])
+            x = leaky_relu(self._normalised(z, k, generators is not None), SLOPE)
             if generators is not None and k < self.layers - 1:
                 x = torch.stack([dropout(x[e], self.p, g) for e, g in enumerate(generators)])
         V = self.weights[-1]
         return torch.baddbmm(V[:, None, :, -1], x, V[..., :-1].mT)
 
-    def _statistics(self, k: int, z: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        """Mean and variance [E, c] of layer k: the batch's in training, else the running ones."""
-        if not training:
-            return self.statistics[k]
-        var, mean = torch.var_mean(z, 1, correction=0)
-        n = z.shape[1]
-        now = (mean.detach(), var.detach() * (n / (n - 1)))
-        old = self.statistics[k]
-        self.statistics[k] = (
-            old[0].lerp(now[0], NORM_MOMENTUM),
-            old[1].lerp(now[1], NORM_MOMENTUM),
-        )
-        return mean, var
+    def _normalised(self, z: Tensor, k: int, training: bool) -> Tensor:
+        """z [E, n, c] after the normalisation of layer k, each episode by itself.
+
+        By the batch's statistics in training, which moves the running ones, else by the latter.
+        """
+        E, n, c = z.shape
+        given = (*self.statistics[k], *self.weights[3 * k + 1 : 3 * k + 3])
+        mean, var, gamma, beta = (tensor.view(E * c) for tensor in given)
+        flat = z.transpose(0, 1).reshape(n, E * c)
+        flat = batch_norm(flat, mean, var, gamma, beta, training, NORM_MOMENTUM, NORM_EPS)
+        return flat.view(n, E, c).transpose(0, 1)
 
     def of(self, e: int) -> Heads:
         """The classifier of episode e alone."""
