@@ -27,7 +27,7 @@ from tools import archive_demo, check_archive
 pytestmark = pytest.mark.slow
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-MOST = 15_000_000  # bytes of results/: a clone stays small
+MOST = 18_000_000  # bytes of results/: a clone stays small; a tuned table takes 0.3 MB
 
 SMALL = """
 schema_version: 1
