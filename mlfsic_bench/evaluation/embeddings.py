@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Split
 
 BACKBONE = "backbone"  # the name of the embeddings that a backbone's text side makes
+NO_FILES = (BACKBONE, RANDOM)  # what --embeddings takes that is no path
 
 
 def label_embeddings(

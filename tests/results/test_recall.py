@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from mlfsic_bench.analysis.score import ScoreReport
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.plan import RunPlan
+from mlfsic_bench.evaluation.recall import recall_run, remember_run
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.targets import targets_of
@@ -94,3 +96,9 @@ def test_an_unwritable_memory_stops_no_run(
     assert read_record(folder).status == "success"
     assert scored(folder).targets == "stored"
     assert cache.is_file()
+
+
+def test_label_embeddings_that_are_no_file_are_remembered_by_their_name(cache: Path) -> None:
+    for name in ("random", "backbone"):
+        remember_run("0" * 64, RunPlan("protonet", "scenes-12-6-6-v1", embeddings=Path(name)))
+        assert recall_run("0" * 64)["embeddings"] == name
