@@ -402,7 +402,7 @@ def _trials(row: PlannedRow, done: Done) -> tuple[TrialRow, ...]:
         folder, known = trial.run.folder, trial_value(trial, done) is not None
         values = read_record(folder).metrics if known else {}
         macro, micro = (
-            per_cent(values[name].mean or 0.0) if name in values else None
+            None if (mean := values[name].mean if known else None) is None else per_cent(mean)
             for name in ("macro_ap", "micro_ap")
         )
         found.append(TrialRow(trial.settings, folder.name, macro, micro, i == row.chosen))
