@@ -316,7 +316,9 @@ PAIR_HEADS = ("difference", "± episodes", "± images", "win/tie/loss", "t: p", 
 def caption(report: CompareReport) -> list[str]:
     """Sentences that say what the values are of."""
     split, episodes = report.split, report.episodes
-    labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
+    labels = count_labels(
+        split.id, report.labels, subset=split.subset, noun="novel labels", part=episodes.part
+    )
     pairs = len(report.metrics[0].pairs)
     family = "all against one" if report.against else "all pairs"
     return [

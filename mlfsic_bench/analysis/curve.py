@@ -167,6 +167,7 @@ def curve(
             subset=record.split.subset,
             of_record=record.subset,
             noun="novel labels",
+            part=record.episodes.part,
         ),
         backbone=record.features.backbone if record.features else "none",
         embeddings=next((name for r in results if (name := _embeddings(r)[0])), "none"),

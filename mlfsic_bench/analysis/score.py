@@ -365,7 +365,9 @@ def _with_half(value: Estimate | None) -> str:
 def caption(report: ScoreReport) -> list[str]:
     """Sentences that say what the values are of."""
     split, episodes = report.split, report.episodes
-    labels = count_labels(split.id, report.labels, subset=split.subset, noun="novel labels")
+    labels = count_labels(
+        split.id, report.labels, subset=split.subset, noun="novel labels", part=episodes.part
+    )
     return [
         f"Split {split.id} ({split.hash[:12]}), {labels}; protocol "
         f"{episodes.drawn_by.title}; {episodes.count} episodes ({episodes.hash[:12]}) of "

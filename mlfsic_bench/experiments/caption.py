@@ -53,7 +53,9 @@ def data_lines(runs: Sequence[Result]) -> list[str]:
         assert run.stored is not None  # it is a run's folder
         micro, macro = chance_levels(run.stored.targets)
         limits = run.record.subset if run.record else None
-        labels = count_labels(split.id, run.meta.labels, subset=split.subset, of_record=limits)
+        labels = count_labels(
+            split.id, run.meta.labels, subset=split.subset, of_record=limits, part=episodes.part
+        )
         # The level is of the episodes that were run, which need not be all.
         over = f" over the first {episodes.count}" if episodes.count < episodes.total else ""
         lines.append(

@@ -65,6 +65,7 @@ def conditions_title(result: Result, targets: Targets) -> str:
         subset=split.subset,
         of_record=record.subset if record else None,
         noun="novel labels",
+        part=episodes.part,
     )
     queries = targets.targets.shape[1]
     protocol = episodes.drawn_by
@@ -144,6 +145,7 @@ def count_labels(
     subset: bool,
     of_record: Mapping[str, Any] | None = None,
     noun: str = "labels",
+    part: str = "novel",
 ) -> str:
     """How many novel labels there are, and which, where some have left the part.
 
@@ -152,11 +154,12 @@ def count_labels(
     labels: those that are left.
     subset: whether the split was limited at all.
     of_record: what a record says of that; without it the shipped split of this id tells the rest.
+    part: of the split; of `val`, which a trial scores, only the number is said, and that.
 
     >>> count_labels("scenes-12-6-6-v1", ["disc", "cross"], subset=False)
     '2 labels'
     """
-    if _of_val(split_id, labels):
+    if part == "val":
         return f"{len(labels)} val labels (a trial, not a result)"
     gone = _gone(split_id, labels, of_record) if subset else []
     if not gone:
@@ -164,15 +167,6 @@ def count_labels(
     of = f"{len(labels)} of {len(labels) + len(gone)} {noun}"
     few = len(gone) < len(labels)
     return f"{of} ({'without ' * few}{', '.join(gone if few else labels)})"
-
-
-def _of_val(split_id: str, labels: Sequence[str]) -> bool:
-    """Whether these are val labels of a shipped split, as a run with --part val has."""
-    from mlfsic_bench.splits.resolve import shipped_file
-
-    if plain_id(split_id) not in shipped_ids():
-        return False
-    return set(labels) <= set(shipped_file(plain_id(split_id)).labels.val)
 
 
 def _gone(
@@ -225,7 +219,13 @@ def picture_title(
     cuts: on how many base images the methods were trained; None are all.
     episodes: a part of them is marked; left out for pictures that are not of novel episodes.
     """
-    count = count_labels(split.id, labels, subset=split.subset, noun="novel labels")
+    count = count_labels(
+        split.id,
+        labels,
+        subset=split.subset,
+        noun="novel labels",
+        part=episodes.part if episodes else "novel",
+    )
     marks = ["SUBSET of the split's images"] if split.subset else []
     marks += [count] if " of " in count else []
     known = [cut.of for cut in cuts if cut is not None]
