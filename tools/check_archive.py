@@ -2,9 +2,9 @@
 
     python -m tools.check_archive          # the same as `make check-results`
 
-A line for each table, curve, demo and picture in results/measured, and for each run with raw
-scores; exit code 1 where a file differs. It needs no data set. An interval over images needs raw
-scores: where these are not kept, it is taken from the table's JSON, and the line says how often.
+A line for each table, curve, demo and picture in results/measured, and for each run with scores or
+their order; exit code 1 where a file differs. It needs no data set. An interval over images needs
+scores or their order: without them it is taken from the table's JSON, and the line says how often.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,36 +25,28 @@ from mlfsic_bench.analysis.attention.pointing import WRITERS, Estimate, Line, Po
 from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used, name_of
 from mlfsic_bench.analysis.curve import Line as CurveLine
 from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences
-from mlfsic_bench.evaluation.counts import read_counts
-from mlfsic_bench.evaluation.record import SCORES, Record, parse_record
-from mlfsic_bench.experiments.archive import RUNS, TRIALS, ArchivedRun, read_runs
+from mlfsic_bench.evaluation.record import ORDER, SCORES, Record, parse_record
+from mlfsic_bench.experiments.archive import RUNS, TRIALS, read_runs
 from mlfsic_bench.experiments.breakdown import (
     TableBreakdown,
     lines_of,
     read_breakdown,
     render_breakdown,
 )
-from mlfsic_bench.experiments.decisions import COUNTS, under_rules
+from mlfsic_bench.experiments.remake import has_order, kept_runs, remake, shared_targets
 from mlfsic_bench.experiments.render import RENDERERS, read_table
 from mlfsic_bench.experiments.table import (
     Cell,
     Float64,
     ReproducedTable,
     TableRow,
-    Values,
-    can_differ,
-    cells_of,
     per_cent,
-    published_values,
-    values_of,
 )
-from mlfsic_bench.files import PACKED, is_stored
+from mlfsic_bench.files import PACKED
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.metrics.registry import METRICS
-from mlfsic_bench.results.published import read_published
-from mlfsic_bench.results.result import Targets, open_result
+from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.table import to_markdown
-from mlfsic_bench.results.targets import targets_of
 from mlfsic_bench.text import for_markdown
 from tools import archive_demo
 
@@ -91,8 +83,9 @@ def check_all(measured: Path) -> Iterator[Report]:
                 yield check_curve(path)
             elif path.name == "demo.md":
                 yield check_demo(path)
-        for path in sorted(folder.rglob(f"{SCORES}*")):
-            yield check_scores(path.parent)
+        for name in (SCORES, ORDER):
+            for path in sorted(folder.rglob(f"{name}*")):
+                yield check_scores(path.parent)
 
 
 def _check_json(path: Path) -> Report:
@@ -105,10 +98,10 @@ def _check_json(path: Path) -> Report:
 def check_breakdown(path: Path, breakdown: TableBreakdown) -> Report:
     """A breakdown's Markdown and JSON are those of the scores; of object sizes, as stored."""
     folders = [[path.parent / "runs" / run.folder for run in c.runs] for c in breakdown.columns]
-    made, said = breakdown, "the .md follows from the .json (no raw scores)"
-    if all(is_stored(folder / SCORES) for own in folders for folder in own):
+    made, said = breakdown, "the .md follows from the .json (no scores)"
+    if all(has_order(folder) for own in folders for folder in own):
         shown = [[open_result(folder) for folder in own] for own in folders]
-        lines = lines_of(shown, [_targets(own[0]) for own in folders])
+        lines = lines_of(shown, [shared_targets(own[0]) for own in folders])
         said = f"{len(lines)} lines computed again; .md and .json"
         kept = [line for line in breakdown.lines if line.by == "object size"]
         made = replace(breakdown, lines=(*lines, *kept))
@@ -120,42 +113,16 @@ def check_breakdown(path: Path, breakdown: TableBreakdown) -> Report:
 
 def check_table(path: Path) -> Report:
     """A table's JSON, Markdown and CSV are those of the values of its runs."""
-    table = read_table(path)
-    assert table is not None
-    made_of = [_values(path, row, table.columns) for row in table.rows]
-    names = [row.name for row in table.rows]
-    literature = read_published(table.published) if table.published else None
-    rows = list(zip(table.rows, made_of, strict=True))
-    cells = cells_of(
-        [values for values, _ in made_of],
-        table.columns,
-        [published_values(literature, row.published_row) for row in table.rows],
-        [can_differ(literature, row.published_row, records) for row, (_, records) in rows],
-        names.index(table.reference) if table.reference else None,
-        table.ranked,
-    )
-    kept, computed, below = 0, 0, []
-    made = []
-    for row, own in zip(table.rows, cells, strict=True):
-        filled = {}
-        for column, cell in own.items():
-            filled[column], missing = _with_kept_intervals(cell, row.cells[column])
-            kept += missing
-            computed += sum(value is not None for value in vars(cell).values())
-            if _shorter(filled[column]):
-                below.append(f"{row.name}, {column}: an interval over images is the shorter one")
-        made.append(replace(row, cells=filled))
-        made[-1], counted = _with_rules(path, made[-1])
-        computed += counted
-    differences = _texts(path, replace(table, rows=tuple(made))) + below
-    differences += [
-        line for row, (_, records) in rows for line in _wrong_choice(path, row, records)
-    ]
-    said = f"{computed} numbers computed again"
-    if kept:
-        and_ranks = " and ranks" if table.ranked else ""
-        said += f", {kept} intervals over images{and_ranks} as stored (no raw scores)"
-    return Report(_name(path), f"{said}; .json, .md and .csv", tuple(differences))
+    made = remake(path)
+    differences = _texts(path, made.table)
+    for row, records in zip(made.table.rows, made.records, strict=True):
+        differences += [
+            f"{row.name}, {column}: an interval over images is the shorter one"
+            for column, cell in row.cells.items()
+            if _shorter(cell)
+        ]
+        differences += _wrong_choice(path, row, records)
+    return Report(_name(path), f"{made.said}; .json, .md and .csv", tuple(differences))
 
 
 def _texts(path: Path, table: ReproducedTable) -> list[str]:
@@ -173,40 +140,16 @@ def _texts(path: Path, table: ReproducedTable) -> list[str]:
     return found
 
 
-def _with_kept_intervals(cell: Cell, stored: Cell) -> tuple[Cell, int]:
-    """The cell with what is stored of the images and could not be computed; how much that is."""
-    names = ("image_half_width", "paired_image_half_width", "rank")
-    kept = {
-        name: getattr(stored, name)
-        for name in names
-        if getattr(cell, name) is None and getattr(stored, name) is not None
-    }
-    return replace(cell, **kept), len(kept)
-
-
-def _with_rules(path: Path, row: TableRow) -> tuple[TableRow, int]:
-    """The row with its values under decision rules computed again; how many. As it is without."""
-    folders = [path.parent / "runs" / run.folder for run in row.runs]
-    if row.decisions is None or not all(is_stored(folder / SCORES) for folder in folders):
-        return row, 0
-    ruled, counts = row.decisions, None
-    if ruled.counts is not None:
-        counts = read_counts(path.parent / COUNTS / ruled.counts)
-    results = [open_result(folder) for folder in folders]
-    values = under_rules(results, _targets(folders[0]), ruled.threshold, counts)
-    return replace(row, decisions=replace(ruled, values=values)), sum(map(len, values.values()))
-
-
-def _wrong_choice(path: Path, row: TableRow, records: list[Record | None]) -> list[str]:
+def _wrong_choice(path: Path, row: TableRow, records: Sequence[Record | None]) -> list[str]:
     """What is wrong with the trials of a row: the best on val is chosen, and was run on novel."""
     wrong, known = [], {}
     for trial in row.trials:
         if trial.macro_ap is None:
             continue  # it failed, and left nothing
-        if trial.folder not in _kept(path, TRIALS):
+        if trial.folder not in kept_runs(path, TRIALS):
             wrong.append(f"{row.name}: no record of the trial {trial.folder}")
             continue
-        record = parse_record(_kept(path, TRIALS)[trial.folder].record, trial.folder)
+        record = parse_record(kept_runs(path, TRIALS)[trial.folder].record, trial.folder)
         known[trial.folder] = record
         for name, told in (("macro_ap", trial.macro_ap), ("micro_ap", trial.micro_ap)):
             if told != per_cent(record.metrics[name].mean or 0.0):
@@ -232,51 +175,8 @@ def _shorter(cell: Cell) -> bool:
     return any(a is not None and b is not None and a < b for a, b in pairs)
 
 
-def _values(
-    path: Path, row: TableRow, columns: tuple[str, ...]
-) -> tuple[Values | None, list[Record | None]]:
-    """What the row's runs measured, from scores or else from kept values, and their records."""
-    if not row.runs:
-        return None, []
-    folders = [path.parent / "runs" / run.folder for run in row.runs]
-    if all(is_stored(folder / SCORES) for folder in folders):
-        results = [open_result(folder) for folder in folders]
-        records = [result.record for result in results]
-        values = values_of(results, columns, _targets(folders[0]))
-    else:
-        kept = _kept(path, RUNS)
-        runs = [kept[folder.name] for folder in folders]
-        records = [parse_record(run.record, f"{path}") for run in runs]
-        values = Values(np.stack([np.stack([r.values[c] for c in columns], axis=1) for r in runs]))
-    named = [(record.key, record.method.seed) for record in records if record]
-    return (values if named == [(run.key, run.seed) for run in row.runs] else None), records
-
-
-@cache
-def _targets(folder: Path) -> Targets:
-    return _same_targets(targets_of([open_result(folder)]))
-
-
-_KNOWN: list[Targets] = []
-
-
-def _same_targets(found: Targets) -> Targets:
-    """Equal targets as one object, so that their images are numbered once."""
-    for known in _KNOWN:
-        if known.support == found.support and np.array_equal(known.query, found.query):
-            return known
-    _KNOWN.append(found)
-    return found
-
-
-@cache
-def _kept(path: Path, ending: str) -> dict[str, ArchivedRun]:
-    runs = path.with_name(path.stem + ending)
-    return read_runs(runs) if is_stored(runs) else {}
-
-
 def check_runs(path: Path) -> Report:
-    """Runs without raw scores: the values agree with the record, which is of a clean commit."""
+    """Runs without scores: the values agree with the record, which is of a clean commit."""
     wrong, runs = [], read_runs(path)
     for name, run in runs.items():
         record = parse_record(run.record, f"{path}, {name}")
@@ -288,13 +188,13 @@ def check_runs(path: Path) -> Report:
 
 
 def check_scores(run: Path) -> Report:
-    """A run with raw scores: files are those of its record, its metrics follow from them."""
+    """A run with scores or their order: files are the record's, its metrics follow."""
     result = open_result(run)
     assert result.record is not None
     wrong = _unfit(result.record, json.loads((run / "record.json").read_text("utf-8")))
     metrics = [name for name in result.record.metrics if name in METRICS]
-    wrong += _means_differ(result.record, result.values(metrics, _targets(run)))
-    return Report(_name(run), f"{len(metrics)} metrics from raw scores", tuple(wrong))
+    wrong += _means_differ(result.record, result.values(metrics, shared_targets(run)))
+    return Report(_name(run), f"{len(metrics)} metrics from scores", tuple(wrong))
 
 
 def _means_differ(record: Record, values: Mapping[str, Float64]) -> list[str]:
@@ -396,12 +296,12 @@ def _point(path: Path, line: Mapping[str, str]) -> Point:
 def _runs_of_curve(path: Path) -> list[tuple[Record, Mapping[str, Float64]]]:
     """All archived runs that may be points, with the values of each episode."""
     runs: list[tuple[Record, Mapping[str, Float64]]] = [
-        (parse_record(run.record, name), run.values) for name, run in _kept(path, RUNS).items()
+        (parse_record(run.record, name), run.values) for name, run in kept_runs(path, RUNS).items()
     ]
     for folder in sorted((path.parent / "runs").glob("*")):
         result = open_result(folder)
         assert result.record is not None
-        runs.append((result.record, result.values(ALWAYS, _targets(folder))))
+        runs.append((result.record, result.values(ALWAYS, shared_targets(folder))))
     return runs
 
 

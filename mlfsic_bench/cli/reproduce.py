@@ -61,7 +61,13 @@ from mlfsic_bench.errors import BenchError
     metavar="DIR",
     help="If no run failed, also keep the table, records and values of each episode in DIR.",
 )
-@click.option("--archive-scores", is_flag=True, help="With --archive: the raw scores too.")
+@click.option("--archive-scores", is_flag=True, help="With --archive: the order of the scores too.")
+@click.option(
+    "--archived",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Print the table in DIR, computed again from what is archived there; run nothing.",
+)
 def reproduce(
     name: str,
     only: str | None,
@@ -69,6 +75,7 @@ def reproduce(
     dry_run: bool,
     archive: Path | None,
     archive_scores: bool,
+    archived: Path | None,
     **given: object,
 ) -> None:
     """Do the runs of an experiment that are missing, then print its table.
@@ -80,6 +87,8 @@ def reproduce(
     from mlfsic_bench.experiments.archive import archive as keep
     from mlfsic_bench.experiments.outputs import write_outputs
     from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows, slug
+    from mlfsic_bench.experiments.remake import remake
+    from mlfsic_bench.experiments.render import render_terminal
     from mlfsic_bench.experiments.run import counted, describe_plan, run_rows
     from mlfsic_bench.experiments.schema import find_profile, read_experiment
 
@@ -95,6 +104,11 @@ def reproduce(
     stem, experiment = read_experiment(name)
     if options.backbone is not None:  # its tables lie beside those of the profile's network
         stem = f"{stem}-{slug(options.backbone)}"
+    if archived is not None:
+        made = remake(archived / f"{stem}.json")
+        echo(render_terminal(made.table), nl=False)
+        say(f"{archived / stem}.json: {made.said}")
+        return
     profile = find_profile(options.dataset)
     rows = plan_rows(experiment, profile, options)
     check_data_root(experiment, profile, options)

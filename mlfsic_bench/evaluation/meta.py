@@ -163,10 +163,11 @@ class ScoresMeta(ShortSchema):
     """The `meta` of a scores file; `run` is the key of the run that wrote it, null for others.
 
     `base_images` is given where the method was trained on part of the base images; scores of a
-    method that saw all of them are written without the key.
+    method that saw all of them are written without the key. `order_of` is given in a file that
+    holds the order of scores in place of them: SHA-256 of the file with the scores themselves.
     """
 
-    absent = ("base_images",)
+    absent = ("base_images", "order_of")
     schema_version: Version = 1
     kind: Literal["mlfsic-bench scores"] = "mlfsic-bench scores"
     run: Sha256 | None = None
@@ -175,6 +176,7 @@ class ScoresMeta(ShortSchema):
     labels: Labels
     method: MethodMeta
     base_images: BaseImages | None = None
+    order_of: Sha256 | None = None
 
 
 class TargetsMeta(FileSchema):

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 RECORD = "record.json"
 METHOD = "method.pt"
 SCORES = "scores.npz"
+ORDER = "order.npz"  # in an archive in place of the scores
 TARGETS = "targets.npz"
 OLD_TARGETS = "answers.npz"  # of earlier versions, which are read
 PARTS = "parts"

@@ -2,7 +2,9 @@
 
 A table's files are copied. Of its runs, `NAME.runs.json` beside them keeps the record, the
 history of its training and the values of every episode that the table is made of. With
-`scores`, `runs/RUN/` keeps record, history and raw scores instead, from which the values follow.
+`scores`, `runs/RUN/` keeps record, history and the order of the scores in each episode instead
+(`evaluation.scores.order_of`): a third of the size of the scores, and the values, the intervals and
+the entry on the board follow from it.
 Targets are kept once for each set of episodes (`results.archived_targets`). Checkpoints and weights
 are not kept.
 """
@@ -10,6 +12,7 @@ are not kept.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.evaluation.record import CHECKPOINTS, RECORD, SCORES
+from mlfsic_bench.evaluation.record import CHECKPOINTS, ORDER, RECORD, SCORES
+from mlfsic_bench.evaluation.scores import order_of, write_scores
 from mlfsic_bench.experiments.decisions import COUNTS
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.experiments.table import VALUE_DECIMALS, Float64
 from mlfsic_bench.files import (
     copy_file,
     is_stored,
-    pack_file,
     read_regular,
     write_bytes,
     write_packed,
@@ -56,8 +59,8 @@ def archive(
 
     Label counts (`decisions`) go into a folder of their own there.
 
-    With `scores`, the raw scores are kept of every run. Of `trials` on val the record, the history
-    and the values of each episode are kept in any case.
+    With `scores`, the order of the scores is kept of every run; scores that are there stay. Of
+    `trials` on val the record, the history and the values of each episode are kept in any case.
     """
     for path in files:
         if path.suffix == ".npz":
@@ -70,9 +73,11 @@ def archive(
     kept: dict[str, Any] = {}
     for run in dict.fromkeys(runs):
         target = to / "runs" / run.name
+        if is_stored(target / SCORES) or is_stored(target / ORDER):
+            continue
         if scores:
             keep_run(run, target, to)
-        elif not is_stored(target / SCORES):
+        else:
             kept[run.name] = _without_scores(run, metrics)
     write_runs(to / f"{files[0].stem}{RUNS}", kept)
     tried = {run.name: _without_scores(run, APS) for run in dict.fromkeys(trials)}
@@ -80,14 +85,17 @@ def archive(
 
 
 def keep_run(folder: Path, target: Path, to: Path) -> None:
-    """Copy record, history and raw scores of a run to the folder `target`, its targets to `to`."""
+    """Keep record, history and order of the scores in the folder `target`, targets in `to`."""
+    result = open_result(folder)
+    assert result.record is not None
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / ORDER
+        write_scores(path, order_of(result.scores, result.record.outputs[SCORES]))
+        write_packed(target / ORDER, read_regular(path))
     copy_file(folder / RECORD, target / RECORD)
-    pack_file(folder / SCORES, target / SCORES)
     history = folder / CHECKPOINTS / HISTORY_FILE
     if is_file(history):
         copy_file(history, target / HISTORY_FILE)
-    result = open_result(folder)
-    assert result.record is not None
     share_targets(folder / result.record.targets_file, to, targets_of([result]).support)
 
 

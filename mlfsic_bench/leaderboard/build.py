@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, meaning, run_key
 from mlfsic_bench.evaluation.plan import UNVERSIONED
-from mlfsic_bench.evaluation.record import RECORD, SCORES, Record
+from mlfsic_bench.evaluation.record import ORDER, RECORD, SCORES, Record
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.leaderboard.card import Card
 from mlfsic_bench.leaderboard.entry import (
@@ -198,9 +198,10 @@ def default_name(result: Result) -> str:
 def file_of(result: Result, folder: str) -> ScoresFile:
     """How an entry names the files of a result whose scores lie in `folder` of the results."""
     record, top = result.record, "" if folder == "." else f"{folder}/"
+    own = ORDER if result.scores.only_order else SCORES
     return ScoresFile(
         seed=result.seed,
-        scores=f"{top}{SCORES if record else result.path.name}",
+        scores=f"{top}{own if record else result.path.name}",
         scores_sha256=result.sha256,
         record=f"{top}{RECORD}" if record else None,
         record_sha256=hash_file(result.path / RECORD) if record else None,

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import RECORD, SCORES
+from mlfsic_bench.evaluation.record import ORDER, RECORD, SCORES
 from mlfsic_bench.files import copy_file
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.leaderboard.build import (
@@ -169,7 +169,7 @@ def _prepare(
         if result.record is None:
             copies[result.path] = out / file.scores
             return file
-        for name in (SCORES, result.record.targets_file, RECORD):
+        for name in (SCORES, ORDER, result.record.targets_file, RECORD):
             if is_file(result.path / name):
                 source = result.path / name
                 copies[source] = source if inside else out / folder / name

@@ -39,8 +39,8 @@ STATES = {
     State.REPORTED: "copied from a paper; nobody here has the scores, so it is not ranked",
     State.STORED: "scores and targets are those that a run stored; the targets were not rebuilt "
     "from the split, so it is not ranked",
-    State.SCORES: "the scores are in the repository, and every value was computed from them, with "
-    "targets rebuilt from the split",
+    State.SCORES: "the scores, or their order, are in the repository, and every value was "
+    "computed from them, with targets rebuilt from the split",
     State.RERUN: "scores verified, and a second run of every training seed gave the same values",
 }
 AUDITS = {

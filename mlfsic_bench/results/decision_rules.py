@@ -74,6 +74,7 @@ def decided(
         return Decided(rule, result)
     scores, threshold, notes = result.scores, None, tuple[str, ...]()
     if rule == "val":
+        result.require_values("a threshold")
         run = val_run_of(result, val_runs)
         threshold = threshold_of(run)
         decisions = above(scores.scores, threshold)
@@ -103,6 +104,7 @@ def threshold_of(val_run: Result) -> float:
             else f"episodes of the part {val_run.meta.episodes.part}",
             remedy="name the folder that `mlfsic-bench run METHOD ... --part val` wrote",
         )
+    val_run.require_values("a threshold")
     return best_threshold(val_run.scores.scores, stored.targets)
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import meaning, method_version
 from mlfsic_bench.evaluation.meta import BaseImages, MethodMeta, ScoresMeta
-from mlfsic_bench.evaluation.record import RECORD, SCORES, Record, read_record
+from mlfsic_bench.evaluation.record import ORDER, RECORD, SCORES, Record, read_record
 from mlfsic_bench.evaluation.scores import Scores, StoredTargets, read_scores, read_targets
 from mlfsic_bench.files import is_stored
 from mlfsic_bench.hashing import hash_file, hash_json
@@ -75,8 +75,9 @@ class Result:
     Attributes
     ----------
     path: a run's folder, or a scores file.
-    scores: raw scores [E, Q, L], decisions or None, and what they say of themselves.
-    sha256: of the scores file.
+    scores: raw scores [E, Q, L], or of some archived runs their order (`scores.order_of`),
+        decisions or None, and what they say of themselves.
+    sha256: of the file they were read from.
     record: of the run; None for a scores file that lies outside of its run's folder.
     stored: the targets that the run kept beside its scores; None for others.
     """
@@ -101,6 +102,16 @@ class Result:
     def seed(self) -> int:
         """The training seed."""
         return self.scores.meta.method.seed
+
+    def require_values(self, what: str) -> None:
+        """BenchError where the order of the scores is kept in place of them, for `what`."""
+        if self.scores.only_order:
+            raise BenchError(
+                f"{self.path} holds the order of its scores, not the scores",
+                expected=f"raw scores, for {what}",
+                found=f"an archived run with {ORDER}",
+                remedy="run its command again (`provenance.command` in its record)",
+            )
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -231,10 +242,10 @@ def open_result(path: Path) -> Result:
             found=f"status {record.status}",
             remedy="run the same command again to finish it",
         )
-    scores_file = _own_file(path, SCORES, record)
-    scores, stored = read_scores(scores_file), _stored(path, record)
+    scores, sha256 = _own_scores(path, record)
+    stored = _stored(path, record)
     _check_together(path, record, scores, stored)
-    return Result(path, scores, record.outputs[SCORES], record, stored)
+    return Result(path, scores, sha256, record, stored)
 
 
 def stored_targets(stored: StoredTargets) -> Targets:
@@ -271,6 +282,23 @@ def _own_file(folder: Path, name: str, record: Record) -> Path:
             remedy="restore the file, or run the same command again",
         )
     return path
+
+
+def _own_scores(folder: Path, record: Record) -> tuple[Scores, str]:
+    """(the run's scores, or their order where an archive keeps that; SHA-256 of the file)."""
+    order = folder / ORDER
+    if is_stored(folder / SCORES) or not is_stored(order):
+        path = _own_file(folder, SCORES, record)
+        return read_scores(path), record.outputs[SCORES]
+    scores = read_scores(order)
+    if scores.meta.order_of != record.outputs.get(SCORES):
+        raise BenchError(
+            f"{order} is not of the scores this run wrote",
+            expected=f"the order of the scores with SHA-256 {record.outputs.get(SCORES, '')[:16]}",
+            found=f"that of {str(scores.meta.order_of)[:16]}",
+            remedy="restore the file, or run the same command again",
+        )
+    return scores, hash_file(order)
 
 
 def _stored(folder: Path, record: Record) -> StoredTargets | None:

@@ -12,6 +12,7 @@ import pytest
 from mlfsic_bench.arrays import write_arrays
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import run_key
+from mlfsic_bench.evaluation.scores import order_of
 from mlfsic_bench.experiments.archive import read_runs
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.methods.registry import find_method
@@ -56,9 +57,11 @@ def test_an_archive_holds_what_the_table_is_made_of(
         for run in row["runs"]:
             assert kept[run["folder"]].record["key"] == run["key"]
             names = {path.name for path in (full / "runs" / run["folder"]).iterdir()}
-            assert names == {"record.json", "scores.npz.xz"}
+            assert names == {"record.json", "order.npz.xz"}
             here, there = (open_result(f / "runs" / run["folder"]) for f in (made, full))
-            assert np.array_equal(here.scores.scores, there.scores.scores)
+            expected = order_of(here.scores, here.sha256)
+            assert np.array_equal(expected.scores, there.scores.scores)
+            assert there.scores.meta.order_of == here.sha256
             assert here.stored is not None
             assert there.stored is not None
             assert np.array_equal(here.stored.targets, there.stored.targets)
@@ -66,6 +69,10 @@ def test_an_archive_holds_what_the_table_is_made_of(
             means = [kept[run["folder"]].values["macro_ap"].mean() for run in row["runs"]]
             shown = row["cells"]["macro_ap"]["measured"]
             assert shown == pytest.approx(100 * np.mean(means), abs=1e-6)
+    again = reproduce(file, "--archived", str(full)).stdout
+    assert again == reproduce(file, "--seeds", "2").stdout.rpartition("\ntable: ")[0]
+    with pytest.raises(BenchError, match="is no archived table"):
+        reproduce(file, "--archived", str(tmp_path))
     with pytest.raises(BenchError, match="goes with --archive"):
         reproduce(file, "--archive-scores")
 

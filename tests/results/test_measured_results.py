@@ -27,7 +27,7 @@ from tools import archive_demo, check_archive
 pytestmark = pytest.mark.slow
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-MOST = 18_000_000  # bytes of results/: a clone stays small; a tuned table takes 0.3 MB
+MOST = 40_000_000  # bytes of results/: the order of the scores of a run on COCO takes 0.25 MB
 
 SMALL = """
 schema_version: 1

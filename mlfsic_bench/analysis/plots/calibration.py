@@ -50,6 +50,8 @@ def calibration(group: ResultGroup, bins: int = 10) -> Plot:
     Raises BenchError for too many runs and fewer than one bin.
     """
     check_number("calibration", len(group.methods))
+    for one in group.methods:
+        one.first.require_values("calibration")
     y = group.targets.targets
     panels = [
         _Panel(

@@ -117,6 +117,7 @@ def _curves(
     s = one.first.scores.scores[:, :, places]
     y = group.targets.targets[:, :, places]
     if pooling == "pooled":
+        one.first.require_values("curves over all episodes together")
         s, y = s.reshape(1, -1, len(places)), y.reshape(1, -1, len(places))
     E, Q, L = s.shape
     rows = precision_at_recalls(
