@@ -13,7 +13,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from mlfsic_bench.analysis.attention.pointing import WRITERS, Estimate, Line, Po
 from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used, name_of
 from mlfsic_bench.analysis.curve import Line as CurveLine
 from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences
-from mlfsic_bench.evaluation.record import ORDER, SCORES, Record, parse_record
+from mlfsic_bench.evaluation.record import ORDER, SCORES, Record, parse_record, read_record
 from mlfsic_bench.experiments.archive import RUNS, TRIALS, read_runs
 from mlfsic_bench.experiments.breakdown import (
     TableBreakdown,
@@ -71,10 +71,12 @@ class Report:
         return f"same     {self.name}: {self.said}"
 
 
-def check_all(measured: Path) -> Iterator[Report]:
-    """Every check of an archive, in the order of the files."""
+def check_all(
+    measured: Path, wanted: Callable[[Path], bool] = lambda path: True
+) -> Iterator[Report]:
+    """Every check of an archive, in the order of the files; of these the `wanted` ones."""
     for folder in sorted(path for path in measured.iterdir() if path.is_dir()):
-        for path in sorted(folder.iterdir()):
+        for path in filter(wanted, sorted(folder.iterdir())):
             if path.name.endswith((RUNS + PACKED, TRIALS + PACKED)):
                 yield check_runs(path.with_suffix(""))
             elif path.suffix == ".json":
@@ -84,7 +86,7 @@ def check_all(measured: Path) -> Iterator[Report]:
             elif path.name == "demo.md":
                 yield check_demo(path)
         for name in (SCORES, ORDER):
-            for path in sorted(folder.rglob(f"{name}*")):
+            for path in filter(wanted, sorted(folder.rglob(f"{name}*"))):
                 yield check_scores(path.parent)
 
 
@@ -294,15 +296,29 @@ def _point(path: Path, line: Mapping[str, str]) -> Point:
 
 @cache
 def _runs_of_curve(path: Path) -> list[tuple[Record, Mapping[str, Float64]]]:
-    """All archived runs that may be points, with the values of each episode."""
+    """All archived runs that may be points, with the values of each episode.
+
+    Runs with scores, which tables share, count where network and parameters are those of the
+    curve's own runs; parameters of a method that has none there are the defaults. Without runs of
+    its own, a curve is made of all.
+    """
     runs: list[tuple[Record, Mapping[str, Float64]]] = [
         (parse_record(run.record, name), run.values) for name, run in kept_runs(path, RUNS).items()
     ]
+    own = {one.method.name: one.method.parameters for one, _ in runs}
+    networks = {_network(one) for one, _ in runs if one.features}
     for folder in sorted((path.parent / "runs").glob("*")):
-        result = open_result(folder)
-        assert result.record is not None
-        runs.append((result.record, result.values(ALWAYS, shared_targets(folder))))
+        record = read_record(folder)
+        method = record.method
+        defaults = method.parameters if not method.changed else None
+        known = _network(record) in {*networks, ""}
+        if not own or (known and method.parameters == own.get(method.name, defaults)):
+            runs.append((record, open_result(folder).values(ALWAYS, shared_targets(folder))))
     return runs
+
+
+def _network(record: Record) -> str:
+    return record.features.backbone if record.features else ""
 
 
 def check_attention(path: Path) -> Report:

@@ -33,7 +33,7 @@ from mlfsic_bench.experiments.table import (
 from mlfsic_bench.files import is_stored
 from mlfsic_bench.metrics.decisions import Rule
 from mlfsic_bench.results.published import read_published
-from mlfsic_bench.results.result import Targets, open_result
+from mlfsic_bench.results.result import Result, Targets, open_result
 from mlfsic_bench.results.targets import targets_of
 
 
@@ -112,27 +112,41 @@ def remake(path: Path) -> Remade:
 
 
 def _with_kept_intervals(cell: Cell, stored: Cell) -> tuple[Cell, int]:
-    """The cell with what is stored of the images and could not be computed; how much that is."""
+    """The cell with what is stored of the images and could not be computed; how much that is.
+
+    What the stored cell lacks is left out: scores may have been archived later, for another table.
+    """
     names = ("image_half_width", "paired_image_half_width", "rank")
     kept = {
         name: getattr(stored, name)
         for name in names
-        if getattr(cell, name) is None and getattr(stored, name) is not None
+        if None in (getattr(cell, name), getattr(stored, name))
     }
-    return replace(cell, **kept), len(kept)
+    return replace(cell, **kept), sum(value is not None for value in kept.values())
 
 
 def _under_rules(path: Path, row: TableRow) -> dict[Rule, Mapping[str, float | None]]:
     """The row's values under those decision rules that can be computed again."""
-    folders = [path.parent / "runs" / run.folder for run in row.runs]
-    ruled = row.decisions
-    if ruled is None or not all(map(has_order, folders)):
+    ruled, results = row.decisions, _results(path, row)
+    if ruled is None or not results:
         return {}
     counts = read_counts(path.parent / COUNTS / ruled.counts) if ruled.counts else None
-    results = [open_result(folder) for folder in folders]
     whole = not any(result.scores.only_order for result in results)
     threshold = ruled.threshold if whole else None  # a threshold is a score
-    return under_rules(results, shared_targets(folders[0]), threshold, counts)
+    return under_rules(results, shared_targets(results[0].path), threshold, counts)
+
+
+def _results(path: Path, row: TableRow) -> list[Result]:
+    """The row's runs that are archived with scores or their order; none where one is missing.
+
+    A folder may hold a later run of the same plan, for another table: it has another key.
+    """
+    folders = [path.parent / "runs" / run.folder for run in row.runs]
+    if not all(map(has_order, folders)):
+        return []
+    results = [open_result(folder) for folder in folders]
+    same = [str(result.meta.run) for result in results] == [run.key for run in row.runs]
+    return results if same else []
 
 
 def _values(
@@ -141,14 +155,13 @@ def _values(
     """What the row's runs measured, from scores or else from kept values, and their records."""
     if not row.runs:
         return None, []
-    folders = [path.parent / "runs" / run.folder for run in row.runs]
-    if all(map(has_order, folders)):
-        results = [open_result(folder) for folder in folders]
+    results = _results(path, row)
+    if results:
         records = [result.record for result in results]
-        values = values_of(results, columns, shared_targets(folders[0]))
+        values = values_of(results, columns, shared_targets(results[0].path))
     else:
         kept = kept_runs(path, RUNS)
-        runs = [kept[folder.name] for folder in folders]
+        runs = [kept[run.folder] for run in row.runs]
         records = [parse_record(run.record, f"{path}") for run in runs]
         values = Values(np.stack([np.stack([r.values[c] for c in columns], axis=1) for r in runs]))
     named = [(record.key, record.method.seed) for record in records if record]

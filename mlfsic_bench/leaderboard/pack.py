@@ -52,6 +52,7 @@ def pack(
     card: Card | None = None,
     reruns: Sequence[Path] = (),
     stored: bool = False,
+    known: dict[str, Targets] | None = None,
 ) -> list[Packed]:
     """Write the entries of these runs and scores files below `out`.
 
@@ -66,6 +67,7 @@ def pack(
     reruns: second runs, one for each seed; only for a single entry.
     stored: take the targets a run stored, where its images are not at hand; the state is then
         `scores stored`.
+    known: targets that an earlier call rebuilt, by their split and episodes; kept for the next.
 
     Nothing is written before everything has been read, rebuilt and computed.
     """
@@ -86,7 +88,7 @@ def pack(
             remedy="pack each entry by itself",
         )
     again = [open_result(path) for path in reruns]
-    known: dict[str, Targets] = {}
+    known = {} if known is None else known
     packed = []
     for group in groups:
         _check_card(card or Card(), group)

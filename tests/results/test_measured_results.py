@@ -18,6 +18,7 @@ from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments.archive import read_runs
 from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.files import write_packed
+from mlfsic_bench.hashing import hash_bytes
 from mlfsic_bench.results.published import is_counterpart, read_published
 from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.targets import targets_of
@@ -27,7 +28,7 @@ from tools import archive_demo, check_archive
 pytestmark = pytest.mark.slow
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-MOST = 40_000_000  # bytes of results/: the order of the scores of a run on COCO takes 0.25 MB
+MOST = 45_000_000  # bytes of results/: the order of the scores of a run on COCO takes 0.25 MB
 
 SMALL = """
 schema_version: 1
@@ -57,15 +58,22 @@ def test_results_stay_small() -> None:
     assert size <= MOST, f"{size:,} bytes; keep values in place of scores (docs/results-format.md)"
 
 
+def _of_this_test(path: Path) -> bool:
+    """No large tuned table, and one run of eight: `make check-results` checks the rest."""
+    if path.parent.name == "coco-subset" and path.name.startswith("reality-check"):
+        return path.name.endswith(".xz")
+    return path.parent.parent.name != "runs" or hash_bytes(path.parent.name.encode())[0] in "07"
+
+
 def test_all_that_is_archived_is_reproduced() -> None:
-    reports = list(check_archive.check_all(RESULTS / "measured"))
+    reports = list(check_archive.check_all(RESULTS / "measured", _of_this_test))
     assert not [report.line for report in reports if report.differences]
     names = [report.name for report in reports]
     for name in ("scenes/demo.md", "scenes/figure4.json", "scenes/learning-curve.csv",
                  "coco-subset/kggr.json", "coco-subset/table1.json"):  # fmt: skip
         assert name in names
     headline = next(report for report in reports if report.name == "coco-subset/table1.json")
-    assert "as stored" not in headline.said  # its intervals over images are from raw scores
+    assert "as stored" not in headline.said  # not even intervals over images
 
 
 def test_an_archived_run_opens_without_data_or_a_targets_file_of_its_own(
@@ -74,7 +82,7 @@ def test_an_archived_run_opens_without_data_or_a_targets_file_of_its_own(
     monkeypatch.delenv("MLFSIC_DATA", raising=False)
     monkeypatch.setenv("MLFSIC_CACHE", str(tmp_path))
     folder = next((RESULTS / "measured" / "coco-subset" / "runs").glob("protonet-*"))
-    assert sorted(path.name for path in folder.iterdir()) == ["record.json", "scores.npz.xz"]
+    assert sorted(path.name for path in folder.iterdir()) == ["order.npz.xz", "record.json"]
     result = open_result(folder)
     targets = targets_of([result])
     assert targets.origin == "stored"
