@@ -135,6 +135,24 @@ def home() -> Path | None:
         return None
 
 
+def default_cache() -> Path:
+    """Where features and all else that may be made again are kept, unless a place is named.
+
+    MLFSIC_CACHE, else ~/.cache/mlfsic-bench. BenchError where there is neither.
+    """
+    named, user = os.environ.get("MLFSIC_CACHE"), home()
+    if named:
+        return Path(named)
+    if user is None:
+        raise BenchError(
+            "there is no folder for features: nothing says where this user's home is",
+            expected="the environment variable MLFSIC_CACHE or HOME, or --cache DIR",
+            found="none of them",
+            remedy="set MLFSIC_CACHE to a folder with room for features",
+        )
+    return user / ".cache" / "mlfsic-bench"
+
+
 def reason(error: Exception) -> str:
     """Why a path can't be used, in words, without the path."""
     if isinstance(error, OSError):

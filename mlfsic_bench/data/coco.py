@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.data import coco_counts
-from mlfsic_bench.data.coco_format import Instances, Layout
+from mlfsic_bench.data.coco_format import Instances
+from mlfsic_bench.data.coco_reader import Layout
 from mlfsic_bench.data.dataset import Annotations
 from mlfsic_bench.data.images import ImageFiles
+from mlfsic_bench.data.kept_labels import LabelTable, kept_table
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import is_file, is_folder
 
@@ -80,14 +82,24 @@ class Coco(ImageFiles):
             )
         super().__init__({name: found / name for name in FOLDERS})
         self.folder = found
-        self._annotations: Annotations | None = None
-        self._order: dict[str, tuple[str, ...]] = {}
-        self._counts: dict[str, int] = {}
+        self._kept: LabelTable | None = None
         self._objects: dict[str, Instances] = {}
 
     def annotations(self) -> Annotations:
         """The 80 labels in the order of their category ids, both years' images sorted by id."""
-        if self._annotations is None:
+        return self._table().annotations
+
+    def counts(self) -> dict[str, int]:
+        """Images and annotations of each file, images of val2014 with each label."""
+        return self._table().counts
+
+    def file_order(self, folder: str) -> tuple[str, ...]:
+        """The ids of one year's images in the order in which its annotation file lists them."""
+        listed = self._table().in_file_order()
+        return tuple(image_id for image_id in listed if image_id.startswith(f"{folder}/"))
+
+    def _table(self) -> LabelTable:
+        if self._kept is None:
             files = [self.folder / "annotations" / f"instances_{f}.json" for f in FOLDERS]
             missing = [str(path) for path in files if not is_file(path)]
             if missing:
@@ -97,33 +109,8 @@ class Coco(ImageFiles):
                     found=f"no file {' and no file '.join(missing)}",
                     remedy="unpack the official annotations_trainval2014.zip there",
                 )
-            parts = [_read(path, name) for path, name in zip(files, FOLDERS, strict=True)]
-            self._order = {f: tuple(part[0]) for f, part in zip(FOLDERS, parts, strict=True)}
-            val = parts[FOLDERS.index("val2014")][2].sum(axis=0).tolist()
-            self._counts = coco_counts.named(
-                {f: len(part[0]) for f, part in zip(FOLDERS, parts, strict=True)},
-                {f: part[3] for f, part in zip(FOLDERS, parts, strict=True)},
-                dict(zip(COCO_CATEGORIES.values(), val, strict=True)),
-            )
-            ids = [image for part in parts for image in part[0]]
-            order = sorted(range(len(ids)), key=ids.__getitem__)
-            self._annotations = Annotations(
-                labels=tuple(COCO_CATEGORIES.values()),
-                image_ids=tuple(ids[i] for i in order),
-                present=np.concatenate([part[1] for part in parts])[order],
-                shown=np.concatenate([part[2] for part in parts])[order],
-            )
-        return self._annotations
-
-    def counts(self) -> dict[str, int]:
-        """Images and annotations of each file, images of val2014 with each label."""
-        self.annotations()
-        return self._counts
-
-    def file_order(self, folder: str) -> tuple[str, ...]:
-        """The ids of one year's images in the order in which its annotation file lists them."""
-        self.annotations()
-        return self._order[folder]
+            self._kept = kept_table("coco", files, lambda: _read(files))
+        return self._kept
 
     def masks(self, image_id: str) -> dict[str, npt.NDArray[np.bool_]]:
         """Label -> bool [H, W]: the pixels of the image (as decoded) where its objects are seen.
@@ -140,9 +127,18 @@ class Coco(ImageFiles):
         return self._objects[folder].masks(name, height, width)
 
 
-def _read(
-    path: Path, folder: str
-) -> tuple[list[str], npt.NDArray[np.bool_], npt.NDArray[np.bool_], int]:
-    """Image ids, present and shown (bool [n, 80]), number of annotations of one file."""
-    found = Instances.read(path, OFFICIAL)
-    return [f"{folder}/{name}" for name in found.names], *found.tables(), len(found.category)
+def _read(files: list[Path]) -> LabelTable:
+    """The labels of both files, and the counts that `Coco.counts` gives."""
+    names: list[str] = []
+    tables = []
+    images, annotations = {}, {}
+    for folder, path in zip(FOLDERS, files, strict=True):
+        found = Instances.read(path, OFFICIAL)
+        names += [f"{folder}/{file}" for file in found.rows.files]
+        tables.append(found.tables())
+        images[folder], annotations[folder] = len(found.rows.files), len(found.rows.category)
+    val = tables[FOLDERS.index("val2014")][0].sum(axis=0).tolist()
+    labels = tuple(COCO_CATEGORIES.values())
+    counts = coco_counts.named(images, annotations, dict(zip(labels, val, strict=True)))
+    present, shown = (np.concatenate(pair) for pair in zip(*tables, strict=True))
+    return LabelTable.of(labels, names, present, shown, counts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.data.dataset import Annotations
+from mlfsic_bench.data.kept_labels import LabelTable, kept_table
 from mlfsic_bench.data.listed import ListedImages, image_id_of
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_limited
@@ -58,35 +60,40 @@ class NusWide(ListedImages):
         images = found / "Flickr"
         super().__init__(images if is_folder(images) else found)
         self.folder = found
-        self._annotations: Annotations | None = None
         self._names: dict[str, str] = {}
 
     def annotations(self) -> Annotations:
         """The 81 concepts in the order of Concepts81.txt, images sorted by id."""
-        if self._annotations is None:
-            lists = self.folder / "ImageList"
-            sets = SETS[:1] if is_file(lists / f"{SETS[0][0]}.txt") else SETS[1:]
-            labels = self._concepts()
-            ids: list[str] = []
-            tables = []
-            for name, folder, suffix in sets:
-                read = self._images(lists / f"{name}.txt")
-                truth = self.folder / "Groundtruth" / folder
-                columns = [
-                    _column(truth / f"Labels_{label}{suffix}.txt", len(read))
-                    for label in tracked(labels, f"reading {truth}", unit="concepts")
-                ]
-                ids += read
-                tables.append(np.stack(columns, axis=1))
-            order = sorted(range(len(ids)), key=ids.__getitem__)
-            table = np.concatenate(tables)[order]
-            found = tuple(ids[row] for row in order)
-            self._annotations = Annotations(labels, found, present=table, shown=table)
-        return self._annotations
+        return self._table.annotations
 
     def _paths(self) -> dict[str, str]:
-        self.annotations()
-        return self._names
+        return self._table.files()
+
+    @cached_property
+    def _table(self) -> LabelTable:
+        lists = self.folder / "ImageList"
+        sets = SETS[:1] if is_file(lists / f"{SETS[0][0]}.txt") else SETS[1:]
+        labels = self._concepts()
+        truth = self.folder / "Groundtruth"
+        # the list of images of each set, and the file of each label
+        parts = [
+            (lists / f"{name}.txt", [truth / folder / f"Labels_{x}{suffix}.txt" for x in labels])
+            for name, folder, suffix in sets
+        ]
+
+        def make() -> LabelTable:
+            ids: list[str] = []
+            tables = []
+            for images, columns in parts:
+                read = self._images(images)
+                title = f"reading {columns[0].parent}"
+                found = [_column(p, len(read)) for p in tracked(columns, title, unit="concepts")]
+                ids += read
+                tables.append(np.stack(found, axis=1))
+            table = np.concatenate(tables)
+            return LabelTable.of(labels, [self._names[image_id] for image_id in ids], table, table)
+
+        return kept_table("nus-wide", [p for one, more in parts for p in (one, *more)], make)
 
     def _concepts(self) -> tuple[str, ...]:
         places = (self.folder / "ConceptsList" / "Concepts81.txt", self.folder / "Concepts81.txt")

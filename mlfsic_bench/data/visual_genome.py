@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlfsic_bench.data.dataset import Annotations
+from mlfsic_bench.data.kept_labels import LabelTable, kept_table
 from mlfsic_bench.data.listed import ListedImages
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import parse_json, read_limited
@@ -64,29 +66,31 @@ class VisualGenome(ListedImages):
                 remedy=f"{ARCHIVES}, or name another --data-root",
             )
         super().__init__(found)
-        self._annotations: Annotations | None = None
-        self._names: dict[str, str] = {}
 
     def annotations(self) -> Annotations:
         """The labels of the list, or the commonest names; images sorted by id."""
-        if self._annotations is None:
-            id_of = self._images()
-            names_of = self._objects(id_of)
-            labels = self._labels(names_of)
-            column_of = {label: column for column, label in enumerate(labels)}
-            ids = tuple(sorted(id_of.values()))
-            row_of = {image_id: row for row, image_id in enumerate(ids)}
-            table = np.zeros((len(ids), len(labels)), np.bool_)
-            for image_id, names in names_of.items():
-                columns = [column_of[name] for name in names if name in column_of]
-                table[row_of[image_id], columns] = True
-            self._annotations = Annotations(labels, ids, present=table, shown=table)
-        return self._annotations
+        return self._table.annotations
 
     def _paths(self) -> dict[str, str]:
-        if not self._names:
-            self._images()
-        return self._names
+        return self._table.files()
+
+    @cached_property
+    def _table(self) -> LabelTable:
+        files = [self.root / "image_data.json", self.root / "objects.json", self.root / LIST]
+        listed = files if is_file(files[-1]) else files[:-1]
+        return kept_table(f"visual-genome {COMMONEST}", listed, self._make_table)
+
+    def _make_table(self) -> LabelTable:
+        id_of = self._images()
+        names_of = self._objects(id_of)
+        labels = self._labels(names_of)
+        column_of = {label: column for column, label in enumerate(labels)}
+        row_of = {image_id: row for row, image_id in enumerate(id_of.values())}
+        table = np.zeros((len(row_of), len(labels)), np.bool_)
+        for image_id, names in names_of.items():
+            columns = [column_of[name] for name in names if name in column_of]
+            table[row_of[image_id], columns] = True
+        return LabelTable.of(labels, [f"{image_id}.jpg" for image_id in row_of], table, table)
 
     def _images(self) -> dict[int, str]:
         """Number -> id of each image; its folder is the one in its address."""
@@ -100,8 +104,7 @@ class VisualGenome(ListedImages):
                 expected = "images with an image_id, each once, and a url .../VG_100K/ID.jpg"
                 raise _bad_file(path, expected, f"image {i + 1} of the file: {entry!r:.120}")
             found[number] = f"{match[1]}/{match[2]}"
-            self._names[found[number]] = f"{found[number]}.jpg"
-        if len(self._names) != len(found):
+        if len(set(found.values())) != len(found):
             raise _bad_file(path, "each image file once", "a url that stands twice")
         return found
 

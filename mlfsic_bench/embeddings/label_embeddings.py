@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
+from mlfsic_bench.embeddings.formats import Entries, Form
+from mlfsic_bench.embeddings.kept_vectors import kept_entries
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import write_json, write_text
 from mlfsic_bench.hashing import canonical_json
@@ -166,7 +167,7 @@ def look_up(path: Path, labels: Sequence[str], form: Form = "auto") -> Lookup:
     near = {
         word: resembling(word) for label in labels for word in missing_words(label, frozenset())
     }
-    entries = read_entries(path, wanted.union(*near.values()), form)
+    entries = kept_entries(path, wanted.union(*near.values()), form)
     found: dict[str, tuple[str, ...]] = {}
     missing: list[Missing] = []
     for label, options in ways.items():

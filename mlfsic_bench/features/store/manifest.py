@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.files import read_json, write_json
 from mlfsic_bench.hashing import hash_json
-from mlfsic_bench.paths import home
+from mlfsic_bench.paths import default_cache as default_cache
 from mlfsic_bench.schema import is_plain
 
 if TYPE_CHECKING:
@@ -165,24 +164,6 @@ def store_folder(
     manifest = manifest_of(dataset, backbone, cast(Precision, precision))
     name = re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{manifest.dataset}-{manifest.backbone}")[:100]
     return Path(cache) / f"{name}-{manifest.key[:16]}"
-
-
-def default_cache() -> Path:
-    """Where stores go unless a place is named: MLFSIC_CACHE, else ~/.cache/mlfsic-bench.
-
-    BenchError where there is neither.
-    """
-    named, user = os.environ.get("MLFSIC_CACHE"), home()
-    if named:
-        return Path(named)
-    if user is None:
-        raise BenchError(
-            "there is no folder for features: nothing says where this user's home is",
-            expected="the environment variable MLFSIC_CACHE or HOME, or --cache DIR",
-            found="none of them",
-            remedy="set MLFSIC_CACHE to a folder with room for features",
-        )
-    return user / ".cache" / "mlfsic-bench"
 
 
 def _bad(path: Path, expected: str, found: str) -> BenchError:
