@@ -97,7 +97,7 @@ def by_cardinality(scores: Scores, targets: Targets, images: EpisodeImages) -> l
     for size in np.unique(cardinality).tolist():
         chosen = cardinality == size
         some = chosen.any(axis=1)
-        counts = at.count(d & chosen[:, :, None], y & chosen[:, :, None]).pooled()
+        counts = at.count(d & chosen[:, :, None], y & chosen[:, :, None]).pooled
         values = {f"micro_{name}": value for name, value in _counted(counts).items()}
         values["micro_ap"] = ranking.ap(np.repeat(chosen.astype(np.float64), L, axis=1))
         if size:

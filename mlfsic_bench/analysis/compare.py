@@ -160,8 +160,8 @@ def compare(
 
 
 def _metric(name: str, group: ResultGroup, reference: MethodResult | None) -> MetricComparison:
-    values = [one.values(name, group.targets) for one in group.methods]
-    influence = [one.influence(name, group.targets) for one in group.methods]
+    measured = [one.measured([name], group.targets) for one in group.methods]
+    values, influence = ([each[i][name] for each in measured] for i in (0, 1))
     ranks = average_ranks(np.stack(values))
     summaries = []
     for i, one in enumerate(group.methods):

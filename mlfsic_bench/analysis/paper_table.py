@@ -30,7 +30,7 @@ from mlfsic_bench.results.conditions import (
 )
 from mlfsic_bench.results.published import Published, published_for
 from mlfsic_bench.results.references import bibtex_of, keys_of, printed_name
-from mlfsic_bench.results.result import Result, open_result, unfinished
+from mlfsic_bench.results.result import Result, result_or_status
 from mlfsic_bench.results.table import Cell, Column, Table, to_html, to_latex, to_markdown, to_text
 from mlfsic_bench.results.targets import SplitPlace, note_on
 from mlfsic_bench.text import csv_text, for_json, for_terminal
@@ -151,9 +151,13 @@ def open_finished(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
 
     Raises BenchError when none is left.
     """
-    left_out = [f"{path} is left out: its run is not finished (status {status})."
-                for path in paths if (status := unfinished(path))]  # fmt: skip
-    results = [open_result(path) for path in paths if not unfinished(path)]
+    found = {path: result_or_status(path) for path in paths}
+    left_out = [
+        f"{path} is left out: its run is not finished (status {one})."
+        for path, one in found.items()
+        if isinstance(one, str)
+    ]
+    results = [one for one in map(found.__getitem__, paths) if isinstance(one, Result)]
     if not results:
         raise BenchError(
             "there is no finished run to make a table of",
@@ -171,12 +175,18 @@ def _table(
     order: str,
     literature: Published | None,
 ) -> PaperTable:
-    values = {m: [one.values(m, group.targets) for one in group.methods] for m in (*shown, order)
-              if m in METRICS}  # fmt: skip
-    influence = {m: [one.influence(m, group.targets) for one in group.methods] for m in shown}
+    measured = [one.measured(shown, group.targets) for one in group.methods]
+    values, influence = [found for found, _ in measured], [found for _, found in measured]
     names, notes = _names(group), _notes(group)
     by_column = {
-        m: _column(group, values[m], influence[m], [r.seeds for r in group.methods], interval, m)
+        m: _column(
+            group,
+            [each[m] for each in values],
+            [each[m] for each in influence],
+            [r.seeds for r in group.methods],
+            interval,
+            m,
+        )
         for m in shown
     }
     rows = [
@@ -193,7 +203,8 @@ def _table(
     if order == "name":
         places.sort(key=lambda i: rows[i].name.lower())
     elif order in METRICS:
-        places.sort(key=lambda i: -_or_least(float(np.nanmean(values[order][i]))))
+        by = [one.measured([order], group.targets)[0][order] for one in group.methods]
+        places.sort(key=lambda i: -_or_least(float(np.nanmean(by[i]))))
     rows = [rows[i] for i in places]
     for row in literature.rows if literature else ():
         cells = tuple(Value(row.values.get(m)) for m in shown)

@@ -174,7 +174,7 @@ def estimates(
 ) -> dict[str, Estimate]:
     """Metrics of one result, all by default: means and intervals over episodes and images."""
     names = tuple(METRICS) if names is None else names
-    values, influence = result.values(names, targets), result.influence(names, targets)
+    values, influence = result.measured(names, targets)
     return {name: estimate(values[name], influence[name], images) for name in names}
 
 

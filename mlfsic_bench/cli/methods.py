@@ -20,7 +20,7 @@ from mlfsic_bench.cli.plugins import (
 from mlfsic_bench.text import for_terminal, lines_for_terminal
 
 if TYPE_CHECKING:
-    from mlfsic_bench.methods.contract import Method
+    from mlfsic_bench.methods.registry import Described
 
 METHOD = click.argument("spec", type=complete.METHOD, metavar="METHOD")
 
@@ -132,7 +132,7 @@ def check_command(
     report_checks("method", spec, results, form)
 
 
-def _tracks(method: type[Method] | None) -> list[str]:
+def _tracks(method: Described | None) -> list[str]:
     if method is None:
         return []
     flags = {

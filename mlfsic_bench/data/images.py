@@ -16,17 +16,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from mlfsic_bench.data import jpeg
 from mlfsic_bench.data.dataset import Dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import LFS_POINTER, read_limited
 from mlfsic_bench.paths import cannot_use, is_folder, list_folder
+
+if TYPE_CHECKING:
+    from PIL import Image  # imported where an image is decoded: a table of results needs none
 
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_BYTES = 256 << 20
@@ -43,6 +45,8 @@ def decode_rgb(data: bytes, name: str) -> Image.Image:
     than MAX_PIXELS pixels (read from the header, before anything is decoded); also when the last
     rows of a JPEG are grey because its data end before them.
     """
+    from PIL import UnidentifiedImageError
+
     try:
         image = load_image(data)
     except TooLargeError as error:
@@ -75,6 +79,8 @@ def load_image(data: bytes) -> Image.Image:
 
     TooLargeError for more than MAX_PIXELS pixels; else whatever Pillow raises.
     """
+    from PIL import Image
+
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
@@ -87,6 +93,8 @@ def load_image(data: bytes) -> Image.Image:
 
 def check_png(data: bytes) -> None:
     """Raise what Pillow raises when a checksum in a PNG file is wrong."""
+    from PIL import Image
+
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         image.verify()
 
@@ -118,6 +126,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image.copy()
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
+        from PIL import Image
+
         grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if "transparency" in image.info:

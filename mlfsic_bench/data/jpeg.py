@@ -19,9 +19,12 @@ import io
 import re
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 START, END = b"\xff\xd8\xff", b"\xff\xd9"
 MAX_SCANS = 1000  # progressive files have about ten
@@ -118,6 +121,8 @@ class Jpeg:
 
 
 def _decoded(data: bytes) -> Image.Image | None:
+    from PIL import Image
+
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
         image.load()

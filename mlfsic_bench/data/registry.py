@@ -12,8 +12,9 @@ from mlfsic_bench.data.dataset import DATASET_NAME, Dataset
 from mlfsic_bench.data.official import Anchors
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import exists, is_folder, resolved
-from mlfsic_bench.plugins.doors import OWN, Door, Listed
+from mlfsic_bench.plugins.doors import Door, Listed
 from mlfsic_bench.plugins.files import names_a_file
+from mlfsic_bench.plugins.source import OWN
 from mlfsic_bench.schema import is_plain
 
 ROOT_VARIABLE = "MLFSIC_DATA"

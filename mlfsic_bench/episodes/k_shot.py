@@ -33,13 +33,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.episodes.feasibility import Pools, build_pools
 from mlfsic_bench.episodes.per_label import last_accepted
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet, Protocol, find_protocol
@@ -49,6 +48,9 @@ from mlfsic_bench.randomness import splitmix64, stream_seed
 from mlfsic_bench.schema import FileSchema, load
 from mlfsic_bench.splits.split import Part, Split
 from mlfsic_bench.works import ALFASSY_2019
+
+if TYPE_CHECKING:
+    from mlfsic_bench.data.coco import Coco
 
 STREAM = "laso_k_shot-v1"  # of the supports, whatever the query
 SUPPORT_FROM = "train2014"

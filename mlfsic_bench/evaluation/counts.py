@@ -19,17 +19,16 @@ from pydantic import Field
 
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.fit import training_parts
-from mlfsic_bench.evaluation.inputs import Inputs, ResourceCache, open_inputs
 from mlfsic_bench.evaluation.meta import EpisodesMeta, FeaturesMeta, SplitMeta
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.scores import LIMIT, meta_of, text_of
 from mlfsic_bench.methods.contract import Method, Predictor, Support
-from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.schema import FileSchema, Version
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mlfsic_bench.evaluation.inputs import Inputs, ResourceCache
 
 PAGE = "docs/results-format.md"
 REMEDY = "write it with mlfsic-bench counts"
@@ -116,6 +115,8 @@ def label_counts(
             found="end-to-end",
             remedy="leave --features out",
         )
+    from mlfsic_bench.evaluation.inputs import open_inputs  # reading counts needs no torch
+
     bare = replace(plan, method=_NoMethod, preset=None, settings={}, seed=0, embeddings=None)
     return counts_of(open_inputs(bare, opened), log)
 
@@ -123,6 +124,9 @@ def label_counts(
 def counts_of(inputs: Inputs, log: Callable[[str], None] = lambda line: None) -> LabelCounts:
     """`label_counts` with inputs that are open, of a method that trains."""
     from mlfsic_baselines.label_count import LabelCountHead, ValCounts, assess
+
+    from mlfsic_bench.evaluation.fit import training_parts
+    from mlfsic_bench.methods.limited import limited_to
 
     base, val = training_parts(inputs, log)
     with limited_to(*(part.images for part in (base, val) if part is not None)):

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.calls import method_call
-from mlfsic_bench.methods.contract import Method
-from mlfsic_bench.methods.declared import validate_class, validate_instance
-from mlfsic_bench.methods.params import build_params
 from mlfsic_bench.plugins.doors import Door, Listed
-from mlfsic_bench.plugins.foreign import foreign_code
+
+if TYPE_CHECKING:
+    from mlfsic_bench.methods.contract import Method
 
 
 def _is_method(value: object) -> bool:
+    from mlfsic_bench.methods.contract import Method
+
     return isinstance(value, type) and issubclass(value, Method) and value is not Method
 
 
 METHODS = Door("mlfsic_bench.methods", "method", _is_method)
+
+
+class Described(Protocol):
+    """What lists and captions look at of a method's class, imported or not."""
+
+    needs_embeddings: bool
+    uses_embeddings: bool
+    needs_text_side: bool
+    trains: bool
+    adapts_by_gradient: bool
+    transductive: bool
+    printed: str
+    bibtex: str
+
+    @property
+    def presets(self) -> Mapping[str, object]:
+        """Presets by name; not imported, nothing but their names."""
 
 
 def method_names() -> tuple[str, ...]:
@@ -25,9 +43,25 @@ def method_names() -> tuple[str, ...]:
     return METHODS.names()
 
 
-def list_methods() -> list[Listed[type[Method]]]:
-    """Every registered method; one that can't be loaded says why and harms no other."""
-    return METHODS.listed(accepted)
+def list_methods() -> list[Listed[Described]]:
+    """Every registered method; one that can't be loaded says why and harms no other.
+
+    Those of this project are read, not imported; those of others are imported.
+    """
+    return METHODS.listed(accepted, _read)
+
+
+def describe_method(name: str) -> Described:
+    """The registered method `name`, as `list_methods` has it; BenchError as for `find_method`."""
+    place = METHODS.own_place(name)
+    return (_read(place) if place else None) or find_method(name)
+
+
+def _read(place: str) -> Described | None:
+    from mlfsic_bench.plugins.source import read_class
+
+    found: Described | None = read_class(place, [*Described.__annotations__, "presets"])
+    return found
 
 
 def find_method(spec: str) -> type[Method]:
@@ -62,6 +96,10 @@ def make_from(
     method: type[Method], settings: Mapping[str, str], preset: str | None, spec: str
 ) -> Method:
     """A fresh instance of a class; `settings` and `preset` as for `make_method`."""
+    from mlfsic_bench.methods.declared import validate_instance
+    from mlfsic_bench.methods.params import build_params
+    from mlfsic_bench.plugins.foreign import foreign_code
+
     params = build_params(method, settings, preset)
     what, expected = (
         f"the method {method.name!r} can't be made",
@@ -79,6 +117,9 @@ def make_from(
 
 def accepted(loaded: object, spec: str) -> type[Method]:
     """`loaded`, complete, and not under another method's name: tables would show it as that one."""
+    from mlfsic_bench.methods.calls import method_call
+    from mlfsic_bench.methods.declared import validate_class
+
     with method_call(spec, "while its class was looked at"):
         method = validate_class(loaded, spec)
     if method.name != spec and method.name in METHODS.names():

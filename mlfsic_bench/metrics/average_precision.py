@@ -23,7 +23,7 @@ ties by the order of the images.
 
 from __future__ import annotations
 
-from fractions import Fraction
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ from mlfsic_bench.metrics.metric import FloatArray, check_binary, check_scores
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+BLOCK = 1 << 14  # elements that leave-one-out values are made of at a time: they fit into a cache
+EULER = 0.5772156649015329  # the limit of H_n - log n
 
 
 class Ranking:
@@ -141,40 +143,78 @@ def ap_without(scores: FloatArray, targets: Bool) -> Float64:
     >>> ap_without(np.array([3.0, 2.0, 1.0]), np.array([False, True, True])).round(4).tolist()
     [1.0, 0.5, 0.5]
     """
-    order = np.argsort(-scores, axis=-1, kind="stable")
-    y = np.take_along_axis(targets, order, axis=-1).astype(np.float64)
-    first, last = groups(np.take_along_axis(scores, order, axis=-1))
+    n = scores.shape[-1]
+    rows, of_rows = scores.reshape(-1, n), targets.reshape(-1, n)
+    result: Float64 = np.empty(rows.shape)
+    step = max(1, BLOCK // n)
+    for i in range(0, len(rows), step):
+        result[i : i + step] = _without(rows[i : i + step], of_rows[i : i + step])
+    return result.reshape(scores.shape)
 
-    def through(total: Float64, rank: npt.NDArray[np.int64]) -> Float64:
-        """A running sum, up to and including a rank; 0 before the first."""
-        padded = np.concatenate([np.zeros((*total.shape[:-1], 1)), total], axis=-1)
-        return np.take_along_axis(padded, rank + 1, axis=-1)
 
-    positives = np.cumsum(y, axis=-1)
-    t, r = through(positives, last), last + 1.0
+def _without(scores: FloatArray, targets: Bool) -> Float64:
+    """`ap_without` of a few rows [rows, n]."""
+    order, s, y = _ranked(scores, targets)
+    first = last = np.arange(s.shape[1])
+    tied = bool((s[:, 1:] == s[:, :-1]).any())
+    if tied:
+        first, last = groups(s)
+
+    def through(total: Float64) -> Float64:
+        """A running sum, up to and including the group."""
+        return np.take_along_axis(total, last, axis=1) if tied else total
+
+    def before(total: Float64) -> Float64:
+        """A running sum, up to the group."""
+        padded = np.concatenate([np.zeros((len(total), 1)), total], axis=1)
+        return np.take_along_axis(padded, first, axis=1) if tied else padded[:, :-1]
+
+    positives = np.cumsum(y, axis=1)
+    t, r = through(positives), last + 1.0
     fewer = np.maximum(r - 1, 1)  # a group that ends at rank 1 keeps nothing: its term is 0
-    above = through(np.cumsum(y * t / r, axis=-1), first - 1)
-    kept = t - through(positives, first - 1) - y
+    total = before(np.cumsum(y * t / r, axis=1))
+    if tied:  # else an element is alone in its group
+        total = total + (t - before(positives) - y) * (t - y) / fewer
     # below G each term becomes (t - x) / (r - 1)
-    shifted, ones = np.cumsum(y * t / fewer, axis=-1), np.cumsum(y / fewer, axis=-1)
-    below = shifted[..., -1:] - through(shifted, last)
-    below -= y * (ones[..., -1:] - through(ones, last))
-    m = positives[..., -1:] - y
-    value = np.divide(
-        above + kept * (t - y) / fewer + below, m, out=np.full(y.shape, np.nan), where=m > 0
-    )
+    shifted, ones = np.cumsum(y * t / fewer, axis=1), np.cumsum(y / fewer, axis=1)
+    below = shifted[:, -1:] - through(shifted)
+    below -= y * (ones[:, -1:] - through(ones))
+    m = positives[:, -1:] - y
+    value = np.divide(total + below, m, out=np.full(y.shape, np.nan), where=m > 0)
     result: Float64 = np.empty_like(value)
-    np.put_along_axis(result, order, value, axis=-1)
+    np.put_along_axis(result, order, value, axis=1)
     return result
+
+
+def _ranked(scores: FloatArray, targets: Bool) -> tuple[Int64, npt.NDArray[Any], Float64]:
+    """(element, score, target) at each rank of rows [rows, n], highest first.
+
+    The scores of float32 come as whole numbers in whose order they are: whatever can be said of
+    equal ones stays true.
+    """
+    n = scores.shape[1]
+    if scores.dtype != np.float32 or n >= 1 << 31:
+        order: Int64 = np.argsort(-scores, axis=1, kind="stable")
+        y = np.take_along_axis(targets, order, axis=1).astype(np.float64)
+        return order, np.take_along_axis(scores, order, axis=1), y
+    key = _descending(scores) << np.uint64(32)
+    key |= np.arange(n, dtype=np.uint64) << np.uint64(1)
+    key |= targets
+    key.sort(axis=1)
+    low = key.astype(np.uint32)
+    place = (low >> np.uint32(1)).astype(np.int64)
+    return place, key >> np.uint64(32), (low & np.uint32(1)).astype(np.float64)
 
 
 def expected_random_ap(positives: int, total: int) -> float:
     """The expected AP of a random ranking without ties: what chance gets.
 
     The element at rank k is positive with probability m/n, and the m - 1 other positives are
-    spread evenly over the other n - 1 ranks, so
+    spread evenly over the other n - 1 ranks, so with r = (m - 1)/(n - 1)
 
-        E[AP] = 1/n * sum over k = 1..n of (1 + (k - 1)(m - 1)/(n - 1)) / k
+        E[AP] = 1/n * sum over k = 1..n of (1 + (k - 1) r) / k = ((1 - r) H_n + n r) / n
+
+    where H_n = 1 + 1/2 + ... + 1/n.
 
     >>> round(expected_random_ap(4, 64), 3), round(expected_random_ap(4, 24), 3)
     (0.118, 0.267)
@@ -186,9 +226,22 @@ def expected_random_ap(positives: int, total: int) -> float:
             found=f"{positives} positives of {total}",
             remedy="leave labels without positives out",
         )
-    others = Fraction(positives - 1, total - 1) if total > 1 else Fraction(0)
-    terms = (float((1 + (k - 1) * others) / k) for k in range(1, total + 1))
-    return sum(terms) / total
+    return float(random_ap(np.array(positives), total))
+
+
+def random_ap(positives: npt.NDArray[np.integer[Any]], total: int) -> Float64:
+    """`expected_random_ap` of each of these numbers of positives; NaN where there is none."""
+    r = (positives - 1) / max(total - 1, 1)
+    level: Float64 = ((1 - r) * _harmonic(total) + total * r) / total
+    return np.where(positives > 0, level, np.nan)
+
+
+def _harmonic(n: int) -> float:
+    """1 + 1/2 + ... + 1/n."""
+    if n < 100:
+        return math.fsum(1 / k for k in range(1, n + 1))
+    # Euler and Maclaurin; the next term is below 1 / (252 n^6)
+    return math.log(n) + EULER + 1 / (2 * n) - 1 / (12 * n**2) + 1 / (120 * n**4)
 
 
 def _rows(scores: FloatArray, targets: Bool, n: int) -> Float64:
@@ -222,7 +275,14 @@ def _rows(scores: FloatArray, targets: Bool, n: int) -> Float64:
 
 
 def _packed(scores: FloatArray, targets: Bool) -> npt.NDArray[np.uint64]:
-    """One sortable word per element, C-contiguous: highest score first, positives last among equal.
+    """A sortable number per element, C-contiguous: highest score first, positives last if equal."""
+    key = _descending(scores) << np.uint64(1)
+    key |= targets
+    return key
+
+
+def _descending(scores: FloatArray) -> npt.NDArray[np.uint64]:
+    """Whole numbers below 2**32 that are the smaller the higher a float32 score; C-contiguous.
 
     The bits of a float32 sort like integers once those of negative numbers are turned over;
     turning over those of the others instead makes the order descending.
@@ -230,10 +290,7 @@ def _packed(scores: FloatArray, targets: Bool) -> npt.NDArray[np.uint64]:
     bits = np.ascontiguousarray(scores + np.float32(0)).view(np.uint32)  # -0.0 + 0 is 0.0
     sign = bits >> np.uint32(31)
     bits ^= (np.uint32(0x7FFFFFFF)) * (sign ^ np.uint32(1))
-    key = bits.astype(np.uint64)
-    key <<= np.uint64(1)
-    key |= targets
-    return key
+    return bits.astype(np.uint64)
 
 
 def eleven_point_ap(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:

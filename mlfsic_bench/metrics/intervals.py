@@ -48,6 +48,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.metrics.distributions import (
+    Z,
+    normal_tail,
+    signed_rank_p,
+    t_quantile,
+    t_tail,
+)
 
 
 def t_interval(values: npt.ArrayLike) -> tuple[float, float]:
@@ -76,9 +83,7 @@ def t_interval(values: npt.ArrayLike) -> tuple[float, float]:
     mean = float(x.mean())
     if n == 1:
         return mean, float("nan")
-    from scipy.special import stdtrit  # the t quantile alone; scipy.stats takes far longer to load
-
-    return mean, float(stdtrit(n - 1, 0.975)) * float(x.std(ddof=1)) / n**0.5
+    return mean, t_quantile(n - 1) * float(x.std(ddof=1)) / n**0.5
 
 
 def clustered_interval(values: npt.ArrayLike, clusters: Sequence[Hashable]) -> tuple[float, float]:
@@ -103,11 +108,9 @@ def clustered_interval(values: npt.ArrayLike, clusters: Sequence[Hashable]) -> t
     groups = len(index)
     if groups == 1:
         return mean, float("nan")
-    from scipy.special import stdtrit
-
     sums = np.bincount([index[name] for name in clusters], x - mean, groups)
     variance = groups / (groups - 1) * float((sums**2).sum()) / len(x) ** 2
-    return mean, float(stdtrit(groups - 1, 0.975)) * variance**0.5
+    return mean, t_quantile(groups - 1) * variance**0.5
 
 
 Float64 = npt.NDArray[np.float64]
@@ -196,8 +199,6 @@ def image_interval(
     influence: float [E, Q], from `registry.query_influence`.
     images: what the episodes are made of.
     """
-    from scipy.special import stdtrit  # the t quantile alone; scipy.stats takes far longer to load
-
     h = np.asarray(values, np.float64)
     defined = ~np.isnan(h)
     E = int(defined.sum())
@@ -221,7 +222,7 @@ def image_interval(
     if variance > episodes:
         noise = 2 * episodes**2 / (E - 1) + float(((each - each.mean()) ** 2).sum())
         freedom = min(E - 1.0, max(1.0, 2 * variance**2 / noise)) if noise > 0 else E - 1.0
-        width = float(stdtrit(freedom, 0.975)) * variance**0.5
+        width = t_quantile(freedom) * variance**0.5
     return ImageInterval(mean, width, variance)
 
 
@@ -319,19 +320,17 @@ def t_test(d: Float64) -> float:
         return float("nan")
     if (d == d[0]).all():
         return 1.0 if d[0] == 0 else 0.0
-    from scipy.special import stdtr
-
     t = float(d.mean()) / (float(d.std(ddof=1)) / n**0.5)
-    return float(2 * stdtr(n - 1, -abs(t)))
+    return 2 * t_tail(abs(t), n - 1)
 
 
 def wilcoxon(d: Float64) -> float:
     """Two-sided p value of Wilcoxon's signed-rank test, zeros after Pratt (`zero_method="pratt"`).
 
     Zero differences are ranked with the others and then left out, equal ones share their mean rank.
-    Exact for up to 50 differences without zeros and ties, otherwise the normal approximation with
-    scipy's correction for ties, without one for continuity. NaN below two differences, 1 where all
-    are 0.
+    Exact for up to 50 differences without zeros and ties, otherwise the normal approximation after
+    Cureton (1967), with the correction for ties and none for continuity, as in scipy. NaN below two
+    differences, 1 where all are 0.
 
     >>> wilcoxon(np.array([0.1, 0.2, 0.3, -0.4, 0.5]))
     0.4375
@@ -340,11 +339,17 @@ def wilcoxon(d: Float64) -> float:
         return float("nan")
     if not d.any():
         return 1.0
-    from scipy.stats import wilcoxon as signed_rank
-
-    plain = len(d) <= EXACT_UP_TO and d.all() and len(np.unique(np.abs(d))) == len(d)
-    method = "exact" if plain else "approx"
-    return float(signed_rank(d, zero_method="pratt", method=method).pvalue)
+    n, zeros = len(d), int((d == 0).sum())
+    sizes, place, ties = np.unique(np.abs(d), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
+    total = float(ranks[d > 0].sum())
+    if n <= EXACT_UP_TO and not zeros and len(sizes) == n:
+        return signed_rank_p(round(total), n)
+    mean = (n * (n + 1) - zeros * (zeros + 1)) / 4
+    equal = ties[sizes > 0].astype(np.float64)
+    variance = (n * (n + 1) * (2 * n + 1) - zeros * (zeros + 1) * (2 * zeros + 1)) / 24
+    variance -= float((equal**3 - equal).sum()) / 48
+    return 2 * normal_tail(abs(total - mean) / variance**0.5)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -374,12 +379,10 @@ def p_of_interval(difference: float, half_width: float) -> float:
     >>> round(p_of_interval(1.96, 1.96), 3), p_of_interval(0.0, 0.0)
     (0.05, 1.0)
     """
-    from scipy.special import ndtr, ndtri
-
     gap = abs(round(difference, DECIMALS))
     if half_width == 0:
         return 0.0 if gap else 1.0
-    return float(2 * ndtr(-gap * ndtri(0.975) / half_width))
+    return 2 * normal_tail(gap * Z / half_width)
 
 
 def tied_ranks(means: Sequence[float], p: Mapping[tuple[int, int], float]) -> list[int]:

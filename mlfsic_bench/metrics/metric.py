@@ -97,14 +97,29 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 
+class _Remembering:
+    """What is computed of an object, kept with it."""
+
+    @cached_property
+    def _known(self) -> dict[Callable[[Any], Float64], Float64]:
+        return {}
+
+    def once(self, value: Callable[[Any], Float64]) -> Float64:
+        """`value(self)`, computed when it is asked for first."""
+        if value not in self._known:
+            self._known[value] = value(self)
+        return self._known[value]
+
+
 @dataclass(frozen=True, eq=False)
-class Counts:
+class Counts(_Remembering):
     """How many queries are hit, predicted and positive: int64 [E, L] per label, or [E] over all."""
 
     hits: Int64
     predicted: Int64
     positive: Int64
 
+    @cached_property
     def pooled(self) -> Counts:
         """The counts of each episode's Q x L pairs, int64 [E]: what micro averages are made of."""
         return Counts(self.hits.sum(axis=1), self.predicted.sum(axis=1), self.positive.sum(axis=1))
@@ -161,7 +176,7 @@ def _ratio(above: npt.NDArray[np.generic], below: Int64, undefined: float) -> Fl
     return result
 
 
-class Episodes:
+class Episodes(_Remembering):
     """The scores, targets and decisions of some episodes, checked, with what metrics share.
 
     Parameters
@@ -200,6 +215,10 @@ class Episodes:
         whole = self.counts.hits, self.counts.predicted, self.counts.positive
         pairs = zip(whole, own, strict=True)
         return Counts(*((a[:, None, :] - b).reshape(E * Q, L) for a, b in pairs))
+
+    def some(self, which: slice) -> Episodes:
+        """These episodes alone."""
+        return Episodes(self.scores[which], self.targets[which], self.decisions[which])
 
     def without(self, query: int) -> Episodes:
         """The same episodes without the query at this place."""

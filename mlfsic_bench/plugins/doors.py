@@ -6,16 +6,19 @@ nothing else. Importing this module imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.plugins.files import EXAMPLE, names_a_file, object_in_file
+from mlfsic_bench.plugins.source import OWN
 
-OWN = ("mlfsic_bench", "mlfsic_baselines")  # packages whose code is not that of others
-
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 T = TypeVar("T")
 
@@ -63,16 +66,30 @@ class Door:
         """Registered name -> where it comes from, `module:Name of package`, once for each."""
         return {name: [origin for _, origin in found] for name, found in self._points().items()}
 
-    def listed(self, accept: Callable[[object, str], T]) -> list[Listed[T]]:
+    def own_place(self, name: str) -> str:
+        """`module:Name` of a registered name that is this project's and no other's; else empty."""
+        return _own(self._points().get(name, []))
+
+    def listed(
+        self,
+        accept: Callable[[object, str], T],
+        read: Callable[[str], T | None] = lambda place: None,
+    ) -> list[Listed[T]]:
         """Every registered plug-in; one that can't be loaded says why and harms no other.
 
-        `accept(loaded, name)` is asked for what is shown, and raises BenchError for what is none.
+        Parameters
+        ----------
+        accept: `accept(loaded, name)` gives what is shown, and raises BenchError for what is none.
+        read: `read("module:Name")` gives it for one of this project without importing it; None
+            where that can't be done.
         """
         rows: list[Listed[T]] = []
-        for name, origins in sorted(self.registered().items()):
-            origin = ", ".join(origins)
+        for name, found in sorted(self._points().items()):
+            origin = ", ".join(one for _, one in found)
             try:
-                rows.append(Listed(name, origin, accept(self.find(name), name), ""))
+                known = read(_own(found)) if _own(found) else None
+                shown = accept(self.find(name), name) if known is None else known
+                rows.append(Listed(name, origin, shown, ""))
             except BenchError as error:
                 rows.append(Listed(name, origin, None, f"{error.what}: {error.found}"))
         return rows
@@ -98,7 +115,7 @@ class Door:
                 remedy=f"uninstall one of them, or name it as {self.example}",
             )
         value, origin = found[0]
-        if value.partition(":")[0].partition(".")[0] in OWN:
+        if _own(found):
             return _loaded(value)
         from mlfsic_bench.plugins.foreign import foreign_code  # imports torch
 
@@ -111,15 +128,29 @@ class Door:
 
     def _points(self) -> dict[str, list[tuple[str, str]]]:
         """(`module:Name`, origin) by name. The same registration found twice counts once."""
-        from importlib.metadata import entry_points  # takes longer than all other imports here
+        import importlib.metadata  # takes longer than all other imports here
 
-        found: dict[str, list[tuple[str, str]]] = {}
-        for point in entry_points(group=self.group):
-            same = found.setdefault(point.name, [])
-            if all(value != point.value for value, _ in same):
-                package = f" of {point.dist.name}" if point.dist is not None else ""
-                same.append((point.value, f"{point.value}{package}"))
-        return found
+        return _entry_points(self.group, importlib.metadata.entry_points, tuple(sys.path))
+
+
+@cache
+def _entry_points(
+    group: str, found_by: Callable[..., EntryPoints], path: tuple[str, ...]
+) -> dict[str, list[tuple[str, str]]]:
+    """As `Door._points`; looked up once, since all packages of `path` are looked through."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for point in found_by(group=group):
+        same = found.setdefault(point.name, [])
+        if all(value != point.value for value, _ in same):
+            package = f" of {point.dist.name}" if point.dist is not None else ""
+            same.append((point.value, f"{point.value}{package}"))
+    return found
+
+
+def _own(found: Sequence[tuple[str, str]]) -> str:
+    """`module:Name` of a name that is registered once, by this project; else empty."""
+    places = [place for place, _ in found if place.partition(":")[0].partition(".")[0] in OWN]
+    return places[0] if len(found) == len(places) == 1 else ""
 
 
 def _loaded(value: str) -> object:

@@ -66,15 +66,16 @@ class MethodResult:
         """On how many base images it was trained, if not on all or not stated."""
         return self.first.base_images
 
-    def values(self, metric: str, targets: Targets) -> Float64:
-        """float64 [E]: the metric in each episode, mean over training seeds."""
-        each = [result.values([metric], targets)[metric] for result in self.results]
-        return np.asarray(np.mean(each, axis=0), np.float64)
+    def measured(
+        self, names: Sequence[str], targets: Targets
+    ) -> tuple[dict[str, Float64], dict[str, Float64]]:
+        """As `Result.measured`, the mean over training seeds."""
+        each = [result.measured(names, targets) for result in self.results]
+        return _means([values for values, _ in each]), _means([effects for _, effects in each])
 
-    def influence(self, metric: str, targets: Targets) -> Float64:
-        """float64 [E, Q]: what each query does to the metric, mean over training seeds."""
-        each = [result.influence([metric], targets)[metric] for result in self.results]
-        return np.asarray(np.mean(each, axis=0), np.float64)
+
+def _means(rows: Sequence[dict[str, Float64]]) -> dict[str, Float64]:
+    return {name: np.asarray(np.mean([row[name] for row in rows], axis=0)) for name in rows[0]}
 
 
 @dataclass(frozen=True, eq=False)

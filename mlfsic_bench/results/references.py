@@ -72,9 +72,9 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 
 def _of_known(name: str, attribute: str) -> str:
     """What a method that is registered here says of itself; empty for one that is not."""
-    from mlfsic_bench.methods.registry import find_method, method_names
+    from mlfsic_bench.methods.registry import describe_method, method_names
     from mlfsic_bench.plugins.files import names_a_file
 
     if name not in method_names() or names_a_file(name):
         return ""
-    return str(getattr(find_method(name), attribute))
+    return str(getattr(describe_method(name), attribute))

@@ -24,7 +24,7 @@ from mlfsic_bench.evaluation.record import ORDER, RECORD, SCORES, Record, read_r
 from mlfsic_bench.evaluation.scores import Scores, StoredTargets, read_scores, read_targets
 from mlfsic_bench.files import is_stored
 from mlfsic_bench.hashing import hash_file, hash_json
-from mlfsic_bench.metrics.registry import episode_metrics, query_influence
+from mlfsic_bench.metrics.registry import episode_metrics, values_and_influence
 from mlfsic_bench.paths import exists, folders_with, is_folder
 from mlfsic_bench.results.archived_targets import shared_file
 
@@ -211,11 +211,17 @@ class Result:
         long.insert(2, "seed", self.seed)
         return long
 
-    def influence(self, names: Sequence[str], targets: Targets) -> dict[str, Float64]:
-        """float64 [E, Q] for each metric: what each query does to its value."""
-        return query_influence(
+    def measured(
+        self, names: Sequence[str], targets: Targets
+    ) -> tuple[dict[str, Float64], dict[str, Float64]]:
+        """For each metric its `values`, and what each query does to them, float64 [E, Q]."""
+        return values_and_influence(
             self.scores.scores, targets.targets, self.scores.decisions, tuple(names)
         )
+
+    def influence(self, names: Sequence[str], targets: Targets) -> dict[str, Float64]:
+        """float64 [E, Q] for each metric: what each query does to its value."""
+        return self.measured(names, targets)[1]
 
 
 def open_result(path: Path) -> Result:
@@ -224,6 +230,19 @@ def open_result(path: Path) -> Result:
     Raises BenchError for a run that has not succeeded, for files that are not those that its record
     names or that belong to different runs, and for a scores file that is not sound.
     """
+    found = result_or_status(path)
+    if isinstance(found, Result):
+        return found
+    raise BenchError(
+        f"the run in {path} has not ended well",
+        expected="status success",
+        found=f"status {found}",
+        remedy="run the same command again to finish it",
+    )
+
+
+def result_or_status(path: Path) -> Result | str:
+    """As `open_result`; of a run that has not succeeded, its status."""
     if not exists(path):
         raise BenchError(
             f"there is nothing at {path}",
@@ -236,12 +255,7 @@ def open_result(path: Path) -> Result:
     _refuse_folder_of_runs(path)
     record = read_record(path)
     if record.status != "success":
-        raise BenchError(
-            f"the run in {path} has not ended well",
-            expected="status success",
-            found=f"status {record.status}",
-            remedy="run the same command again to finish it",
-        )
+        return record.status
     scores, sha256 = _own_scores(path, record)
     stored = _stored(path, record)
     _check_together(path, record, scores, stored)
@@ -259,14 +273,6 @@ def stored_targets(stored: StoredTargets) -> Targets:
         drawn_for=stored.meta.episodes.drawn_by.drawn_for(labels, queries),
         origin="stored",
     )
-
-
-def unfinished(path: Path) -> str:
-    """The status of the run in this folder where it is not `success`; else empty."""
-    if not is_folder(path) or not exists(path / RECORD):
-        return ""
-    status = read_record(path).status
-    return "" if status == "success" else status
 
 
 def _own_file(folder: Path, name: str, record: Record) -> Path:

@@ -317,12 +317,22 @@ def grid(
 
 
 def folded(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` places, broken between words where that can be."""
-    from rich.console import Console
-    from rich.text import Text
+    """`text` in lines of at most `width` places, broken between words where that can be.
 
-    lines = Text(text).wrap(Console(width=width), width, overflow="fold")
-    return [line.plain.rstrip() for line in lines] or [""]
+    >>> folded("one two three-and-twenty", 9)
+    ['one two', 'three-and', '-twenty']
+    """
+    from rich.cells import cell_len, chop_cells
+
+    lines = [""]
+    for word in re.findall(r"\s*\S+\s*", text):
+        size = cell_len(word.rstrip())
+        if size <= width - cell_len(lines[-1]):
+            lines[-1] += word
+        else:
+            pieces = chop_cells(word, width) if size > width else [word]
+            lines = [*lines, *pieces] if lines[-1] else pieces
+    return [line.rstrip() for line in lines]
 
 
 def _lines(row: Sequence[str], rooms: Mapping[int, int]) -> list[tuple[str, ...]]:

@@ -13,7 +13,14 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods import registry as discovery
 from mlfsic_bench.methods.contract import Method, MethodParams
 from mlfsic_bench.methods.params import build_params, describe_parameter, small_settings
-from mlfsic_bench.methods.registry import find_method, list_methods, make_method, method_names
+from mlfsic_bench.methods.registry import (
+    Described,
+    describe_method,
+    find_method,
+    list_methods,
+    make_method,
+    method_names,
+)
 
 MINIMAL = Path(__file__).parents[1] / "fakes" / "plugins" / "minimal.py"
 HEAD = "from mlfsic_bench.methods.contract import Method, MethodParams\n"
@@ -40,6 +47,23 @@ def test_shipped_methods_are_registered_under_their_own_names():
     for name in shipped:
         assert find_method(name).name == name
         assert find_method(name).citation
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_what_is_read_of_a_class_is_what_it_says(name):
+    read, loaded = describe_method(name), find_method(name)
+    assert read is not loaded  # all of it could be read
+    for attribute in (*Described.__annotations__, "__doc__"):
+        assert getattr(read, attribute) == getattr(loaded, attribute), attribute
+    assert list(read.presets) == list(loaded.presets)
+
+
+def test_a_class_of_others_is_imported(monkeypatch):
+    points = [entry("good", "tests.fakes.plugins.minimal:Minimal")]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+    assert describe_method("good") is find_method("good")
+    with pytest.raises(BenchError, match="unknown method"):
+        describe_method("gone")
 
 
 def test_a_file_and_a_class():

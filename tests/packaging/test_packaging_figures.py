@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mlfsic_bench.episodes.files import find_episodes
-from mlfsic_bench.metrics.registry import chance_levels, expected_random_ap
+from mlfsic_bench.metrics.average_precision import expected_random_ap
+from mlfsic_bench.metrics.registry import chance_levels
 from mlfsic_bench.splits.resolve import resolve_split
 from tools.refresh_docs import COMMAND, blocks, pages, refresh
 
