@@ -23,6 +23,7 @@ from mlfsic_bench.methods.refusals import label_embeddings
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import tracked
 from mlfsic_bench.randomness import stream_seed
+from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.loop import epoch_batches, load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
@@ -192,7 +193,7 @@ def train_classifier(
     source = base.images.source
     weights = source.trainable_parameters()
     W = W.clone().requires_grad_()
-    adam = torch.optim.Adam([W, *weights], lr=lr)
+    adam = Adam([W, *weights], lr=lr)
     # a frozen backbone gives the same features in every epoch, so they are asked for once
     frozen = None if weights else with_one(base.images.pooled())
 
@@ -237,7 +238,7 @@ def _epoch(
     targets: Tensor,
     features: Callable[[list[int]], Tensor],
     W: Tensor,
-    adam: torch.optim.Adam,
+    adam: Adam,
     seed: int,
     batch: int,
 ) -> float:

@@ -30,6 +30,7 @@ from mlfsic_bench.methods.contract import (
 )
 from mlfsic_bench.methods.refusals import label_embeddings, loading_state, untrained
 from mlfsic_bench.randomness import stream_seed, torch_generator
+from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.loop import epoch_batches, train_episodic, val_macro_ap
 
 
@@ -396,9 +397,7 @@ class KGGR(Method):
         new = from_neighbours(start, words, p.word_scale)
         v, b = (part.clone().requires_grad_() for part in (new[:, :-1], new[:, -1]))
         tuned = [*classifiers.parameters(), *(features.parameters() if p.tune == "graphs" else ())]
-        adam = torch.optim.Adam(
-            [{"params": [v, b], "lr": p.head_lr}, {"params": tuned, "lr": p.graph_lr}]
-        )
+        adam = Adam([{"params": [v, b], "lr": p.head_lr}, {"params": tuned, "lr": p.graph_lr}])
         with torch.no_grad():
             f = network.decouple_all(support.images.local(), words)
             fixed = None if p.tune == "graphs" else features(f, A, p.steps)[:, B:]

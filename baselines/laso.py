@@ -50,6 +50,7 @@ from mlfsic_bench.methods.refusals import loading_state
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
 from mlfsic_bench.randomness import splitmix64_array, stream_seed, stream_seeds, torch_generator
+from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.loop import save_checkpoint, val_macro_ap
 from mlfsic_bench.works import ALFASSY_2019
 
@@ -457,7 +458,7 @@ class LaSO(Method):
         heads, steps = Heads(starts, p.dropout), max(1, s // p.tune_batch)
         for weight in heads.weights:
             weight.requires_grad_()
-        adam = torch.optim.Adam(heads.weights, lr=p.tune_lr, fused=True)
+        adam = Adam(heads.weights, lr=p.tune_lr, fused=True)
         who = torch.arange(len(supports), device=device)[:, None]
         for epoch in range(p.tune_epochs):
             order = np.stack([_deal(one.seed, epoch, s, X.shape[1]) for one in supports])

@@ -33,6 +33,7 @@ from mlfsic_bench.methods.contract import (
     TrainingPart,
 )
 from mlfsic_bench.randomness import stream_seed, torch_generator
+from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.loop import epoch_batches, val_macro_ap
 
 # what the weights after training on the base part do not depend on
@@ -120,7 +121,7 @@ def train_decoder(
     groups = [{"params": list(_trained(decoder, p).values()), "lr": p.lr}]
     if source.trainable_parameters():
         groups.append({"params": source.trainable_parameters(), "lr": p.backbone_lr})
-    adam = torch.optim.Adam(groups)
+    adam = Adam(groups)
 
     def epoch(number: int) -> float:
         return _epoch(decoder, base, p, adam, stream_seed("pla/epoch", context.seed, number))
@@ -157,7 +158,7 @@ def tune_decoder(decoder: Decoder, support: Support, p: PLAParams) -> None:
         {"params": [t for name, t in trained.items() if name not in ROWS], "lr": p.tune_lr},
         {"params": [t for name, t in trained.items() if name in ROWS], "lr": p.rows_lr},
     ]
-    adam = torch.optim.Adam(groups, fused=True)
+    adam = Adam(groups, fused=True)
     with torch.no_grad():
         f_loc = support.images.local()
     generator = torch_generator("pla/tune", support.seed)
@@ -180,7 +181,7 @@ def _step(
     f_loc: Tensor,
     targets: Tensor,
     p: PLAParams,
-    adam: torch.optim.Adam,
+    adam: Adam,
     generator: torch.Generator,
 ) -> float:
     """One step of Adam; the loss before it.
@@ -208,9 +209,7 @@ def _step(
     return loss.item()
 
 
-def _epoch(
-    decoder: Decoder, base: TrainingPart, p: PLAParams, adam: torch.optim.Adam, seed: int
-) -> float:
+def _epoch(decoder: Decoder, base: TrainingPart, p: PLAParams, adam: Adam, seed: int) -> float:
     """One pass over all images in the order keyed by `seed`; the mean of its batches' losses."""
     n = len(base.images)
     generator = torch_generator("pla/dropout", seed)

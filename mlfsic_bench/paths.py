@@ -8,9 +8,11 @@ a user or from a file looks at it through this module.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -24,6 +26,30 @@ _REMEDIES = {
     errno.ELOOP: "remove the link that leads back to itself, or name another path",
 }
 T = TypeVar("T")
+Places = dict[str, bool]  # absolute path -> whether what lies in the folder there matters, too
+_watching: list[Places] = []
+
+
+@contextmanager
+def watched(places: Places) -> Iterator[None]:
+    """In the block, note in `places` every path that is looked at, whether something is there.
+
+    That is what the work of the block depends on, as far as it goes through this module. Blocks may
+    be nested, with the same `places` too.
+    """
+    _watching.append(places)
+    try:
+        yield
+    finally:
+        _watching.pop()
+
+
+def note(path: Path | str, listed: bool = False) -> None:
+    """Say that this path is looked at, to whoever is watching; `listed`: with all in the folder."""
+    if _watching:
+        name = os.path.abspath(path)  # noqa: PTH100 - links stay, and a Path takes longer
+        for places in _watching:
+            places[name] = places.get(name, False) or listed
 
 
 def look(path: Path) -> Kind:
@@ -37,6 +63,7 @@ def look(path: Path) -> Kind:
 
 def kind_of(path: Path) -> Kind:
     """As `look`, but OSError where the system can't say; for callers with an error of their own."""
+    note(path)
     try:
         mode = Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -69,8 +96,14 @@ def list_folder(folder: Path) -> list[Path]:
     Those are the system's (`.DS_Store`), a lock, or what a killed writer left behind. BenchError
     when the folder can't be listed.
     """
-    paths = _asked(folder, lambda: list(Path(folder).iterdir()))
-    return sorted(path for path in paths if not path.name.startswith("."))
+    return [Path(folder) / name for name in sorted(names_in(folder))]
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of what `list_folder` finds, in no order: a Path of each takes far longer."""
+    note(folder, listed=True)
+    names = _asked(folder, lambda: os.listdir(folder))  # noqa: PTH208
+    return [name for name in names if not name.startswith(".")]
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -123,6 +156,49 @@ def same_place(one: Path, other: Path) -> bool:
 def size_of(path: Path) -> int:
     """Bytes of what lies there, a link by itself; BenchError when that can't be asked."""
     return _asked(path, lambda: path.lstat().st_size)
+
+
+def state_of_place(path: str, listed: bool = False) -> tuple[str | list[int] | None, int]:
+    """What lies at an absolute path, in a form that changes when it does, and that JSON can hold.
+
+    None where nothing does; of a file size, time of its last write in ns, and inode; of a folder
+    that it is one, or, where what is in it counts (`listed`), a hash of names, sizes and times. The
+    second value is when it last changed, in ns; 0 where that does not count. OSError where the
+    system can't say.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path takes twice as long
+    except (FileNotFoundError, NotADirectoryError):
+        return None, 0
+    newest = max(found.st_mtime_ns, found.st_ctime_ns)
+    if not stat.S_ISDIR(found.st_mode):
+        return [found.st_size, found.st_mtime_ns, found.st_ino], newest
+    if not listed:
+        return "folder", 0
+    lines = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                lines.append(f"{entry.name}/")
+                continue
+            about = entry.stat(follow_symlinks=entry.is_file())  # a link may lead nowhere
+            newest = max(newest, about.st_mtime_ns, about.st_ctime_ns)
+            lines.append(f"{entry.name}/{about.st_size}/{about.st_mtime_ns}")
+    names = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(names).hexdigest(), newest
+
+
+def states_below(folder: str, endings: tuple[str, ...]) -> list[list[str | int]]:
+    """[path, size, time of the last write] of each file below a folder whose name ends so."""
+    found: list[list[str | int]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                found += states_below(entry.path, endings)
+            elif entry.name.endswith(endings):
+                about = entry.stat()
+                found.append([entry.path, about.st_size, about.st_mtime_ns])
+    return sorted(found)
 
 
 def home() -> Path | None:

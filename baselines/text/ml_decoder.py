@@ -32,6 +32,7 @@ from mlfsic_bench.methods.refusals import label_embeddings, loading_state, untra
 from mlfsic_bench.methods.scoring import dropout
 from mlfsic_bench.methods.word_guided.batched import shares_labels
 from mlfsic_bench.randomness import stream_seed, torch_generator
+from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.loop import WarmupCosine, epoch_batches, train_episodic, val_macro_ap
 
 CHUNK = 64  # images whose features are computed at a time when no gradients are wanted
@@ -352,7 +353,7 @@ def tune_rows(h: Tensor, Y: Tensor, W: Tensor, b: Tensor, epochs: int, lr: float
     h: float [s, L, d], fixed. Y: float [s, L] of 0 and 1. The gradient is written by hand, as in
     `linear.tune_heads`.
     """
-    adam = torch.optim.Adam([W, b], lr=lr)
+    adam = Adam([W, b], lr=lr)
     for _ in range(epochs):
         r = ((torch.einsum("nld,ld->nl", h, W) + b).sigmoid() - Y) / Y.numel()
         W.grad, b.grad = torch.einsum("nl,nld->ld", r, h), r.sum(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.paths import folders_with
 
 if TYPE_CHECKING:
-    from mlfsic_bench.evaluation.record import Record
+    from mlfsic_bench.evaluation.plan import RunPlan
 
 MOST_NAMED = 3  # other runs in the command that a finished run proposes
 
@@ -85,10 +86,8 @@ def run(method: str, settings: dict[str, str], protocol: str | None, **options: 
     a fresh process did not give the scores of some episodes again (docs/running.md).
     """
     from mlfsic_bench.episodes.protocol import OPTIONS, find_protocol
-    from mlfsic_bench.evaluation.audit.audit import failure_of
+    from mlfsic_bench.evaluation.finished import done_line, finished
     from mlfsic_bench.evaluation.plan import RunPlan
-    from mlfsic_bench.evaluation.record import read_record
-    from mlfsic_bench.evaluation.runner import run_method
 
     for name in ("split", "backbone"):
         needed_without(name)
@@ -98,35 +97,56 @@ def run(method: str, settings: dict[str, str], protocol: str | None, **options: 
     if protocol or any(value is not None for value in chosen.values()):
         drawn_by = find_protocol(protocol, **chosen)
     plan = RunPlan(method=method, settings=settings, protocol=drawn_by, **options)
-    try:
-        folder = run_method(plan, log=say)
-    except KeyboardInterrupt as stop:
-        leave(stop, "cancelled; the same command resumes the run")
-    record = read_record(folder)
-    ap = record.metrics["macro_ap"]
-    if ap.mean is not None:
-        half = "" if ap.half_width is None else f" ± {100 * ap.half_width:.2f}"
-        say_always(f"macro-AP {100 * ap.mean:.2f}{half} (95 %, over episodes)")
+    done = finished(plan)
+    if done is not None:
+        folder, record, failure = done.folder, done.record, None
+        say(done_line(folder, record["key"], record["ended"]))
+    else:
+        folder, record, failure = _run(plan)
+    ap = record["metrics"]["macro_ap"]
+    if ap["mean"] is not None:
+        half = "" if ap["half_width"] is None else f" ± {100 * ap['half_width']:.2f}"
+        say_always(f"macro-AP {100 * ap['mean']:.2f}{half} (95 %, over episodes)")
     echo(str(folder))
-    failure = failure_of(record, folder)
     if failure is not None:
         raise failure
     runs = [folder, *_beside(folder, record)]
     say_next("table" if len(runs) == 1 else "compare", *runs)
 
 
-def _beside(folder: Path, record: Record) -> list[Path]:
+def _run(plan: RunPlan) -> tuple[Path, dict[str, Any], BenchError | None]:
+    """(folder, the JSON of its record, the error that its audit failed with) of a run."""
+    just_begun = "torch" not in sys.modules
+    from mlfsic_bench.evaluation.audit.audit import failure_of
+    from mlfsic_bench.evaluation.audit.fresh import fork_early
+    from mlfsic_bench.evaluation.record import read_record
+    from mlfsic_bench.evaluation.runner import run_method
+
+    if just_begun:
+        fork_early()
+    try:
+        folder = run_method(plan, log=say)
+    except KeyboardInterrupt as stop:
+        leave(stop, "cancelled; the same command resumes the run")
+    record = read_record(folder)
+    return folder, record.model_dump(mode="json"), failure_of(record, folder)
+
+
+def _beside(folder: Path, record: dict[str, Any]) -> list[Path]:
     """Finished runs in the same folder, of the same episodes of the same split."""
-    from mlfsic_bench.evaluation.record import RECORD, read_record
+    from mlfsic_bench.evaluation.plan import RECORD
+    from mlfsic_bench.files import read_json
 
     found: list[Path] = []
     for path in folders_with(folder.parent, RECORD):
         try:
-            other = read_record(path)
+            other = read_json(path / RECORD, kind="run record")
         except BenchError:  # what it is doesn't matter here
             continue
-        same = (other.split, other.episodes) == (record.split, record.episodes)
-        if same and other.status == "success" and path.name != folder.name:
+        same = isinstance(other, dict) and all(
+            other.get(name) == record[name] for name in ("split", "episodes")
+        )
+        if same and other.get("status") == "success" and path.name != folder.name:
             found.append(path)
         if len(found) == MOST_NAMED:
             break

@@ -93,6 +93,7 @@ def read_plain(path: Path, layout: Layout) -> Rows | None:
                 return None
             decode = msgspec.json.Decoder(list[_Entry]).decode
             pieces: list[_Columns] = []
+            done = 0
             with progress(f"reading {path.name}", size >> 20, unit="MiB") as advance:
 
                 def take(text: memoryview) -> None:
@@ -102,7 +103,6 @@ def read_plain(path: Path, layout: Layout) -> Rows | None:
                     advance((done >> 20) - (before >> 20))
 
                 head = _head(stream)
-                done = 0
                 tail = _in_pieces(stream, take)
         columns = _Columns(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
         return _rows(path, layout, columns, head + tail)

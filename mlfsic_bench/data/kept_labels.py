@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.data.dataset import Annotations
 from mlfsic_bench.data.listed import ENDINGS, id_problem
-from mlfsic_bench.kept import Arrays, keep
+from mlfsic_bench.kept_arrays import Arrays, keep
 from mlfsic_bench.schema import label_problem
 
 _ARRAYS = ("ids", "ending", "order", "present", "shown")

@@ -11,7 +11,7 @@ from typing import Any
 from mlfsic_bench.data.dataset import IMAGE_ID
 from mlfsic_bench.data.images import ImageFiles, read_image_file
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.paths import is_folder, list_folder
+from mlfsic_bench.paths import is_folder, names_in
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 
@@ -104,7 +104,7 @@ class ListedImages(ImageFiles):
             named: set[str] = set()
             for folder, images in by_folder.items():
                 place = self.root / folder
-                there = {path.name for path in list_folder(place)} if is_folder(place) else set()
+                there = set(names_in(place)) if is_folder(place) else set()
                 named.update(image_id for image_id, name in images if name in there)
             self._named = frozenset(named)
         return self._named

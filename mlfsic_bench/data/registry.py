@@ -11,7 +11,7 @@ from typing import Any
 from mlfsic_bench.data.dataset import DATASET_NAME, Dataset
 from mlfsic_bench.data.official import Anchors
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.paths import exists, is_folder, resolved
+from mlfsic_bench.paths import exists, is_folder, note, resolved
 from mlfsic_bench.plugins.doors import Door, Listed
 from mlfsic_bench.plugins.files import names_a_file
 from mlfsic_bench.plugins.source import OWN
@@ -136,6 +136,7 @@ def make_dataset(spec: str, root: Path | None) -> Dataset:
     """As `open_dataset`, and made anew each time."""
     table, name = file_of(spec), _named(spec)[0]
     if table is not None and table.suffix.lower() in TABLES:
+        note(table)  # what is kept of a file is read in its place
         from mlfsic_bench.data.tables import open_table
 
         if root is not None and str(root) == os.environ.get(ROOT_VARIABLE):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
-from mlfsic_bench.kept import Arrays, keep
+from mlfsic_bench.kept_arrays import Arrays, keep
 
 
 def kept_entries(path: Path, wanted: Set[str], form: Form = "auto") -> Entries:

@@ -16,7 +16,7 @@ from mlfsic_bench.embeddings.label_embeddings import (
 )
 from mlfsic_bench.embeddings.texts import TEMPLATES, SentenceEncoder, embed_labels
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.paths import is_folder
+from mlfsic_bench.paths import is_folder, note
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -59,11 +59,13 @@ def label_embeddings(
         return embeddings_of(given, labels)
     if str(given) == RANDOM:
         return random_embeddings(labels)
+    note(given)  # what is kept of a file is read in its place
     if not texts:
         return load_embeddings(given, labels, plan.embeddings_format)
     templates = plan.templates or TEMPLATES
     if str(given) == BACKBONE:
         return from_backbone(backbones(), labels, templates)
+    note(given, listed=True)
     encoder = SentenceEncoder(given, str(device))
     return embed_labels(labels, encoder, templates, name=given.name or "sentence encoder")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from mlfsic_bench.evaluation.meta import FeaturesMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts, val_episodes
 from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, SCORED_PARTS, RunPlan
 from mlfsic_bench.methods.limited import LimitedFeatures
-from mlfsic_bench.paths import is_file, resolved
+from mlfsic_bench.paths import Places, is_file, resolved, watched
 
 if TYPE_CHECKING:
     import torch
@@ -106,10 +107,17 @@ class ResourceCache:
 
     Reading the annotations of COCO and loading a backbone take seconds each time. The objects are
     those that a run would have opened itself.
+
+    Attributes
+    ----------
+    places: what was looked at to open them, and all else that runs opened (`finished`).
+    since: when it was made, in ns.
     """
 
     def __init__(self) -> None:
         self._opened: dict[tuple[object, ...], tuple[Any, RunPlan]] = {}
+        self.places: Places = {}
+        self.since = time.time_ns()
 
     def split(self, plan: RunPlan) -> Split:
         """The split that `plan` names or is given."""
@@ -170,17 +178,21 @@ class ResourceCache:
                 raise
             return None
 
+    def networks(self, plan: RunPlan) -> tuple[Backbone, ...]:
+        """As `backbones`; of stored features perhaps no more than is known of them (`known`)."""
+        from mlfsic_bench.features.backbones.known import known_backbones
+
+        name, weights = plan.backbone, plan.weights
+        if not isinstance(name, str) or plan.features != "stored":
+            return self.backbones(plan)
+        return self._once(plan, _network(plan, "known"), lambda: known_backbones(name, weights))
+
     def backbones(self, plan: RunPlan) -> tuple[Backbone, ...]:
         """The networks that `plan` names; shared for stored features, which leave them untouched.
 
         A live backbone moves to the device of its run and may be trained: each run has its own.
         """
-        from mlfsic_bench.features.backbones.registry import (
-            JOIN,
-            build_backbones,
-            parse_spec,
-            split_name,
-        )
+        from mlfsic_bench.features.backbones.registry import build_backbones
 
         given = self.given(plan)
         if given is not None:  # asked for its text side alone
@@ -194,15 +206,14 @@ class ResourceCache:
             return networks if plan.features == "stored" else copy.deepcopy(networks)
         if plan.features != "stored":
             return build_backbones(name, plan.weights)
-        files = [Path(parse_spec(one).name.rpartition(":")[0]) for one in split_name(name)]
-        files += [Path(one) for one in plan.weights.split(JOIN)]
-        key = ("backbones", name, plan.weights, *_states(*files))
-        return self._once(plan, key, lambda: build_backbones(name, plan.weights))
+        built = _network(plan, "backbones")
+        return self._once(plan, built, lambda: build_backbones(name, plan.weights))
 
     def _once(self, plan: RunPlan, key: tuple[object, ...], opened: Callable[[], Opened]) -> Opened:
         if key not in self._opened:
             # with the plan, lest another object get the number of its dataset
-            self._opened[key] = opened(), plan
+            with watched(self.places):
+                self._opened[key] = opened(), plan
         found: Opened = self._opened[key][0]
         return found
 
@@ -219,6 +230,14 @@ def _states(*files: Path) -> Iterator[tuple[str, object]]:
         yield str(resolved(file)), found and (found.st_mtime_ns, found.st_size)
 
 
+def _network(plan: RunPlan, kind: str) -> tuple[object, ...]:
+    from mlfsic_bench.features.backbones.registry import JOIN, parse_spec, split_name
+
+    files = [Path(parse_spec(one).name.rpartition(":")[0]) for one in split_name(plan.network)]
+    files += [Path(one) for one in plan.weights.split(JOIN)]
+    return kind, plan.network, plan.weights, *_states(*files)
+
+
 def _place(plan: RunPlan, kind: str) -> tuple[object, ...]:
     limits = plan.available_only, plan.min_pool
     source = plan.split or plan.features_pack
@@ -230,12 +249,17 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
 
     What `opened` holds already is not opened again.
     """
+    opened = opened or ResourceCache()
+    with watched(opened.places):
+        return _opened(plan, opened)
+
+
+def _opened(plan: RunPlan, opened: ResourceCache) -> Inputs:
     from mlfsic_bench.episodes.files import find_episodes
     from mlfsic_bench.evaluation.embeddings import label_embeddings
     from mlfsic_bench.evaluation.maker import maker_of
     from mlfsic_bench.features.compute import parse_device
 
-    opened = opened or ResourceCache()
     if plan.features not in FEATURE_MODES:
         raise unknown_name("feature mode", plan.features, FEATURE_MODES)
     device = parse_device(plan.device)
@@ -378,7 +402,7 @@ def _features(
         wanted = sorted(set().union(*needed.values()))
         require_images(dataset, wanted, f"split {split.id!r}")
         damaged = dataset.damaged() if plan.available_only else {}
-        backbones = opened.backbones(plan)
+        backbones = opened.networks(plan)
         made_by, precision, source = describe(backbones), plan.precision, {}
         weights = _weights_name(
             plan.weights if isinstance(plan.backbone, str) else backbones[0].weights,

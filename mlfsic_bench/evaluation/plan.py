@@ -26,6 +26,8 @@ SCORED_PARTS: tuple[ScoredPart, ...] = ("novel", "val")
 FEATURE_MODES: tuple[FeatureMode, ...] = ("stored", "live", "end-to-end")
 
 
+RECORD = "record.json"  # of a run's folder: what the run is and how it went
+METHOD = "method.pt"  # what its method learnt
 UNVERSIONED = "unversioned"  # a method whose code no version and no file stands for
 
 

@@ -6,6 +6,7 @@ What a method's code returns is checked here, and its errors name the episode.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,13 @@ import torch
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.methods.calls import MethodFailedError, adapting, method_call, predictor_of
+from mlfsic_bench.methods.calls import (
+    MethodFailedError,
+    adapting,
+    decides_nothing,
+    method_call,
+    predictor_of,
+)
 from mlfsic_bench.methods.limited import LimitedFeatures, limited_to
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
@@ -216,9 +223,14 @@ def score(
         ):
             return function(query)
 
+    def reading(value: object, what: str) -> AbstractContextManager[None]:
+        if type(value) is torch.Tensor and value.device.type == "cpu":
+            return nullcontext()  # no code of the method runs when it is read
+        return method_call(method, f"while its {what} of episode {episode} were read")
+
     scores = called("scoring", predictor)
     where = f"the scores of episode {episode}"
-    with method_call(method, f"while its scores of episode {episode} were read"):
+    with reading(scores, "scores"):
         _check(method, where, scores, shape, (torch.float32, torch.float64))
         # a copy: what comes next may change the method's own tensor
         array = scores.detach().to("cpu", torch.float32, copy=True).numpy()
@@ -228,6 +240,9 @@ def score(
         found = f"{int((~finite).sum())} of {array.size} are NaN or infinite"
         raise _wrong(method, where, "one finite float32 number per query image and label", found)
 
+    if decides_nothing(predictor):
+        return array, None
+
     def decide(query: Images) -> Any:
         own = getattr(predictor, "decide", None)
         return None if own is None else own(query)
@@ -235,7 +250,7 @@ def score(
     decisions = called("deciding", decide)
     if decisions is None:
         return array, None
-    with method_call(method, f"while its decisions of episode {episode} were read"):
+    with reading(decisions, "decisions"):
         _check(method, f"the decisions of episode {episode}", decisions, shape, (torch.bool,))
         return array, decisions.detach().to("cpu", copy=True).numpy()
 

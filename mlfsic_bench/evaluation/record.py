@@ -21,6 +21,8 @@ from mlfsic_bench.evaluation.meta import (
     MethodMeta,
     SplitMeta,
 )
+from mlfsic_bench.evaluation.plan import METHOD as METHOD
+from mlfsic_bench.evaluation.plan import RECORD as RECORD
 from mlfsic_bench.evaluation.provenance import Provenance
 from mlfsic_bench.files import read_json, write_json
 from mlfsic_bench.hashing import hash_file
@@ -46,8 +48,6 @@ if TYPE_CHECKING:
     from mlfsic_bench.methods.contract import Method
     from mlfsic_bench.splits.split import Split
 
-RECORD = "record.json"
-METHOD = "method.pt"
 SCORES = "scores.npz"
 ORDER = "order.npz"  # in an archive in place of the scores
 TARGETS = "targets.npz"

@@ -17,9 +17,10 @@ from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.audit.audit import audit_run
 from mlfsic_bench.evaluation.audit.compare import Stored
+from mlfsic_bench.evaluation.finished import done_line, keep_finished
 from mlfsic_bench.evaluation.fit import fitted_method
 from mlfsic_bench.evaluation.identity import identity, run_key
-from mlfsic_bench.evaluation.inputs import Inputs, Log, open_inputs
+from mlfsic_bench.evaluation.inputs import Inputs, Log, ResourceCache, open_inputs
 from mlfsic_bench.evaluation.meta import ScoresMeta, TargetsMeta
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.predict import evaluate, refuse_large_query
@@ -62,15 +63,26 @@ if TYPE_CHECKING:
     from mlfsic_bench.features.sources import FeatureSource
 
 
-def run_method(plan: RunPlan, log: Log = lambda line: None) -> Path:
+def run_method(
+    plan: RunPlan,
+    log: Log = lambda line: None,
+    opened: ResourceCache | None = None,
+    fitted: Path | None = None,
+) -> Path:
     """Do what `plan` asks, or go on where an earlier process stopped; the run's folder.
 
     A run that is done already is left as it is. `log` gets lines of progress text. Raises
     BenchError for bad input, for a folder that holds another run, and for a method that fails;
     the record then says `error`. Ctrl-C leaves `cancelled`; so do, within `signals.stoppable`,
     SIGTERM and SIGHUP.
+
+    `opened` holds what earlier runs opened; `fitted` as for `execute`.
     """
-    return execute(open_inputs(plan), plan.out, log)
+    opened = opened or ResourceCache()
+    inputs = open_inputs(plan, opened)
+    folder = execute(inputs, plan.out, log, fitted)
+    keep_finished(plan, inputs, folder, opened.places, opened.since)
+    return folder
 
 
 def execute(
@@ -129,7 +141,7 @@ def _done(folder: Path, earlier: Record | None, key: str, log: Log) -> bool:
         return False
     if lacks_audit(folder, earlier, key):
         return False
-    log(f"{folder} is done already: key {earlier.key[:12]}, ended {earlier.ended}")
+    log(done_line(folder, earlier.key, earlier.ended))
     return True
 
 

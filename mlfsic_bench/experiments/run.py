@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.finished import done_line, finished
 from mlfsic_bench.evaluation.identity import method_version
 from mlfsic_bench.evaluation.inputs import ResourceCache
 from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
@@ -115,12 +116,17 @@ def open_splits(rows: Sequence[PlannedRow], opened: ResourceCache) -> list[Plann
 
 
 def _run(run: PlannedRun, done: Done, log: Log, fitted: Path | None = None) -> None:
+    plan = replace(run.plan, out=run.folder)
+    found = finished(plan)
+    if found is not None:
+        log(done_line(found.folder, found.record["key"], found.record["ended"]))
+        done.finished.add(run.folder)
+        return
     from mlfsic_bench.evaluation.audit.audit import failure_of
-    from mlfsic_bench.evaluation.inputs import open_inputs
-    from mlfsic_bench.evaluation.runner import execute
+    from mlfsic_bench.evaluation.runner import run_method
 
     try:
-        execute(open_inputs(run.plan, done.opened), run.folder, log, fitted)
+        run_method(plan, log, done.opened, fitted)
         failure = failure_of(read_record(run.folder), run.folder)
         if failure is not None:
             raise failure

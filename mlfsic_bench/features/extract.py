@@ -90,6 +90,7 @@ def extract(
     if ready is not None:
         LOG.debug("features of %d images by %s are in %s already", len(ids), backbone.name, folder)
         return ready
+    backbone = backbone.built()
     with _writer(folder, manifest, wait, log) as writer, preserved():
         missing = sorted(set(ids) - writer.ids)
         if missing:

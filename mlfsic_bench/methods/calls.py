@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,19 +48,25 @@ def predictor_of(method: Method, predictor: Predictor) -> Predictor:
     return predictor if method.adapts_by_gradient else _Frozen(method.name, predictor)
 
 
+def decides_nothing(predictor: Predictor) -> bool:
+    """Whether it is a plain function, which has scores and no decisions: known without a call."""
+    plain = predictor.inner if isinstance(predictor, _Frozen) else predictor
+    return type(plain) is FunctionType and "decide" not in vars(plain)
+
+
 class _Frozen:
     """A predictor that can't take gradients."""
 
     def __init__(self, method: str, predictor: Predictor) -> None:
-        self._method, self._predictor = method, predictor
+        self._method, self.inner = method, predictor
 
     def __call__(self, query: Images, /) -> Tensor:
         with _frozen(self._method, True):
-            return self._predictor(query)
+            return self.inner(query)
 
     @property
     def decide(self) -> Callable[[Images], Tensor] | None:
-        decide: Callable[[Images], Tensor] | None = getattr(self._predictor, "decide", None)
+        decide: Callable[[Images], Tensor] | None = getattr(self.inner, "decide", None)
         if decide is None:
             return None
         inner = decide

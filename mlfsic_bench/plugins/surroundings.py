@@ -7,6 +7,7 @@ they compute. Not covered: modules it loads or patches, `sys.path`, threads it l
 
 from __future__ import annotations
 
+import ctypes
 import locale
 import os
 import random
@@ -16,7 +17,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,6 +28,9 @@ _SIGNALS = [
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGPIPE")
     if hasattr(signal, name)
 ]
+_NUMBERS = [int(number) for number in _SIGNALS]
+# the function below the one that makes members of enums, which takes many times as long
+_getsignal: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 _watchers: list[set[str]] = []
 _ENTERED: list[Any] = []  # inference modes entered to put one back; a lost one would end
 
@@ -107,10 +110,24 @@ def _exit(status: int = 0) -> NoReturn:
     raise ExitCalledError(f"os._exit({status!r}) was called, which would end the program")
 
 
+_NUMPY: list[tuple[bytes, tuple[Any, ...]]] = []  # the last state that was read, by its bytes
+_WORDS = 625  # of the Mersenne Twister: 624 and a position, 4 bytes each
+
+
 def _numpy_state() -> tuple[Any, ...]:
+    # numpy takes 100 µs to give its state away, so its bytes are looked at in place. They do not
+    # hold a normal number that waits to be used; only further draws can make one wait.
+    generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
+    read = b""
+    if type(generator) is np.random.MT19937:
+        read = ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS)
+        if _NUMPY and _NUMPY[0][0] == read:
+            return _NUMPY[0][1]
     state: Any = np.random.get_state()  # noqa: NPY002 - the legacy generator is global
-    name, key, *rest = state
-    return (name, key.tobytes(), *rest)
+    name, key, position, waits, *rest = state
+    made = (name, key.tobytes(), position, waits, *rest)
+    _NUMPY[:] = [] if waits or not read else [(read, made)]
+    return made
 
 
 def _set_numpy_state(state: tuple[Any, ...]) -> None:
@@ -159,7 +176,7 @@ def _set_filters(kept: list[Any]) -> None:
 
 def _folder() -> str | None:
     try:
-        return str(Path.cwd())
+        return os.getcwd()  # noqa: PTH109 - many times a run, and a Path takes ten times as long
     except OSError:
         return None
 
@@ -169,14 +186,21 @@ def _set_folder(kept: str | None) -> None:
         os.chdir(kept)
 
 
-def _set_environment(kept: dict[str, str]) -> None:
-    for name in [name for name in os.environ if name not in kept]:
-        del os.environ[name]
-    os.environ.update(kept)
+def _environment() -> dict[Any, Any]:
+    """Names and values as the system has them: bytes where it has such. To decode takes longer."""
+    held: dict[Any, Any] = vars(os.environ)["_data"]
+    return held.copy()
+
+
+def _set_environment(kept: dict[Any, Any]) -> None:
+    environ: Any = getattr(os, "environb", os.environ)
+    for name in [name for name in environ if name not in kept]:
+        del environ[name]
+    environ.update(kept)
 
 
 def _handlers() -> list[Any]:
-    return [signal.getsignal(number) for number in _SIGNALS]
+    return [_getsignal(number) for number in _NUMBERS]
 
 
 def _set_handlers(kept: list[Any]) -> None:
@@ -209,7 +233,7 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "numpy's error handling": (np.geterr, lambda kept: np.seterr(**kept)),
     "warning filters": (lambda: list(warnings.filters), _set_filters),
     "the working folder": (_folder, _set_folder),
-    "environment variables": (lambda: dict(os.environ), _set_environment),
+    "environment variables": (_environment, _set_environment),
     "the locale": (
         lambda: locale.setlocale(locale.LC_ALL),
         lambda kept: locale.setlocale(locale.LC_ALL, kept),

@@ -18,6 +18,7 @@ from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
 from mlfsic_bench.randomness import splitmix64_array
 from mlfsic_bench.torch_files import read_torch_file, unreadable
+from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.history import HistoryRow, write_history
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def train_episodic(
     Afterwards the state is that of the last step; the caller chooses between it and `best`.
     """
     parameters = list(parameters)
-    optimiser = torch.optim.Adam(parameters, lr=learning_rate(0), fused=True)
+    optimiser = Adam(parameters, lr=learning_rate(0), fused=True)
     seconds = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
     trained = Trained()
     step, loss_sum, loss_count = 0, 0.0, 0
@@ -218,7 +219,7 @@ def train_episodic(
             lr = learning_rate(step)
             for group in optimiser.param_groups:
                 group["lr"] = lr
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             step_loss = 0.0
             for k in range(episodes_per_step):
                 episode_loss = loss(step * episodes_per_step + k) / episodes_per_step

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlfsic_bench.data import images
+from mlfsic_bench.data.coco import Coco
 from mlfsic_bench.data.images import decode_rgb
 from mlfsic_bench.data.jpeg import Jpeg
 from mlfsic_bench.errors import BenchError
@@ -90,3 +92,31 @@ def test_the_parts_of_a_cut_jpeg_are_found_or_not_without_an_exception(at):
     data = jpeg(3)
     assert Jpeg.parse(data).ended
     assert not Jpeg.parse(data[:at]).ended
+
+
+def test_files_that_were_all_sound_are_not_opened_again_while_they_stay_as_they_are(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFSIC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "MANY", 2)
+    (tmp_path / "annotations").mkdir()
+    folder = tmp_path / "train2014"
+    folder.mkdir()
+    names = [f"COCO_train2014_{i:012d}" for i in range(3)]
+    for name in names:
+        (folder / f"{name}.jpg").write_bytes(encoded(Image.new("RGB", (4, 4)), "JPEG"))
+    ids = tuple(f"train2014/{name}" for name in names)
+
+    def looked_at():
+        looked = []
+        with monkeypatch.context() as patch:
+            whole = images.what_is_wrong
+            patch.setattr(images, "what_is_wrong", lambda p: looked.append(p) or whole(p))
+            there = Coco(tmp_path).available(ids)
+        return len(looked), there.tolist()
+
+    assert looked_at() == (3, [True] * 3)
+    assert looked_at() == (0, [True] * 3)
+    (folder / f"{names[1]}.jpg").write_bytes(b"cut")
+    assert looked_at() == (3, [True, False, True])
+    assert looked_at() == (3, [True, False, True])  # what is wrong may be put right without a trace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.evaluation.audit.audit import EPISODES
 from mlfsic_bench.evaluation.audit.compare import QUERIES, TOLERANCE, Found, Stored, compare
+from mlfsic_bench.evaluation.audit.fresh import _Server
 from mlfsic_bench.evaluation.audit.messages import receive, send
 
 IDS = ("a", "b", "c", "d")
@@ -136,3 +138,14 @@ def test_the_page_states_what_escapes_an_audit() -> None:
         chance = math.comb(64 - images, QUERIES) / math.comb(64, QUERIES)
         assert float(told[:-2]) == pytest.approx(100 * chance, abs=0.06)
         assert told in page
+
+
+def test_the_fork_of_a_command_serves_sessions_and_can_be_ended() -> None:
+    server = _Server(forked=True)
+    server.tell({"trainable": None}, {})  # a job that lacks all else: the session fails
+    ended, _ = server.hear(60)
+    assert ended == {"ended": 1}
+    assert "KeyError" in server.ended(1)
+    assert server.process.poll() is None
+    server.stop()
+    assert server.process.poll() == -signal.SIGKILL

@@ -135,7 +135,7 @@ def test_a_data_root_is_asked_for_before_the_first_run(
 def test_runs_of_one_command_share_split_and_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlfsic_bench.features.backbones import registry as backbones
+    from mlfsic_bench.features.backbones import known
     from mlfsic_bench.splits import resolve
 
     counts = {"split": 0, "network": 0}
@@ -148,6 +148,6 @@ def test_runs_of_one_command_share_split_and_network(
         return call
 
     monkeypatch.setattr(resolve, "resolve_file", counted("split", resolve.resolve_file))
-    monkeypatch.setattr(backbones, "build_backbones", counted("network", backbones.build_backbones))
+    monkeypatch.setattr(known, "known_backbones", counted("network", known.known_backbones))
     reproduce(small(tmp_path), "--seeds", "2")
     assert counts == {"split": 1, "network": 1}

@@ -1,8 +1,9 @@
 """The fresh process of an audit: it scores single episodes with a method that nothing has touched.
 
-The process imports torch once. For every session (one method, from its saved state) it forks before
-any code of the method runs, so that sessions share nothing of a method; where a system can't fork,
-it ends after one session. Features come from the run through the pipe, of the asked episode alone.
+The process imports torch once, or was forked from a run that had done no more than that. For every
+session (one method, from its saved state) it forks before any code of the method runs, so that
+sessions share nothing of a method; where a system can't fork, it ends after one session. Features
+come from the run through the pipe, of the asked episode alone.
 """
 
 from __future__ import annotations
@@ -95,16 +96,20 @@ class AskedInputs(LiveFeatures):
 
 
 def main() -> None:
-    """One session after the other, until the run closes its end."""
+    """Serve the run at the other end of the standard streams."""
     commands, answers = (
         os.fdopen(os.dup(number), mode, buffering=0) for number, mode in ((0, "rb"), (1, "wb"))
     )
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    pipe = Pipe(commands, answers)
+    serve(Pipe(commands, answers))
+
+
+def serve(pipe: Pipe) -> None:
+    """One session after the other, until the run closes its end."""
     while True:
         try:
-            job = receive(commands)
+            job = receive(pipe.commands)
         except EOFError:
             return
         if not hasattr(os, "fork"):
@@ -125,7 +130,7 @@ def main() -> None:
                 sys.stderr.flush()
                 os._exit(code)
         _, status = os.waitpid(child, 0)
-        send(answers, {"ended": os.waitstatus_to_exitcode(status)})
+        send(pipe.answers, {"ended": os.waitstatus_to_exitcode(status)})
 
 
 def _session(pipe: Pipe, job: dict[str, Any], arrays: Arrays) -> None:

@@ -1,7 +1,8 @@
 """A run's side of a fresh process: start it, ask it for scores, hand it features, end it.
 
 One process of this kind serves all audits of a program; it has imported torch and no method, and
-forks for every session (`child`). Whatever goes wrong in it is a FreshFailedError here.
+forks for every session (`child`). It is started when an audit asks for it, or forked from a command
+that has just begun. Whatever goes wrong in it is a FreshFailedError here.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -186,16 +189,20 @@ def search_path() -> list[str]:
 class _Server:
     """The process that forks for every session, and a thread that listens to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, forked: bool = False) -> None:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", START, *search_path()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is for the run, which then ends this process
-        )
+        self.process: subprocess.Popen[bytes] | _Forked
+        if forked:
+            self.process = _Forked(self.log)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", START, *search_path()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.log,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the run, which then ends this process
+            )
         self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.listener = threading.Thread(target=self._listen, name="audit", daemon=True)
         self.listener.start()
@@ -240,7 +247,70 @@ class _Server:
         return "\n".join([f"it ended with exit code {code}", *lines])
 
 
+class _Forked:
+    """A fork of this process that serves sessions, with what is used of a `subprocess.Popen`."""
+
+    def __init__(self, log: IO[bytes]) -> None:
+        from mlfsic_bench.evaluation.audit import child
+
+        (commands, to_child), (from_child, answers) = os.pipe(), os.pipe()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()  # or both processes would print what it holds
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.setsid()  # Ctrl-C is for the run, which then ends this process
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_DFL)
+                os.close(to_child)
+                os.close(from_child)
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+                sys.stdout = sys.stderr = os.fdopen(2, "w", errors="backslashreplace")
+                child.serve(child.Pipe(os.fdopen(commands, "rb", 0), os.fdopen(answers, "wb", 0)))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        os.close(commands)
+        os.close(answers)
+        self.stdin, self.stdout = os.fdopen(to_child, "wb", 0), os.fdopen(from_child, "rb", 0)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None as long as it runs."""
+        return self._waited(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        """The exit code, once it has ended."""
+        return self._waited(0)
+
+    def kill(self) -> None:
+        """End it."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def _waited(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+
 _server: _Server | None = None
+
+
+def fork_early() -> None:
+    """Fork the process that audits now, while nothing of a method has run in this one.
+
+    For programs that have just imported torch and done nothing else: as fresh as a process that
+    starts later, without the seconds in which that imports torch again.
+    """
+    global _server
+    if _server is None and hasattr(os, "fork") and threading.active_count() == 1:
+        with suppress(OSError):  # one is started later
+            _server = _Server(forked=True)
 
 
 def _running() -> _Server:
@@ -259,13 +329,11 @@ def stop() -> None:
         server.stop()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes] | _Forked) -> None:
     if hasattr(os, "killpg"):
-        try:
+        with suppress(ProcessLookupError):  # it has ended, or has not yet made its group
             os.killpg(process.pid, signal.SIGKILL)  # a forked session is of the same group
-        except ProcessLookupError:
-            return
-    else:
+    if process.poll() is None:
         process.kill()
 
 

@@ -201,6 +201,10 @@ class Backbone(nn.Module):
                 remedy="make the backbone again of the network as it is now",
             )
 
+    def built(self) -> Backbone:
+        """The network itself, which it is; one that is only known builds it (`known`)."""
+        return self
+
     def use_mean(self) -> None:
         """Let the global vector be the mean of the map from now on."""
         self.vector, self.dim, self.text = MEAN, self.channels, None

@@ -22,11 +22,12 @@ from mlfsic_bench.features.backbones.weights import (
     initialised,
     load_strictly,
     not_here,
+    note_repository,
     read_state_dict,
 )
 from mlfsic_bench.hashing import hash_file, hash_json
 from mlfsic_bench.offline import transformers_offline
-from mlfsic_bench.paths import is_file, is_folder, list_folder
+from mlfsic_bench.paths import is_file, is_folder, list_folder, note
 
 NEEDS = ("transformers", "hf")  # the module, and the extra that brings it
 ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -159,11 +160,13 @@ def _folder(name: str) -> Path:
                 found="no such folder" if not is_folder(folder) else "no config.json in it",
                 remedy="check the path behind hf:",
             )
+        note(folder, listed=True)
         return folder
     from huggingface_hub import constants, try_to_load_from_cache
 
     found = try_to_load_from_cache(name, "config.json")
     if isinstance(found, str):
+        note_repository(Path(found))
         return Path(found).parent
     places: list[object] = [
         Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots" / "*"

@@ -236,6 +236,14 @@ def known_spec(name: str) -> str:
     return name
 
 
+def is_own(name: str) -> bool:
+    """Whether all of these networks are made by code of this project, from a library or not."""
+    return all(
+        bool(PROVIDERS.own_place(one.provider) if one.provider else BACKBONES.own_place(one.name))
+        for one in map(parse_spec, split_name(name))
+    )
+
+
 def find_builder(spec: str) -> Callable[[str], object]:
     """What makes the network that `spec` names, given the weights; BenchError when nothing does."""
     import inspect

@@ -20,7 +20,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import no_file, open_regular
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.offline import not_installed
-from mlfsic_bench.paths import is_file
+from mlfsic_bench.paths import is_file, note
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.torch_files import read_torch_file
 
@@ -252,10 +252,17 @@ def cached_file(name: str, repository: str, files: Sequence[str]) -> Path:
     for file in files:
         found = try_to_load_from_cache(repository, file)
         if isinstance(found, str) and is_file(Path(found)):
+            note_repository(Path(found))
             return Path(found)
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     places = [folder / "snapshots" / "*" / file for file in files]
     raise not_here(name, places, fetch_repository(repository))
+
+
+def note_repository(file: Path) -> None:
+    """Note (`paths.note`) what says which version of a repository this file of the cache is of."""
+    note(file.parent, listed=True)
+    note(file.parent.parent.parent / "refs", listed=True)
 
 
 def fetch_repository(repository: str) -> str:

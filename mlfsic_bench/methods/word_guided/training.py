@@ -12,6 +12,7 @@ from mlfsic_bench.hashing import hash_bytes, hash_json
 from mlfsic_bench.methods.refusals import label_embeddings
 from mlfsic_bench.methods.word_guided.model import cmw_loss, episode_loss, features
 from mlfsic_bench.randomness import torch_generator
+from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.loop import Trained, WarmupCosine, train_episodic, val_macro_ap
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def fine_tuned(model: Network, support: Support, embeddings: Tensor) -> Network:
         source.train(False)
     with torch.no_grad():
         f_glo = features(support.images, False)[1]
-    optimiser = torch.optim.Adam(tuned, lr=p.fine_tune_lr)
+    optimiser = Adam(tuned, lr=p.fine_tune_lr)
     with torch.enable_grad():
         for _ in range(p.fine_tune_epochs):
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             if p.fine_tune == "all":
                 f_glo = features(support.images, False)[1]
             cmw_loss(model, f_glo, support.targets, embeddings).backward()  # type: ignore[no-untyped-call]
