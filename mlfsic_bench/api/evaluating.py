@@ -29,10 +29,10 @@ from mlfsic_bench.evaluation.plan import (
     Precision,
     RunPlan,
     ScoredPart,
-    default_folder,
+    settings_of,
 )
 from mlfsic_bench.evaluation.recall import remember_run
-from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.evaluation.runner import execute, folder_of
 from mlfsic_bench.features.store.manifest import default_cache
 from mlfsic_bench.files import make_folder, write_bytes
 from mlfsic_bench.paths import exists
@@ -94,7 +94,8 @@ def evaluate(
     backbone, weights, precision, device: what makes the features, where `features` does not say so.
     seeds: the training seeds, each a run.
     part: `val` scores the val episodes: a trial, to choose parameters by.
-    settings, preset: the parameters of the method, by name; not for an object, which has them.
+    settings, preset: the parameters of the method, by name; not for an object, which has them. Of
+        several methods `name` is for all, and `METHOD.name` for one.
     embeddings: a file of label embeddings; `backbone` for those of the backbone's text side; the
         folder of a sentence encoder; `random` for a control; or LabelEmbeddings of all labels of
         the split.
@@ -139,11 +140,12 @@ def evaluate(
         **_episodes(episodes, own, kept),
         **made,
     )
-    opened = [
-        inputs
-        for one in _listed("method", method)
-        for inputs in _opened(replace(plan, method=one), _seeds(seeds), own)
-    ]
+    methods = _listed("method", method)
+    names = [one if isinstance(one, str) else getattr(one, "name", "") for one in methods]
+    opened = []
+    for one, name in zip(methods, names, strict=True):
+        chosen = settings_of(name, names, plan.settings)
+        opened += _opened(replace(plan, method=one, settings=chosen), _seeds(seeds), own)
     found = [_run(inputs, plan, kept, path_or_none(out), log or LOG.info) for inputs in opened]
     return Results(tuple(found))
 
@@ -160,9 +162,8 @@ def _opened(plan: RunPlan, seeds: Sequence[int], split: LoadedSplit) -> list[Inp
 def _run(
     inputs: Inputs, plan: RunPlan, kept: Path, out: Path | None, log: Callable[[str], None]
 ) -> Result:
-    key, split = run_key(identity(inputs)), inputs.split
-    name = default_folder(inputs.method.name, split.id, split.subset is not None, key).name
-    folder = kept / "evaluated" / key if out is None else out / name
+    key = run_key(identity(inputs))
+    folder = kept / "evaluated" / key if out is None else out / folder_of(inputs).name
     execute(inputs, folder, log)
     if inputs.plan is None:  # what it was made with is remembered all the same
         remember_run(key, plan)

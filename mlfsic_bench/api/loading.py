@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from mlfsic_bench.episodes.files import find_episodes
 from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol, find_protocol
 from mlfsic_bench.errors import BenchError, described
-from mlfsic_bench.evaluation.inputs import ResourceCache
 from mlfsic_bench.evaluation.plan import Precision, RunPlan
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.features.extract import stored_features
 from mlfsic_bench.features.packs.manifest import SUFFIX
 from mlfsic_bench.features.sources import FeatureSource, Shape, describe
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mlfsic_bench.data.dataset import Dataset, PartName
     from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.store.store import FeatureStore
 
 PathLike = str | Path
 Shown = TypeVar("Shown")
@@ -201,7 +202,7 @@ class Features(FeatureSource):
         self.device: torch.device = parse_device(plan.device)
         self._split = split
         self._source: FeatureSource | None = None
-        self._known: frozenset[str] = frozenset()
+        self._stores: list[FeatureStore] = []
         given = split.opened.given(plan)
         if given is None:
             self._backbones = split.opened.backbones(plan)
@@ -245,8 +246,9 @@ class Features(FeatureSource):
         plan = self.plan
         if plan.features_pack is not None and self._source is not None:
             return self._source
-        if self._source is None or not self._known.issuperset(ids):
-            self._source, self._known = stored_features(
+        covered = self._source and all(one in store for store in self._stores for one in ids)
+        if self._source is None or not covered:
+            self._source, self._stores = stored_features(
                 self._split.open_dataset(),
                 ids,
                 self._backbones,
@@ -255,6 +257,7 @@ class Features(FeatureSource):
                 batch_size=plan.batch_size,
                 workers=plan.workers,
                 precision=plan.precision,
+                open_store=self._split.opened.store,
                 log=LOG.info,
             )
         return self._source

@@ -112,15 +112,15 @@ def _metrics(ctx: click.Context) -> Iterable[str]:
 
 
 def _presets(ctx: click.Context) -> Iterable[str]:
-    """Those of the method that the command line names, read from its source."""
+    """Those of the methods that the command line names, read from their sources."""
     # behind an option that still lacks its value, click leaves the arguments aside
     first = ctx.args[0] if ctx.args else ""
-    spec = str(ctx.params.get("method") or ctx.params.get("spec") or first)
-    place, _, name = _entry_points().get(spec, spec).rpartition(":")
-    tree = _parsed(place)
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            yield from _keys(_value_of("presets", node.body), tree)
+    for spec in ctx.params.get("methods") or (ctx.params.get("spec") or first,):
+        place, _, name = _entry_points().get(spec, spec).rpartition(":")
+        tree = _parsed(place)
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                yield from _keys(_value_of("presets", node.body), tree)
 
 
 def _parsed(place: str) -> ast.Module:

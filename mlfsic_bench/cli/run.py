@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +35,17 @@ from mlfsic_bench.cli.options import (
 )
 from mlfsic_bench.cli.streams import leave, say, say_always
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.paths import folders_with
+from mlfsic_bench.paths import exists, folders_with
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.plan import RunPlan
+    from mlfsic_bench.evaluation.resources import ResourceCache
 
 MOST_NAMED = 3  # other runs in the command that a finished run proposes
 
 
 @click.command("run")
-@click.argument("method", type=complete.METHOD)
+@click.argument("methods", nargs=-1, required=True, type=complete.METHOD, metavar="METHOD...")
 @with_options(optional(SPLIT), DATASET, DATA_ROOT, optional(BACKBONE), WEIGHTS, FEATURES_PACK)
 @click.option(
     "--embeddings",
@@ -76,9 +79,19 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
     help="Extracted once, computed each time, or with the backbone trained too.",
 )
 @with_options(PRECISION, DEVICE, CACHE, *LOADING)
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/...)")
-def run(method: str, settings: dict[str, str], protocol: str | None, **options: Any) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The run's folder, or that of several runs (default: runs/...)",
+)
+def run(
+    methods: tuple[str, ...], settings: dict[str, str], protocol: str | None, **options: Any
+) -> None:
     """Fit METHOD (a name, or path/to/file.py:Class) on base, score the novel episodes.
+
+    Several METHODs run one after the other, share what is opened, and --out is then the folder of
+    their runs. --set NAME=VALUE is for all of them, --set METHOD.NAME=VALUE for one. One that fails
+    does not stop the others.
 
     --split and --backbone are needed, unless a feature pack says them.
 
@@ -86,8 +99,7 @@ def run(method: str, settings: dict[str, str], protocol: str | None, **options: 
     a fresh process did not give the scores of some episodes again (docs/running.md).
     """
     from mlfsic_bench.episodes.protocol import OPTIONS, find_protocol
-    from mlfsic_bench.evaluation.finished import done_line, finished
-    from mlfsic_bench.evaluation.plan import RunPlan
+    from mlfsic_bench.evaluation.plan import RunPlan, settings_of
 
     for name in ("split", "backbone"):
         needed_without(name)
@@ -96,25 +108,115 @@ def run(method: str, settings: dict[str, str], protocol: str | None, **options: 
     drawn_by = None
     if protocol or any(value is not None for value in chosen.values()):
         drawn_by = find_protocol(protocol, **chosen)
-    plan = RunPlan(method=method, settings=settings, protocol=drawn_by, **options)
-    done = finished(plan)
-    if done is not None:
-        folder, record, failure = done.folder, done.record, None
-        say(done_line(folder, record["key"], record["ended"]))
-    else:
-        folder, record, failure = _run(plan)
-    ap = record["metrics"]["macro_ap"]
-    if ap["mean"] is not None:
-        half = "" if ap["half_width"] is None else f" ± {100 * ap['half_width']:.2f}"
-        say_always(f"macro-AP {100 * ap['mean']:.2f}{half} (95 %, over episodes)")
-    echo(str(folder))
+    methods = tuple(dict.fromkeys(methods))
+    plans = [
+        RunPlan(one, settings=settings_of(one, methods, settings), protocol=drawn_by, **options)
+        for one in methods
+    ]
+    if len(plans) > 1:
+        _run_several(plans)
+        return
+    folder, record, failure = _run(plans[0])
     if failure is not None:
         raise failure
     runs = [folder, *_beside(folder, record)]
     say_next("table" if len(runs) == 1 else "compare", *runs)
 
 
-def _run(plan: RunPlan) -> tuple[Path, dict[str, Any], BenchError | None]:
+def _run(
+    plan: RunPlan, opened: ResourceCache | None = None, before: str = ""
+) -> tuple[Path, dict[str, Any], BenchError | None]:
+    """Make a run, unless it is known to be done, and print its result.
+
+    Returns (folder, the JSON of its record, the error that its audit failed with).
+    """
+    from mlfsic_bench.evaluation.finished import done_line, finished
+
+    done = finished(plan)
+    if done is not None:
+        folder, record, failure = done.folder, done.record, None
+        say(done_line(folder, record["key"], record["ended"]))
+    else:
+        folder, record, failure = _made(plan, opened)
+    ap = record["metrics"]["macro_ap"]
+    if ap["mean"] is not None:
+        half = "" if ap["half_width"] is None else f" ± {100 * ap['half_width']:.2f}"
+        say_always(f"{before}macro-AP {100 * ap['mean']:.2f}{half} (95 %, over episodes)")
+    echo(str(folder))
+    return folder, record, failure
+
+
+def _checked(plans: Sequence[RunPlan], opened: ResourceCache) -> list[RunPlan]:
+    """The plans of several methods, each with its folder and only the embeddings it uses.
+
+    BenchError for what is wrong with any of them, before the first is run.
+    """
+    from mlfsic_bench.evaluation.inputs import open_inputs
+    from mlfsic_bench.evaluation.maker import maker_of
+    from mlfsic_bench.evaluation.record import RECORD
+    from mlfsic_bench.evaluation.runner import folder_of
+
+    out = plans[0].out
+    if out is not None and exists(out / RECORD):
+        raise BenchError(
+            f"{out} is the folder of one run",
+            expected="with several methods, a folder to make their runs in",
+            found=f"{RECORD} in it",
+            remedy="name another folder with --out",
+        )
+    checked = []
+    for plan in plans:
+        try:
+            method = maker_of(plan).make()
+        except BenchError as error:
+            if plan.settings or plan.preset:
+                error.remedy += "; --set METHOD.NAME=VALUE is for one method alone, and a preset "
+                error.remedy += "that not all of them have needs a command of its own"
+            raise
+        if not (method.needs_embeddings or method.uses_embeddings):  # the key of a run alone
+            plan = replace(plan, embeddings=None, embeddings_format="auto", templates=())
+        checked.append(plan)
+    inputs = [open_inputs(plan, opened) for plan in checked]
+    if out is None:
+        return checked
+    pairs = zip(checked, inputs, strict=True)
+    return [replace(plan, out=out / folder_of(one).name) for plan, one in pairs]
+
+
+def _run_several(plans: Sequence[RunPlan]) -> None:
+    """Make these runs; BenchError at the end that names the methods that failed."""
+    from mlfsic_bench.evaluation.resources import ResourceCache
+
+    opened = ResourceCache()
+    plans = _checked(plans, opened)
+    runs: list[Path] = []
+    failed: dict[str, BenchError] = {}
+    for number, plan in enumerate(plans, start=1):
+        say(f"-- {number} of {len(plans)}: {plan.spec}")
+        failure: BenchError | None
+        try:
+            folder, _, failure = _run(plan, opened, f"{plan.spec}: ")
+            runs.append(folder)
+        except BenchError as error:
+            failure = error
+        if failure is not None:
+            say_always(f"FAILED: {plan.spec}: {failure}")
+            failed[plan.spec] = failure
+    if failed:
+        summary = BenchError(
+            f"{len(failed)} of {len(plans)} methods failed: {', '.join(failed)}",
+            expected="runs that end, and whose audit passes",
+            found="; ".join(dict.fromkeys(one.what for one in failed.values())),
+            remedy="see each error above; the same command leaves the other runs as they are",
+        )
+        summary.exit_code = max(one.exit_code for one in failed.values())
+        raise summary
+    say_next("table", *runs)
+
+
+def _made(
+    plan: RunPlan, opened: ResourceCache | None
+) -> tuple[Path, dict[str, Any], BenchError | None]:
     """(folder, the JSON of its record, the error that its audit failed with) of a run."""
     just_begun = "torch" not in sys.modules
     from mlfsic_bench.evaluation.audit.audit import failure_of
@@ -125,7 +227,7 @@ def _run(plan: RunPlan) -> tuple[Path, dict[str, Any], BenchError | None]:
     if just_begun:
         fork_early()
     try:
-        folder = run_method(plan, log=say)
+        folder = run_method(plan, say, opened)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command resumes the run")
     record = read_record(folder)

@@ -28,7 +28,8 @@ from mlfsic_bench.schema import FileSchema, Version
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlfsic_bench.evaluation.inputs import Inputs, ResourceCache
+    from mlfsic_bench.evaluation.inputs import Inputs
+    from mlfsic_bench.evaluation.resources import ResourceCache
 
 PAGE = "docs/results-format.md"
 REMEDY = "write it with mlfsic-bench counts"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.data.images import require_images
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.evaluation.known_names import known_backbone, known_weights
 from mlfsic_bench.evaluation.meta import FeaturesMeta
-from mlfsic_bench.evaluation.parts import PartView, Selection, select_parts, val_episodes
-from mlfsic_bench.evaluation.plan import FEATURE_MODES, PRECISIONS, SCORED_PARTS, RunPlan
+from mlfsic_bench.evaluation.parts import PartView, Selection, val_episodes
+from mlfsic_bench.evaluation.plan import (
+    FEATURE_MODES,
+    PRECISIONS,
+    SCORED_PARTS,
+    RunPlan,
+    refuse_beside_given,
+)
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.methods.limited import LimitedFeatures
-from mlfsic_bench.paths import Places, is_file, resolved, watched
+from mlfsic_bench.paths import watched
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
     from mlfsic_bench.splits.split import Part, Split
 
 Log = Callable[[str], None]
-Opened = TypeVar("Opened")
 SourceOpener = Callable[[Sequence[str], Sequence[str], Log], "FeatureSource"]
 
 
@@ -102,148 +105,6 @@ class Inputs:
         return PartView(part, purpose, self.split.hash, self.seed, source, self.embeddings_given)
 
 
-class ResourceCache:
-    """Splits, datasets and backbones opened once for the runs of one process; a new one is empty.
-
-    Reading the annotations of COCO and loading a backbone take seconds each time. The objects are
-    those that a run would have opened itself.
-
-    Attributes
-    ----------
-    places: what was looked at to open them, and all else that runs opened (`finished`).
-    since: when it was made, in ns.
-    """
-
-    def __init__(self) -> None:
-        self._opened: dict[tuple[object, ...], tuple[Any, RunPlan]] = {}
-        self.places: Places = {}
-        self.since = time.time_ns()
-
-    def split(self, plan: RunPlan) -> Split:
-        """The split that `plan` names or is given."""
-        from mlfsic_bench.splits.files import to_split
-
-        if not isinstance(plan.split, str):
-            return plan.split
-        return self._once(plan, _place(plan, "split"), lambda: to_split(self.split_file(plan)))
-
-    def split_file(self, plan: RunPlan) -> SplitFile:
-        """The content of that split; BenchError for one that is given as an object."""
-        from mlfsic_bench.splits.resolve import resolve_file
-
-        name, given = plan.split, self.given(plan)
-        assert isinstance(name, str)
-        if given is not None and not name:
-            return self._once(plan, _place(plan, "content"), given.split_file)
-        try:
-            return self._once(
-                plan,
-                _place(plan, "content"),
-                lambda: resolve_file(
-                    name,
-                    data_root=plan.data_root,
-                    available_only=plan.available_only,
-                    min_pool=plan.min_pool,
-                    dataset=plan.dataset,
-                ),
-            )
-        except BenchError as error:
-            if given is not None and given.pack is not None:
-                error.remedy += "; or leave --split out to use the split of the feature pack"
-            raise
-
-    def given(self, plan: RunPlan) -> GivenFeatures | None:
-        """The features made elsewhere that `plan` names; None where it names none."""
-        from mlfsic_bench.features.given import GivenFeatures
-
-        path = plan.features_pack
-        if path is None:
-            return None
-        return self._once(plan, ("given", *_states(path)), lambda: GivenFeatures(path))
-
-    def dataset(self, plan: RunPlan, name: str) -> Dataset:
-        """The dataset that a split names `name`, as the plan says where it is, or gives it."""
-        from mlfsic_bench.data.registry import dataset_of
-
-        spec, root = plan.dataset, plan.data_root
-        key = ("dataset", name, _same(spec), root)
-        return self._once(plan, key, lambda: dataset_of(name, root, spec))
-
-    def dataset_if_needed(self, plan: RunPlan, name: str) -> Dataset | None:
-        """That dataset; None where the run has a feature pack and the dataset can't be opened."""
-        try:
-            return self.dataset(plan, name)
-        except BenchError:
-            if plan.features_pack is None:
-                raise
-            return None
-
-    def networks(self, plan: RunPlan) -> tuple[Backbone, ...]:
-        """As `backbones`; of stored features perhaps no more than is known of them (`known`)."""
-        from mlfsic_bench.features.backbones.known import known_backbones
-
-        name, weights = plan.backbone, plan.weights
-        if not isinstance(name, str) or plan.features != "stored":
-            return self.backbones(plan)
-        return self._once(plan, _network(plan, "known"), lambda: known_backbones(name, weights))
-
-    def backbones(self, plan: RunPlan) -> tuple[Backbone, ...]:
-        """The networks that `plan` names; shared for stored features, which leave them untouched.
-
-        A live backbone moves to the device of its run and may be trained: each run has its own.
-        """
-        from mlfsic_bench.features.backbones.registry import build_backbones
-
-        given = self.given(plan)
-        if given is not None:  # asked for its text side alone
-            made_by, weights = given.network()
-            return build_backbones(known_backbone(made_by), known_weights(weights, "--embeddings"))
-        name = plan.backbone
-        if not isinstance(name, str):
-            networks = build_backbones(name)
-            for one in networks:
-                one.require_unchanged()
-            return networks if plan.features == "stored" else copy.deepcopy(networks)
-        if plan.features != "stored":
-            return build_backbones(name, plan.weights)
-        built = _network(plan, "backbones")
-        return self._once(plan, built, lambda: build_backbones(name, plan.weights))
-
-    def _once(self, plan: RunPlan, key: tuple[object, ...], opened: Callable[[], Opened]) -> Opened:
-        if key not in self._opened:
-            # with the plan, lest another object get the number of its dataset
-            with watched(self.places):
-                self._opened[key] = opened(), plan
-        found: Opened = self._opened[key][0]
-        return found
-
-
-def _same(named: str | Dataset | None) -> str | int | None:
-    """A name; of an object its number, because it need not be hashable."""
-    return named if named is None or isinstance(named, str) else id(named)
-
-
-def _states(*files: Path) -> Iterator[tuple[str, object]]:
-    """Where each file is and when it was written: a changed one is opened anew (notebooks)."""
-    for file in files:
-        found = file.stat() if is_file(file) else None
-        yield str(resolved(file)), found and (found.st_mtime_ns, found.st_size)
-
-
-def _network(plan: RunPlan, kind: str) -> tuple[object, ...]:
-    from mlfsic_bench.features.backbones.registry import JOIN, parse_spec, split_name
-
-    files = [Path(parse_spec(one).name.rpartition(":")[0]) for one in split_name(plan.network)]
-    files += [Path(one) for one in plan.weights.split(JOIN)]
-    return kind, plan.network, plan.weights, *_states(*files)
-
-
-def _place(plan: RunPlan, kind: str) -> tuple[object, ...]:
-    limits = plan.available_only, plan.min_pool
-    source = plan.split or plan.features_pack
-    return kind, plan.split, plan.data_root, _same(plan.dataset), *limits, source
-
-
 def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
     """Open and check everything `plan` names; BenchError for the first thing that is wrong.
 
@@ -256,7 +117,6 @@ def open_inputs(plan: RunPlan, opened: ResourceCache | None = None) -> Inputs:
 
 def _opened(plan: RunPlan, opened: ResourceCache) -> Inputs:
     from mlfsic_bench.episodes.files import find_episodes
-    from mlfsic_bench.evaluation.embeddings import label_embeddings
     from mlfsic_bench.evaluation.maker import maker_of
     from mlfsic_bench.features.compute import parse_device
 
@@ -291,16 +151,14 @@ def _opened(plan: RunPlan, opened: ResourceCache) -> Inputs:
             found=f"{option} {count}",
             remedy=f"leave {option} out; a learning curve draws this method as a level line",
         )
-    _refuse_beside_given(plan, opened.given(plan))
+    refuse_beside_given(plan, opened.given(plan))
     split = opened.split(plan)
     selection = None
     if method.trains or plan.part == "val":
-        selection = select_parts(split, plan.base_images, plan.base_labels)
-    val, episodes = _scored(plan, split, selection)
+        selection = opened.selection(plan, split)
+    val, episodes = _scored(plan, split, selection, opened)
     dataset = opened.dataset_if_needed(plan, split.dataset)
-    embeddings = label_embeddings(
-        plan, split, method, dataset, lambda: opened.backbones(plan), device
-    )
+    embeddings = opened.embeddings(plan, split, method, dataset, device)
     selection = selection if method.trains else None
     total = len(episodes.episodes)
     count = total if plan.episodes is None else plan.episodes
@@ -344,15 +202,13 @@ def _for_others(plan: RunPlan, maker: Maker) -> RunPlan | None:
 
 
 def _scored(
-    plan: RunPlan, split: Split, selection: Selection | None
+    plan: RunPlan, split: Split, selection: Selection | None, opened: ResourceCache
 ) -> tuple[Part | None, EpisodeSet]:
     """(the val part, if its episodes are scored, and the episodes)."""
-    from mlfsic_bench.episodes.files import find_episodes
-
     if plan.part not in SCORED_PARTS:
         raise unknown_name("part to score", plan.part, SCORED_PARTS)
     if plan.part == "novel":
-        return None, find_episodes(plan.protocol, split, file=plan.episodes_file)
+        return None, opened.episodes(plan, split)
     if plan.protocol is not None or plan.episodes_file is not None:
         raise BenchError(
             "--part val scores the episodes that are there to select on",
@@ -408,7 +264,7 @@ def _features(
             plan.weights if isinstance(plan.backbone, str) else backbones[0].weights,
             len(backbones),
         )
-        open_source = _source_opener(plan, dataset, backbones, device)
+        open_source = _source_opener(plan, dataset, backbones, device, opened)
     meta = FeaturesMeta(
         mode=plan.features,
         backbone=made_by.name,
@@ -424,28 +280,6 @@ def _features(
     return meta, open_source, damaged
 
 
-def _refuse_beside_given(plan: RunPlan, given: GivenFeatures | None) -> None:
-    """BenchError for what a plan asks beside a feature pack although the pack has settled it."""
-    if given is None:
-        return
-    given.check_name(plan.network)
-    asked = {
-        "--features": plan.features != "stored",
-        "--precision": plan.precision not in ("fp32", given.precision),
-        "--weights": plan.weights != "default",
-        "--available-only": plan.available_only and not plan.split,
-        "--min-pool": plan.min_pool is not None and not plan.split,
-    }
-    wrong = [option for option, one in asked.items() if one]
-    if wrong:
-        raise BenchError(
-            f"{wrong[0]} is settled by the feature pack",
-            expected="--features-pack alone: it says which network made it, of which images",
-            found=f"{' and '.join(wrong)} beside --features-pack {plan.features_pack}",
-            remedy=f"leave {' and '.join(wrong)} out",
-        )
-
-
 def _given_opener(given: GivenFeatures, shape: Shape, device: torch.device) -> SourceOpener:
     """Rows of the images at hand, and of no others."""
     return lambda wanted, others, log: LimitedFeatures.deferred(
@@ -459,7 +293,11 @@ def _weights_name(weights: str, networks: int) -> str:
 
 
 def _source_opener(
-    plan: RunPlan, dataset: Dataset, backbones: Sequence[Backbone], device: torch.device
+    plan: RunPlan,
+    dataset: Dataset,
+    backbones: Sequence[Backbone],
+    device: torch.device,
+    shared: ResourceCache,
 ) -> SourceOpener:
     from mlfsic_bench.features.sources import LiveFeatures, describe, join
     from mlfsic_bench.features.store.manifest import default_cache
@@ -488,6 +326,7 @@ def _source_opener(
                 batch_size=plan.batch_size,
                 workers=plan.workers,
                 precision=plan.precision,
+                open_store=shared.store,
                 log=log,
             )
             return source

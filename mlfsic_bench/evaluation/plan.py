@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from mlfsic_bench.errors import BenchError, unknown_name
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings
     from mlfsic_bench.episodes.protocol import Protocol
     from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.given import GivenFeatures
     from mlfsic_bench.methods.contract import Method
     from mlfsic_bench.splits.split import Split
 
+T = TypeVar("T")
 FeatureMode = Literal["stored", "live", "end-to-end"]
 ScoredPart = Literal["novel", "val"]
 Precision = Literal["fp32", "bf16"]
@@ -110,6 +114,47 @@ class RunPlan:
     def network(self) -> str:
         """The name of the backbone, whether it is named or given."""
         return self.backbone if isinstance(self.backbone, str) else str(self.backbone.name)
+
+
+def refuse_beside_given(plan: RunPlan, given: GivenFeatures | None) -> None:
+    """BenchError for what a plan asks beside a feature pack although the pack has settled it."""
+    if given is None:
+        return
+    given.check_name(plan.network)
+    asked = {
+        "--features": plan.features != "stored",
+        "--precision": plan.precision not in ("fp32", given.precision),
+        "--weights": plan.weights != "default",
+        "--available-only": plan.available_only and not plan.split,
+        "--min-pool": plan.min_pool is not None and not plan.split,
+    }
+    wrong = [option for option, one in asked.items() if one]
+    if wrong:
+        raise BenchError(
+            f"{wrong[0]} is settled by the feature pack",
+            expected="--features-pack alone: it says which network made it, of which images",
+            found=f"{' and '.join(wrong)} beside --features-pack {plan.features_pack}",
+            remedy=f"leave {' and '.join(wrong)} out",
+        )
+
+
+def settings_of(method: str, methods: Sequence[str], settings: Mapping[str, T]) -> dict[str, T]:
+    """The settings of one of several methods: `name` is for all of them, `METHOD.name` for one.
+
+    What is said for one goes before what is said for all. BenchError for a METHOD that is none of
+    them.
+
+    >>> settings_of("linear", ["linear", "ridge"], {"alpha": 1, "linear.alpha": 2, "ridge.l2": 3})
+    {'alpha': 2}
+    """
+    chosen: dict[str, T] = {}
+    for key, value in sorted(settings.items(), key=lambda item: "." in item[0]):
+        whose, dot, name = key.rpartition(".")
+        if dot and whose not in methods:
+            raise unknown_name(f"method of the parameter {key!r}:", whose, methods)
+        if not dot or whose == method:
+            chosen[name] = value
+    return chosen
 
 
 def as_settings(settings: Mapping[str, object]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from mlfsic_bench.evaluation.audit.compare import Stored
 from mlfsic_bench.evaluation.finished import done_line, keep_finished
 from mlfsic_bench.evaluation.fit import fitted_method
 from mlfsic_bench.evaluation.identity import identity, run_key
-from mlfsic_bench.evaluation.inputs import Inputs, Log, ResourceCache, open_inputs
+from mlfsic_bench.evaluation.inputs import Inputs, Log, open_inputs
 from mlfsic_bench.evaluation.meta import ScoresMeta, TargetsMeta
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.predict import evaluate, refuse_large_query
@@ -45,6 +45,7 @@ from mlfsic_bench.evaluation.record import (
     now,
     write_record,
 )
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.evaluation.scores import (
     Scores,
     StoredTargets,
@@ -98,14 +99,20 @@ def execute(
     refuse_large_query(inputs.method, inputs.episodes.episodes[: inputs.count])
     run_identity = identity(inputs)
     key = run_key(run_identity)
-    split = inputs.split
-    folder = out or default_folder(inputs.method.name, split.id, split.subset is not None, key)
+    folder = out or folder_of(inputs)
     _finish(inputs, folder, key, run_identity, log, fitted)
     if inputs.plan is not None:
         remember_run(key, inputs.plan)
     if inputs.split_file is not None:
         remember_split(inputs.split_file)
     return folder
+
+
+def folder_of(inputs: Inputs) -> Path:
+    """The folder of a run where none is named: `runs/...`."""
+    split = inputs.split
+    key = run_key(identity(inputs))
+    return default_folder(inputs.method.name, split.id, split.subset is not None, key)
 
 
 def _finish(

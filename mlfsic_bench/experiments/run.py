@@ -10,8 +10,8 @@ from typing import Literal
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.finished import done_line, finished
 from mlfsic_bench.evaluation.identity import method_version
-from mlfsic_bench.evaluation.inputs import ResourceCache
 from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun, PlannedTrial
 from mlfsic_bench.paths import exists
 from mlfsic_bench.plugins.files import source_hash

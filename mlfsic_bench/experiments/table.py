@@ -36,9 +36,9 @@ from mlfsic_bench.results.result import Result, Targets, open_result
 from mlfsic_bench.results.targets import targets_of, targets_on
 
 if TYPE_CHECKING:
-    from mlfsic_bench.evaluation.inputs import ResourceCache
     from mlfsic_bench.evaluation.plan import RunPlan
     from mlfsic_bench.evaluation.record import Record
+    from mlfsic_bench.evaluation.resources import ResourceCache
 
 Float64 = npt.NDArray[np.float64]
 # Decimals of an episode's value (a fraction) and of a number of a table (in per cent). Far more

@@ -62,6 +62,7 @@ def extract(
     workers: int | None = None,
     precision: Precision = "fp32",
     wait: bool = False,
+    open_store: Callable[[Path], FeatureStore] = FeatureStore,
     log: Callable[[str], None] = print,
 ) -> FeatureStore:
     """A store in `folder` with features of at least these images; only missing ones are made.
@@ -74,6 +75,7 @@ def extract(
     `batch_size`: default 8 on a CPU (small activations stay in cache), 64 on a GPU.
     `workers`: decoding threads, default one per core, at most 8.
     `wait`: where another process is writing to the store, wait until it has ended; else BenchError.
+    `open_store`: opens the store in a folder, or gives the one that is open.
     How far it is, is drawn as a bar on a terminal; elsewhere `log` gets a line every ten seconds.
     Raises BenchError naming a missing or corrupt image, or one whose features are not finite; rows
     stored before it stay. Of the images that are stored already, 32 spread over the ids are
@@ -86,7 +88,7 @@ def extract(
     workers = workers or min(8, os.cpu_count() or 1)
     backbone.require_unchanged()
     manifest = manifest_of(dataset, backbone, precision)
-    ready = _complete_store(folder, manifest, dataset, ids)
+    ready = _complete_store(open_store, folder, manifest, dataset, ids)
     if ready is not None:
         LOG.debug("features of %d images by %s are in %s already", len(ids), backbone.name, folder)
         return ready
@@ -109,7 +111,7 @@ def extract(
                     local, pooled = run(list(tensors))
                     writer.add(names, digests, local, pooled)
                     advance(len(batch))
-    return FeatureStore(folder)
+    return open_store(folder)
 
 
 def stored_features(
@@ -122,9 +124,10 @@ def stored_features(
     batch_size: int | None = None,
     workers: int | None = None,
     precision: Precision = "fp32",
+    open_store: Callable[[Path], FeatureStore] = FeatureStore,
     log: Callable[[str], None] = print,
-) -> tuple[FeatureSource, frozenset[str]]:
-    """Features of at least these images by each network, side by side; and all images they cover.
+) -> tuple[FeatureSource, list[FeatureStore]]:
+    """Features of at least these images by each network, side by side; and the stores they are in.
 
     A store of each network is kept in `cache` (None: the user's); the rest is as for `extract`.
     """
@@ -139,12 +142,12 @@ def stored_features(
             workers=workers,
             precision=precision,
             wait=True,
+            open_store=open_store,
             log=log,
         )
         for backbone in backbones
     ]
-    source = join(backbones, [StoredFeatures(store, device) for store in stores])
-    return source, frozenset.intersection(*(frozenset(store.ids) for store in stores))
+    return join(backbones, [StoredFeatures(store, device) for store in stores]), stores
 
 
 @contextmanager
@@ -168,22 +171,25 @@ def _writer(
 
 
 def _complete_store(
-    folder: Path, manifest: Manifest, dataset: Dataset, ids: list[str]
+    open_store: Callable[[Path], FeatureStore],
+    folder: Path,
+    manifest: Manifest,
+    dataset: Dataset,
+    ids: list[str],
 ) -> FeatureStore | None:
     """The store, when it has every image already; spot-checks those it has, without its lock."""
     if not exists(folder / MANIFEST) or not exists(folder / INDEX):
         return None
-    store = FeatureStore(folder)
+    store = open_store(folder)
     if store.manifest != manifest:
         return None  # the writer says what differs
     there = [i for i in ids if i in store]
-    digests = dict(zip(store.ids, store.digests, strict=True))
     for image_id in there[:: max(1, -(-len(there) // SPOT_CHECKS))]:
         found = hash_bytes(dataset.image_bytes(image_id))
-        if found != digests[image_id]:
+        if found != store.digest(image_id):
             raise BenchError(
                 f"{folder} was made from other images than those of this data root",
-                expected=f"{image_id} with SHA-256 {digests[image_id][:12]}",
+                expected=f"{image_id} with SHA-256 {store.digest(image_id)[:12]}",
                 found=f"SHA-256 {found[:12]}",
                 remedy="name another cache folder with --cache, or remove this store",
             )
@@ -281,7 +287,6 @@ def verify_store(
     ids = sorted(store.ids, key=lambda i: stream_seed("features", "verify", i))[:sample]
     run = Runner(backbone, parse_device(device), wanted.precision)
     differences: list[Difference] = []
-    digest_of = dict(zip(store.ids, store.digests, strict=True))
     with preserved(), progress("features verify", len(ids), log) as advance:
         for start in range(0, len(ids), batch_size):
             batch = [decode(dataset, backbone, i) for i in ids[start : start + batch_size]]
@@ -292,7 +297,7 @@ def verify_store(
                 old_local = store.gather_local(names).permute(0, 2, 3, 1).flatten(1, 2).numpy()
             old_pooled = store.gather_pooled(names).numpy()
             for k, (name, digest, _) in enumerate(batch):
-                if digest != digest_of[name]:
+                if digest != store.digest(name):
                     differences.append(Difference(name, "the image's bytes have changed"))
                     continue
                 pairs = [("pooled feature", old_pooled[k], fresh_pooled[k])]

@@ -10,10 +10,11 @@ from mlfsic_baselines.prototypes.protonet import ProtoNet
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.embeddings.label_embeddings import make_label_embeddings
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.inputs import ResourceCache, open_inputs
+from mlfsic_bench.evaluation.inputs import open_inputs
 from mlfsic_bench.evaluation.maker import maker_of, name_of
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.evaluation.runner import run_method
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.features.backbones.registry import build_backbone

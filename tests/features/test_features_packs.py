@@ -180,7 +180,7 @@ def test_equal_features_give_equal_bytes_and_every_row_comes_back(tmp_path: Path
     (packed,) = one.networks
     assert torch.equal(packed.gather_pooled(ids), store.gather_pooled(ids))
     assert torch.equal(packed.gather_local(ids), store.gather_local(ids))
-    assert packed.digests == store.digests
+    assert all(packed.digest(i) == store.digest(i) for i in store.ids)
     assert all(np.asarray(array).flags.aligned for array in (packed._local, packed._pooled))
     assert one.wrong_hashes() == []
 

@@ -2,6 +2,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.sources import StoredFeatures
 from mlfsic_bench.features.store.manifest import Manifest, read_manifest
-from mlfsic_bench.features.store.store import INDEX, LOCAL, POOLED, BufferPool, FeatureStore
+from mlfsic_bench.features.store.store import (
+    INDEX,
+    LOCAL,
+    POOLED,
+    BufferPool,
+    FeatureStore,
+    _as_written,
+    _line_by_line,
+    index_lines,
+)
 from mlfsic_bench.features.store.writer import StoreWriter
 from tests.fakes.processes import run_apart
 from tests.features.killed_extraction import BUSY, write_to
@@ -270,6 +280,34 @@ def test_a_foreign_line_in_the_index_is_damage(tmp_path, line):
     (tmp_path / INDEX).write_text("\n".join(lines) + "\n")
     with pytest.raises(BenchError, match="damaged"):
         FeatureStore(tmp_path)
+
+
+def test_an_index_is_read_the_same_quickly_and_line_by_line():
+    rng, path = np.random.default_rng(0), Path("index.jsonl")
+
+    def found(read, data):
+        try:
+            index = read(data, path)
+        except BenchError as error:
+            return error.what
+        return index.ids, [index.digest(row) for row in range(len(index.ids))], index.size
+
+    names = ["a", "b/2.jpg", "with blank", "c.png"]
+    for digests in (["0f" * 32] * 4, ["unknown"] * 4, ["ab", "unknown", "cd", "ef"]):
+        sound = index_lines(names, digests)
+        assert (_as_written(sound) is None) == (len(set(map(len, digests))) > 1)
+        for _ in range(300):
+            data = bytearray(sound)
+            for at in rng.integers(0, len(data), rng.integers(0, 3)):
+                data[at] = rng.choice(list(b' "\\\n\x7fab{}:,\xc3'))
+            if rng.random() < 0.3:
+                data[:] = data.replace(*[(b"a", b""), (b"b", b" b"), (b"c", b"a")][rng.integers(3)])
+            whole = bytes(data[: data.rfind(b"\n") + 1])
+            quick = _as_written(whole)
+            if quick is not None:
+                assert found(lambda data, path: _as_written(data), whole) == found(
+                    _line_by_line, whole
+                )
 
 
 def test_the_manifest_survives_and_its_key_covers_everything(tmp_path):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.sources import StoredFeatures
+from mlfsic_bench.features.store.manifest import Manifest
+from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.store.writer import StoreWriter
 from mlfsic_bench.methods.contract import Images, Support
+from mlfsic_bench.methods.word_guided import batched
 from tests.fakes.source import FakeSource, TrainableFakeSource, fake_support
 from tests.methods_wga.tiny_methods import FORMS, differ, trained, untrained
 
@@ -27,6 +33,44 @@ def test_adapting_all_at_once_equals_one_by_one(settings):
         expected = method.adapt(support)(query)
         assert one(query).shape == (3, 4)
         assert torch.allclose(one(query), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kept", [batched.KEPT_BYTES, 200])
+@pytest.mark.parametrize("name", ["paper", "per image", "layer norm", "global"])
+def test_an_image_is_attended_to_once_for_all_episodes(name, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(batched, "KEPT_BYTES", kept)
+    ids, rng = tuple("abcdefgh"), np.random.default_rng(0)
+    with StoreWriter(tmp_path, Manifest("d", "b", "0" * 64, "t", 6, (2, 2))) as writer:
+        maps = rng.random((8, 4, 6), np.float32)
+        writer.add(ids, ["unknown"] * 8, maps, maps.mean(1))
+    source = StoredFeatures(FeatureStore(tmp_path))
+    asked: list[str] = []
+    pool = batched.Attended._made
+    monkeypatch.setattr(
+        batched.Attended,
+        "_made",
+        lambda self, model, ids, targets: asked.extend(ids) or pool(self, model, ids, targets),
+    )
+    like = fake_support(FakeSource(), 4, images=8, extra=0.3, seed=0)
+    supports = []
+    for e in range(6):
+        some = sorted(rng.permutation(8)[:4].tolist())
+        images = Images(tuple(ids[i] for i in some), source)
+        supports.append(Support(images, like.targets[some], like.labels, like.embeddings, e))
+    method = untrained(**FORMS[name])
+    for first in (0, 2, 4):
+        found = method.adapt_all(supports[first : first + 2])
+        alone = untrained(**FORMS[name]).adapt_all(supports[first : first + 2])
+        for one, other in zip(found, alone, strict=True):
+            assert torch.allclose(one.prototypes, other.prototypes, rtol=1e-6, atol=1e-6)
+    asked.clear()
+    method.adapt_all(supports)
+    assert bool(asked) == (kept == 200)  # nothing is left to be made, unless little is kept
+    with torch.no_grad():
+        method.model.K.mul_(2)
+    asked.clear()
+    method.adapt_all(supports)
+    assert set(asked) == {one for support in supports for one in support.images.ids}
 
 
 def test_supports_with_other_labels_or_words_are_adapted_one_by_one():

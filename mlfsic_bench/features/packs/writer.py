@@ -62,14 +62,13 @@ def write_pack(
 
     Equal features give equal bytes.
     """
-    digests = dict(zip(sources[0].ids, sources[0].digests, strict=True))
     hashes: dict[str, str] = {}
     with atomic_writer(path) as stream, zipfile.ZipFile(stream, "w") as archive:
 
         def put(name: str, pieces: Iterator[bytes] | Sequence[bytes], size: int) -> None:
             hashes[name] = _write_member(archive, stream, name, pieces, size)
 
-        lines = index_lines(ids, [digests[i] for i in ids])
+        lines = index_lines(ids, [sources[0].digest(i) for i in ids])
         put(INDEX, [lines], len(lines))
         if split_file is not None:
             # liblzma gives equal bytes wherever it runs; the builds of zlib do not

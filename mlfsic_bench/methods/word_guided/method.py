@@ -18,7 +18,7 @@ from mlfsic_bench.methods.contract import (
     TrainingPart,
 )
 from mlfsic_bench.methods.refusals import label_embeddings, loading_state, untrained, wrong_state
-from mlfsic_bench.methods.word_guided.batched import prototypes_of_all, shares_labels
+from mlfsic_bench.methods.word_guided.batched import Attended, prototypes_of_all, shares_labels
 from mlfsic_bench.methods.word_guided.model import WordGuidedAttention, features, sorted_support
 from mlfsic_bench.methods.word_guided.params import PRESETS, WordGuidedParams
 from mlfsic_bench.methods.word_guided.training import fine_tuned, train, training_key
@@ -84,6 +84,7 @@ class WordGuidedAttentionMethod(Method):
         self.model: WordGuidedAttention | None = None
         self._backbone: dict[str, Tensor] = {}
         self._restored: FeatureSource | None = None
+        self._attended: Attended | None = None  # of earlier supports; no score depends on it
         if self.params.fine_tune_epochs:  # the leaderboard track depends on this parameter
             self.__dict__["adapts_by_gradient"] = True
 
@@ -123,6 +124,7 @@ class WordGuidedAttentionMethod(Method):
             )
         else:
             get_state()
+        self._attended = None
 
     def adapt(self, support: Support) -> Predictor:
         """Prototypes of the support's labels; no gradient step unless fine_tune_epochs is set."""
@@ -173,7 +175,10 @@ class WordGuidedAttentionMethod(Method):
             return [self.adapt(support) for support in supports]
         label_embeddings(self.name, supports[0].embeddings)
         with torch.no_grad():
-            return [WordGuidedPredictor(model, p) for p in prototypes_of_all(model, supports)]
+            if self._attended is None or not self._attended.fits(model, supports[0]):
+                self._attended = Attended(model, supports[0])
+            prototypes = prototypes_of_all(model, supports, self._attended)
+        return [WordGuidedPredictor(model, p) for p in prototypes]
 
     def attention_scores(self, support: Support, label: int) -> Tensor:
         """Scores before the softmax, [m, heads, h, w], of the m support images with this label.

@@ -179,15 +179,22 @@ class WordGuidedAttention(nn.Module):
             rows = rows @ A
         return rows, constant
 
-    def values(self, pooled: Tensor) -> Tensor:
-        """The heads' outputs side by side, [N, n_a * d_a], from pooled maps [N, n_a, n or d_j]."""
+    def projected_values(self) -> Tensor | None:
+        """V A [n_a, d_a, n], which takes raw maps to values; None where maps are projected."""
+        return self.V @ self._local_projection()[0] if self.absorbed else None
+
+    def values(self, pooled: Tensor, V_A: Tensor | None = None) -> Tensor:
+        """The heads' outputs side by side, [N, n_a * d_a], from pooled maps [N, n_a, n or d_j].
+
+        V_A: as `projected_values` gives it, where it is at hand.
+        """
         V: Tensor = self.V
         b_V: Tensor | None = self.b_V
         if self.absorbed:
             A, b = self._local_projection()
             if len(pooled) > self.params.d_a:  # then V_j A once costs less than A for every row
                 b_V = b_V if b is None or b_V is None else b_V + V @ b
-                V = V @ A
+                V = V @ A if V_A is None else V_A
             else:
                 pooled = functional.linear(pooled, A, b)
         v = torch.einsum("chj,hdj->chd", pooled, V)
