@@ -11,6 +11,10 @@ from types import FrameType
 _OTHERS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
 )  # Windows has no SIGHUP
+_INTERRUPTS = tuple(
+    getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name)
+)  # of `distributed`: another process of the run has failed
+_ending = False  # whether the process is about to end, and no signal matters any more
 
 
 class Stopped(KeyboardInterrupt):
@@ -46,14 +50,21 @@ def stoppable() -> Iterator[None]:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP do nothing while the block runs; for a short one, at the end."""
-    with _handled([signal.SIGINT, *_OTHERS], signal.SIG_IGN):
+    with _handled([signal.SIGINT, *_OTHERS, *_INTERRUPTS], signal.SIG_IGN):
         yield
 
 
 def ignore_signals() -> None:
     """Let Ctrl-C, SIGTERM and SIGHUP do nothing from now on: the process is about to end."""
+    end_anyway()
     for number in (signal.SIGINT, *_OTHERS):
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_anyway() -> None:
+    """Let SIGTERM and SIGHUP raise no `Stopped` any more; any thread may call it."""
+    global _ending
+    _ending = True
 
 
 @contextmanager
@@ -69,8 +80,9 @@ def _handled(numbers: list[int], handler: object) -> Iterator[None]:
     finally:
         for number, old in before.items():
             if old is not None:  # None: a handler that is not Python's, and can't be put back
-                signal.signal(number, old)
+                signal.signal(number, signal.SIG_IGN if _ending else old)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+    if not _ending:  # a plug-in's surroundings may have put this handler back
+        raise Stopped(number)

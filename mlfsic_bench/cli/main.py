@@ -13,10 +13,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
 
+from mlfsic_bench import distributed
 from mlfsic_bench.cli.echo import plain_streams, usage_errors
 from mlfsic_bench.cli.options import VERBOSITY, with_options
 from mlfsic_bench.cli.streams import (
@@ -149,7 +151,11 @@ def main(args: Sequence[str] | None = None) -> None:
     let_threads_sleep()
     try:
         refuse_lost_folder()
-        with stoppable():
+        distributed.silent()
+        divided = _is_divided(sys.argv[1:] if args is None else args)
+        if distributed.environment()[0] and not divided:
+            return  # process 0 does it alone
+        with stoppable(), distributed.together() if divided else nullcontext():
             cli.main(args=list(args) if args is not None else None, prog_name="mlfsic-bench")
     except (BenchError, OSError) as error:
         shown = system_error(error) if isinstance(error, OSError) else error
@@ -167,6 +173,12 @@ def let_threads_sleep() -> None:
     """
     if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
         os.environ[WAITING[0]] = "PASSIVE"
+
+
+def _is_divided(args: Sequence[str]) -> bool:
+    """Whether several processes share the work of this command line."""
+    words = [word for word in args if not word.startswith("-")]
+    return words[:1] == ["run"] or words[:2] == ["features", "extract"]
 
 
 def _with_verbosity(command: click.Command) -> None:

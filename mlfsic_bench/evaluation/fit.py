@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlfsic_bench import distributed
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import fit_key, identity
 from mlfsic_bench.evaluation.inputs import Inputs, Log
@@ -21,11 +23,14 @@ from mlfsic_bench.plugins.foreign import ours
 from mlfsic_bench.randomness import stream_seed
 from mlfsic_bench.training.history import HISTORY_FILE
 from mlfsic_bench.training.loop import load_checkpoint, save_checkpoint
+from mlfsic_bench.training.together import training_together
 
 if TYPE_CHECKING:
     from mlfsic_bench.evaluation.parts import Selection
     from mlfsic_bench.features.sources import FeatureSource
     from mlfsic_bench.methods.contract import Method
+
+FIT = "fit"  # what process 0 of several orders
 
 
 def fitted_method(
@@ -46,8 +51,16 @@ def fitted_method(
     if not exists(path):
         fit = fit_key(identity(inputs))
         taken = _taken(fitted, folder, fit, log) if fitted and inputs.selection else None
-        content = taken or _fit(inputs, folder / CHECKPOINTS, log)
+        content = taken or fit_method(inputs, folder / CHECKPOINTS, log)
         save_checkpoint(path, {"key": key, "fit": fit, **content})
+    return load_method(inputs, wanted, folder, key, log)
+
+
+def load_method(
+    inputs: Inputs, wanted: Sequence[str], folder: Path, key: str, log: Log
+) -> tuple[Method, FeatureSource]:
+    """`fitted_method` where the run's folder has a `method.pt`."""
+    path = folder.absolute() / METHOD
     content = load_checkpoint(path)
     if content.get("key") != key or not {"method", "source"} <= set(content):
         raise BenchError(
@@ -79,7 +92,12 @@ def _taken(fitted: Path, folder: Path, fit: str, log: Log) -> dict[str, Any] | N
     return {name: content[name] for name in ("method", "source")}
 
 
-def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
+def fit_method(inputs: Inputs, checkpoints: Path | None, log: Log) -> dict[str, Any]:
+    """Fit `inputs.method`; what it and the source have learnt.
+
+    Several processes fit it together where it says so: process 0, which keeps the `checkpoints`,
+    and the others, which have none. Else only process 0 comes here.
+    """
     method, selection = inputs.method, inputs.selection
     if selection is None:
         # A method that does not train is not fitted: it would ask for features of the base part.
@@ -88,12 +106,19 @@ def _fit(inputs: Inputs, checkpoints: Path, log: Log) -> dict[str, Any]:
     source = base.images.source
     context = FitContext(
         seed=stream_seed("fit", inputs.split.hash, inputs.seed),
-        folder=checkpoints.absolute(),
+        folder=checkpoints.absolute() if checkpoints else None,
         log=ours(log),
     )
-    make_folder(checkpoints)
+    if checkpoints:
+        make_folder(checkpoints)
     images = [part.images for part in (base, val) if part is not None]
-    with method_call(method.name, "while fitting"), limited_to(*images):
+    together: AbstractContextManager[None] = nullcontext()
+    if method.fits_together:
+        distributed.lead(FIT)
+        together = training_together(inputs.device)
+    elif distributed.count() > 1:
+        log("note: process 0 alone trains this method; extraction and evaluation are divided")
+    with together, method_call(method.name, "while fitting"), limited_to(*images):
         method.fit(base, val, context)
     return {"method": _state(method), "source": ready_to_save(source.state())}
 

@@ -5,7 +5,7 @@ What a method's code returns is checked here, and its errors name the episode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mlfsic_bench import distributed
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
@@ -52,12 +53,29 @@ def evaluate(
 ) -> Chunk:
     """Scores float32 [E, Q, L] of all episodes, and decisions bool [E, Q, L] or None.
 
-    Chunks that an earlier process of the same run (`key`) left in `folder` are kept.
+    Chunks that an earlier process of the same run (`key`) left in `folder` are kept. Of several
+    processes each makes some (`evaluate_chunks`); this one then reads those of the others.
     """
+    chunks = evaluate_chunks(method, view, episodes, folder, key, log)
+    ordered = [chunks[first] for first in sorted(chunks)]
+    scores = np.concatenate([chunk[0] for chunk in ordered])
+    return scores, _joined(method.name, [chunk[1] for chunk in ordered])
+
+
+def evaluate_chunks(
+    method: Method,
+    view: PartView,
+    episodes: tuple[Episode, ...],
+    folder: Path,
+    key: str,
+    log: Callable[[str], None],
+) -> dict[int, Chunk]:
+    """The chunks by their first episode: in process 0 all, in the others those it made."""
     refuse_large_query(method, episodes)
-    chunks: list[Chunk] = []
+    chunks: dict[int, Chunk] = {}
+    starts = range(0, len(episodes), CHUNK)
     with progress("scoring", len(episodes), log, "episodes") as advance:
-        for first in range(0, len(episodes), CHUNK):
+        for first in (starts[number] for number in _shared(len(starts))):
             batch = episodes[first : first + CHUNK]
             path = folder / f"{first:05d}.npz"
             shape = (len(batch), len(batch[0].query), len(view.part.labels))
@@ -65,10 +83,20 @@ def evaluate(
             if chunk is None:
                 chunk = _chunk(method, view, first, batch)
                 _write(path, key, chunk)
-            chunks.append(chunk)
+            chunks[first] = chunk
             advance(len(batch))
-    scores = np.concatenate([chunk[0] for chunk in chunks])
-    return scores, _joined(method.name, [chunk[1] for chunk in chunks])
+    return chunks
+
+
+def _shared(total: int) -> Iterator[int]:
+    """The chunks of this process; in process 0 then those of the others, once they are made."""
+    own = []
+    for number in distributed.claims(total):
+        own.append(number)
+        yield number
+    if distributed.number() == 0:
+        distributed.all_followed()
+        yield from sorted(set(range(total)) - set(own))
 
 
 def _chunk(method: Method, view: PartView, first: int, batch: tuple[Episode, ...]) -> Chunk:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlfsic_bench import version
+from mlfsic_bench import distributed, version
 from mlfsic_bench.schema import FileSchema, Name, Text
 
 _ABSOLUTE = re.compile(r"(^|=)/(?:[^/]+/)*([^/]+)")
@@ -29,7 +29,8 @@ class Provenance(FileSchema):
     commit, dirty: of the checkout it ran from, None when it ran from an installed package.
     python, packages: versions.
     platform, processor, cores, device: hardware.
-    threads: that torch computes with; None in records of earlier versions.
+    threads, processes: that torch computes with, and that torchrun started; None in records of
+        earlier versions.
     command: the command line, absolute paths cut to their last name, since a record may be
         published.
     """
@@ -44,6 +45,7 @@ class Provenance(FileSchema):
     cores: Annotated[int, Field(ge=1)]
     device: Text
     threads: Annotated[int, Field(ge=1)] | None = None
+    processes: Annotated[int, Field(ge=1)] | None = None
     command: Annotated[list[Text], Field(max_length=10_000)]
 
 
@@ -63,6 +65,7 @@ def provenance(device: str) -> Provenance:
         cores=os.cpu_count() or 1,
         device=_device_name(device),
         threads=torch.get_num_threads(),
+        processes=distributed.count(),
         command=public_command(sys.argv),
     )
 

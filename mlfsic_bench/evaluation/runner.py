@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mlfsic_bench import distributed
 from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.assist import EVALUATE, assist
 from mlfsic_bench.evaluation.audit.audit import audit_run
 from mlfsic_bench.evaluation.audit.compare import Stored
 from mlfsic_bench.evaluation.finished import done_line, keep_finished
@@ -82,7 +84,8 @@ def run_method(
     opened = opened or ResourceCache()
     inputs = open_inputs(plan, opened)
     folder = execute(inputs, plan.out, log, fitted)
-    keep_finished(plan, inputs, folder, opened.places, opened.since)
+    if distributed.number() == 0:
+        keep_finished(plan, inputs, folder, opened.places, opened.since)
     return folder
 
 
@@ -94,13 +97,24 @@ def execute(
 ) -> Path:
     """`run_method` with inputs that are open already; `out` None for the default folder.
 
+    All processes that work together call it; the first makes the run, the others assist.
+
     `fitted`: the folder of a run whose fit is taken over, where it is the very same fit.
     """
     refuse_large_query(inputs.method, inputs.episodes.episodes[: inputs.count])
     run_identity = identity(inputs)
     key = run_key(run_identity)
     folder = out or folder_of(inputs)
-    _finish(inputs, folder, key, run_identity, log, fitted)
+    distributed.agree("the run", key)
+    try:
+        if distributed.number() > 0:
+            assist(inputs, folder, key)
+            return folder
+        _finish(inputs, folder, key, run_identity, log, fitted)
+    except Exception as error:
+        distributed.end_all(error)
+        raise
+    distributed.lead(distributed.END)
     if inputs.plan is not None:
         remember_run(key, inputs.plan)
     if inputs.split_file is not None:
@@ -201,6 +215,7 @@ class _Runner:
         with self._stage("evaluate"):
             view = inputs.scored(source)
             parts = self.folder / PARTS
+            distributed.lead(EVALUATE)
             raw, decisions = evaluate(method, view, episodes, parts, key, self.log)
         with self._stage("write"):
             for note in notes_on_scores(raw, decisions):

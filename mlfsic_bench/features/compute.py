@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mlfsic_bench import distributed
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import folded
 from mlfsic_bench.plugins.foreign import blamed
@@ -104,10 +105,11 @@ def _not_declared(backbone: Backbone, what: str, expected: str, found: object) -
 def parse_device(name: str | torch.device) -> torch.device:
     """The torch device `cpu`, `cuda` or `cuda:N`; `auto` is a GPU where there is one.
 
-    BenchError for another name and for a GPU that is not here.
+    Where several processes work together, `cuda` is another GPU for each on a machine. BenchError
+    for another name and for a GPU that is not here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", str(name)):
         raise BenchError(
             f"{str(name)!r} is not a device to compute on",
@@ -116,6 +118,8 @@ def parse_device(name: str | torch.device) -> torch.device:
             remedy="check --device",
         )
     device = torch.device(name)
+    if str(device) == "cuda" and distributed.count() > 1:
+        device = torch.device("cuda", distributed.own_gpu())
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlfsic_bench import distributed
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.compute import Runner, input_of, kept_memory, parse_device
+from mlfsic_bench.features.sharing import Batches, Rows, help_making, made_together
 from mlfsic_bench.features.sources import FeatureSource, StoredFeatures, join
 from mlfsic_bench.features.store.manifest import (
     MANIFEST,
@@ -76,6 +78,7 @@ def extract(
     `workers`: decoding threads, default one per core, at most 8.
     `wait`: where another process is writing to the store, wait until it has ended; else BenchError.
     `open_store`: opens the store in a folder, or gives the one that is open.
+    Processes of one run (`distributed`) share the work.
     How far it is, is drawn as a bar on a terminal; elsewhere `log` gets a line every ten seconds.
     Raises BenchError naming a missing or corrupt image, or one whose features are not finite; rows
     stored before it stay. Of the images that are stored already, 32 spread over the ids are
@@ -93,24 +96,41 @@ def extract(
         LOG.debug("features of %d images by %s are in %s already", len(ids), backbone.name, folder)
         return ready
     backbone = backbone.built()
-    with _writer(folder, manifest, wait, log) as writer, preserved():
+
+    def make(batches: Batches, numbers: Iterator[int]) -> Iterator[tuple[int, Rows]]:
+        run = Runner(backbone, where, precision)
+        memory: AbstractContextManager[None] = nullcontext()
+        if where.type == "cpu":
+            memory = kept_memory()
+        taken: deque[int] = deque()
+
+        def names() -> Iterator[str]:
+            for number in numbers:
+                taken.append(number)
+                yield from batches[number]
+
+        with memory, ThreadPoolExecutor(workers) as threads:
+            images = _decoded(dataset, names(), backbone, threads, 2 * batch_size + workers)
+            for first in images:
+                number = taken.popleft()
+                batch = [first, *islice(images, len(batches[number]) - 1)]
+                yield number, Rows([one[1] for one in batch], *run([one[2] for one in batch]))
+
+    def meanwhile() -> bool:
+        with preserved():
+            return help_making(folder, make)
+
+    with _writer(folder, manifest, wait, log, meanwhile) as writer, preserved():
         missing = sorted(set(ids) - writer.ids)
         if missing:
             if precision == "bf16":
                 _log_drift(dataset, missing, backbone, where, log)
-            run = Runner(backbone, where, precision)
-            memory: AbstractContextManager[None] = nullcontext()
-            if where.type == "cpu":
-                memory = kept_memory()
             log(f"features of {len(missing)} images by {backbone.name}, kept in {folder}")
-            bar = progress(f"{backbone.name} on {dataset.name}", len(missing), log)
-            with memory, bar as advance, ThreadPoolExecutor(workers) as threads:
-                images = _decoded(dataset, missing, backbone, threads, 2 * batch_size + workers)
-                while batch := list(islice(images, batch_size)):
-                    names, digests, tensors = zip(*batch, strict=True)
-                    local, pooled = run(list(tensors))
-                    writer.add(names, digests, local, pooled)
-                    advance(len(batch))
+            batches = [missing[k : k + batch_size] for k in range(0, len(missing), batch_size)]
+            with progress(f"{backbone.name} on {dataset.name}", len(missing), log) as advance:
+                for names, rows in made_together(folder, ids, batches, make):
+                    writer.add(names, *rows)
+                    advance(len(names))
     return open_store(folder)
 
 
@@ -152,9 +172,16 @@ def stored_features(
 
 @contextmanager
 def _writer(
-    folder: Path, manifest: Manifest, wait: bool, log: Callable[[str], None]
+    folder: Path,
+    manifest: Manifest,
+    wait: bool,
+    log: Callable[[str], None],
+    meanwhile: Callable[[], bool],
 ) -> Iterator[StoreWriter]:
-    """A StoreWriter; with `wait`, as soon as no other process holds the store."""
+    """A StoreWriter; with `wait`, as soon as no other process holds the store.
+
+    `meanwhile` helps the holder, and says whether that is a process of this run.
+    """
     said = False
     while True:
         try:
@@ -162,8 +189,12 @@ def _writer(
                 yield writer
             return
         except BusyError:
-            if not wait:
+            if not wait and distributed.count() == 1:
                 raise
+        distributed.wait_for(lambda: True)  # raises where another process has failed
+        if meanwhile():
+            time.sleep(WAIT_SECONDS / 10)
+            continue
         if not said:
             log(f"another process is writing to {folder}; waiting until it has ended")
             said = True
@@ -204,17 +235,16 @@ def decode(dataset: Dataset, backbone: Backbone, image_id: str) -> Decoded:
 
 def _decoded(
     dataset: Dataset,
-    ids: list[str],
+    ids: Iterator[str],
     backbone: Backbone,
     threads: ThreadPoolExecutor,
     ahead: int,
 ) -> Iterator[Decoded]:
     """The images in order, up to `ahead` of them decoded in advance."""
     waiting: deque[Future[Decoded]] = deque()
-    source = iter(ids)
     try:
         while True:
-            for image_id in islice(source, ahead - len(waiting)):
+            for image_id in islice(ids, ahead - len(waiting)):
                 waiting.append(threads.submit(decode, dataset, backbone, image_id))
             if not waiting:
                 return

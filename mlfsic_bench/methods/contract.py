@@ -182,6 +182,9 @@ class Method(ABC):
     transductive: whether the score of a query image may depend on the other query images of its
         episode, never on their labels or order. The predictor is then given the whole query at
         once, and every table marks the row.
+    fits_together: whether several processes (torchrun) train it together: each calls `fit`, whose
+        only work of note is `train_episodic`. Else one of them fits it alone. May depend on the
+        parameters.
     printed: the method's name as papers print it, such as `ProtoNet`; without it, `name`.
     citation: the work the method comes from, in one line.
     bibtex: the BibTeX entries of that work, as `mlfsic-bench cite` prints them.
@@ -200,6 +203,7 @@ class Method(ABC):
     trains: ClassVar[bool] = False
     adapts_by_gradient: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
+    fits_together: ClassVar[bool] = False
     printed: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     bibtex: ClassVar[str] = ""

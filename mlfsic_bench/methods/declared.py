@@ -32,6 +32,7 @@ FLAGS = (
     "trains",
     "adapts_by_gradient",
     "transductive",
+    "fits_together",
 )
 RENAMED = {"needs_words": "needs_embeddings", "uses_words": "uses_embeddings"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -20,6 +20,7 @@ from mlfsic_bench.randomness import splitmix64_array
 from mlfsic_bench.torch_files import read_torch_file, unreadable
 from mlfsic_bench.training.adam import Adam
 from mlfsic_bench.training.history import HistoryRow, write_history
+from mlfsic_bench.training.together import apart, divided, even_out, from_first, gathered, gradients
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +100,8 @@ def val_macro_ap(
 ) -> float:
     """The mean over val's episodes of macro-AP, in [0, 1], as docs/metrics.md defines it.
 
-    Episodes of equal size are scored together. A part without fixed episodes is a BenchError.
+    Episodes of equal size are scored together; processes that train together (`training.together`)
+    divide them. A part without fixed episodes is a BenchError.
     """
     from mlfsic_bench.metrics.registry import episode_metrics
 
@@ -110,10 +112,10 @@ def val_macro_ap(
             found=str(val.n_episodes),
             remedy="pass val episodes, or no val part at all to keep the last weights",
         )
-    episodes = [val.episode(i) for i in range(val.n_episodes)]
+    episodes = [val.episode(i) for i in divided(val.n_episodes)]
     shapes: dict[tuple[int, ...], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
     with torch.no_grad():
-        predictors = adapt_all([episode.support for episode in episodes])
+        predictors = adapt_all([episode.support for episode in episodes]) if episodes else []
         for episode, predictor in zip(episodes, predictors, strict=True):
             scores, targets = predictor(episode.query), episode.query_targets
             group = shapes.setdefault(tuple(targets.shape), ([], []))
@@ -125,7 +127,7 @@ def val_macro_ap(
         )["macro_ap"]
         for scores, targets in shapes.values()
     ]
-    return float(np.mean(np.concatenate(values)))
+    return float(np.mean(gathered([value for group in values for value in group.tolist()])))
 
 
 LATEST, BEST = "latest.pt", "best.pt"
@@ -179,6 +181,9 @@ def train_episodic(
     key is refused with a BenchError, as is a loss that is not finite.
 
     Afterwards the state is that of the last step; the caller chooses between it and `best`.
+
+    Processes that train together divide the episodes of a step and take the same steps; those
+    without a `folder` go on from what the first one finds in its own.
     """
     parameters = list(parameters)
     optimiser = Adam(parameters, lr=learning_rate(0), fused=True)
@@ -201,17 +206,25 @@ def train_episodic(
         save_checkpoint(folder / LATEST, content)
         write_history(folder, trained.history)
 
-    if folder is not None and exists(folder / LATEST):
-        content = _read(folder / LATEST, key)
+    latest, best = from_first(_kept(folder, key))
+    if latest is not None:
+        content = latest
         set_state(content["state"])
         optimiser.load_state_dict(content["optimiser"])
         step, trained.history = content["step"], content["history"]
         loss_sum, loss_count = content["loss_sum"], content["loss_count"]
         log(f"resuming after step {step} of {steps}")
-        if exists(folder / BEST):
-            best = _read(folder / BEST, key)
+        if best is not None:
             trained.best = best["state"]
             trained.best_step, trained.best_value = best["step"], best["value"]
+    elif not apart():
+        set_state(from_first({name: tensor.cpu() for name, tensor in get_state().items()}))
+
+    def backward(k: int) -> float:
+        """Add the gradients of the step's episode k; its share of the loss."""
+        episode_loss = loss(step * episodes_per_step + k) / episodes_per_step
+        episode_loss.backward()  # type: ignore[no-untyped-call]
+        return float(episode_loss.detach())
 
     saved_at = time.monotonic()
     with progress("training", steps, log, "steps", done=step) as advance:
@@ -220,11 +233,7 @@ def train_episodic(
             for group in optimiser.param_groups:
                 group["lr"] = lr
             optimiser.zero_grad()
-            step_loss = 0.0
-            for k in range(episodes_per_step):
-                episode_loss = loss(step * episodes_per_step + k) / episodes_per_step
-                episode_loss.backward()  # type: ignore[no-untyped-call]
-                step_loss += float(episode_loss.detach())
+            step_loss = gradients(parameters, episodes_per_step, backward)
             if not math.isfinite(step_loss):
                 raise _diverged(step, step_loss, lr)
             optimiser.step()
@@ -233,6 +242,8 @@ def train_episodic(
             advance(1)
 
             due = evaluate is not None and (step % evaluate_every == 0 or step == steps)
+            if due or step == steps:
+                even_out(get_state, set_state)
             if due or step % row_every == 0 or step == steps:
                 mean, loss_sum, loss_count = loss_sum / loss_count, 0.0, 0
                 value = evaluate() if due and evaluate is not None else None
@@ -263,6 +274,14 @@ def _keep_best(
     if folder is not None:
         content = {"key": key, "step": step, "value": value, "state": trained.best}
         save_checkpoint(folder / BEST, content)
+
+
+def _kept(folder: Path | None, key: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The latest and the best checkpoint in the folder, where they are."""
+    if folder is None or not exists(folder / LATEST):
+        return None, None
+    best = _read(folder / BEST, key) if exists(folder / BEST) else None
+    return _read(folder / LATEST, key), best
 
 
 def _read(path: Path, key: str) -> dict[str, Any]:

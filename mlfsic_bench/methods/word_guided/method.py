@@ -87,6 +87,8 @@ class WordGuidedAttentionMethod(Method):
         self._attended: Attended | None = None  # of earlier supports; no score depends on it
         if self.params.fine_tune_epochs:  # the leaderboard track depends on this parameter
             self.__dict__["adapts_by_gradient"] = True
+        if self.params.episodes_per_step > 1:  # there is something to divide
+            self.__dict__["fits_together"] = True
 
     def fit(self, base: TrainingPart, val: TrainingPart | None, context: FitContext) -> None:
         """Train on base episodes; keep the weights with the best macro-AP on val."""
