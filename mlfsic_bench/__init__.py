@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlfsic_bench.api.writing import MethodCard, write_scores
     from mlfsic_bench.errors import BenchError
     from mlfsic_bench.features.backbones.objects import as_backbone
+    from mlfsic_bench.features.training_options import Training
     from mlfsic_bench.methods.contract import Images, Method, MethodParams, Predictor, Support
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Predictor",
     "Results",
     "Support",
+    "Training",
     "__version__",
     "as_backbone",
     "compare",
@@ -72,6 +74,7 @@ _FROM = {
     "mlfsic_bench.api.writing": "MethodCard write_scores",
     "mlfsic_bench.errors": "BenchError",
     "mlfsic_bench.features.backbones.objects": "as_backbone",
+    "mlfsic_bench.features.training_options": "Training",
     "mlfsic_bench.methods.contract": "Images Method MethodParams Predictor Support",
 }
 _MODULE = {name: module for module, names in _FROM.items() for name in names.split()}

@@ -3,8 +3,9 @@
     python -m tools.gpu_check                  # on the first CUDA device
     python -m tools.gpu_check --device cpu     # a rehearsal: the same steps without a GPU
 
-Steps: tests/gpu (CPU and GPU agree), the benchmarks of the model and of the linear heads, and two
-small trainings on the embedded scenes, with a frozen backbone and end to end. Nothing is fetched.
+Steps: tests/gpu (CPU and GPU agree), the benchmarks of the model, of the linear heads and of a step
+end to end, and small trainings on the embedded scenes, with a frozen backbone and end to end, in
+fp32 and in bf16 with micro-batches. Nothing is fetched.
 Writes DIR/summary.json and one text file for each step; DIR is results/gpu/DEVICE by default.
 Exit code 1 when a step failed or ran out of time.
 """
@@ -44,20 +45,23 @@ class Step:
 
 
 def steps(device: str, runs: Path) -> list[Step]:
-    """All steps, within eight minutes together; runs of the harness go to the folder `runs`."""
+    """All steps, within twelve minutes together; runs of the harness go to the folder `runs`."""
     settings = [part for one in SMALL for part in ("--set", one)]
     training = (
         *("-m", "mlfsic_bench", "run", "word-guided-attention", "--split", "scenes-12-6-6-v1"),
         *("--backbone", "scenes-small", "--episodes", "20", "--device", device, *settings),
         *("--cache", str(runs / "cache")),
     )
-    whole = (*training, "--features", "end-to-end", "--out", str(runs / "end-to-end"))
+    whole = (*training, "--features", "end-to-end")
+    rounded = (*whole, "--precision", "bf16", "--augment", "flip", "--micro-batch", "32")
     return [
         Step("agreement", ("-m", "pytest", "tests/gpu", "-v", "-p", "no:cacheprovider"), 180),
         Step("model", ("benchmarks/bench_model.py", "--device", device, "--repeats", "3"), 90),
         Step("linear", ("benchmarks/bench_linear.py", "--device", device, "--rounds", "3"), 60),
         Step("frozen", (*training, "--out", str(runs / "frozen")), 60),
-        Step("end-to-end", whole, 90),
+        Step("end-to-end", (*whole, "--out", str(runs / "end-to-end")), 90),
+        Step("end-to-end-bf16", (*rounded, "--out", str(runs / "end-to-end-bf16")), 90),
+        Step("end-to-end-step", ("benchmarks/bench_end_to_end.py", "--device", device), 120),
     ]
 
 

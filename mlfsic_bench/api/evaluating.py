@@ -34,6 +34,7 @@ from mlfsic_bench.evaluation.plan import (
 from mlfsic_bench.evaluation.recall import remember_run
 from mlfsic_bench.evaluation.runner import execute, folder_of
 from mlfsic_bench.features.store.manifest import default_cache
+from mlfsic_bench.features.training_options import PLAIN, Training
 from mlfsic_bench.files import make_folder, write_bytes
 from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import LOG
@@ -69,6 +70,7 @@ def evaluate(
     available_only: bool = False,
     min_pool: int | None = None,
     precision: Precision = "fp32",
+    training: Training | None = None,
     device: str = "auto",
     cache: PathLike | None = None,
     out: PathLike | None = None,
@@ -92,6 +94,7 @@ def evaluate(
     features: as `load_features` gives them; or `stored`, `live` or `end-to-end`, with a `backbone`;
         or the file of a feature pack or the folder of an imported store, which need none.
     backbone, weights, precision, device: what makes the features, where `features` does not say so.
+    training: `mb.Training(...)`, how a live network is computed and trained (docs/scale.md).
     seeds: the training seeds, each a run.
     part: `val` scores the val episodes: a trial, to choose parameters by.
     settings, preset: the parameters of the method, by name; not for an object, which has them. Of
@@ -137,6 +140,7 @@ def evaluate(
         templates=(templates,) if isinstance(templates, str) else tuple(templates),
         base_images=base_images,
         base_labels=base_labels,
+        training=training or PLAIN,
         **_episodes(episodes, own, kept),
         **made,
     )

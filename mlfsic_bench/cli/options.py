@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,20 @@ from mlfsic_bench.cli.echo import echo
 from mlfsic_bench.cli.streams import say, set_verbosity
 from mlfsic_bench.episodes.protocol import DEFAULT, OPTIONS, PROTOCOLS
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.features.training_options import Training, parse_augmentations
 
 Option = Callable[[Any], Any]
+
+
+def _augment(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """The names in `--augment`, checked."""
+    return parse_augmentations(value) if value else ()
+
+
+def training_of(options: dict[str, Any]) -> Training:
+    """The `Training` of the options TRAINING, which are taken out of `options`."""
+    return Training(**{field.name: options.pop(field.name) for field in fields(Training)})
+
 
 # Ending of a file -> the format it is written in, of those that a command offers.
 FORMATS = {
@@ -99,6 +112,24 @@ CACHE: Option = click.option(
 DEVICE: Option = click.option(
     "--device", type=complete.DEVICE, metavar="auto|cpu|cuda|cuda:N", default="auto",
     show_default=True, help="Where to compute.",
+)  # fmt: skip
+# How a live network is computed: the fields of features.training_options.Training.
+TRAINING: tuple[Option, ...] = (
+    click.option("--tf32", is_flag=True,
+                 help="Live networks: let a GPU round products to TensorFloat-32."),
+    click.option("--micro-batch", type=click.IntRange(1), metavar="N",
+                 help="End to end: N images at once with a graph; the same gradients, in two "
+                 "passes."),
+    click.option("--batch-norm", type=click.Choice(["batch", "frozen"]),
+                 help="End to end: statistics that batch norms use.  [default: frozen with "
+                 "--micro-batch, else batch]"),
+    click.option("--checkpointing", is_flag=True,
+                 help="End to end: compute blocks again rather than keep them."),
+    click.option("--compile", is_flag=True, help="Live networks: use torch.compile."),
+    click.option("--image-cache/--no-image-cache", default=None,
+                 help="Live networks: keep decoded images.  [default: end to end]"),
+    click.option("--augment", metavar="LIST", callback=_augment,
+                 help="End to end: change training images: translate,contrast,flip, or some."),
 )  # fmt: skip
 # How images are decoded and fed to the backbone; neither changes a value.
 LOADING: tuple[Option, ...] = (

@@ -27,10 +27,12 @@ from mlfsic_bench.cli.options import (
     PROTOCOL,
     SPLIT,
     TEMPLATES,
+    TRAINING,
     WEIGHTS,
     needed_without,
     optional,
     say_next,
+    training_of,
     with_options,
 )
 from mlfsic_bench.cli.streams import leave, say, say_always
@@ -78,7 +80,7 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
     show_default=True,
     help="Extracted once, computed each time, or with the backbone trained too.",
 )
-@with_options(PRECISION, DEVICE, CACHE, *LOADING)
+@with_options(PRECISION, DEVICE, CACHE, *LOADING, *TRAINING)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -108,6 +110,7 @@ def run(
     drawn_by = None
     if protocol or any(value is not None for value in chosen.values()):
         drawn_by = find_protocol(protocol, **chosen)
+    options["training"] = training_of(options)
     methods = tuple(dict.fromkeys(methods))
     plans = [
         RunPlan(one, settings=settings_of(one, methods, settings), protocol=drawn_by, **options)

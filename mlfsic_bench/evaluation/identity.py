@@ -57,6 +57,7 @@ def identity(inputs: Inputs) -> dict[str, object]:
             "precision": features.precision,
             **({"vector": features.vector} if features.vector else {}),
             **({"rounded": features.rounded} if features.rounded else {}),
+            **(features.training.changes if features.training else {}),
         },
         "words": inputs.embeddings.hash if inputs.embeddings else None,
         "seed": inputs.seed,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlfsic_bench.data.images import require_images
 from mlfsic_bench.episodes.protocol import Episode, EpisodeSet
 from mlfsic_bench.errors import BenchError, unknown_name
-from mlfsic_bench.evaluation.meta import FeaturesMeta
+from mlfsic_bench.evaluation.meta import FeaturesMeta, TrainingMeta
 from mlfsic_bench.evaluation.parts import PartView, Selection, val_episodes
 from mlfsic_bench.evaluation.plan import (
     FEATURE_MODES,
@@ -127,13 +127,7 @@ def _opened(plan: RunPlan, opened: ResourceCache) -> Inputs:
     method = maker.make()
     if plan.precision not in PRECISIONS:
         raise unknown_name("precision", plan.precision, PRECISIONS)
-    if plan.precision != "fp32" and plan.features != "stored":
-        raise BenchError(
-            f"--precision {plan.precision} is for stored features",
-            expected="--features stored, or --precision fp32",
-            found=f"--features {plan.features}",
-            remedy="leave --precision out: live features are always computed in fp32",
-        )
+    plan.training.check(plan.features)
     if plan.features == "end-to-end" and not method.trains:
         raise BenchError(
             f"the method {method.name!r} trains nothing, so it can't train the backbone",
@@ -264,7 +258,9 @@ def _features(
             plan.weights if isinstance(plan.backbone, str) else backbones[0].weights,
             len(backbones),
         )
-        open_source = _source_opener(plan, dataset, backbones, device, opened)
+        open_source = _source_opener(plan, dataset, wanted, backbones, device, opened)
+        if plan.features != "stored":
+            source["training"] = TrainingMeta.of(plan.training, backbones)
     meta = FeaturesMeta(
         mode=plan.features,
         backbone=made_by.name,
@@ -295,23 +291,40 @@ def _weights_name(weights: str, networks: int) -> str:
 def _source_opener(
     plan: RunPlan,
     dataset: Dataset,
+    images: Sequence[str],
     backbones: Sequence[Backbone],
     device: torch.device,
     shared: ResourceCache,
 ) -> SourceOpener:
-    from mlfsic_bench.features.sources import LiveFeatures, describe, join
+    from mlfsic_bench.features.live import LiveFeatures, LiveOptions
+    from mlfsic_bench.features.sources import describe, join
     from mlfsic_bench.features.store.manifest import default_cache
 
+    # absolute: features are made when a method asks, and a method may change the working folder
+    cache = (plan.cache or default_cache()).absolute()
     if plan.features != "stored":
         # One source for all parts: what is trained on base images scores the novel ones.
         trainable = plan.features == "end-to-end"
-        live = LimitedFeatures(
-            join(backbones, [LiveFeatures(b, dataset, device, trainable) for b in backbones])
+        keeps = plan.training.image_cache
+        options = LiveOptions(
+            training=plan.training,
+            precision=plan.precision,
+            batch_size=plan.batch_size,
+            workers=plan.workers,
+            cache=cache if keeps or (keeps is None and trainable) else None,
+            ids=tuple(images),
+            seed=plan.seed,
         )
-        return lambda wanted, others, log: live
+        made = [LiveFeatures(b, dataset, device, trainable, options) for b in backbones]
+        live = LimitedFeatures(join(backbones, made))
+
+        def opened_once(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
+            for one in made:
+                one.log = log
+            return live
+
+        return opened_once
     made_by = describe(backbones)
-    # absolute: features are made when a method asks, and a method may change the working folder
-    cache = (plan.cache or default_cache()).absolute()
 
     def deferred(wanted: Sequence[str], others: Sequence[str], log: Log) -> FeatureSource:
         def opened(ids: Sequence[str]) -> FeatureSource:

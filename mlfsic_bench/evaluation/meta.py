@@ -7,7 +7,7 @@ docs/scores-format.md describes every key; `meta_schema` is the JSON Schema of i
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -19,6 +19,7 @@ from mlfsic_bench.episodes.protocol import EpisodeSet, Protocol, protocol_with_i
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.plan import FeatureMode, Precision
 from mlfsic_bench.features.store.manifest import MEAN
+from mlfsic_bench.features.training_options import Augmentation, Training
 from mlfsic_bench.schema import (
     FileSchema,
     Label,
@@ -32,6 +33,11 @@ from mlfsic_bench.schema import (
 )
 from mlfsic_bench.splits.names import NamedSplit
 from mlfsic_bench.splits.split import Split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlfsic_bench.features.backbones.base import Backbone
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = "scores-meta-v1.schema.json"
@@ -189,6 +195,57 @@ class TargetsMeta(FileSchema):
     labels: Labels
 
 
+class TrainingMeta(ShortSchema):
+    """How a live network was computed: the options of `Training` that were used.
+
+    On `tf32`, `batch_norm` and `augment` scores depend beyond rounding; these are in the identity.
+    """
+
+    absent = ("tf32", "batch_norm", "augment", "micro_batch", "checkpointing", "compile")
+    tf32: bool = False
+    batch_norm: Literal["frozen"] | None = None
+    augment: list[Augmentation] | None = None
+    micro_batch: Count | None = None
+    checkpointing: bool = False
+    compile: bool = False
+
+    @classmethod
+    def of(cls, training: Training, backbones: Sequence[Backbone]) -> TrainingMeta | None:
+        """What is written of these options; None where all are the default ones.
+
+        Frozen statistics are written where a network has batch norms.
+        """
+        from mlfsic_bench.features.memory import batch_norms
+
+        frozen = training.frozen_norms and any(batch_norms(one) for one in backbones)
+        made = cls(
+            tf32=training.tf32,
+            batch_norm="frozen" if frozen else None,
+            augment=list(training.augment) or None,
+            micro_batch=training.micro_batch,
+            checkpointing=training.checkpointing,
+            compile=training.compile,
+        )
+        return None if made == cls() else made
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What scores depend on: for the identity."""
+        return self.model_dump(include={"tf32", "batch_norm", "augment"})
+
+    @property
+    def options(self) -> Training:
+        """The options that the run was made with, but for where images are kept."""
+        return Training(
+            tf32=self.tf32,
+            batch_norm=self.batch_norm,
+            augment=tuple(self.augment or ()),
+            micro_batch=self.micro_batch,
+            checkpointing=self.checkpointing,
+            compile=self.compile,
+        )
+
+
 class FeaturesMeta(ShortSchema):
     """Where features came from.
 
@@ -196,9 +253,10 @@ class FeaturesMeta(ShortSchema):
     `source` is written where they were not made by the run: they come from a feature pack, or
     another program made them (`imported`, with what `made_by` and `pretraining` were said to be);
     `rounded` says how a pack rounded them. Features without maps have a grid of 0 by 0.
+    `training` is written where a live network was computed otherwise than by default.
     """
 
-    absent = ("vector", "dim", "source", "rounded", "made_by", "pretraining")
+    absent = ("vector", "dim", "source", "rounded", "made_by", "pretraining", "training")
     mode: FeatureMode
     backbone: Name
     weights: Line
@@ -213,6 +271,7 @@ class FeaturesMeta(ShortSchema):
     rounded: Name | None = None
     made_by: Text | None = None
     pretraining: Text | None = None
+    training: TrainingMeta | None = None
 
     @property
     def title(self) -> str:

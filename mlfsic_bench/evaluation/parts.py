@@ -231,8 +231,16 @@ class PartView:
     ) -> TrainingPart:
         """The part as `fit` gets it; `episode(i)` gives the ids of training episode i."""
 
+        last = -1
+
         def training_episode(index: int) -> TrainingEpisode:
+            nonlocal last
             ids = episode(index)
+            if n_episodes is None:
+                # as far ahead as this one is of the last: one of several processes skips some
+                after = episode(index + max(1, index - last))
+                self.source.begin_episode(index, (*after.support, *after.query))
+                last = index
             query = self.query(ids)
             targets = self._tensor(self.part.targets_of(query.ids))
             return TrainingEpisode(self.support(index, ids), query, targets)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from mlfsic_bench.errors import BenchError, unknown_name
+from mlfsic_bench.features.training_options import PLAIN, Training
 
 if TYPE_CHECKING:
     from mlfsic_bench.data.dataset import Dataset
@@ -63,10 +64,12 @@ class RunPlan:
     episodes: only the first so many episodes of the set; None for all.
     episodes_file: an episode file instead of the split's own episodes.
     features: `stored`, `live`, or `end-to-end` (the backbone is trained too).
-    precision: of the backbone that makes stored features, `fp32` or `bf16`.
+    precision: of the backbone, `fp32` or `bf16`; of one that is trained, of its products alone.
+    training: how a live or trained backbone is computed; see `Training`.
     device: `auto`, `cpu` or `cuda`.
     cache: where extracted features are kept; None for the user's cache folder.
-    batch_size, workers: of the extraction; None for what suits the device.
+    batch_size, workers: images that go through a frozen backbone at once, and decoding threads;
+        None for what suits the device.
     out: the run's folder; None for `runs/<method>-<split>[-subset]-<key>`.
     """
 
@@ -93,6 +96,7 @@ class RunPlan:
     episodes_file: Path | None = None
     features: FeatureMode = "stored"
     precision: Precision = "fp32"
+    training: Training = PLAIN
     device: str = "auto"
     cache: Path | None = None
     batch_size: int | None = None

@@ -299,7 +299,8 @@ def _check(
 
 def _refuse_bad_features(support: Images, query: Images, episode: int) -> None:
     """BenchError when it is the features that are not finite: then the method is not to blame."""
-    from mlfsic_bench.features.sources import JoinedFeatures, LiveFeatures, StoredFeatures
+    from mlfsic_bench.features.live import LiveFeatures
+    from mlfsic_bench.features.sources import JoinedFeatures, StoredFeatures
 
     source: FeatureSource | None = query.source
     if isinstance(source, LimitedFeatures):

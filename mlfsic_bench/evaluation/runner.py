@@ -18,7 +18,7 @@ from mlfsic_bench.episodes.protocol import Episode
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.assist import EVALUATE, assist
 from mlfsic_bench.evaluation.audit.audit import audit_run
-from mlfsic_bench.evaluation.audit.compare import Stored
+from mlfsic_bench.evaluation.audit.compare import ROUNDED, TOLERANCE, Stored
 from mlfsic_bench.evaluation.finished import done_line, keep_finished
 from mlfsic_bench.evaluation.fit import fitted_method
 from mlfsic_bench.evaluation.identity import identity, run_key
@@ -204,6 +204,17 @@ class _Runner:
             self._end("cancelled", None)  # a second Ctrl-C came before the record said so
 
     def _stages(self) -> None:
+        """All stages, on a GPU with the products that the record says."""
+        from mlfsic_bench.features.compute import float32_products
+
+        if self.inputs.features.mode == "stored":
+            self._each_stage()
+            return
+        training = self.inputs.features.training
+        with float32_products(tf32=training is not None and training.tf32):
+            self._each_stage()
+
+    def _each_stage(self) -> None:
         inputs, key = self.inputs, self.record.key
         episodes = inputs.episodes.episodes[: inputs.count]
         wanted = sorted({i for e in episodes for i in (*e.support, *e.query)})
@@ -235,7 +246,13 @@ class _Runner:
         """Score some episodes again and end the run; a failed audit is no error of the run."""
         with self._stage("audit"):
             scores = read_scores(self.folder / SCORES)
-            stored = Stored(episodes, scores.scores, scores.decisions)
+            features = self.inputs.features
+            rounded = features.mode != "stored" and (
+                features.precision == "bf16"
+                or (features.training is not None and features.training.tf32)
+            )
+            tolerance = ROUNDED if rounded else TOLERANCE
+            stored = Stored(episodes, scores.scores, scores.decisions, tolerance)
             self.record.audit = audit_run(
                 self.inputs, source, self.record, self.folder / METHOD, stored
             )

@@ -17,6 +17,7 @@ from torch import Tensor
 from mlfsic_bench import distributed
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import folded
+from mlfsic_bench.features.backbones.objects import trial_image
 from mlfsic_bench.plugins.foreign import blamed
 from mlfsic_bench.plugins.surroundings import exits_refused
 from mlfsic_bench.text import exception_text
@@ -24,7 +25,7 @@ from mlfsic_bench.text import exception_text
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mlfsic_bench.features.backbones.base import Backbone
+    from mlfsic_bench.features.backbones.base import Backbone, Transform
     from mlfsic_bench.features.store.manifest import Precision
 
 Maps = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -50,7 +51,7 @@ class Runner:
         x = torch.stack(images).to(
             device=self.device, dtype=self.dtype, memory_format=torch.channels_last
         )
-        with _full_float32():
+        with float32_products():
             maps, pooled = features_of(self.network, x)
         local = maps.float().permute(0, 2, 3, 1).flatten(1, 2)
         return local.contiguous().cpu().numpy(), pooled.float().cpu().numpy()
@@ -64,6 +65,28 @@ def input_of(backbone: Backbone, image: Image) -> Tensor:
     if not isinstance(made, Tensor) or made.shape != (3, side, side):
         raise _not_declared(backbone, "inputs", f"a tensor [3, {side}, {side}]", made)
     return made
+
+
+def pixels_of(backbone: Backbone, image: Image) -> npt.NDArray[np.uint8]:
+    """uint8 [H, H, 3]: what a transform that `splits` makes of an image before it normalises."""
+    with _call(backbone, "while its transform resized an image"):
+        pixels: npt.NDArray[np.uint8] = backbone.transform.pixels(image)  # type: ignore[attr-defined]
+    side = backbone.input_size
+    if pixels.dtype != np.uint8 or pixels.shape != (side, side, 3):
+        found = torch.empty(pixels.shape, device="meta")
+        raise _not_declared(backbone, "pixels", f"uint8 [{side}, {side}, 3]", found)
+    return pixels
+
+
+def splits(transform: Transform) -> bool:
+    """Whether `transform` first makes uint8 pixels and then normalises these, to the same bits."""
+    if not hasattr(transform, "pixels") or not hasattr(transform, "normalised"):
+        return False
+    image = trial_image()
+    pixels = torch.from_numpy(np.array(transform.pixels(image)))
+    if pixels.dtype != torch.uint8:
+        return False
+    return torch.equal(transform.normalised(pixels[None])[0], transform(image))
 
 
 def features_of(backbone: Backbone, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,12 +181,15 @@ def kept_memory() -> Iterator[None]:
 
 
 @contextmanager
-def _full_float32() -> Iterator[None]:
-    """Convolutions without TensorFloat-32, which rounds to 10 bits on recent GPUs."""
-    with torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled,
-        benchmark=torch.backends.cudnn.benchmark,
-        deterministic=torch.backends.cudnn.deterministic,
-        allow_tf32=False,
-    ):
+def float32_products(tf32: bool = False) -> Iterator[None]:
+    """In the block, convolutions and matrix products of a GPU may use TensorFloat-32, or may not.
+
+    It rounds factors to 10 bits on recent GPUs; torch's own default allows it in convolutions.
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = tf32
+    try:
         yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before

@@ -1,13 +1,12 @@
 """Feature sources, which a method asks for maps: ids in, maps out.
 
-Stored maps, a backbone that runs inside the graph, or several side by side.
+Stored maps, or several networks side by side; those of a network that runs now are in `live`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -17,13 +16,11 @@ from torch import Tensor
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import MEAN
 from mlfsic_bench.features.backbones.registry import JOIN
-from mlfsic_bench.features.backbones.weights import load_strictly
-from mlfsic_bench.features.compute import features_of, input_of, parse_device
+from mlfsic_bench.features.compute import parse_device
 from mlfsic_bench.features.store.manifest import Manifest, manifest_of
 from mlfsic_bench.hashing import hash_json
 
 if TYPE_CHECKING:
-    from mlfsic_bench.data.dataset import Dataset
     from mlfsic_bench.features.backbones.base import Backbone
     from mlfsic_bench.features.store.store import FeatureStore
 
@@ -85,6 +82,13 @@ class FeatureSource(Protocol):
         """Put a trainable backbone in training or evaluation mode; nothing for a frozen one."""
         return
 
+    def begin_episode(self, number: int, upcoming: Sequence[str]) -> None:
+        """Training episode `number` begins, and `upcoming` are likely the images of the next one.
+
+        A live source decodes these meanwhile, and draws what it draws at random by the number.
+        """
+        return
+
     def state(self) -> dict[str, Tensor]:
         """The backbone's weights when it is trainable; empty for a frozen source."""
         return {}
@@ -94,7 +98,6 @@ class FeatureSource(Protocol):
         return
 
 
-DECODERS = 4
 CHECKED = 16  # images whose maps are looked at together
 
 
@@ -158,74 +161,6 @@ class StoredFeatures(FeatureSource):
             )
 
 
-class LiveFeatures(FeatureSource):
-    """A FeatureSource that decodes images and runs the backbone when asked.
-
-    With `trainable` the backbone's weights receive gradients and `train(True)` puts its batch
-    norms in training mode; without, it stays in evaluation mode and builds no graph. Each call
-    runs the network: a method that wants both maps and pooled features of the same images should
-    average the maps itself. The backbone given is moved to `device` and used, not copied.
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        dataset: Dataset,
-        device: str | torch.device = "cpu",
-        trainable: bool = False,
-    ) -> None:
-        self.device = parse_device(device)
-        self.backbone = backbone.to(self.device).requires_grad_(trainable).eval()
-        self._dataset = dataset
-        self.trainable = trainable
-        self.channels, self.grid = backbone.channels, (backbone.grid[0], backbone.grid[1])
-        self.dim, self.vector = backbone.dim, backbone.vector
-
-    def local(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, c, h, w] on `device`, in the graph when trainable."""
-        return self._features(ids)[0]
-
-    def pooled(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, d] on `device`: the global vectors, in the graph when trainable."""
-        return self._features(ids)[1]
-
-    def _features(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
-        if not len(ids):
-            maps = torch.empty(0, self.channels, *self.grid, device=self.device)
-            return maps, torch.empty(0, self.dim, device=self.device)
-        x = self.inputs(ids)
-        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            return features_of(self.backbone, x)
-
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """The backbone's parameters when trainable, else none."""
-        return list(self.backbone.parameters()) if self.trainable else []
-
-    def train(self, mode: bool) -> None:
-        """Training or evaluation mode of a trainable backbone; a frozen one stays in evaluation."""
-        self.backbone.train(mode and self.trainable)
-
-    def state(self) -> dict[str, Tensor]:
-        """Copies of the backbone's weights on the CPU when trainable, else nothing."""
-        if not self.trainable:
-            return {}
-        state = self.backbone.state_dict()
-        return {name: value.detach().cpu().clone() for name, value in state.items()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` returned; BenchError when it does not fit."""
-        if self.trainable or state:
-            load_strictly(self.backbone, state, "the saved state of the backbone")
-
-    def inputs(self, ids: Sequence[str]) -> Tensor:
-        """float32 [n, 3, height, width] on `device`: what the network is given."""
-        with ThreadPoolExecutor(DECODERS) as threads:
-            return torch.stack(list(threads.map(self._input, ids))).to(self.device)
-
-    def _input(self, image_id: str) -> Tensor:
-        return input_of(self.backbone, self._dataset.open_image(image_id))
-
-
 Grid = tuple[int, int]
 
 
@@ -272,6 +207,11 @@ class JoinedFeatures(FeatureSource):
         """Put every trainable network in training or evaluation mode."""
         for source in self.sources.values():
             source.train(mode)
+
+    def begin_episode(self, number: int, upcoming: Sequence[str]) -> None:
+        """Tell every network, all of which then draw the same for an image."""
+        for source in self.sources.values():
+            source.begin_episode(number, upcoming)
 
     def state(self) -> dict[str, Tensor]:
         """The weights of all trainable networks, each name prefixed by `<network>/`."""

@@ -324,6 +324,8 @@ def contradictions(record: Record) -> list[str]:
         of_features = features.model_dump(include=set(of_features) - {"weights"})
         of_features["weights"] = features.weights_hash
         of_features |= {"vector": features.vector, "rounded": features.rounded}
+        changes = features.training.changes if features.training else {}
+        of_features |= dict.fromkeys(("tf32", "batch_norm", "augment")) | changes
     said: dict[str, Any] = {
         "split": record.split.hash,
         "episodes": {"hash": record.episodes.hash, "count": record.episodes.count},

@@ -106,6 +106,11 @@ class LimitedFeatures:
         if self.source:
             self.source.train(mode)
 
+    def begin_episode(self, number: int, upcoming: Sequence[str]) -> None:
+        """As the source does; a frozen one that is opened late need not know."""
+        if self.source:
+            self.source.begin_episode(number, upcoming)
+
     def state(self) -> dict[str, Tensor]:
         """That of the source."""
         return self.source.state() if self.source else {}

@@ -19,6 +19,7 @@ from mlfsic_bench.evaluation.known_names import (
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.recall import PATHS, recall_run
 from mlfsic_bench.evaluation.record import METHOD, Record, read_record
+from mlfsic_bench.features.training_options import PLAIN
 from mlfsic_bench.paths import exists, is_file
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
         episodes_file=where.episodes_file,
         features=features.mode,
         precision="fp32" if given else features.precision,
+        training=features.training.options if features.training else PLAIN,
         device="cpu",
         cache=where.cache,
     )

@@ -10,7 +10,7 @@ from mlfsic_bench.data.registry import open_dataset
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.registry import build_backbone
 from mlfsic_bench.features.extract import extract
-from mlfsic_bench.features.sources import LiveFeatures
+from mlfsic_bench.features.live import LiveFeatures
 from mlfsic_bench.testing.backbone_check import check_backbone
 
 HEAD = """

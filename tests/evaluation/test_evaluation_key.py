@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import torch
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.identity import differences, identity, meaning, run_key
 from mlfsic_bench.evaluation.inputs import Inputs
+from mlfsic_bench.evaluation.meta import TrainingMeta
 from mlfsic_bench.evaluation.plan import RunPlan, default_folder
 from mlfsic_bench.evaluation.provenance import provenance
-from mlfsic_bench.evaluation.record import new_record
+from mlfsic_bench.evaluation.record import Record, new_record
 from mlfsic_bench.evaluation.runner import run_method
+from mlfsic_bench.features.training_options import PLAIN, Training
 from mlfsic_bench.leaderboard.build import contradictions
 from mlfsic_bench.plugins.files import source_hash
 from tests.fakes.world import Mean, Trained, fake_inputs, fake_split
@@ -48,6 +51,7 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
         "available_only", "min_pool", "preset", "settings", "seed", "episodes", "episodes_file",
         "features", "templates",
         "precision", "base_images", "base_labels", "protocol", "part",
+        "training",  # of it what `test_of_the_training_options_...` says
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(RunPlan)} == outside | inside
 
@@ -79,6 +83,46 @@ def test_every_field_of_a_plan_is_accounted_for() -> None:
 def test_what_scores_depend_on_is_in_the_key(changed: Inputs) -> None:
     assert key(changed) != key(BASE)
     assert differences(identity(BASE), identity(changed))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "changes"),
+    [
+        ({}, False),
+        ({"tf32": True}, True),
+        ({"batch_norm": "frozen"}, True),
+        ({"augment": ["flip"]}, True),
+        ({"micro_batch": 4}, False),
+        ({"checkpointing": True}, False),
+        ({"compile": True}, False),
+    ],
+)
+def test_of_the_training_options_those_that_change_scores_are_in_the_key(
+    chosen: dict[str, object], changes: bool
+) -> None:
+    training = TrainingMeta.model_validate(chosen) if chosen else None
+    features = BASE.features.model_copy(update={"training": training})
+    other = dataclasses.replace(BASE, features=features)
+    assert (key(other) != key(BASE)) is changes
+    record = new_record(other, key(other), identity(other), provenance("cpu"), None)
+    assert contradictions(record) == []
+    kept = Record.model_validate_json(record.model_dump_json())
+    assert kept.features == features
+    assert ("training" in json.loads(record.model_dump_json())["features"]) is bool(chosen)
+
+
+def test_the_meta_of_training_says_what_was_used() -> None:
+    norms, none = torch.nn.BatchNorm2d(3), torch.nn.LayerNorm(3)
+    assert TrainingMeta.of(PLAIN, [norms]) is None  # type: ignore[list-item]
+    small = Training(micro_batch=8, augment=("flip",))
+    made = TrainingMeta.of(small, [norms])  # type: ignore[list-item]
+    assert made is not None
+    assert made.changes == {"batch_norm": "frozen", "augment": ["flip"]}
+    assert TrainingMeta.of(made.options, [norms]) == made  # type: ignore[list-item]
+    without = TrainingMeta.of(small, [none])  # type: ignore[list-item]
+    assert without is not None
+    assert without.changes == {"augment": ["flip"]}
+    assert TrainingMeta.of(Training(batch_norm="frozen"), [none]) is None  # type: ignore[list-item]
 
 
 def test_only_a_transductive_method_says_so_in_its_identity_and_record() -> None:

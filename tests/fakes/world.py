@@ -98,6 +98,9 @@ class FakeFeatures:
     def train(self, mode: bool) -> None:
         pass
 
+    def begin_episode(self, number: int, upcoming: Sequence[str]) -> None:
+        pass
+
     def state(self) -> dict[str, Tensor]:
         return {}
 

@@ -6,7 +6,8 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import folded
 from mlfsic_bench.features.compute import parse_device
 from mlfsic_bench.features.extract import decode, extract, verify_store
-from mlfsic_bench.features.sources import FeatureSource, LiveFeatures, StoredFeatures
+from mlfsic_bench.features.live import LiveFeatures
+from mlfsic_bench.features.sources import FeatureSource, StoredFeatures
 from mlfsic_bench.features.store.manifest import default_cache, manifest_of, store_folder
 from mlfsic_bench.features.store.store import INDEX, LOCAL, POOLED, FeatureStore
 from mlfsic_bench.features.store.writer import StoreWriter

@@ -13,10 +13,10 @@ from mlfsic_bench.features.backbones import registry as backbones
 from mlfsic_bench.features.backbones.base import Backbone, Squash
 from mlfsic_bench.features.backbones.registry import build_backbones, split_name, split_weights
 from mlfsic_bench.features.extract import extract
+from mlfsic_bench.features.live import LiveFeatures
 from mlfsic_bench.features.sources import (
     FeatureSource,
     JoinedFeatures,
-    LiveFeatures,
     StoredFeatures,
     describe,
     join,

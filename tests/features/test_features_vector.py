@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from mlfsic_bench.features.backbones.base import Backbone, Squash
 from mlfsic_bench.features.compute import Runner
-from mlfsic_bench.features.sources import LiveFeatures, StoredFeatures
+from mlfsic_bench.features.live import LiveFeatures
+from mlfsic_bench.features.sources import StoredFeatures
 from mlfsic_bench.features.store.manifest import manifest_of, read_manifest
 from mlfsic_bench.features.store.store import FeatureStore
 from mlfsic_bench.features.store.writer import StoreWriter

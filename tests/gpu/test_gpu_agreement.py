@@ -21,10 +21,13 @@ from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.runner import run_method
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.features.backbones.registry import build_backbone, build_backbones
+from mlfsic_bench.features.compute import float32_products
 from mlfsic_bench.features.extract import extract
-from mlfsic_bench.features.sources import FeatureSource, LiveFeatures, StoredFeatures, join
+from mlfsic_bench.features.live import LiveFeatures, LiveOptions
+from mlfsic_bench.features.sources import FeatureSource, StoredFeatures, join
 from mlfsic_bench.features.store.manifest import manifest_of
 from mlfsic_bench.features.store.store import FeatureStore
+from mlfsic_bench.features.training_options import PLAIN, Training
 from mlfsic_bench.methods.contract import FitContext
 from mlfsic_bench.methods.registry import find_method, make_method, method_names
 from mlfsic_bench.splits.resolve import resolve_split
@@ -108,6 +111,54 @@ def test_two_networks_agree_and_train_on_the_gpu() -> None:
     assert not torch.allclose(source.local(ids).cpu(), cpu)
     source.load_state(before)
     assert torch.allclose(source.local(ids).detach().cpu(), gpu.cpu(), atol=1e-5)
+
+
+def gradients(device: str, training: Training = PLAIN, precision: str = "fp32") -> torch.Tensor:
+    """Of the features of twelve images by the weights of a network, in training mode."""
+    ids = [f"scenes/{i:06d}" for i in range(12)]
+    options = LiveOptions(training, precision)  # type: ignore[arg-type]
+    live = LiveFeatures(build_backbone("scenes-deep"), Scenes(), device, True, options)
+    live.train(True)
+    live.begin_episode(0, ids)
+    with float32_products(training.tf32):
+        live.local(ids).square().mean().backward()
+    return torch.cat([p.grad.detach().cpu().flatten() for p in live.trainable_parameters()])
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0))
+
+
+def test_gradients_agree_and_micro_batches_and_checkpointing_keep_them() -> None:
+    exact = gradients("cpu")
+    assert cosine(gradients(GPU), exact) > 0.999
+    assert cosine(gradients(GPU, Training(checkpointing=True)), gradients(GPU)) > 0.9999
+    frozen = gradients(GPU, Training(batch_norm="frozen"))
+    assert cosine(gradients(GPU, Training(micro_batch=5)), frozen) > 0.9999
+    flipped = Training(micro_batch=5, augment=("flip", "contrast"))
+    whole = Training(batch_norm="frozen", augment=("flip", "contrast"))
+    assert cosine(gradients(GPU, flipped), gradients("cpu", whole)) > 0.999
+
+
+def test_rounded_products_stay_near() -> None:
+    exact = gradients("cpu")
+    assert cosine(gradients(GPU, Training(tf32=True)), exact) > 0.99
+    assert cosine(gradients(GPU, precision="bf16"), exact) > 0.9
+
+
+@pytest.mark.skipif(GPU == "cpu", reason="compiling for a CPU takes too long for a rehearsal")
+def test_a_compiled_network_agrees() -> None:
+    frozen = gradients(GPU, Training(batch_norm="frozen"))
+    assert cosine(gradients(GPU, Training(compile=True, batch_norm="frozen")), frozen) > 0.999
+
+
+def test_images_ahead_of_time_are_the_same_on_the_gpu() -> None:
+    ids = [f"scenes/{i:06d}" for i in range(6)]
+    live = LiveFeatures(build_backbone("scenes-small"), Scenes(), GPU)
+    plain = live.inputs(ids).cpu()
+    for number in range(20):  # batches are begun while others are used
+        live.begin_episode(number, ids[number % 3 :])
+        assert torch.equal(live.inputs(ids[3:]).cpu(), plain[3:])
 
 
 @pytest.mark.parametrize("name", method_names())

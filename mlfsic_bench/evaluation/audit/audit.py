@@ -10,12 +10,13 @@ the whole query, in another order.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.audit.compare import TOLERANCE, Bench, Stored, diagnose, shuffled
+from mlfsic_bench.evaluation.audit.compare import Bench, Stored, diagnose, shuffled
 from mlfsic_bench.evaluation.audit.fresh import Fresh, FreshFailedError, search_path
 from mlfsic_bench.evaluation.record import Audit
 from mlfsic_bench.paths import resolved
@@ -69,7 +70,7 @@ def audit_run(
     fresh = partial(Fresh, job, embeddings, source, PATIENCE + 2 * evaluation)
     whole = inputs.method.transductive
     bench = Bench(stored, view, record.key, fresh, allowed / len(chosen), whole)
-    audit = Audit(status="failed", tolerance=TOLERANCE)
+    audit = Audit(status="failed", tolerance=stored.tolerance)
     try:
         with fresh() as session:
             found = [bench.alone(session, episode) for episode in chosen]
@@ -146,4 +147,7 @@ def _job(inputs: Inputs, plan: RunPlan, state: Path) -> dict[str, Any]:
         "shape": features.shape,
         "device": str(inputs.device),
         "trainable": [plan.backbone, plan.weights] if trainable else None,
+        "precision": features.precision,
+        "training": asdict(plan.training),
+        "tf32": None if features.mode == "stored" else plan.training.tf32,
     }

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -28,7 +29,10 @@ from torch import Tensor
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, send
 from mlfsic_bench.evaluation.predict import Chunk, adapt, adapt_all, score
-from mlfsic_bench.features.sources import FeatureSource, LiveFeatures, Shape
+from mlfsic_bench.features.compute import float32_products
+from mlfsic_bench.features.live import LiveFeatures, LiveOptions
+from mlfsic_bench.features.sources import FeatureSource, Shape
+from mlfsic_bench.features.training_options import Training
 from mlfsic_bench.methods.calls import method_call
 from mlfsic_bench.methods.contract import Images, Support
 from mlfsic_bench.methods.limited import LimitedFeatures
@@ -85,10 +89,15 @@ class AskedFeatures(FeatureSource):
 class AskedInputs(LiveFeatures):
     """A trainable network in this process, whose inputs the run hands over."""
 
-    def __init__(self, pipe: Pipe, backbone: Backbone, device: torch.device) -> None:
+    def __init__(
+        self, pipe: Pipe, backbone: Backbone, device: torch.device, options: LiveOptions
+    ) -> None:
         nothing = cast("Dataset", None)  # `inputs` below is all that asks for images
-        super().__init__(backbone, nothing, device, trainable=True)
+        super().__init__(backbone, nothing, device, trainable=True, options=options)
         self.pipe = pipe
+
+    def prefetch(self, ids: Sequence[str]) -> None:
+        """Nothing: the run has the images."""
 
     def inputs(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, 3, height, width] on `device`."""
@@ -135,6 +144,12 @@ def serve(pipe: Pipe) -> None:
 
 def _session(pipe: Pipe, job: dict[str, Any], arrays: Arrays) -> None:
     """Answer the commands of one session; an error is an answer too."""
+    tf32 = job["tf32"]
+    with nullcontext() if tf32 is None else float32_products(tf32):
+        _answer(pipe, job, arrays)
+
+
+def _answer(pipe: Pipe, job: dict[str, Any], arrays: Arrays) -> None:
     try:
         method, source = _loaded(pipe, job)
         send(pipe.answers, {"ready": True})
@@ -190,7 +205,10 @@ def _source(pipe: Pipe, job: dict[str, Any]) -> FeatureSource:
     from mlfsic_bench.features.sources import join
 
     backbones = build_backbones(*job["trainable"])
-    return LimitedFeatures(join(backbones, [AskedInputs(pipe, one, device) for one in backbones]))
+    said = job["training"] | {"augment": tuple(job["training"]["augment"])}
+    options = LiveOptions(Training(**said), job["precision"])
+    made = [AskedInputs(pipe, one, device, options) for one in backbones]
+    return LimitedFeatures(join(backbones, made))
 
 
 def _score(

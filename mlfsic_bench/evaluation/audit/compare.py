@@ -24,6 +24,9 @@ from mlfsic_bench.randomness import splitmix64_array, stream_seed
 
 QUERIES = 24  # images of an episode that are scored again
 TOLERANCE = 1e-3  # of the range of a label's stored scores in the episode
+# Of a live network whose products are rounded to 8 or 10 bits: how many images are computed at once
+# may choose another order of its sums.
+ROUNDED = 3e-2
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
@@ -32,12 +35,14 @@ Bools = npt.NDArray[np.bool_]
 class Stored:
     """What a run stored: its episodes, scores float32 [E, Q, L], decisions bool or None.
 
-    Rows are in the order of each episode's query.
+    Rows are in the order of each episode's query. `tolerance` is how far what comes may be from
+    it, of the range of a label's scores.
     """
 
     episodes: tuple[Episode, ...]
     scores: Float32
     decisions: Bools | None
+    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +64,19 @@ class Difference:
     episode: its number. image: the query image that differs most.
     scores: the largest difference, relative to the range of its label's stored scores.
     flips: how many decisions differ though no score lies at its threshold.
+    tolerance: how large `scores` may be.
     """
 
     episode: int
     image: str
     scores: float
     flips: int
+    tolerance: float = TOLERANCE
 
     @property
     def same(self) -> bool:
-        """Whether scores agree within TOLERANCE, and decisions do."""
-        return self.scores <= TOLERANCE and not self.flips
+        """Whether scores agree within the tolerance, and decisions do."""
+        return self.scores <= self.tolerance and not self.flips
 
 
 def compare(stored: Stored, found: Found, earlier: Found | None = None) -> Difference:
@@ -97,8 +104,9 @@ def compare(stored: Stored, found: Found, earlier: Found | None = None) -> Diffe
     if yes is None or own is None:  # decisions on one side alone
         flips = 0 if yes is own else relative.size
     else:
-        flips = _flips(every, yes, rows, own, TOLERANCE * spread)
-    return Difference(found.episode, found.ids[worst], float(relative.max()), flips)
+        flips = _flips(every, yes, rows, own, stored.tolerance * spread)
+    largest = float(relative.max())
+    return Difference(found.episode, found.ids[worst], largest, flips, stored.tolerance)
 
 
 def spreads(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

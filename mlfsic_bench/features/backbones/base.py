@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -77,16 +78,30 @@ class Squash:
 
     def __call__(self, image: Image) -> Tensor:
         """float32 [3, size, size]: the normalised input made from an RGB image."""
+        scale, shift = self._scale_and_shift()
+        x = self.pixels(image).astype(np.float32) * scale + shift
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)))
+
+    def pixels(self, image: Image) -> npt.NDArray[np.uint8]:
+        """uint8 [size, size, 3]: the resized image, all that `normalised` needs of it."""
         from PIL import Image as PILImage
 
         if image.size != (self.size, self.size):
             chosen = PILImage.Resampling[self.resample.upper()]
             image = image.resize((self.size, self.size), chosen)
-        pixels = np.asarray(image, dtype=np.float32)  # [size, size, 3]
-        scale = 1.0 / (255.0 * np.asarray(self.std, dtype=np.float64))
-        shift = -np.asarray(self.mean, np.float64) / np.asarray(self.std, np.float64)
-        x = pixels * scale.astype(np.float32) + shift.astype(np.float32)
-        return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)))
+        return np.asarray(image)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """float32 [n, 3, size, size], channels last in memory, of uint8 [n, size, size, 3].
+
+        On the device of the pixels, and bit for bit what the transform makes of the images.
+        """
+        scale, shift = (torch.from_numpy(v).to(pixels.device) for v in self._scale_and_shift())
+        return pixels.float().mul_(scale).add_(shift).permute(0, 3, 1, 2)
+
+    def _scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        mean, std = (np.asarray(v, np.float64) for v in (self.mean, self.std))
+        return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
 
 def lite_squash(size: int) -> Squash:
