@@ -62,6 +62,16 @@ def only_writer(
         yield
 
 
+def is_held(folder: Path) -> bool:
+    """Whether another process holds the folder's lock now; False where there is no lock."""
+    try:
+        with (folder / ".lock").open("r+b") as stream:
+            _lock(stream.fileno())
+    except OSError as error:
+        return error.errno in HELD
+    return False
+
+
 if sys.platform == "win32":
     import msvcrt
 

@@ -42,6 +42,7 @@ LAYERS = (
     ("baselines", "the other methods, each a plug-in"),
     ("mlfsic_bench.testing", "the contract tests of methods, backbones and data sets"),
     ("mlfsic_bench.evaluation", "plan, run, resume, record, audit"),
+    ("mlfsic_bench.launchers", "planned runs done by one process, by several, or on a cluster"),
     ("mlfsic_bench.results", "results opened, targets rebuilt, tables made"),
     ("mlfsic_bench.analysis", "scores, comparisons, curves, plots, attention, claims"),
     ("mlfsic_bench.leaderboard", "entries, their checks, the board"),

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pointing": ("mlfsic_bench.cli.pointing", "Measure how often the attention is on the object."),
     "attention": ("mlfsic_bench.cli.attention", "Draw attention maps over support images."),
     "reproduce": ("mlfsic_bench.cli.reproduce", "Make a table or figure of the paper."),
+    "sweep": ("mlfsic_bench.cli.sweep", "Do a grid of runs, on this machine or on a cluster."),
     "leaderboard": ("mlfsic_bench.cli.leaderboard", "Build the leaderboard from its entries."),
     "submit": ("mlfsic_bench.cli.submit", "Make and check leaderboard entries."),
     "demo": ("mlfsic_bench.cli.demo", "Run every method on the embedded scenes."),

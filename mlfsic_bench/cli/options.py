@@ -161,16 +161,17 @@ def parse_settings(
     context: click.Context | None, option: click.Parameter | None, pairs: Iterable[str]
 ) -> dict[str, str]:
     """`["lr=0.01", "heads=8"]` as `{"lr": "0.01", "heads": "8"}`; BenchError when malformed."""
+    flag = option.opts[0] if option else "--set"
     settings: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.strip()
         if not equals or not key:
             raise BenchError(
-                f"--set {pair} can't be read",
+                f"{flag} {pair} can't be read",
                 expected="name=value, each name once",
                 found=repr(pair),
-                remedy="write for example --set epochs=40",
+                remedy=f"write {flag} NAME=VALUE, such as --set epochs=40",
             )
         if key in settings:
             raise BenchError(
@@ -234,6 +235,41 @@ SEEDS: Option = click.option(
     show_default=True,
     help="Average over a method's training seeds, or keep each.",
 )
+
+
+def method_files(
+    context: click.Context | None, option: click.Parameter | None, given: tuple[str, ...]
+) -> dict[str, str]:
+    """Name -> file and class, of `NAME=FILE.py:Class`; BenchError for anything else."""
+    pairs = [text.partition("=") for text in given]
+    names = [name for name, _, _ in pairs]
+    for text, (name, _, spec) in zip(given, pairs, strict=True):
+        if not name or not spec or names.count(name) > 1:
+            raise BenchError(
+                f"--method {text} can't be used",
+                expected="--method NAME=path/to/file.py:Class, each name once",
+                found=f"{name!r} twice" if names.count(name) > 1 else repr(text),
+                remedy="write a name of the file's methods, =, the file, a colon and the class",
+            )
+    return {name: spec for name, _, spec in pairs}
+
+
+METHOD_FILES: Option = click.option(
+    "--method", "methods", multiple=True, metavar="NAME=FILE.py:Class", callback=method_files,
+    help="What a method's name in your own file stands for; repeatable.",
+)  # fmt: skip
+
+# Where runs are done: `cli.sweep.launcher_of` turns these into a launcher.
+LAUNCHING: tuple[Option, ...] = (
+    click.option("--launcher", type=click.Choice(["local", "slurm"]), default="local",
+                 show_default=True, help="Do the runs on this machine, or in jobs of SLURM."),
+    click.option("--jobs", type=click.IntRange(1), metavar="N",
+                 help="Processes of --launcher local that share the runs.  [default: 1]"),
+    click.option("--slurm", "asks", multiple=True, metavar="NAME=VALUE",
+                 callback=parse_settings,
+                 help="What a SLURM job asks for, such as partition=gpu; repeatable "
+                 "(docs/scale.md)."),
+)  # fmt: skip
 
 # The keyword arguments of results.reopen.RunPaths: what a run was made with, where neither its
 # record nor this machine says where that is.

@@ -9,6 +9,7 @@ import click
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo
+from mlfsic_bench.cli.options import LAUNCHING, METHOD_FILES, with_options
 from mlfsic_bench.cli.streams import leave, say, say_always
 from mlfsic_bench.errors import BenchError
 
@@ -43,13 +44,7 @@ from mlfsic_bench.errors import BenchError
 @click.option("--cache", type=click.Path(path_type=Path), help="Where features are kept.")
 @click.option("--backbone", metavar="X", help="The network in place of the paper's ResNet-50.")
 @click.option("--weights", default="default", metavar="W", help="That network's weights.")
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    metavar="NAME=FILE.py:Class",
-    help="What a method's name in a file of your own stands for; repeatable.",
-)
+@METHOD_FILES
 @click.option(
     "--features",
     type=click.Choice(["stored", "live", "end-to-end"]),
@@ -68,22 +63,26 @@ from mlfsic_bench.errors import BenchError
     metavar="DIR",
     help="Print the table in DIR, computed again from what is archived there; run nothing.",
 )
+@with_options(*LAUNCHING)
 def reproduce(
     name: str,
     only: str | None,
-    methods: tuple[str, ...],
     dry_run: bool,
     archive: Path | None,
     archive_scores: bool,
     archived: Path | None,
+    launcher: str,
+    jobs: int | None,
+    asks: dict[str, str],
     **given: object,
 ) -> None:
     """Do the runs of an experiment that are missing, then print its table.
 
     NAME is table1 to table6, figure4, kggr, learning-curve, reality-check, or a YAML file of your
     own. The same command again goes on where it stopped. Exit code 1: a run has failed, and the
-    table says so.
+    table says so. With --launcher slurm it waits for its jobs, which go on if it is stopped.
     """
+    from mlfsic_bench.cli.sweep import launcher_of
     from mlfsic_bench.experiments.archive import archive as keep
     from mlfsic_bench.experiments.outputs import write_outputs
     from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows, slug
@@ -100,7 +99,8 @@ def reproduce(
             remedy="name the folder of the archive, or leave --archive-scores out",
         )
     rows_wanted = tuple(part.strip() for part in only.split(",") if part.strip()) if only else ()
-    options = Options(only=rows_wanted, methods=_methods(methods), **given)  # type: ignore[arg-type]
+    options = Options(only=rows_wanted, **given)  # type: ignore[arg-type]
+    launch = launcher_of(launcher, jobs, asks, options.folder)
     stem, experiment = read_experiment(name)
     if options.backbone is not None:  # its tables lie beside those of the profile's network
         stem = f"{stem}-{slug(options.backbone)}"
@@ -111,13 +111,13 @@ def reproduce(
         return
     profile = find_profile(options.dataset)
     rows = plan_rows(experiment, profile, options)
-    check_data_root(experiment, profile, options)
+    check_data_root(experiment.splits.get(options.dataset, profile.split), options.data_root)
     if dry_run:
         echo(describe_plan(rows, options), nl=False)
         return
 
     try:
-        rows, done = run_rows(rows, say)
+        rows, done = run_rows(rows, say, launch)
         text, files = write_outputs(stem, experiment, profile, rows, done, options, say)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command goes on where it stopped")
@@ -142,18 +142,3 @@ def reproduce(
         failed = counted(len(done.failed), "run")
         say_always(f"{failed} failed; the same command tries again")
         sys.exit(1)
-
-
-def _methods(given: tuple[str, ...]) -> dict[str, str]:
-    """Name -> file and class, of `NAME=FILE.py:Class`; BenchError for anything else."""
-    pairs = [text.partition("=") for text in given]
-    names = [name for name, _, _ in pairs]
-    for text, (name, _, spec) in zip(given, pairs, strict=True):
-        if not name or not spec or names.count(name) > 1:
-            raise BenchError(
-                f"--method {text} can't be used",
-                expected="--method NAME=path/to/file.py:Class, each name once",
-                found=f"{name!r} twice" if names.count(name) > 1 else repr(text),
-                remedy="write a name of the experiment's rows, =, the file, a colon and the class",
-            )
-    return {name: spec for name, _, spec in pairs}

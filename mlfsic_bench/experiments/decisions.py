@@ -18,9 +18,9 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.counts import LabelCounts, label_counts, read_counts, write_counts
 from mlfsic_bench.experiments.plan import Options, PlannedRow, slug
-from mlfsic_bench.experiments.run import Done, Log
 from mlfsic_bench.experiments.table import ReproducedTable, RuledRow, per_cent
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.launchers.runs import Done, Log
 from mlfsic_bench.metrics.decisions import Rule, above, top_k
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.paths import is_file

@@ -10,12 +10,12 @@ from urllib.parse import quote
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.caption import caption_of, data_lines, settings_lines
 from mlfsic_bench.experiments.decisions import with_rules
-from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun
+from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.render import RENDERERS, json_lines, render_terminal
-from mlfsic_bench.experiments.run import Done, Log
 from mlfsic_bench.experiments.schema import Experiment, Profile
 from mlfsic_bench.experiments.table import build_table
 from mlfsic_bench.files import write_text
+from mlfsic_bench.launchers.runs import Done, Log, PlannedRun
 from mlfsic_bench.paths import exists
 from mlfsic_bench.results.table import table, to_markdown
 from mlfsic_bench.text import for_markdown

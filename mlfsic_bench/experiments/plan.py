@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -19,11 +19,13 @@ from mlfsic_bench.evaluation.plan import FeatureMode, RunPlan
 from mlfsic_bench.experiments.schema import (
     METHOD_OPTION,
     Experiment,
+    Grid,
     Profile,
     RowSpec,
     text_of,
 )
 from mlfsic_bench.hashing import hash_json
+from mlfsic_bench.launchers.runs import PlannedRun
 from mlfsic_bench.paths import is_file
 
 if TYPE_CHECKING:
@@ -65,14 +67,6 @@ class Options:
     def folder(self) -> Path:
         """Where tables and runs of this dataset lie."""
         return self.out / self.dataset
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of a row: what is asked for, and where it lies."""
-
-    plan: RunPlan
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
     Raises BenchError where the experiment makes no sense on this profile, for unknown names in
     `only` and in the experiment, and for a method or parameter that does not exist.
     """
-    _check_methods(experiment, options)
+    check_methods({row.method for row in experiment.rows}, options.methods)
     if options.dataset in experiment.not_on:
         raise BenchError(
             f"{experiment.title} can't be reproduced on {options.dataset}",
@@ -147,15 +141,14 @@ def plan_rows(experiment: Experiment, profile: Profile, options: Options) -> lis
     return [_row(row, experiment, profile, options) for row in experiment.rows]
 
 
-def _check_methods(experiment: Experiment, options: Options) -> None:
-    """BenchError unless --method says what file a name of the experiment's rows stands for."""
+def check_methods(methods: Collection[str], given: Mapping[str, str]) -> None:
+    """BenchError unless --method says what file each name of a file's `methods` stands for."""
     from mlfsic_bench.methods.registry import method_names
     from mlfsic_bench.plugins.files import names_a_file
 
-    methods = {row.method for row in experiment.rows}
-    for name, spec in options.methods.items():
+    for name, spec in given.items():
         if name not in methods:
-            raise unknown_name("method of a row, in --method,", name, methods)
+            raise unknown_name("method of the file, in --method,", name, methods)
         if name in method_names() or not names_a_file(spec):
             raise BenchError(
                 f"--method {name}={spec} can't be used",
@@ -165,25 +158,25 @@ def _check_methods(experiment: Experiment, options: Options) -> None:
             )
 
 
-def _method_of(name: str, options: Options) -> str:
-    """What a run is given as the method that a row names."""
-    return options.methods.get(name) or known_method(name, METHOD_OPTION)
+def method_of(name: str, given: Mapping[str, str]) -> str:
+    """What a run is given as the method that a file names; `given` is what --method says."""
+    return given.get(name) or known_method(name, METHOD_OPTION)
 
 
-def check_data_root(experiment: Experiment, profile: Profile, options: Options) -> None:
-    """BenchError when the images need a data root and there is none."""
+def check_data_root(split: str, root: Path | None) -> None:
+    """BenchError when the images of a split need a data root and there is none."""
     from mlfsic_bench.splits.resolve import split_file
 
-    name = split_file(experiment.splits.get(options.dataset, profile.split)).dataset
+    name = split_file(split).dataset
     if needs_root(name):
-        data_root(name, options.data_root)
+        data_root(name, root)
 
 
 def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Options) -> PlannedRow:
     from mlfsic_bench.methods.registry import make_method
 
     settings = settings_of(spec, profile, options, chosen=experiment.tuned)
-    named = _method_of(spec.method, options)
+    named = method_of(spec.method, options.methods)
     method = make_method(named, settings, spec.preset)
     row = PlannedRow(
         spec,
@@ -230,7 +223,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         for size in sizes:
             for seed in range(_seeds(spec, method, profile, options)):
                 one = replace(base, seed=seed, base_images=size)
-                runs.append(_run_of(one, method, options))
+                runs.append(run_of(one, method, options.folder))
         return method, tuple(runs)
 
     if not experiment.tuned or profile.no_val:
@@ -240,21 +233,26 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         own = settings | point
         one = replace(plan, settings=own, part="val", protocol=None, episodes=None)
         tried = make_method(named, own, spec.preset)
-        trials.append(PlannedTrial(point, _run_of(one, tried, options)))
+        trials.append(PlannedTrial(point, run_of(one, tried, options.folder)))
     return replace(row, trials=tuple(trials), chooses=made)
 
 
-def _run_of(plan: RunPlan, method: Method, options: Options) -> PlannedRun:
-    folder = options.folder / "runs" / slug_of(plan, method)
+def run_of(plan: RunPlan, method: Method, out: Path) -> PlannedRun:
+    """The run of a plan, in a folder below `OUT/runs` that is named after what was chosen."""
+    folder = out / "runs" / slug_of(plan, method)
     return PlannedRun(replace(plan, out=folder), folder)
 
 
 def _points(spec: RowSpec, method: Method, profile: Profile) -> list[dict[str, str]]:
     """The points of a row's grid; one without settings where it has none or is literal."""
     grid = {} if spec.literal else profile.grids.get(method.name, {})
-    names = [name for name in grid if name not in spec.settings]
-    values = ([text_of(value) for value in grid[name]] for name in names)
-    return [dict(zip(names, point, strict=True)) for point in product(*values)]
+    return points_of({name: values for name, values in grid.items() if name not in spec.settings})
+
+
+def points_of(grid: Grid) -> list[dict[str, str]]:
+    """The points of a grid, each parameter -> text; one without parameters where it is empty."""
+    values = ([text_of(value) for value in each] for each in grid.values())
+    return [dict(zip(grid, point, strict=True)) for point in product(*values)]
 
 
 def settings_of(
@@ -266,7 +264,7 @@ def settings_of(
     """
     from mlfsic_bench.methods.registry import find_method
 
-    name = find_method(_method_of(spec.method, options)).name
+    name = find_method(method_of(spec.method, options.methods)).name
     values = dict(profile.settings.get(name, {}))
     if (spec.features or options.features or profile.features) == "end-to-end":
         values |= profile.end_to_end.get(name, {})

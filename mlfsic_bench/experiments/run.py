@@ -2,62 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.finished import done_line, finished
-from mlfsic_bench.evaluation.identity import method_version
-from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
+from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.evaluation.resources import ResourceCache
-from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedRun, PlannedTrial
-from mlfsic_bench.paths import exists
-from mlfsic_bench.plugins.files import source_hash
-from mlfsic_bench.text import exception_text, for_terminal
+from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedTrial
+from mlfsic_bench.launchers.runs import (
+    EXPLAINED,
+    Done,
+    Launch,
+    Log,
+    PlannedRun,
+    Status,
+    in_process,
+    status_of,
+    unique,
+)
+from mlfsic_bench.text import for_terminal
 
-Log = Callable[[str], None]
-Status = Literal["missing", "part", "done", "other version", "unreadable"]
 CHOSEN_BY = "macro_ap"  # of the val episodes
-EXPLAINED: dict[Status, str] = {
-    "missing": "not begun",
-    "part": "begun, will be resumed",
-    "done": "done, will be left as it is",
-    "other version": "made by another version of the method: use another --out, or delete the "
-    "folder",
-    "unreadable": "no record that can be read: use another --out, or delete the folder",
-}
 
 
-@dataclass
-class Done:
-    """What became of an experiment's runs.
-
-    Attributes
-    ----------
-    finished: folders of the runs that are done.
-    failed: folder -> why.
-    opened: the splits and networks that the runs were opened with.
-    """
-
-    finished: set[Path] = field(default_factory=set)
-    failed: dict[Path, str] = field(default_factory=dict)
-    opened: ResourceCache = field(default_factory=ResourceCache)
-
-
-def run_rows(rows: Sequence[PlannedRow], log: Log) -> tuple[list[PlannedRow], Done]:
+def run_rows(
+    rows: Sequence[PlannedRow], log: Log, launch: Launch = in_process
+) -> tuple[list[PlannedRow], Done]:
     """Run what is missing of these rows, each run once, in the order of the rows.
 
-    Of rows that are tuned the trials on val come first; the rows that come back have the runs of
-    what was chosen. Rows left out by --only are not run; of them, what is done already counts.
+    `launch` does them: first the trials on val, of rows that are tuned, then the runs of what was
+    chosen, which the rows that come back have. Rows left out by --only are not run; of them, what
+    is done already counts.
     Raises BenchError before the first run when the split can't be opened, because then no run can.
     """
     done = Done()
     open_splits(rows, done.opened)
-    _run_all([one.run for row in rows if not row.left_out for one in row.trials], done, log)
+    wanted = [row for row in rows if not row.left_out]
+    trials = unique(one.run for row in wanted for one in row.trials)
+    if trials:
+        launch(trials, done, log)
     rows = [_chosen(row, done, log) for row in rows]
-    _run_all([run for row in rows if not row.left_out for run in row.runs], done, log, rows)
+    launch(unique(run for row in rows if not row.left_out for run in _finals(row)), done, log)
     for run in (run for row in rows if row.left_out for run in _all_runs(row)):
         if run.folder not in done.failed and status_of(run) == "done":
             done.finished.add(run.folder)
@@ -68,21 +53,15 @@ def _all_runs(row: PlannedRow) -> list[PlannedRun]:
     return [one.run for one in row.trials] + list(row.runs)
 
 
-def _run_all(
-    wanted: Sequence[PlannedRun], done: Done, log: Log, rows: Sequence[PlannedRow] = ()
-) -> None:
-    """Do these runs, each once; one that fits what a trial of `rows` fitted takes that over."""
-    fits = {
-        run.folder: row.trials[row.chosen].run.folder
-        for row in rows
-        if row.chosen is not None
+def _finals(row: PlannedRow) -> list[PlannedRun]:
+    """The runs of a row; the one that fits what its chosen trial fitted takes that over."""
+    if row.chosen is None:
+        return list(row.runs)
+    trial = row.trials[row.chosen].run
+    return [
+        replace(run, fitted=trial.folder) if run.plan.seed == trial.plan.seed else run
         for run in row.runs
-        if run.plan.seed == row.trials[row.chosen].run.plan.seed
-    }
-    unique = list({run.folder: run for run in wanted}.values())
-    for i, run in enumerate(unique, start=1):
-        log(f"-- run {i} of {len(unique)}: {run.folder.name}")
-        _run(run, done, log, fits.get(run.folder))
+    ]
 
 
 def _chosen(row: PlannedRow, done: Done, log: Log) -> PlannedRow:
@@ -113,53 +92,6 @@ def open_splits(rows: Sequence[PlannedRow], opened: ResourceCache) -> list[Plann
     for plan in {run.plan.split: run.plan for run in wanted}.values():
         opened.split(plan)
     return wanted
-
-
-def _run(run: PlannedRun, done: Done, log: Log, fitted: Path | None = None) -> None:
-    plan = replace(run.plan, out=run.folder)
-    found = finished(plan)
-    if found is not None:
-        log(done_line(found.folder, found.record["key"], found.record["ended"]))
-        done.finished.add(run.folder)
-        return
-    from mlfsic_bench.evaluation.audit.audit import failure_of
-    from mlfsic_bench.evaluation.runner import run_method
-
-    try:
-        run_method(plan, log, done.opened, fitted)
-        failure = failure_of(read_record(run.folder), run.folder)
-        if failure is not None:
-            raise failure
-    except Exception as error:
-        # A failing method must not take the other rows with it; its record keeps the message.
-        ours = isinstance(error, BenchError)
-        what = error.what if isinstance(error, BenchError) else exception_text(error)
-        log(f"FAILED: {error if ours else what}")
-        done.failed[run.folder] = what
-    else:
-        done.finished.add(run.folder)
-
-
-def status_of(run: PlannedRun) -> Status:
-    """What is there of the run, as far as can be told without opening data.
-
-    A folder whose data have changed since still counts as done here; running it says so.
-    """
-    if not exists(run.folder / RECORD):
-        return "missing"
-    try:
-        record = read_record(run.folder)
-    except BenchError:
-        return "unreadable"
-    if method_version(record.identity) != _version(run.plan.spec):
-        return "other version"
-    return "done" if is_done(run.folder, record) else "part"
-
-
-def _version(method: str) -> str:
-    from mlfsic_bench.methods.registry import find_method
-
-    return source_hash(method) or str(find_method(method).version)
 
 
 def describe_plan(rows: Sequence[PlannedRow], options: Options) -> str:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments.plan import PlannedRow
-from mlfsic_bench.experiments.run import Done, trial_value
+from mlfsic_bench.experiments.run import trial_value
 from mlfsic_bench.experiments.schema import Experiment
+from mlfsic_bench.launchers.runs import Done
 from mlfsic_bench.metrics.decisions import Rule
 from mlfsic_bench.metrics.intervals import (
     EpisodeImages,

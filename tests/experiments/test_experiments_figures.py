@@ -137,7 +137,7 @@ def test_what_is_not_measured_is_named_and_the_rest_is_there(
 def test_a_curve_without_runs_archives_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlfsic_bench.experiments import run as engine
+    from mlfsic_bench.launchers import runs as engine
 
     file = tmp_path / "more.yaml"
     file.write_text(CURVE)
@@ -148,7 +148,7 @@ def test_a_curve_without_runs_archives_nothing(
     def fails(run: object, done: engine.Done, *_: object) -> None:
         done.failed[run.folder] = "broken"  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(engine, "_run", fails)
+    monkeypatch.setattr(engine, "attempt", fails)
     result = reproduce(file, "--seeds", "1", "--archive", str(tmp_path / "again"), code=1)
     assert "No curve was drawn" in result.stdout
     assert "of an earlier call" in result.stdout

@@ -15,8 +15,10 @@ from mlfsic_bench.evaluation.record import Record, read_record
 from mlfsic_bench.evaluation.scores import read_scores, read_targets
 from mlfsic_bench.experiments.plan import Options, plan_rows
 from mlfsic_bench.experiments.schema import Experiment, find_profile, read_experiment
+from mlfsic_bench.experiments.sweep import Sweep, SweepOptions, plan_sweep
 from mlfsic_bench.features.packs.manifest import PackManifest
 from mlfsic_bench.features.packs.pack import Pack
+from mlfsic_bench.launchers.slurm import Slurm, SlurmJobs, Submitted
 from mlfsic_bench.leaderboard.card import Card, read_card
 from mlfsic_bench.leaderboard.entry import Entry, read_placed
 from mlfsic_bench.schema import FileSchema
@@ -124,6 +126,21 @@ def _plan() -> object:
     return plan_rows(experiment, find_profile("scenes"), Options("scenes"))
 
 
+def _sweep() -> dict[str, Any]:
+    method = {
+        "method": "word-guided-attention", "preset": "paper",
+        "settings": {"prototype": "attention"}, "grid": {"select": ["best"]},
+    }  # fmt: skip
+    asks = {
+        "partition": "x", "account": "x", "qos": "x", "constraint": "x", "memory": "1GB",
+    }  # fmt: skip
+    return {
+        "schema_version": 1, "title": "x", "methods": [method], "splits": [SPLIT],
+        "backbones": ["scenes-small"], "embeddings": ["random"], "weights": "default",
+        "protocol": "one_per_label", "slurm": asks,
+    }  # fmt: skip
+
+
 def _split() -> dict[str, Any]:
     value = _read_json("split.json")
     value["images"] = {part: rows[:2] for part, rows in value["images"].items()}
@@ -168,6 +185,14 @@ KINDS = {
     "entry": Kind(Entry, _entry, _written(ENTRY), lambda: read_placed(Path(ENTRY))),
     "reported entry": Kind(Entry, _reported, _written(ENTRY), lambda: read_placed(Path(ENTRY))),
     "experiment": Kind(Experiment, _experiment, _written("own.yaml"), _plan),
+    "sweep": Kind(
+        Sweep, _sweep, _written("sweep.yaml"),
+        lambda: plan_sweep(Path("sweep.yaml"), SweepOptions()),
+    ),
+    "slurm jobs": Kind(
+        Submitted, lambda: Submitted(jobs={"7_0": ["x"]}).model_dump(mode="json"),
+        _written("slurm/7.json"), lambda: Slurm(Path("slurm"), SlurmJobs()).submitted(),
+    ),
     "card": Kind(
         Card, _card, _written("card.yaml"), lambda: read_card(Path("card.yaml"))
     ),

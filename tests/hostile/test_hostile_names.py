@@ -47,6 +47,10 @@ NAMES = listed("""
     Card.submitted EmbeddingsMeta.hash
     PackManifest.files PackManifest.files[key] PackManifest.networks PackManifest.networks[key]
     PackedSplit.hash Measured.metrics[key]
+    Sweep.backbones Sweep.embeddings Sweep.protocol Sweep.splits Sweep.weights
+    SweepMethod.method SweepMethod.preset SweepMethod.settings SweepMethod.settings[key]
+    SweepMethod.grid SweepMethod.grid[key] SlurmJobs.partition SlurmJobs.account SlurmJobs.qos
+    SlurmJobs.constraint SlurmJobs.memory Submitted.jobs Submitted.jobs[key]
 """)
 # Shown, and looked up where a run is opened again: see REOPENED.
 SHOWN = listed("""
@@ -65,7 +69,7 @@ SHOWN = listed("""
     EmbeddingsMeta.name FeaturesMeta.rounded
     PackManifest.dataset PackManifest.weights PackManifest.version PackedSplit.id
     PackedSplit.protocol Measured.method
-    EmbeddingsMeta.templates EmbeddingsMeta.space FeaturesMeta.vector
+    EmbeddingsMeta.templates EmbeddingsMeta.space FeaturesMeta.vector Sweep.title
 """)
 # For people to read; an output escapes them.
 FREE = listed("""

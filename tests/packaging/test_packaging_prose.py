@@ -8,6 +8,7 @@ import click
 import pytest
 
 from mlfsic_bench.cli.main import cli
+from mlfsic_bench.cli.sweep import RunByDefault
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -67,6 +68,8 @@ def check_words(words: list[str]) -> None:
     ctx = click.Context(cli, info_name="mlfsic-bench", **cli.context_settings)
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        if isinstance(command, RunByDefault):
+            rest = command.with_run(rest)
         child = command.get_command(ctx, rest[0])
         if child is None:
             raise click.UsageError(f"no command {rest[0]!r} under {command.name!r}")
