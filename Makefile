@@ -27,7 +27,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz test-lowest lint bench docs-tables check-results golden gpu-check
+.PHONY: help demo test test-fast fuzz test-lowest lint bench bench-full docs-tables check-results golden gpu-check
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -52,8 +52,11 @@ lint: $(READY_DEV) ## check style (ruff), format (ruff) and types (mypy --strict
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: $(READY) ## time every room against its peers; ratios, one script after the other
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(RUN) "$$script"; done
+bench: $(READY) ## run the benchmarks one after the other; ends with the table of all goals
+	$(RUN) -m tools.bench
+
+bench-full: $(READY) ## run on files of official size (3 GB in build/): time, memory, growth
+	$(RUN) -m tools.bench full growth
 
 golden: $(READY) ## store the scores of new methods and new versions for the golden gate
 	$(RUN) -m tests.golden.gate

@@ -1,9 +1,9 @@
-"""Gathering 260 float16 maps (49 x 2048) as float32: this package's store beside its peers.
+"""Gathering maps (7x7x2048, float16) as float32 from the feature store. The peers are the other
+usual ways to keep maps on disk. Every reader returns the same values, checked first; all are timed
+in turn, round after round, in one process; seconds on the wall, since a gather uses threads and
+waits for the disk. `cold` drops the file from the page cache before each read (Linux).
 
-Every reader returns the same float32 [260, 2048, 7, 7] values, checked first; all are timed in
-turn, round after round, in this one process; medians. `cold` drops the file from the page cache
-before each read (Linux). Also: extraction with the store's way of running a network beside one
-image at a time. Usage: python benchmarks/bench_features.py [--rounds 7] [--folder DIR]
+    python benchmarks/bench_features.py [--rounds 5] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from goals import report
 
-from mlfsic_bench.features.compute import Runner, kept_memory
 from mlfsic_bench.features.store.manifest import Manifest
 from mlfsic_bench.features.store.store import LOCAL, FeatureStore
 from mlfsic_bench.features.store.writer import StoreWriter
 
 ROWS, MAPS, C, SIDE = 2000, 260, 2048, 7
+STORE, FILES, MEMMAP = "FeatureStore.gather_local", "one .pt per image", "numpy memmap[rows]"
 Reader = Callable[[list[int]], torch.Tensor]
 
 
@@ -55,9 +56,9 @@ def readers(folder: Path, store: FeatureStore) -> dict[str, Reader]:
         return shaped(torch.stack([torch.load(f, weights_only=True) for f in files]))
 
     return {
-        "one .pt per image": one_file_each,
-        "numpy memmap[rows]": lambda rows: shaped(torch.from_numpy(np.asarray(memmap[rows]))),
-        "FeatureStore.gather_local": lambda rows: store.gather_local([f"i{r}" for r in rows]),
+        FILES: one_file_each,
+        MEMMAP: lambda rows: shaped(torch.from_numpy(np.asarray(memmap[rows]))),
+        STORE: lambda rows: store.gather_local([f"i{r}" for r in rows]),
     }
 
 
@@ -67,13 +68,13 @@ def drop_from_cache(path: Path) -> None:
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def warm(folder: Path, rounds: int) -> None:
+def warm(folder: Path, rounds: int) -> tuple[float, str]:
     all_readers = readers(folder, FeatureStore(folder / "store"))
     rng = np.random.default_rng(1)
     times: dict[str, list[float]] = {name: [] for name in all_readers}
     for round_ in range(rounds + 1):
         rows = rng.permutation(ROWS)[:MAPS].tolist()
-        expected = all_readers["numpy memmap[rows]"](rows)
+        expected = all_readers[MEMMAP](rows)
         for name, read in all_readers.items():
             start = time.perf_counter()
             got = read(rows)
@@ -81,13 +82,13 @@ def warm(folder: Path, rounds: int) -> None:
                 times[name].append(time.perf_counter() - start)
             assert torch.equal(got, expected)
             del got
-    table(f"warm, {MAPS} maps", times)
+    return table(f"warm, {MAPS} maps", times)
 
 
-def cold(folder: Path, rounds: int, count: int) -> None:
+def cold(folder: Path, rounds: int, count: int) -> tuple[float, str]:
     path = folder / "store" / LOCAL
     rng = np.random.default_rng(2)
-    names = ["numpy memmap[rows]", "FeatureStore.gather_local"]
+    names = [MEMMAP, STORE]
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
@@ -98,53 +99,32 @@ def cold(folder: Path, rounds: int, count: int) -> None:
             read(rows)
             times[name].append(time.perf_counter() - start)
             del read
-    table(f"cold, {count} maps", times)
+    return table(f"cold, {count} maps", times)
 
 
-def extraction(rounds: int) -> None:
-    from mlfsic_bench.features.backbones.registry import build_backbone
-
-    backbone = build_backbone("resnet50", "none")
-    images = list(torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
-    runner = Runner(backbone, torch.device("cpu"), "fp32")
-    times: dict[str, list[float]] = {"one at a time, autograd on": [], "Runner, 8 at once": []}
-    for round_ in range(rounds + 1):
-        start = time.perf_counter()
-        for image in images:
-            backbone(image[None]).detach()
-        middle = time.perf_counter()
-        with kept_memory():
-            runner(images)  # a run is long: the memory is kept from the first batch on
-            kept = time.perf_counter()
-            runner(images)
-            end = time.perf_counter()
-        if round_:
-            times["one at a time, autograd on"].append(middle - start)
-            times["Runner, 8 at once"].append(end - kept)
-    table("ResNet-50 on 8 images, CPU, without decoding", times)
-
-
-def table(title: str, times: dict[str, list[float]]) -> None:
+def table(title: str, times: dict[str, list[float]]) -> tuple[float, str]:
+    """Print the times; how often the store is as fast as the first, and both times."""
     first = statistics.median(next(iter(times.values())))
     print(f"{title}\n  {'':<28}{'median ms':>10}{'min ms':>10}{'ratio':>8}")
     for name, values in times.items():
         median = statistics.median(values)
         print(f"  {name:<28}{median * 1e3:>10.1f}{min(values) * 1e3:>10.1f}{first / median:>8.1f}")
+    mine = statistics.median(times[STORE])
+    return first / mine, f"{1e3 * mine:.1f} of {1e3 * first:.0f} ms"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write about 0.8 GB")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         build(folder)
-        warm(folder, arguments.rounds)
-        for count in (64, MAPS):
-            cold(folder, arguments.rounds, count)
-    extraction(arguments.rounds)
+        report("gather-warm", *warm(folder, arguments.rounds))
+        report("gather-cold", *cold(folder, arguments.rounds, 64))
+        cold(folder, arguments.rounds, MAPS)
 
 
 if __name__ == "__main__":

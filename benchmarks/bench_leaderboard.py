@@ -1,10 +1,10 @@
 """The leaderboard page: how long it takes to build, to open, to sort and to filter in Chromium.
+There is no peer. Pages of 50 and of 500 made-up entries. Times in the browser are of one sort or
+filter up to the frame that shows it, medians of 15; `work` is the mean time the page's main thread
+was busy with one, which other work on the machine does not lengthen.
 
     python benchmarks/bench_leaderboard.py [entries ...]
 
-Pages of 50 and of 500 made-up entries. Times in the browser are of one sort or filter up to the
-frame that shows it, medians of 15; `work` is the mean time the page's main thread was busy with
-one, which other work on the machine does not lengthen.
 Without Chromium or playwright only the building is timed.
 """
 

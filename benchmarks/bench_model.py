@@ -1,25 +1,23 @@
-"""Ratios of the paper's model to its equations transcribed with loops, in one run.
+"""A training step of the paper's model at 52 and at 16 labels, on maps of 7x7x2048. The peer is the
+same equations with the loop over labels and the loop over heads that they suggest, and
+whole-matrix operations inside, for the default model only. Seconds on the wall.
 
-python benchmarks/bench_model.py [--repeats 5] [--threads 0] [--device cpu]
-
-The peer is written here once more for the default model only, with the loop over labels and the
-loop over heads that the equations suggest and whole-matrix operations inside. Prints medians.
+    python benchmarks/bench_model.py [--repeats 3] [--device cpu]
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import torch
+from goals import report
+from timing import clock_of, medians
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from mlfsic_bench.features.sources import FeatureSource
 from mlfsic_bench.methods.contract import Images, Support, TrainingEpisode
-from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
 from mlfsic_bench.methods.word_guided.model import WordGuidedAttention, episode_loss
 from mlfsic_bench.methods.word_guided.params import WordGuidedParams
 
@@ -76,38 +74,16 @@ def loop_loss(m: WordGuidedAttention, episode: TrainingEpisode) -> Tensor:
     return cmw + s(logits(episode.query, loop_prototypes(m, support)), episode.query_targets)
 
 
-def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    run()
-    times = []
-    for _ in range(repeats):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def report(what: str, peer: float, ours: float, target: str = "") -> None:
-    print(f"{what:<52} {1e3 * peer:9.1f} ms {1e3 * ours:9.1f} ms  {peer / ours:5.1f}x {target}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     source = Maps(torch.device(arguments.device))
     params = WordGuidedParams(dropout=0.0)
-    method = WordGuidedAttentionMethod(params)
-    method.model = model = WordGuidedAttention(params, CHANNELS, D_W).to(source.device)
+    model = WordGuidedAttention(params, CHANNELS, D_W).to(source.device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
-    print(f"{'':<52} {'loops':>12} {'ours':>12}")
+    print(f"{source.device}, {torch.get_num_threads()} threads")
     for labels, carry in ((52, 0.033), (16, 0.04)):
         support = support_of(source, labels, 1, carry)
         generator = torch.Generator().manual_seed(2)
@@ -116,43 +92,28 @@ def main() -> None:
         query = Images(tuple(str(int(i)) for i in ids), source)
         episode = TrainingEpisode(support, query, targets.to(source.device))
 
-        def step(loss: Callable[[], Tensor]) -> None:
+        def step(loss: Callable[[], Tensor]) -> float:
             optimiser.zero_grad(set_to_none=True)
-            loss().backward()
+            value = loss()
+            value.backward()
             optimiser.step()
+            return float(value.detach())
 
-        def ours(episode: TrainingEpisode = episode) -> None:
-            step(lambda: episode_loss(model, episode, None))
+        def package(episode: TrainingEpisode = episode, absorbed: bool = True) -> float:
+            model.absorbed = absorbed
+            return step(lambda: episode_loss(model, episode, None))
 
-        def loops(episode: TrainingEpisode = episode) -> None:
-            step(lambda: loop_loss(model, episode))
+        def loops(episode: TrainingEpisode = episode) -> float:
+            return step(lambda: loop_loss(model, episode))
 
-        peer = median_seconds(loops, arguments.repeats)
-        pairs = int(support.targets.sum())
-        what = f"training step, {labels} labels, {pairs} pairs"
-        report(what, peer, median_seconds(ours, arguments.repeats), "(target 6x)")
-        model.absorbed = False
-        report("  the same, dense form", peer, median_seconds(ours, arguments.repeats))
-        model.absorbed = True
-    supports = [support_of(source, 16, 100 + e, 0.04) for e in range(200)]
-
-    few = supports[:20]  # the loops are timed on these and scaled by ten
-
-    def loop_few() -> list[Tensor]:
-        with torch.no_grad():
-            return [loop_prototypes(model, support) for support in few]
-
-    scale, repeats = len(supports) / len(few), max(1, arguments.repeats // 3)
-    peer = scale * median_seconds(loop_few, repeats)
-    each = scale * median_seconds(lambda: [method.adapt(support) for support in few], repeats)
-    report("prototypes of 200 episodes of 16, one by one", peer, each)
-    together = median_seconds(lambda: method.adapt_all(supports), repeats)
-    report("prototypes of 200 episodes of 16, all at once", peer, together, "(target 6x)")
-    difference = max(
-        float((a.prototypes - b).abs().max() / b.abs().max())  # type: ignore[attr-defined]
-        for a, b in zip(method.adapt_all(supports), loop_few(), strict=False)
-    )
-    print(f"largest relative difference of a prototype from the loops': {difference:.1e}")
+        work = {"loops": loops, "dense form": lambda: package(absorbed=False), "package": package}
+        seconds = medians(work, arguments.repeats, clock_of(arguments.device))
+        peer, mine = seconds["loops"], seconds["package"]
+        print(f"{labels} labels, {int(support.targets.sum())} pairs of a support image and a label")
+        for name, value in seconds.items():
+            print(f"  {name:<12}{1e3 * value:9.1f} ms  {peer / value:5.1f}x")
+        detail = f"{1e3 * mine:.0f} of {1e3 * peer:.0f} ms"
+        report(f"step-{labels}", peer / mine, detail)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,17 @@ A reproduced table as `.json` is shown with one line for each row:
     beside=results/OTHER.json     the measured values of a second table beside those of the first,
     heads=photographs|drawings    under these heads, and the name of each method
 
-The registry of metrics, a `.py` file, is shown as a table of what each metric is. A `.txt` file is
-shown in a fence. Sentences that mark values as partial are never left out.
+`mlfsic_bench/metrics/registry.py` is shown as a table of what each metric is, `benchmarks/goals.py`
+as the table of its goals with the recorded values, `results/timings` as a section for each recorded
+benchmark. A `.txt` file is shown in a fence. Sentences that mark values as partial are never left
+out.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError, nearest
@@ -32,6 +34,7 @@ from mlfsic_bench.experiments.table import ReproducedTable, TableRow
 from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.splits.names import MARK
 from mlfsic_bench.text import for_markdown
+from tools.bench import goals_table, recorded, sections
 
 OPTIONS = ("rows", "columns", "show", "table", "values", "beside", "heads")
 SHOW = ("all", "tables", "caption", "pictures")
@@ -41,7 +44,7 @@ MARKS = (
     *("LEARNING CURVE", "Only the first", "Not on all episodes"),
 )
 _KNOWN = {".md": ("rows", "columns", "show", "table"), ".json": ("rows", "columns", "show",
-          "values", "beside", "heads"), ".txt": (), ".py": ()}  # fmt: skip
+          "values", "beside", "heads"), ".txt": ()}  # fmt: skip
 
 
 def view(root: Path, source: str, options: dict[str, str], beside: Path) -> str:
@@ -50,19 +53,20 @@ def view(root: Path, source: str, options: dict[str, str], beside: Path) -> str:
     Raises BenchError for a file that is not there, and for an option, row or column it has not.
     """
     path = root / source
-    if path.suffix not in _KNOWN or not path.is_file():
-        raise _wrong(source, "an .md, .json, .txt or .py file of this repository", "none there")
+    if source not in _MADE and (path.suffix not in _KNOWN or not path.is_file()):
+        raise _wrong(source, "an .md, .json or .txt file of this repository", "none there")
+    known = _KNOWN.get(path.suffix, ())
     for key in options:
-        if key not in _KNOWN[path.suffix]:
-            told = f"options {', '.join(_KNOWN[path.suffix]) or '(none)'} for {path.suffix}"
+        if key not in known:
+            told = f"options {', '.join(known) or '(none)'} for {path.suffix or source}"
             raise _wrong(source, told, key)
     _one_of(source, options.get("show", "all"), SHOW)
-    text = path.read_text("utf-8")
+    text = "" if source in _MADE else path.read_text("utf-8")
     links = [f"[`{source}`]({_relative(path, beside)})"]
-    if path.suffix == ".txt":
+    if source in _MADE:
+        made = _MADE[source](root)
+    elif path.suffix == ".txt":
         made = "```text\n" + text.strip("\n") + "\n```"
-    elif path.suffix == ".py":
-        made = _metrics()
     elif path.suffix == ".json":
         table = _reproduced(source, path)
         if "beside" in options:
@@ -87,7 +91,7 @@ def plain(cell: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-def _metrics() -> str:
+def _metrics(root: Path) -> str:
     """A line for each metric."""
     rows = ["| name | for one episode | formula | undefined | defined in | compared with |"]
     rows.append("|---|" + "---|" * 5)
@@ -95,6 +99,13 @@ def _metrics() -> str:
         cells = (m.definition, m.formula, m.nan_policy, m.citation, m.oracle)
         rows.append(" | ".join([f"| `{m.name}`", *map(for_markdown, cells)]) + " |")
     return "\n".join(rows)
+
+
+_MADE: dict[str, Callable[[Path], str]] = {
+    "mlfsic_bench/metrics/registry.py": _metrics,
+    "benchmarks/goals.py": lambda root: goals_table(recorded(root)),
+    "results/timings": sections,
+}
 
 
 def _parts(source: str, text: str, options: dict[str, str]) -> str:

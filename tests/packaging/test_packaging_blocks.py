@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.provenance import provenance
-from tools import record_timings, refresh_docs
+from tools import refresh_docs
 from tools.views import view
 
 TABLE = """# A title
@@ -235,17 +234,3 @@ def test_the_command_is_a_target_of_make():
     assert "\ndocs-tables: " in makefile
     assert "-m tools.refresh_docs" in makefile
     assert refresh_docs.COMMAND == "make docs-tables"
-
-
-def test_what_a_benchmark_prints_is_kept_with_where_it_ran(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    script = tmp_path / "bench_some.py"
-    script.write_text("print('ratio  3.0')\n")
-    assert record_timings.record(script, tmp_path / "timings", provenance("cpu"))
-    lines = (tmp_path / "timings" / "some.txt").read_text().splitlines()
-    assert lines[0].startswith("mlfsic-bench ")
-    assert lines[-3:] == ["$ OMP_NUM_THREADS=1 python benchmarks/bench_some.py", "", "ratio  3.0"]
-    script.write_text("raise SystemExit('no')\n")
-    assert not record_timings.record(script, tmp_path / "timings", provenance("cpu"))
-    assert "bench_some.py failed" in capsys.readouterr().err
-    assert "ratio  3.0" in (tmp_path / "timings" / "some.txt").read_text()
