@@ -105,12 +105,13 @@ def read_plain(path: Path, layout: Layout) -> Rows | None:
                 head = _head(stream)
                 tail = _in_pieces(stream, take)
         columns = _Columns(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
-        return _rows(path, layout, columns, head + tail)
+        head += tail
+        return _rows(path, layout, columns, head)
     except (msgspec.MsgspecError, OSError, BenchError, ValueError, OverflowError, RecursionError):
         return None
 
 
-def _head(stream: IO[bytes]) -> bytes:
+def _head(stream: IO[bytes]) -> bytearray:
     """The text of the file to the bracket that begins the annotations; the stream is behind it."""
     head, start = bytearray(), None
     while start is None:
@@ -120,7 +121,8 @@ def _head(stream: IO[bytes]) -> bytes:
         head += block
         start = _LIST.search(head, max(0, len(head) - len(block) - _OVERLAP))
     stream.seek(start.end())
-    return bytes(head[: start.end()])
+    del head[start.end() :]
+    return head
 
 
 def _in_pieces(stream: IO[bytes], take: Callable[[memoryview], None]) -> bytes:
@@ -209,10 +211,14 @@ def _columns(entries: list[_Entry], text: npt.NDArray[np.uint8]) -> _Columns:
     )
 
 
-def _rows(path: Path, layout: Layout, found: _Columns, rest: bytes) -> Rows:
+def _rows(path: Path, layout: Layout, found: _Columns, rest: bytearray) -> Rows:
     """The rows of columns and of the text without annotations; ValueError or BenchError if odd."""
-    text = bytes(msgspec.json.decode(rest, type=_Images).images)
-    others = parse_json(rest.replace(text, b"[]", 1).decode("utf-8"))
+    text = memoryview(msgspec.json.decode(rest, type=_Images).images)
+    at = rest.find(text)
+    small = b"".join((rest[:at], b"[]", rest[at + len(text) :])).decode("utf-8")
+    if not rest.isascii():
+        rest.decode("utf-8")
+    others = parse_json(small)
     listed = others.get("categories")
     if others["images"] or others["annotations"] or not isinstance(listed, list):
         raise ValueError("other lists")
@@ -277,10 +283,8 @@ def _sizes(images: list[_Image]) -> npt.NDArray[np.int64]:
     return sides
 
 
-def _images(text: bytes) -> list[_Image]:
+def _images(text: memoryview) -> list[_Image]:
     """The images; ValueError where one may have a key twice, or holds an object with keys."""
-    if not text.isascii():
-        text.decode("utf-8")
     images: list[_Image] = []
     decode = msgspec.json.Decoder(list[_Image]).decode
     decode_all = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
