@@ -7,13 +7,15 @@ signal that stopped it (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP). docs/running.md li
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import click
@@ -146,7 +148,37 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the program; a BenchError is printed and exits with 2, as does an error of the system."""
+    """Run the program; a BenchError is printed and exits with 2, as does an error of the system.
+
+    Without `args` it is the program of this process, and ends it.
+    """
+    try:
+        _main(args)
+    except SystemExit as end:
+        if args is None:
+            end_at_once(end)
+        raise
+
+
+def end_at_once(end: SystemExit) -> None:
+    """End the process as `end` says, where torch is loaded and no thread has to be waited for.
+
+    Python would take torch apart object by object, half as long as it took to load. What is to be
+    done at the end is done here: functions of `atexit`, and what the streams hold is written.
+    """
+    others = [one for one in threading.enumerate() if one is not threading.current_thread()]
+    if "torch" not in sys.modules or not all(one.daemon for one in others):
+        return
+    if not isinstance(end.code, int | None):
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed by its reader, or by the user
+            stream.flush()
+    os._exit(end.code or 0)
+
+
+def _main(args: Sequence[str] | None) -> None:
     open_missing()
     plain_streams()
     let_threads_sleep()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -222,12 +223,16 @@ def _made(
 ) -> tuple[Path, dict[str, Any], BenchError | None]:
     """(folder, the JSON of its record, the error that its audit failed with) of a run."""
     just_begun = "torch" not in sys.modules
+    if just_begun:
+        gc.disable()  # what is loaded stays: it need not be searched for garbage again and again
     from mlfsic_bench.evaluation.audit.audit import failure_of
     from mlfsic_bench.evaluation.audit.fresh import fork_early
     from mlfsic_bench.evaluation.record import read_record
     from mlfsic_bench.evaluation.runner import run_method
 
     if just_begun:
+        gc.freeze()
+        gc.enable()
         fork_early()
     try:
         folder = run_method(plan, say, opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,24 @@ def test_table_to_the_terminal_and_to_a_file(tmp_path: Path) -> None:
     options = ["table", str(folder), "--format", "markdown", "--interval=none", "--out", str(out)]
     assert CliRunner().invoke(cli, options, catch_exceptions=False).exit_code == 0
     assert "\n| Method | Micro P |" in out.read_text()
+
+
+def test_the_program_ends_at_once_after_what_is_due_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr("sys.argv", ["mlfsic-bench", "--version"])
+    monkeypatch.setattr("atexit._run_exitfuncs", lambda: done.append("atexit"))
+    monkeypatch.setattr("os._exit", done.append)
+    monkeypatch.setattr("threading.enumerate", lambda: [threading.current_thread()])
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert done == []  # called from Python, which goes on
+    with pytest.raises(SystemExit):
+        main()
+    assert done == ["atexit", 0]
+    waiting = threading.Thread(target=print)
+    monkeypatch.setattr("threading.enumerate", lambda: [threading.current_thread(), waiting])
+    with pytest.raises(SystemExit):
+        main()
+    assert done == ["atexit", 0]
