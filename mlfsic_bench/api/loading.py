@@ -246,7 +246,7 @@ class Features(FeatureSource):
         plan = self.plan
         if plan.features_pack is not None and self._source is not None:
             return self._source
-        covered = self._source and all(one in store for store in self._stores for one in ids)
+        covered = all(one in store for store in self._stores for one in ids)
         if self._source is None or not covered:
             self._source, self._stores = stored_features(
                 self._split.open_dataset(),
