@@ -268,7 +268,7 @@ def test_a_demo_is_archived_with_what_its_table_rests_on(
     assert (to / "demo.md").read_text() == (demo / "table.md").read_text()
     assert not check_archive.check_demo(to / "demo.md").differences
     kept = sorted(path.relative_to(to / "demo").as_posix() for path in (to / "demo").rglob("*.*"))
-    files = [f"{name}/{file}" for name in names for file in ("record.json", "scores.npz.xz")]
+    files = [f"{name}/{file}" for name in names for file in ("record.json", "order.npz.xz")]
     assert kept == sorted([*files, f"{names[0]}/history.jsonl"])
     _replace(demo / "table.md", "a lead", "another")
     with pytest.raises(BenchError, match="not the table of the runs"):
