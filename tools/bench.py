@@ -182,7 +182,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         values |= parse(output)
         if given.record:
             record(name, shell, output, here, root)
-    print(f"\n{goals_table(values, only_these=bool(given.names))}")
+    if values or not given.names:
+        print(f"\n{goals_table(values, only_these=bool(given.names))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
