@@ -137,7 +137,7 @@ def _read(files: list[Path]) -> LabelTable:
         names += [f"{folder}/{file}" for file in found.rows.files]
         tables.append(found.tables())
         images[folder], annotations[folder] = len(found.rows.files), len(found.rows.category)
-    val = tables[FOLDERS.index("val2014")][0].sum(axis=0).tolist()
+    val = tables[FOLDERS.index("val2014")][1].sum(axis=0).tolist()
     labels = tuple(COCO_CATEGORIES.values())
     counts = coco_counts.named(images, annotations, dict(zip(labels, val, strict=True)))
     present, shown = (np.concatenate(pair) for pair in zip(*tables, strict=True))

@@ -77,7 +77,7 @@ class LabelTable:
 
 
 def kept_table(kind: str, files: Sequence[Path], make: Callable[[], LabelTable]) -> LabelTable:
-    """The table of these annotation files: as it was kept, else as `make` reads it (`kept.keep`).
+    """The table of these files: as it was kept, else as `make` reads it (`kept_arrays.keep`).
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlfsic_bench import kept
+from mlfsic_bench import kept_arrays as kept
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.data import coco as coco_module
 from mlfsic_bench.data import kept_labels

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlfsic_bench import kept
+from mlfsic_bench import kept_arrays as kept
 from mlfsic_bench.arrays import read_arrays, write_arrays
 from mlfsic_bench.embeddings import kept_vectors
 from mlfsic_bench.embeddings.label_embeddings import load_embeddings, look_up
