@@ -60,6 +60,7 @@ def read_arrays(
     required: Collection[str],
     optional: Collection[str] = (),
     limit: int = LIMIT,
+    instead: Mapping[str, str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """The arrays in `path`; BenchError when it is not exactly such a file.
 
@@ -69,6 +70,7 @@ def read_arrays(
     kind: what the file is called in an error, e.g. `scores file`.
     required, optional: the member names that must and may stand in it; no other may.
     limit: the largest number of bytes that all members together may have.
+    instead: of a required member, another that may stand in its place.
 
     Nothing is decompressed, nothing is unpickled, and at most `limit` bytes and a copy of the
     largest member are held in memory.
@@ -80,7 +82,11 @@ def read_arrays(
             zipfile.ZipFile(bounded := BoundedFile(stream)) as archive,
         ):
             members = _members(archive, limit)
-            _check_names(path, kind, set(members), set(required), set(optional))
+            needed = set(required)
+            for name, other in (instead or {}).items():
+                if other in members:
+                    needed = needed - {name} | {other}
+            _check_names(path, kind, set(members), needed, set(optional))
             bounded.bounded = False  # from here on each read has the size of a checked header
             return {name: _load(archive, info) for name, info in members.items()}
     except FileNotFoundError as error:

@@ -101,7 +101,7 @@ def run(file: Path, launcher: str, jobs: int | None, asks: dict[str, str], **opt
 @sweep.command("status")
 @_WHICH
 def status(file: Path, **options: Any) -> None:
-    """Say of each run whether it is done, running, queued, failed or missing; runs nothing."""
+    """Say which runs are done, running, queued, failed or missing."""
     from mlfsic_bench.experiments.sweep import describe_states, states_of
 
     planned = _planned(file, options)
@@ -113,7 +113,7 @@ def status(file: Path, **options: Any) -> None:
 @_WHICH
 @text_form("text", "markdown", "latex", "csv", "json", "html")
 def collect(file: Path, form: str, **options: Any) -> None:
-    """Print the table of the runs that are done, then which are not, and why.
+    """Print the table of runs that are done, then what is not, and why.
 
     Exit code 1: a run is not done. `table` and `compare` read the same folders: OUT/runs/*.
     """

@@ -100,13 +100,14 @@ def read_scores(path: Path) -> Scores:
     arrays = read_arrays(
         path,
         kind="scores file",
-        required=("meta",),
-        optional=("scores", "order", "decisions"),
+        required=("scores", "meta"),
+        optional=("decisions",),
         limit=LIMIT,
+        instead={"scores": "order"},
     )
     meta = meta_of(path, arrays["meta"], ScoresMeta)
-    own, other = ("scores", "order") if meta.order_of is None else ("order", "scores")
-    if own not in arrays or other in arrays:
+    own = "scores" if meta.order_of is None else "order"
+    if own not in arrays:
         raise _bad(path, f"an array called {own}", ", ".join(sorted(arrays)))
     array = arrays[own]
     if own == "order":

@@ -96,7 +96,7 @@ def test_run_takes_the_format_of_the_words(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         run,
         "run_method",
-        lambda plan, log: label_embeddings(plan, fake_split(), Trained, None, list),
+        lambda plan, log, opened=None: label_embeddings(plan, fake_split(), Trained, None, list),
     )
     command = ["run", "random", "--split", "s", "--backbone", "b", "--embeddings", str(path)]
     for options, says in (

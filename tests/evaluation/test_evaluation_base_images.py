@@ -206,7 +206,7 @@ OPTIONS = ("--split", "scenes-12-6-6-v1", "--backbone", "scenes-small")
 def test_the_option_reaches_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plans = []
 
-    def planned(plan: RunPlan, log: object = None) -> Path:
+    def planned(plan: RunPlan, log: object = None, opened: object = None) -> Path:
         plans.append(plan)
         return execute(cut_inputs(40), tmp_path / "run")
 

@@ -60,7 +60,7 @@ def test_a_failing_run_does_not_stop_the_other_rows(tmp_path: Path) -> None:
     ("given", "says"),
     [
         ((), "unknown method in a file 'mine'(.|\n)*--method NAME=path/to/file.py:Class"),
-        (("mine=broken.py:Broken", "other=broken.py:Broken"), "unknown method of a row"),
+        (("mine=broken.py:Broken", "other=broken.py:Broken"), "unknown method of the file"),
         (("mine=protonet",), "'protonet'"),
         (("mine=broken.py:Broken", "random=broken.py:Broken"), "'random' is registered"),
         (("mine=a.py:A", "mine=b.py:B"), "'mine' twice"),

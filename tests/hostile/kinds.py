@@ -178,6 +178,10 @@ KINDS = {
         ScoresMeta, lambda: {**_meta("scores.npz"), "run": "0" * 64}, _write_meta("scores.npz"),
         lambda: read_scores(Path("scores.npz")),
     ),
+    "order": Kind(
+        ScoresMeta, lambda: _meta("order.npz"), _write_meta("order.npz"),
+        lambda: read_scores(Path("order.npz")),
+    ),
     "targets": Kind(
         TargetsMeta, lambda: _meta("targets.npz"), _write_meta("targets.npz"),
         lambda: read_targets(Path("targets.npz")),

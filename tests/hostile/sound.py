@@ -59,6 +59,7 @@ def _scores(path: Path, targets_path: Path) -> None:
     from mlfsic_bench.evaluation.scores import (
         Scores,
         StoredTargets,
+        order_of,
         write_scores,
         write_targets,
     )
@@ -85,7 +86,9 @@ def _scores(path: Path, targets_path: Path) -> None:
         "adapts_by_gradient": False, "parameters": {"depth": 3}, "printed": "Theirs",
     }  # fmt: skip
     meta = ScoresMeta.model_validate({**common, "method": method})
-    write_scores(path, Scores(scores, scores > 0.5, meta))
+    own = Scores(scores, scores > 0.5, meta)
+    write_scores(path, own)
+    write_scores(path.with_name("order.npz"), order_of(own, "0" * 64))
     query = np.array([episode.query for episode in used])
     card = TargetsMeta.model_validate(common)
     write_targets(targets_path, StoredTargets(targets.astype(np.uint8), query, card))

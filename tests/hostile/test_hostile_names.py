@@ -42,7 +42,8 @@ NAMES = listed("""
     Reported.copy_in RowSpec.backbone RowSpec.method RowSpec.preset
     RowSpec.published RowSpec.settings RowSpec.settings[key] RowSpec.embeddings ScoresFile.answers
     ScoresFile.answers_sha256 ScoresFile.record ScoresFile.record_sha256 ScoresFile.run
-    ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.run SplitMeta.hash SplitFile.dataset
+    ScoresFile.scores ScoresFile.scores_sha256 ScoresMeta.order_of ScoresMeta.run SplitMeta.hash
+    SplitFile.dataset
     Excluded.hash SplitFile.hash SplitFile.id SplitRef.hash SplitRef.id Card.id Card.made
     Card.submitted EmbeddingsMeta.hash
     PackManifest.files PackManifest.files[key] PackManifest.networks PackManifest.networks[key]

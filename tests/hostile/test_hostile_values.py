@@ -65,7 +65,7 @@ def test_a5_no_value_is_taken_for_another(kind: str, here: Path) -> None:
 def test_an_unknown_key_is_named_with_the_nearest(kind: str, here: Path) -> None:
     one = KINDS[kind]
     value = one.value()
-    key = "id" if "id" in value else "labels" if "labels" in value else "kind"
+    key = next(name for name in ("id", "labels", "kind", "title") if name in value)
     one.write({**value, f"{key}x": value[key]})
     with pytest.raises(BenchError, match=f"unknown key '{key}x'") as error:
         one.read()

@@ -55,6 +55,7 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Writers:
     made: Writers = {}
     for verb, module, report in (
         ("table", paper_table, [table]),
+        ("sweep collect", paper_table, [table]),
         ("score", scoring, scored),
         ("compare", comparing, compared),
         ("pointing", pointing, _pointing()),
