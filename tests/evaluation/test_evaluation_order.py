@@ -101,5 +101,5 @@ def test_a_faulty_order_is_refused(tmp_path: Path, fault: str) -> None:
         write_scores(path, own)
         arrays["meta"] = read_arrays(path, kind="", required=("scores", "meta"))["meta"]
     write_arrays(path, arrays)
-    with pytest.raises(BenchError, match="not a (valid file of )?scores( file)?"):
+    with pytest.raises(BenchError, match=r"not a (valid file of )?scores( file)?"):
         read_scores(path)
