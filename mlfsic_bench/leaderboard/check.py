@@ -54,15 +54,18 @@ class Checked:
     confirmed: bool = True
 
 
-def check_all(target: Path, place: SplitPlace, *, stored: bool = False) -> Iterator[Checked]:
-    """Check an entry's file, or all entries of a results folder, one after the other.
+def check_all(
+    target: Path | Sequence[Path], place: SplitPlace, *, stored: bool = False
+) -> Iterator[Checked]:
+    """Check the files of entries, or all entries of a results folder, one after the other.
 
     With `stored`, verified entries are compared with what the stored targets give, and intervals
     over images are not checked: the entries are consistent, not confirmed. Raises BenchError at
     the first entry that is not what its evidence gives, naming the key.
     """
     known: dict[str, Targets] = {}
-    for path in entry_files(target) if is_folder(target) else [target]:
+    files = [target] if isinstance(target, Path) else target
+    for path in entry_files(files[0]) if len(files) == 1 and is_folder(files[0]) else files:
         entry, results = read_placed(path), path.parent.parent.parent
         if isinstance(entry.proof, Reported):
             yield Checked(entry.path, check_reported(entry))
