@@ -101,7 +101,8 @@ WHY: dict[str, str] = {
     "step-52": "it varies from run to run on this machine: 12.5x and 9.3x were recorded before, "
     "without a change of the code; no profile of the difference was made",
     "parse-time": "msgspec's own scan of the text is two fifths of it",
-    "test-suite": "`python -m tools.bench tests --record` measures it; it takes minutes",
+    "test-suite": "`python -m tools.bench tests --record` measures it. 5,500 tests take 610 CPU "
+    "seconds, 10 % of them the three that start a SLURM cluster, torchrun and worker processes",
 }
 
 
