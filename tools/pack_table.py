@@ -4,7 +4,8 @@
 
 The runs must be archived with the order of their scores (`reproduce --archive-scores`). Targets are
 rebuilt from the data set, so MLFSIC_DATA must say where it is. An entry's id is made of the row and
-the network; its notes say what was chosen on val. Run `mlfsic-bench leaderboard build` afterwards.
+the network; its notes say what was chosen on val. Runs that are on the board already, under another
+id, get no second entry. Run `mlfsic-bench leaderboard build` afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mlfsic_bench.experiments.remake import has_order
 from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.experiments.table import TableRow
 from mlfsic_bench.leaderboard.card import Card
-from mlfsic_bench.leaderboard.entry import slug
+from mlfsic_bench.leaderboard.entry import Entry, Reported, read_entries, slug
 from mlfsic_bench.leaderboard.pack import pack
 from mlfsic_bench.results.result import Targets, open_result
 from mlfsic_bench.results.targets import SplitPlace
@@ -49,6 +50,7 @@ def pack_table(path: Path, known: dict[str, Targets]) -> list[Path]:
             found="another file",
             remedy="name the file of a table",
         )
+    there = {_runs(one): one.id for one in read_entries(ROOT / "results")}
     written = []
     for row in table.rows:
         folders = [path.parent / "runs" / run.folder for run in row.runs]
@@ -58,9 +60,19 @@ def pack_table(path: Path, known: dict[str, Targets]) -> list[Path]:
         assert record is not None
         backbone = record.features.backbone if record.features else "none"
         card = card_of(row, backbone)
+        keys = tuple(sorted(run.key for run in row.runs))
+        if there.setdefault(keys, str(card.id)) != card.id:
+            continue
         packed = pack(folders, ROOT / "results", SplitPlace(), card=card, known=known)
         written += [one.entry for one in packed]
     return written
+
+
+def _runs(entry: Entry) -> tuple[str, ...]:
+    """The keys of the runs that an entry rests on."""
+    if isinstance(entry.proof, Reported):
+        return ()
+    return tuple(sorted(str(file.run) for file in entry.proof.files))
 
 
 def main() -> int:
