@@ -220,7 +220,7 @@ def _rows(path: Path, layout: Layout, found: _Columns, rest: bytearray) -> Rows:
         rest.decode("utf-8")
     others = parse_json(small)
     listed = others.get("categories")
-    if others["images"] or others["annotations"] or not isinstance(listed, list):
+    if others.get("images") or others.get("annotations") != [] or not isinstance(listed, list):
         raise ValueError("other lists")
     categories = categories_of(path, listed, layout)
     images = _images(text)

@@ -236,3 +236,12 @@ def test_a_file_that_ends_too_early(tmp_path: Path, cut: int) -> None:
     assert read_plain(path, ANY) is None
     with pytest.raises(BenchError, match="is not an annotation file"):
         Instances.read(path)
+
+
+def test_a_list_of_annotations_inside_another_object_is_refused(tmp_path: Path) -> None:
+    value = plain(20, 60)
+    inside = {"info": {"annotations": value.pop("annotations")}, **value}
+    path = written(tmp_path, json.dumps(inside))
+    assert read_plain(path, ANY) is None
+    with pytest.raises(BenchError, match="is not an annotation file"):
+        Instances.read(path)
