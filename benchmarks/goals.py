@@ -92,17 +92,14 @@ _LINE = re.compile(rf"{LINE}([\w-]+): ([-+.\de,]+|nan|inf)(?:[^\d(]*?)(?: \((.*)
 
 # Why a goal is missed, or was not measured; shown only where that is so.
 WHY: dict[str, str] = {
-    "evaluation": "four runs of the script gave 1.07 to 1.17. What is left is that episodes are "
-    "adapted in chunks of 20, so that a resumed run gives the same bits; larger chunks change them "
-    "by up to 2e-6",
-    "table": "imports take 0.3 s of it (numpy, and pydantic building the schemas of records), "
-    "opening and checking four runs 0.1 s, their values and what each image does to them 0.25 s; "
-    "on archived runs the command takes 0.78 s",
-    "step-52": "it varies from run to run on this machine: 12.5x and 9.3x were recorded before, "
-    "without a change of the code; no profile of the difference was made",
-    "parse-time": "msgspec's own scan of the text is two fifths of it",
-    "test-suite": "`python -m tools.bench tests --record` measures it. 5,500 tests take 610 CPU "
-    "seconds, 10 % of them the three that start a SLURM cluster, torchrun and worker processes",
+    "evaluation": "it varies from run to run. What is left is that episodes are adapted in chunks "
+    "of 20, so that a resumed run gives the same bits; larger chunks change the last ones",
+    "table": "what is left are imports (numpy, and pydantic building the schemas of records), "
+    "opening and checking four runs, and what each image does to their values",
+    "step-52": "it varies from run to run on this machine; no profile of the difference was made",
+    "parse-time": "what is left is mostly msgspec's own scan of the text",
+    "test-suite": "`python -m tools.bench tests --record` measures it. The slowest tests start a "
+    "SLURM cluster, torchrun and worker processes, or compute archived tables again",
 }
 
 
