@@ -92,7 +92,7 @@ def test_an_archived_run_opens_without_data_or_a_targets_file_of_its_own(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table and a curve on scenes, archived: `slim` with values, `full` with raw scores."""
+    """A table and a curve on scenes, archived: `slim` with values, `full` with orders."""
     top = tmp_path_factory.mktemp("archived")
     for name, text in (("small", SMALL), ("more", CURVE)):
         (top / f"{name}.yaml").write_text(text)
