@@ -54,7 +54,8 @@ from mlfsic_bench.errors import BenchError
     "--archive",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="If no run failed, also keep the table, records and values of each episode in DIR.",
+    help="If no run failed, also keep the table, records and values of each episode in DIR; rows "
+    "that --only leaves out are taken from there.",
 )
 @click.option("--archive-scores", is_flag=True, help="With --archive: the order of the scores too.")
 @click.option(
@@ -84,6 +85,7 @@ def reproduce(
     """
     from mlfsic_bench.cli.sweep import launcher_of
     from mlfsic_bench.experiments.archive import archive as keep
+    from mlfsic_bench.experiments.carried import ArchivedTable
     from mlfsic_bench.experiments.outputs import write_outputs
     from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows, slug
     from mlfsic_bench.experiments.remake import remake
@@ -116,9 +118,12 @@ def reproduce(
         echo(describe_plan(rows, options), nl=False)
         return
 
+    there = None if archive is None else ArchivedTable(archive / f"{stem}.json")
     try:
-        rows, done = run_rows(rows, say, launch)
-        text, files = write_outputs(stem, experiment, profile, rows, done, options, say)
+        rows, done = run_rows(rows, say, launch, there)
+        if there is not None:
+            there.check_nothing_lost(rows, done)
+        text, files = write_outputs(stem, experiment, profile, rows, done, options, say, there)
     except KeyboardInterrupt as stop:
         leave(stop, "cancelled; the same command goes on where it stopped")
     # A trial that failed is left out of the choice; a row that can't be shown is not.
@@ -127,7 +132,7 @@ def reproduce(
     if archive is not None and (lost or not files):
         say_always(f"nothing was archived in {archive}: a run has failed, or nothing was made")
     elif archive is not None:
-        runs = [run.folder for row in rows for run in row.runs if run.folder in done.finished]
+        runs = [run.folder for row in rows for run in row.runs if done.place(run.folder)]
         trials = [one.run.folder for row in rows for one in row.trials]
         keep(
             files,
@@ -135,7 +140,7 @@ def reproduce(
             archive,
             experiment=experiment,
             scores=archive_scores,
-            trials=[folder for folder in trials if folder in done.finished],
+            trials=[folder for folder in trials if folder in done.finished | set(done.kept)],
         )
     echo(text, nl=False)
     if done.failed:

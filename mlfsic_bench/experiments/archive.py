@@ -61,6 +61,7 @@ def archive(
 
     With `scores`, the order of the scores is kept of every run; scores that are there stay. Of
     `trials` on val the record, the history and the values of each episode are kept in any case.
+    Runs and trials that are in the archive and not here stay as they are.
     """
     for path in files:
         if path.suffix == ".npz":
@@ -80,8 +81,13 @@ def archive(
         else:
             kept[run.name] = _without_scores(run, metrics)
     write_runs(to / f"{files[0].stem}{RUNS}", kept)
-    tried = {run.name: _without_scores(run, APS) for run in dict.fromkeys(trials)}
-    write_runs(to / f"{files[0].stem}{TRIALS}", tried)
+    path = to / f"{files[0].stem}{TRIALS}"
+    there = json.loads(read_regular(path))["runs"] if is_stored(path) else {}
+    tried = {
+        run.name: _without_scores(run, APS) if is_file(run / RECORD) else there[run.name]
+        for run in dict.fromkeys(trials)
+    }
+    write_runs(path, tried)
 
 
 def keep_run(folder: Path, target: Path, to: Path) -> None:

@@ -19,6 +19,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.counts import LabelCounts, label_counts, read_counts, write_counts
 from mlfsic_bench.experiments.plan import Options, PlannedRow, slug
 from mlfsic_bench.experiments.table import ReproducedTable, RuledRow, per_cent
+from mlfsic_bench.files import copy_file
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.launchers.runs import Done, Log
 from mlfsic_bench.metrics.decisions import Rule, above, top_k
@@ -42,11 +43,12 @@ def with_rules(
     done: Done,
     options: Options,
     log: Log,
+    archived: Path | None = None,
 ) -> tuple[ReproducedTable, list[Path]]:
     """(the table with each row under decision rules, the files of label counts they rest on).
 
     A row without a trial on val has no rule `val`, and one whose label counts can't be made, which
-    `log` is told, no rule `count`.
+    `log` is told, no rule `count`. Counts that are in `archived`, a folder, are taken from there.
     """
     known: dict[Path, LabelCounts | None] = {}
     rows = []
@@ -56,10 +58,14 @@ def with_rules(
             continue
         path = _counts_file(of.runs[0].plan, options)
         if path not in known:
+            there = None if archived is None else archived / COUNTS / path.name
+            if there is not None and is_file(there) and not is_file(path):
+                copy_file(there, path)
             known[path] = _counts(path, of.runs[0].plan, own[0], done, log)
         counts, threshold = known[path], None
-        if of.chosen is not None:
-            threshold = threshold_of(open_result(of.trials[of.chosen].run.folder))
+        tried = None if of.chosen is None else of.trials[of.chosen].run.folder
+        if tried in done.finished:
+            threshold = threshold_of(open_result(tried))
         first = own[0].stored
         assert first is not None  # it is a run's folder
         values = under_rules(own, stored_targets(first), threshold, counts)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.experiments.caption import caption_of, data_lines, settings_lines
+from mlfsic_bench.experiments.carried import ArchivedTable
 from mlfsic_bench.experiments.decisions import with_rules
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.render import RENDERERS, json_lines, render_terminal
@@ -35,14 +36,16 @@ def write_outputs(
     done: Done,
     options: Options,
     log: Log,
+    archived: ArchivedTable | None = None,
 ) -> tuple[str, list[Path]]:
     """Write the files of the experiment below `options.folder`.
 
-    Returns the text for the terminal and the files that were written.
+    `archived` is the table with the rows that --only left out. Returns the text for the terminal
+    and the files that were written.
     """
     stem = options.folder / name
     if experiment.kind == "table":
-        return _table(stem, experiment, profile, rows, done, options, log)
+        return _table(stem, experiment, profile, rows, done, options, log, archived)
     if experiment.kind == "curve":
         return _curve(stem, experiment, profile, rows, done)
     return _attention(stem, experiment, profile, rows, done, options, log)
@@ -56,12 +59,15 @@ def _table(
     done: Done,
     options: Options,
     log: Log,
+    archived: ArchivedTable | None,
 ) -> tuple[str, list[Path]]:
     made, results = build_table(experiment, rows, done)
     made = replace(made, caption=caption_of(made, results, rows, profile, options))
     beside: list[Path] = []
     if experiment.tuned:
-        made, beside = with_rules(made, results, rows, done, options, log)
+        place = None if archived is None else archived.path.parent
+        made, beside = with_rules(made, results, rows, done, options, log, place)
+        made = made if archived is None else archived.with_rules(made, done)
         beside += _breakdown(stem, made, results, rows, options)
     files = [_beside(stem, ending) for ending in RENDERERS]
     for path, render in zip(files, RENDERERS.values(), strict=True):

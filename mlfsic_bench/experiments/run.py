@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.record import Record, read_record
 from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.experiments.plan import Options, PlannedRow, PlannedTrial
 from mlfsic_bench.launchers.runs import (
     EXPLAINED,
     Done,
+    Kept,
     Launch,
     Log,
     PlannedRun,
@@ -26,13 +27,16 @@ CHOSEN_BY = "macro_ap"  # of the val episodes
 
 
 def run_rows(
-    rows: Sequence[PlannedRow], log: Log, launch: Launch = in_process
+    rows: Sequence[PlannedRow],
+    log: Log,
+    launch: Launch = in_process,
+    archived: Callable[[PlannedRun], Kept | None] | None = None,
 ) -> tuple[list[PlannedRow], Done]:
     """Run what is missing of these rows, each run once, in the order of the rows.
 
     `launch` does them: first the trials on val, of rows that are tuned, then the runs of what was
     chosen, which the rows that come back have. Rows left out by --only are not run; of them, what
-    is done already counts.
+    is done already counts, and what `archived` finds.
     Raises BenchError before the first run when the split can't be opened, because then no run can.
     """
     done = Done()
@@ -41,12 +45,26 @@ def run_rows(
     trials = unique(one.run for row in wanted for one in row.trials)
     if trials:
         launch(trials, done, log)
+    _find((one.run for row in rows if row.left_out for one in row.trials), done, archived)
     rows = [_chosen(row, done, log) for row in rows]
     launch(unique(run for row in rows if not row.left_out for run in _finals(row)), done, log)
-    for run in (run for row in rows if row.left_out for run in _all_runs(row)):
-        if run.folder not in done.failed and status_of(run) == "done":
-            done.finished.add(run.folder)
+    _find((run for row in rows if row.left_out for run in row.runs), done, archived)
     return rows, done
+
+
+def _find(
+    runs: Iterable[PlannedRun],
+    done: Done,
+    archived: Callable[[PlannedRun], Kept | None] | None,
+) -> None:
+    """Note which of these runs, which nobody does now, are done here or in an archive."""
+    for run in runs:
+        if run.folder in done.failed:
+            continue
+        if status_of(run) == "done":
+            done.finished.add(run.folder)
+        elif archived is not None and (kept := archived(run)) is not None:
+            done.kept[run.folder] = kept
 
 
 def _all_runs(row: PlannedRow) -> list[PlannedRun]:
@@ -80,10 +98,18 @@ def _chosen(row: PlannedRow, done: Done, log: Log) -> PlannedRow:
 
 def trial_value(trial: PlannedTrial, done: Done) -> float | None:
     """The val macro-AP of a trial that is done, a fraction; None of one that failed or is not."""
+    record = trial_record(trial, done)
+    return record.metrics[CHOSEN_BY].mean if record else None
+
+
+def trial_record(trial: PlannedTrial, done: Done) -> Record | None:
+    """The record of a trial that is done, here or in an archive."""
     folder = trial.run.folder
+    if folder in done.kept:
+        return done.kept[folder].record
     if folder in done.failed or status_of(trial.run) != "done":
         return None
-    return read_record(folder).metrics[CHOSEN_BY].mean
+    return read_record(folder)
 
 
 def open_splits(rows: Sequence[PlannedRow], opened: ResourceCache) -> list[PlannedRun]:

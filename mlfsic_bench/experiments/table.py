@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments.plan import PlannedRow
-from mlfsic_bench.experiments.run import trial_value
+from mlfsic_bench.experiments.run import trial_record
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.launchers.runs import Done
 from mlfsic_bench.metrics.decisions import Rule
@@ -392,21 +391,20 @@ def _results(row: PlannedRow, done: Done) -> tuple[list[Result], str]:
     why = [done.failed[run.folder] for run in of_row if run.folder in done.failed]
     if why:
         return [], f"failed: {why[0]}"
-    if not row.runs or any(run.folder not in done.finished for run in row.runs):
+    places = [done.place(run.folder) for run in row.runs]
+    if not places or None in places:
         return [], "not run: left out by --only"
-    return [open_result(run.folder) for run in row.runs], ""
+    return [open_result(place) for place in places if place], ""
 
 
 def _trials(row: PlannedRow, done: Done) -> tuple[TrialRow, ...]:
     found = []
     for i, trial in enumerate(row.trials):
-        folder, known = trial.run.folder, trial_value(trial, done) is not None
-        values = read_record(folder).metrics if known else {}
-        macro, micro = (
-            None if (mean := values[name].mean if known else None) is None else per_cent(mean)
-            for name in ("macro_ap", "micro_ap")
-        )
-        found.append(TrialRow(trial.settings, folder.name, macro, micro, i == row.chosen))
+        record = trial_record(trial, done)
+        means = [record.metrics[name].mean if record else None for name in ("macro_ap", "micro_ap")]
+        macro, micro = (None if mean is None else per_cent(mean) for mean in means)
+        name = trial.run.folder.name
+        found.append(TrialRow(trial.settings, name, macro, micro, i == row.chosen))
     return tuple(found)
 
 

@@ -21,7 +21,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.finished import done_line, finished
 from mlfsic_bench.evaluation.identity import method_version
 from mlfsic_bench.evaluation.plan import RunPlan
-from mlfsic_bench.evaluation.record import RECORD, is_done, read_record
+from mlfsic_bench.evaluation.record import RECORD, Record, is_done, read_record
 from mlfsic_bench.evaluation.resources import ResourceCache
 from mlfsic_bench.files import make_folder, read_limited, write_text
 from mlfsic_bench.locks import BusyError, is_held
@@ -55,6 +55,14 @@ class PlannedRun:
     fitted: Path | None = None
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A run that is in an archive: its record, and where its scores or their order are, if kept."""
+
+    record: Record
+    place: Path | None
+
+
 @dataclass
 class Done:
     """What became of runs.
@@ -63,12 +71,20 @@ class Done:
     ----------
     finished: folders of the runs that are done.
     failed: folder -> why.
+    kept: folder -> the run in an archive, of those that are not here.
     opened: what the runs of this process were opened with: splits, data sets, networks.
     """
 
     finished: set[Path] = field(default_factory=set)
     failed: dict[Path, str] = field(default_factory=dict)
+    kept: dict[Path, Kept] = field(default_factory=dict)
     opened: ResourceCache = field(default_factory=ResourceCache)
+
+    def place(self, folder: Path) -> Path | None:
+        """Where the result of a planned run is: its folder, or an archive's; None for nowhere."""
+        if folder in self.finished:
+            return folder
+        return self.kept[folder].place if folder in self.kept else None
 
 
 Launch = Callable[[Sequence[PlannedRun], Done, Log], None]
@@ -162,15 +178,18 @@ def status_of(run: PlannedRun) -> Status:
         record = read_record(run.folder)
     except BenchError:
         return "unreadable"
-    if method_version(record.identity) != _version(run.plan.spec):
+    if not is_current(run, record):
         return "other version"
     return "done" if is_done(run.folder, record) else "part"
 
 
-def _version(method: str) -> str:
+def is_current(run: PlannedRun, record: Record) -> bool:
+    """Whether the record is of the version that the run's method has now."""
     from mlfsic_bench.methods.registry import find_method
 
-    return source_hash(method) or str(find_method(method).version)
+    method = run.plan.spec
+    now = source_hash(method) or str(find_method(method).version)
+    return method_version(record.identity) == now
 
 
 def note_failure(run: PlannedRun, why: str) -> None:

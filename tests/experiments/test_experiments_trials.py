@@ -306,6 +306,39 @@ def test_a_tuned_table_is_computed_again_from_its_archive(archive: Path) -> None
     assert table.ranked
 
 
+def test_a_row_is_added_to_a_table_whose_other_runs_are_archived(
+    made: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    to = shutil.copytree(made / "archive", tmp_path / "archive") / "scenes"
+    before = {p.name: p.read_bytes() for p in to.iterdir() if p.is_file()}
+    # ProtoNet is not there yet; of Mine nothing is here.
+    elsewhere = tmp_path / "elsewhere"
+    more = ["--out", str(elsewhere), "--archive", str(to), "--archive-scores"]
+    for name in ("tuned.json", "tuned.md"):
+        (to / name).write_text((to / name).read_text().replace("ProtoNet", "Another"))
+    said = reproduce(made, "--only", "ProtoNet", *more)
+    assert "left out by --only" not in said
+    assert not list((elsewhere / "scenes" / "runs").glob("mine-*"))
+    after = {p.name: p.read_bytes() for p in to.iterdir() if p.is_file()}
+    assert {name for name in before if before[name] != after.get(name)} <= {"tuned.trials.json.xz"}
+
+
+def test_no_archived_row_is_lost(made: Path, tmp_path: Path) -> None:
+    import shutil
+
+    to = shutil.copytree(made / "archive", tmp_path / "archive") / "scenes"
+    for path in to.glob("runs/mine-*/order.npz*"):
+        path.unlink()
+    before = (to / "tuned.json").read_bytes()
+    more = ["--out", str(tmp_path / "elsewhere"), "--archive", str(to)]
+    with pytest.raises(BenchError, match="rows that the new table would not have") as error:
+        reproduce(made, "--only", "ProtoNet", *more)
+    assert "Mine" in error.value.found
+    assert (to / "tuned.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
