@@ -22,6 +22,9 @@ from mlfsic_bench.experiments.schema import (
     Grid,
     Profile,
     RowSpec,
+    embeddings_files,
+    embeddings_names,
+    grid_of,
     text_of,
 )
 from mlfsic_bench.hashing import hash_json
@@ -229,7 +232,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
     if not experiment.tuned or profile.no_val:
         return replace(row, runs=made({})[1])
     trials = []
-    for point in _points(spec, method, profile):
+    for point in _points(spec, method):
         own = settings | point
         one = replace(plan, settings=own, part="val", protocol=None, episodes=None)
         tried = make_method(named, own, spec.preset)
@@ -243,9 +246,9 @@ def run_of(plan: RunPlan, method: Method, out: Path) -> PlannedRun:
     return PlannedRun(replace(plan, out=folder), folder)
 
 
-def _points(spec: RowSpec, method: Method, profile: Profile) -> list[dict[str, str]]:
+def _points(spec: RowSpec, method: Method) -> list[dict[str, str]]:
     """The points of a row's grid; one without settings where it has none or is literal."""
-    grid = {} if spec.literal else profile.grids.get(method.name, {})
+    grid = {} if spec.literal else grid_of(method.name)
     return points_of({name: values for name, values in grid.items() if name not in spec.settings})
 
 
@@ -321,12 +324,10 @@ def _embeddings(
             f"the row {spec.name!r} names no label embeddings",
             expected=f"embeddings: NAME in the row, because {method.name} needs them",
             found="no embeddings",
-            remedy=f"name one of: {', '.join(sorted(profile.embeddings)) or '(none)'}",
+            remedy=f"name one of: {', '.join(embeddings_names())}",
         )
-    if spec.embeddings not in profile.embeddings:
-        raise unknown_name("label embeddings", spec.embeddings, profile.embeddings)
     named = options.data_root or os.environ.get(ROOT_VARIABLE)
-    for name in profile.embeddings[spec.embeddings] if named else ():
+    for name in embeddings_files(spec.embeddings) if named else ():
         path = Path(str(named)) / name
         if is_file(path):
             return path, ""

@@ -121,7 +121,7 @@ class Experiment(FileSchema):
     pictures: kind `attention`: the novel episodes that are drawn.
     part: `val` for a study on the val episodes, by which nothing is compared but choices.
     tuned: kind `table`: every row is first tried on val, at each point of its method's grid
-        (`Profile.grids`), and the point with the highest val macro-AP is run on novel.
+        (`Profiles.grids`), and the point with the highest val macro-AP is run on novel.
     """
 
     schema_version: Version
@@ -192,8 +192,6 @@ class Profile(FileSchema):
     split, available_only, min_pool: as in `mlfsic-bench run`.
     features: of methods that train; the others use stored features.
     backbones: the paper's network -> the one that is used.
-    embeddings: name of label embeddings -> file names below the data root; the first that exists
-        is used.
     own_embeddings: the dataset brings label embeddings; files are not looked for.
     seeds: how many training seeds.
     settings: method -> parameters, instead of the method's defaults.
@@ -202,8 +200,6 @@ class Profile(FileSchema):
     end_to_end: method -> more of them, where the backbone is trained.
     no_val: why nothing can be tried on val here; a tuned experiment then runs `chosen`.
     chosen: method -> parameters that the trials of another profile chose; not of literal rows.
-    grids: method -> parameter -> values: the points that a tuned experiment tries on val, at most
-        MOST_TRIALS for each method, so that none is searched harder than another.
     """
 
     about: Line
@@ -212,9 +208,6 @@ class Profile(FileSchema):
     min_pool: Count | None = None
     features: FeatureMode = "stored"
     backbones: Annotated[dict[Word, Network], Field(min_length=1)]
-    embeddings: dict[Word, Annotated[list[InnerPath], Field(min_length=1)]] = Field(
-        default_factory=dict
-    )
     own_embeddings: bool = False
     seeds: Seeds
     settings: dict[MethodName, Settings] = Field(default_factory=dict)
@@ -222,13 +215,24 @@ class Profile(FileSchema):
     end_to_end: dict[MethodName, Settings] = Field(default_factory=dict)
     no_val: Line | None = None
     chosen: dict[MethodName, Settings] = Field(default_factory=dict)
-    grids: dict[MethodName, Annotated[Grid, AfterValidator(_small)]] = Field(default_factory=dict)
 
 
 class Profiles(FileSchema):
-    """The file of profiles."""
+    """The file of profiles, and what they share.
+
+    Attributes
+    ----------
+    embeddings: name of label embeddings -> file names below the data root; the first that exists
+        is used.
+    grids: method -> parameter -> values: the points that a tuned experiment tries on val, at most
+        MOST_TRIALS for each method, so that none is searched harder than another.
+    """
 
     schema_version: Version
+    embeddings: dict[Word, Annotated[list[InnerPath], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+    grids: dict[MethodName, Annotated[Grid, AfterValidator(_small)]] = Field(default_factory=dict)
     profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
 
 
@@ -285,11 +289,20 @@ def find_profile(name: str) -> Profile:
     return profiles[name]
 
 
+def grid_of(method: str) -> Grid:
+    """What a tuned experiment tries of a method; empty where nothing."""
+    return read_profiles().grids.get(method, {})
+
+
+def embeddings_files(name: str) -> list[str]:
+    """The files below the data root that hold these label embeddings, the first that exists."""
+    return read_profiles().embeddings[name]
+
+
 @cache
 def embeddings_names() -> tuple[str, ...]:
-    """The names of label embeddings that some profile knows, sorted."""
-    profiles = read_profiles().profiles.values()
-    return tuple(sorted({name for one in profiles for name in one.embeddings}))
+    """The names of label embeddings that experiments know, sorted."""
+    return tuple(sorted(read_profiles().embeddings))
 
 
 def checked(value: Any, model: type[M], where: str) -> M:

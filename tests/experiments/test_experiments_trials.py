@@ -102,10 +102,10 @@ def grids(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, schema
     shipped = schema.read_profiles()
     found: dict[str, schema.Grid] = {}
     split = str(tiny_split(tmp_path_factory.mktemp("split")))
-    changed = shipped.profiles["scenes"].model_copy(
-        update={"grids": found, "settings": {}, "split": split}
+    changed = shipped.profiles["scenes"].model_copy(update={"settings": {}, "split": split})
+    profiles = shipped.model_copy(
+        update={"grids": found, "profiles": {**shipped.profiles, "scenes": changed}}
     )
-    profiles = shipped.model_copy(update={"profiles": {**shipped.profiles, "scenes": changed}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "read_profiles", lambda: profiles)
         yield found
@@ -425,13 +425,13 @@ def test_a_grid_is_small() -> None:
         schema.checked(
             {
                 "schema_version": 1,
+                "grids": {"protonet": {"a": [1, 2, 3, 4], "b": [1, 2]}},
                 "profiles": {
                     "x": {
                         "about": "a",
                         "split": "s",
                         "backbones": {"resnet50": "scenes-small"},
                         "seeds": {"trained": 1},
-                        "grids": {"protonet": {"a": [1, 2, 3, 4], "b": [1, 2]}},
                     }
                 },
             },
