@@ -83,7 +83,13 @@ def _finals(row: PlannedRow) -> list[PlannedRun]:
 
 
 def _chosen(row: PlannedRow, done: Done, log: Log) -> PlannedRow:
-    """A tuned row with the runs of its best trial, the first of equals; as it is without one."""
+    """A tuned row with the runs of its best trial, the first of equals; as it is without one.
+
+    A trial that failed is left out of the choice. One whose folder is in the way did not fail: what
+    it would give is not known, so nothing is chosen.
+    """
+    if any(status_of(one.run) in ("other version", "unreadable") for one in row.trials):
+        return row
     values = [trial_value(one, done) for one in row.trials]
     sound = [value for value in values if value is not None]
     failed = sum(one.run.folder in done.failed for one in row.trials)

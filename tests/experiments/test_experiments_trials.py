@@ -204,6 +204,26 @@ def test_a_failing_point_is_left_out_of_the_choice_and_a_row_of_failures_has_fai
     reproduce(made)
 
 
+def test_nothing_is_chosen_where_a_trial_of_another_version_is_in_the_way(
+    made: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = shutil.copytree(made / "out", tmp_path / "out")
+    first = copy / "scenes" / "runs" / rows_of(made)["Mine"]["trials"][0]["folder"]
+    shutil.rmtree(first)
+    fits = (made / "fits.txt").read_text()
+    (made / "mine.py").write_text(METHOD.replace("this one breaks", "it breaks"))
+    said = reproduce(made, "--out", str(copy), code=1)
+    (made / "mine.py").write_text(METHOD)
+    (made / "fits.txt").write_text(fits)
+    assert "holds another run" in said
+    assert read_record(first).status == "success"
+    row = rows_of(tmp_path)["Mine"]
+    assert row["state"].startswith("failed: ")
+    assert not any(trial["chosen"] for trial in row["trials"])
+
+
 def test_ranks_are_those_of_all_pairs_after_holm(made: Path) -> None:
     rows = rows_of(made)
     names = [run["folder"] for row in rows.values() for run in row["runs"]]
