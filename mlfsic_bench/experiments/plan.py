@@ -46,7 +46,8 @@ class Options:
     dataset: the profile's name.
     out: the folder that all reproductions share.
     only: names of the rows to run; empty for all. The others show what is there already.
-    seeds: training seeds of every method that trains; None for the profile's number.
+    seeds: training seeds of every method that trains; None for the profile's number. Rows that
+        `only` leaves out show those that are there.
     backbone: stands for the paper's ResNet-50, instead of the profile's substitute.
     weights: of the network that stands for ResNet-50.
     methods: what an unregistered name of a method stands for: name -> `path/to/file.py:Class`.
@@ -224,7 +225,7 @@ def _row(spec: RowSpec, experiment: Experiment, profile: Profile, options: Optio
         method = make_method(named, own, spec.preset)
         base, runs = replace(plan, settings=own), []
         for size in sizes:
-            for seed in range(_seeds(spec, method, profile, options)):
+            for seed in range(_seeds(spec, method, profile, options, row.left_out)):
                 one = replace(base, seed=seed, base_images=size)
                 runs.append(run_of(one, method, options.folder))
         return method, tuple(runs)
@@ -282,11 +283,15 @@ def _features(spec: RowSpec, method: Method, profile: Profile, options: Options)
     return spec.features or options.features or profile.features
 
 
-def _seeds(spec: RowSpec, method: Method, profile: Profile, options: Options) -> int:
+def _seeds(
+    spec: RowSpec, method: Method, profile: Profile, options: Options, left_out: bool
+) -> int:
+    """How many training seeds; of a row that is left out as many as may be there."""
     seeds = profile.seeds
     if not method.trains:
         return seeds.untrained
-    return options.seeds or seeds.methods.get(method.name, seeds.trained)
+    number = seeds.methods.get(method.name, seeds.trained)
+    return max(number, options.seeds or 0) if left_out else options.seeds or number
 
 
 def _backbone(

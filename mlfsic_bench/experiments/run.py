@@ -49,7 +49,13 @@ def run_rows(
     rows = [_chosen(row, done, log) for row in rows]
     launch(unique(run for row in rows if not row.left_out for run in _finals(row)), done, log)
     _find((run for row in rows if row.left_out for run in row.runs), done, archived)
-    return rows, done
+    return [_of_those_there(row, done) if row.left_out else row for row in rows], done
+
+
+def _of_those_there(row: PlannedRow, done: Done) -> PlannedRow:
+    """A row that nobody ran now, with the training seeds that are there; as it is without any."""
+    there = [run for run in row.runs if done.place(run.folder) or run.folder in done.failed]
+    return replace(row, runs=tuple(there) or row.runs)
 
 
 def _find(

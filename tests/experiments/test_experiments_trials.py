@@ -345,6 +345,21 @@ def test_a_row_is_added_to_a_table_whose_other_runs_are_archived(
     assert {name for name in before if before[name] != after.get(name)} <= {"tuned.trials.json.xz"}
 
 
+def test_rows_that_are_left_out_show_the_training_seeds_that_are_there(
+    made: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    to = shutil.copytree(made / "archive", tmp_path / "archive") / "scenes"
+    more = ["--out", str(tmp_path / "out"), "--archive", str(to), "--archive-scores"]
+    reproduce(made, "--only", "ProtoNet", "--seeds", "1", *more)
+    assert [run["seed"] for run in rows_of(tmp_path)["Mine"]["runs"]] == [0, 1]
+    reproduce(made, "--only", "Mine", "--seeds", "1", *more)
+    assert [run["seed"] for run in rows_of(tmp_path)["Mine"]["runs"]] == [0]
+    reproduce(made, "--only", "ProtoNet", "--seeds", "1", "--out", str(tmp_path / "out"))
+    assert [run["seed"] for run in rows_of(tmp_path)["Mine"]["runs"]] == [0]
+
+
 def test_no_archived_row_is_lost(made: Path, tmp_path: Path) -> None:
     import shutil
 
