@@ -107,7 +107,7 @@ def reproduce(
     if options.backbone is not None:  # its tables lie beside those of the profile's network
         stem = f"{stem}-{slug(options.backbone)}"
     if archived is not None:
-        made = remake(archived / f"{stem}.json")
+        made = remake(archived / f"{stem}.json", options.dataset)
         echo(render_terminal(made.table), nl=False)
         say(f"{archived / stem}.json: {made.said}")
         return

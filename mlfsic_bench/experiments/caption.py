@@ -28,7 +28,7 @@ def caption_of(
     rows = [row for row, own in zip(planned, results, strict=True) if own]
     tuned = [row for row in rows if row.trials]
     return (
-        f"Profile {options.dataset}: {profile.about}.",
+        f"{profile_line(options.dataset)}{profile.about}.",
         *data_lines([result for own in results for result in own]),
         *_networks(rows),
         *_embeddings(rows),
@@ -37,6 +37,11 @@ def caption_of(
         *how_to_read(table),
         *_literature(table),
     )
+
+
+def profile_line(profile: str) -> str:
+    """How the first sentence of a table made on a profile begins."""
+    return f"Profile {profile}: "
 
 
 def data_lines(runs: Sequence[Result]) -> list[str]:

@@ -18,6 +18,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.counts import read_counts
 from mlfsic_bench.evaluation.record import ORDER, SCORES, Record, parse_record
 from mlfsic_bench.experiments.archive import RUNS, ArchivedRun, read_runs
+from mlfsic_bench.experiments.caption import profile_line
 from mlfsic_bench.experiments.decisions import COUNTS, under_rules
 from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.experiments.table import (
@@ -68,8 +69,11 @@ class Remade:
         return text
 
 
-def remake(path: Path) -> Remade:
-    """The table whose JSON is `path`, computed again; BenchError where there is none."""
+def remake(path: Path, profile: str | None = None) -> Remade:
+    """The table whose JSON is `path`, computed again.
+
+    BenchError where there is none, or it was made on another profile than the one that is named.
+    """
     table = read_table(path) if is_stored(path) else None
     if table is None:
         raise BenchError(
@@ -77,6 +81,14 @@ def remake(path: Path) -> Remade:
             expected="NAME.json of a table, as `mlfsic-bench reproduce --archive DIR` keeps it",
             found="another file" if is_stored(path) else "no such file",
             remedy="name the folder of the archive, such as results/measured/coco-subset",
+        )
+    made_on = table.caption[0].partition(". ")[0] if table.caption else "an unknown profile"
+    if profile is not None and not made_on.startswith(profile_line(profile)):
+        raise BenchError(
+            f"{path} was not made on {profile}",
+            expected=f"a table of the profile {profile}",
+            found=made_on,
+            remedy="name the profile with --dataset, or another folder",
         )
     made_of = [_values(path, row, table.columns) for row in table.rows]
     names = [row.name for row in table.rows]

@@ -71,6 +71,8 @@ def test_an_archive_holds_what_the_table_is_made_of(
             assert shown == pytest.approx(100 * np.mean(means), abs=1e-6)
     again = reproduce(file, "--archived", str(full)).stdout
     assert again == reproduce(file, "--seeds", "2").stdout.rpartition("\ntable: ")[0]
+    with pytest.raises(BenchError, match="was not made on coco-subset"):
+        reproduce(file, "--dataset", "coco-subset", "--archived", str(full))
     with pytest.raises(BenchError, match="is no archived table"):
         reproduce(file, "--archived", str(tmp_path))
     with pytest.raises(BenchError, match="goes with --archive"):
