@@ -260,6 +260,8 @@ class _Runner:
         audit = self.record.audit
         kind = f": {audit.kind}" if audit.kind else ""
         self.log(f"audit {audit.status}{kind} ({audit.seconds:.1f} s)")
+        if audit.status == "passed" and audit.reason:
+            self.log(f"note: {audit.reason}")
         shutil.rmtree(self.folder / PARTS, ignore_errors=True)  # the scores hold them
 
     @contextmanager

@@ -14,7 +14,7 @@ from mlfsic_bench.cli.main import main
 from mlfsic_bench.evaluation import runner as run
 from mlfsic_bench.evaluation.audit import audit
 from mlfsic_bench.evaluation.audit.audit import choose_episodes, failure_of
-from mlfsic_bench.evaluation.audit.compare import TOLERANCE
+from mlfsic_bench.evaluation.audit.compare import ROUNDED, TOLERANCE
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.record import Audit, is_done, read_record
@@ -97,6 +97,23 @@ def test_c1_a_failed_audit_says_what_it_looks_like(tmp_path: Path, name: str, ki
         assert "episode" in found.reason
         assert found.largest_difference is not None
         assert found.largest_difference > 0.1
+
+
+def test_what_the_last_bits_of_the_features_do_is_no_failure(tmp_path: Path) -> None:
+    found = audited(tmp_path / "run", f"{CHEATS}:Amplifies")
+    assert found.largest_difference is not None
+    assert found.tolerance is not None
+    assert TOLERANCE < found.largest_difference < found.tolerance <= ROUNDED
+    assert found.status == "passed"
+    assert "last bits of the features" in str(found.reason)
+
+
+def test_as_small_a_difference_that_rounding_does_not_make_is_a_failure(tmp_path: Path) -> None:
+    found = audited(tmp_path / "run", f"{CHEATS}:PoolsALittle")
+    assert found.largest_difference is not None
+    assert TOLERANCE < found.largest_difference < ROUNDED
+    assert (found.status, found.kind) == ("failed", "pooled supports")
+    assert found.tolerance == TOLERANCE
 
 
 def test_a_fresh_process_that_hangs_is_ended(

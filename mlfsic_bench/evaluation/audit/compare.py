@@ -8,7 +8,7 @@ first that fits is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ TOLERANCE = 1e-3  # of the range of a label's stored scores in the episode
 # Of a live network whose products are rounded to 8 or 10 bits: how many images are computed at once
 # may choose another order of its sums.
 ROUNDED = 3e-2
+NUDGES = 4  # of the last bits of the features, to see what rounding does to scores
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
@@ -143,7 +144,7 @@ class Bench:
     ----------
     stored: what must come out again. view: the novel part, from which episodes are made.
     key: of the run; it chooses the queries.
-    fresh: opens a session with the method from its saved state.
+    fresh: opens a session with the method from its saved state; `nudge` as in `Fresh`.
     seconds: after which the audit scores no further queries of an episode.
     transductive: whether the scores may depend on the whole query, which is then scored at once.
     """
@@ -151,7 +152,7 @@ class Bench:
     stored: Stored
     view: PartView
     key: str
-    fresh: Callable[[], Fresh]
+    fresh: Callable[..., Fresh]
     seconds: float
     transductive: bool = False
 
@@ -192,6 +193,23 @@ class Bench:
         """From what was stored."""
         return compare(self.stored, found)
 
+    def rounding(self, episode: int) -> float:
+        """The largest difference that the last bits of the features make to an episode's scores.
+
+        Each time it is the only episode of a fresh process.
+        """
+
+        def once(nudge: int | None) -> Found:
+            with self.fresh(nudge=nudge) as session:
+                return self.alone(session, episode)
+
+        plain = once(None)
+        return max(compare(self.stored, once(i), plain).scores for i in range(NUDGES))
+
+    def with_tolerance(self, tolerance: float) -> Bench:
+        """The same with another tolerance."""
+        return replace(self, stored=replace(self.stored, tolerance=tolerance))
+
     def repeats(self, found: Sequence[Found]) -> bool:
         """Whether the same in the same order gives these scores again in another process."""
         with self.fresh() as session:
@@ -214,11 +232,32 @@ def _found(
     return Found(first + which, tuple(ids[: len(scores)]), scores, decisions)
 
 
+def explained_by_rounding(bench: Bench, found: Sequence[Found]) -> tuple[float, Bench] | None:
+    """(what rounding does to scores, a bench with the tolerance it asks for), if that is all.
+
+    A method that trains for many steps on each support, or chooses among near equals, can turn the
+    last bit of a feature into a difference beyond the tolerance, and then the order of a sum does
+    so too. None where the differences are larger than that, or than ROUNDED, or are others each
+    time.
+    """
+    worst = max((bench.difference(one) for one in found), key=lambda one: one.scores)
+    if worst.scores > ROUNDED or not bench.repeats(found[: _first_bad(bench, found) + 1]):
+        return None
+    rounding = bench.rounding(worst.episode)
+    wider = bench.with_tolerance(min(ROUNDED, 2 * rounding))
+    explained = all(wider.difference(one).same for one in found)
+    return (rounding, wider) if explained else None
+
+
+def _first_bad(bench: Bench, found: Sequence[Found]) -> int:
+    return next(i for i, one in enumerate(found) if not bench.difference(one).same)
+
+
 def diagnose(bench: Bench, found: Sequence[Found]) -> tuple[AuditKind, str]:
     """(kind, the evidence for it) of an audit that found these, in this order, and has failed."""
     bad = [one for one in found if not bench.difference(one).same]
     first = min(bad, key=lambda one: one.episode)
-    if not bench.repeats(found[: found.index(bad[0]) + 1]):
+    if not bench.repeats(found[: _first_bad(bench, found) + 1]):
         return "unkeyed randomness", "scored once more in the same way, it gave other scores again"
     if bench.fits(lambda session: bench.alone(session, first.episode)):
         return (

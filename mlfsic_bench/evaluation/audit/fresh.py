@@ -29,6 +29,7 @@ from mlfsic_bench.evaluation.audit.messages import Arrays, Message, receive, sen
 from mlfsic_bench.evaluation.predict import Chunk
 from mlfsic_bench.evaluation.record import AuditKind
 from mlfsic_bench.paths import exists
+from mlfsic_bench.randomness import stream_seed
 
 if TYPE_CHECKING:
     from mlfsic_bench.features.sources import FeatureSource
@@ -42,6 +43,7 @@ START = (
 DIED: AuditKind = "the fresh process died"
 HUNG: AuditKind = "the fresh process hung"
 FAILED: AuditKind = "the method failed in a fresh process"
+Float32 = npt.NDArray[np.float32]
 LINES = 5  # of what a process that died had printed
 
 
@@ -65,6 +67,8 @@ class Fresh:
     embeddings: float32 [L, d_w] or None.
     source: where the run's features come from.
     limit_s: seconds that one answer may take.
+    nudge: number of a draw: every number of the features is changed by at most its last bit, each
+        image's alike whenever it is asked for; None leaves them as they are.
     """
 
     def __init__(
@@ -73,11 +77,13 @@ class Fresh:
         embeddings: npt.NDArray[np.float32] | None,
         source: FeatureSource,
         limit_s: float,
+        nudge: int | None = None,
     ) -> None:
         self.job = {**job, "limit_s": limit_s}
         self.embeddings = embeddings
         self.source = source
         self.limit_s = limit_s
+        self.nudge = nudge
         self.server: _Server | None = None
 
     def __enter__(self) -> Fresh:
@@ -178,7 +184,17 @@ class Fresh:
                 source = source.sources[request["network"]]
         with torch.no_grad():
             found = getattr(source, request["get"])(ids)
-        return {}, {"features": found.detach().to("cpu", torch.float32).numpy()}
+        features = found.detach().to("cpu", torch.float32).numpy()
+        if self.nudge is not None:
+            features = nudged(features, ids, self.nudge)
+        return {}, {"features": features}
+
+
+def nudged(features: Float32, ids: Sequence[str], draw: int) -> Float32:
+    """Features [n, ...], each number times 1 + u with |u| < 2^-23, drawn by image and `draw`."""
+    streams = (np.random.default_rng(stream_seed("audit", "nudge", draw, one)) for one in ids)
+    by = np.stack([stream.uniform(-1, 1, features.shape[1:]) for stream in streams])
+    return (features * (1 + by * 2.0**-23)).astype(np.float32)
 
 
 def search_path() -> list[str]:
