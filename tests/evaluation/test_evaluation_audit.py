@@ -12,7 +12,7 @@ from mlfsic_bench.analysis.paper_table import paper_tables
 from mlfsic_bench.analysis.score import score_files
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.evaluation import runner as run
-from mlfsic_bench.evaluation.audit import audit
+from mlfsic_bench.evaluation.audit import audit, fresh
 from mlfsic_bench.evaluation.audit.audit import choose_episodes, failure_of
 from mlfsic_bench.evaluation.audit.compare import ROUNDED, TOLERANCE
 from mlfsic_bench.evaluation.inputs import Inputs
@@ -114,6 +114,17 @@ def test_as_small_a_difference_that_rounding_does_not_make_is_a_failure(tmp_path
     assert TOLERANCE < found.largest_difference < ROUNDED
     assert (found.status, found.kind) == ("failed", "pooled supports")
     assert found.tolerance == TOLERANCE
+
+
+def test_the_process_serves_on_after_a_session_that_told_an_error(tmp_path: Path) -> None:
+    audited(tmp_path / "sound", f"{CHEATS}:Honest")
+    before = fresh._server
+    assert before is not None
+    assert audited(tmp_path / "raises", f"{CHEATS}:Raises").kind == fresh.FAILED
+    assert audited(tmp_path / "again", f"{CHEATS}:Honest").status == "passed"
+    assert fresh._server is before
+    assert audited(tmp_path / "exits", f"{CHEATS}:Exits").kind == fresh.DIED
+    assert fresh._server is None
 
 
 def test_a_fresh_process_that_hangs_is_ended(

@@ -92,23 +92,27 @@ class Fresh:
             self._command(
                 self.job, {} if self.embeddings is None else {"embeddings": self.embeddings}, ()
             )
-        except BaseException:
-            stop()
+        except BaseException as failure:
+            self._leave(failure)
             raise
         return self
 
-    def __exit__(self, *failure: object) -> None:
+    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
+        self._leave(failure)
+
+    def _leave(self, failure: BaseException | None) -> None:
+        """Let the process serve on when the session ended by itself, also with an error it told."""
         if self.server is None:
             return
         server, self.server = self.server, None
-        if failure[0] is not None:
-            stop()
-            return
-        try:
-            server.tell({"end": True}, {})
-            server.hear(self.limit_s)  # how the session ended
-        except FreshFailedError:
-            stop()
+        told = isinstance(failure, FreshFailedError) and failure.kind == FAILED
+        with suppress(FreshFailedError):
+            if failure is None:
+                server.tell({"end": True}, {})
+            if failure is None or told:
+                server.hear(self.limit_s)  # how the session ended
+                return
+        stop()
 
     def score(
         self,
