@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from tests.searches import register_profiles
 
 register_profiles()
+
+gc.disable()  # what the collection imports and makes lives to the end of the session
 
 # Odd on purpose: the doctest of Python 3.10 stumbles over the name of a class in there.
 collect_ignore_glob = ["plugins_corpus/[!t]*.py"]
@@ -22,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("MLFSIC_DATA", None)
     if not all("tests/gpu" in Path(arg).as_posix() for arg in config.args):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, seldom, and never look again at what is there already."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture
