@@ -14,6 +14,8 @@ LOWEST ?= .venv-lowest
 # One thread for each worker: torch's own threads would fight over the processors.
 test test-fast fuzz test-lowest: export OMP_NUM_THREADS ?= 1
 test test-fast fuzz test-lowest: export OMP_WAIT_POLICY ?= passive
+# With it, each of the many processes that the tests start would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 ifeq ($(strip $(VENV)),)
