@@ -26,6 +26,7 @@ _OURS = re.compile(r"\..*\.mlfsic-[a-z0-9_]{8}\.tmp")
 _DECIMAL = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 PACKED = ".xz"  # ending of an archived file that is kept compressed
 PACKED_LIMIT = 1 << 28  # bytes of its content; the largest archived scores have a million
+KEPT = 1 << 26  # bytes of unpacked contents in memory: a file is hashed, then read, then compared
 JSON_LIMIT = 64 << 20  # bytes of a JSON file; the largest that ships has half a million
 _MANY = (".jpg", ".png", ".xml")  # of a data set, a file or two for each image: not told with -v
 MOST_VALUES = 3_000_000  # in a JSON file; a split of all of COCO has about 700,000
@@ -141,17 +142,33 @@ def write_packed(path: Path, data: bytes) -> None:
 
 def _unpacked(path: Path, stream: IO[bytes]) -> IO[bytes]:
     """The content of a compressed file in a temporary one; OSError where it is none."""
-    try:
-        unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=PACKED_LIMIT)
-        data = unpack.decompress(stream.read(PACKED_LIMIT), max_length=PACKED_LIMIT)
-    except lzma.LZMAError as error:
-        raise OSError(errno.EINVAL, f"not a readable .xz file: {error}", str(path)) from error
-    if not unpack.eof:
-        raise OSError(errno.EFBIG, f"cut off, or more than {PACKED_LIMIT} bytes", str(path))
+    packed = stream.read(PACKED_LIMIT)
+    data = _recent.get(packed)
+    if data is None:
+        try:
+            unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=PACKED_LIMIT)
+            data = unpack.decompress(packed, max_length=PACKED_LIMIT)
+        except lzma.LZMAError as error:
+            raise OSError(errno.EINVAL, f"not a readable .xz file: {error}", str(path)) from error
+        if not unpack.eof:
+            raise OSError(errno.EFBIG, f"cut off, or more than {PACKED_LIMIT} bytes", str(path))
+        _keep(packed, data)
     content = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     content.write(data)
     content.seek(0)
     return content
+
+
+_recent: dict[bytes, bytes] = {}  # packed -> unpacked, the oldest first
+
+
+def _keep(packed: bytes, data: bytes) -> None:
+    """Remember an unpacked content; the oldest ones go, and a very large one is not kept."""
+    if len(data) > KEPT // 8:
+        return
+    _recent[packed] = data
+    while sum(map(len, _recent.values())) > KEPT:
+        _recent.pop(next(iter(_recent)))
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mlfsic_bench import files
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.files import LEFT_BEHIND, atomic_writer, write_text
+from mlfsic_bench.files import LEFT_BEHIND, atomic_writer, read_regular, write_packed, write_text
 from mlfsic_bench.leaderboard.entry import entry_files, read_entries
 from mlfsic_bench.locks import only_writer
 from tests.fakes.entries import fake_value, write_values
@@ -140,3 +141,25 @@ def test_an_output_onto_an_input(tmp_path, monkeypatch, capsys):
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == kept
     with pytest.raises(SystemExit, match="0"):
         main(["score", "run", "--out", "run/report.txt"])
+
+
+def test_a_packed_file_is_unpacked_once_and_anew_when_it_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_recent", {})
+    monkeypatch.setattr(files, "KEPT", 80)
+    path, other = tmp_path / "a", tmp_path / "b"
+    for content in (b"one", b"two"):
+        write_packed(path, content)
+        assert [read_regular(path), read_regular(path)] == [content] * 2
+    assert list(files._recent.values()) == [b"one", b"two"]
+    write_packed(other, b"twelve bytes" * 4)  # more than an eighth of what is kept
+    assert read_regular(other) == b"twelve bytes" * 4
+    assert len(files._recent) == 2
+    for number in range(10):
+        write_packed(other, b"%09d" % number)
+        assert read_regular(other) == b"%09d" % number
+    kept = list(files._recent.values())  # the oldest have gone
+    assert kept == [b"%09d" % number for number in range(2, 10)]
+    packed = Path(f"{other}.xz")
+    packed.write_bytes(packed.read_bytes()[:-1])
+    with pytest.raises(OSError, match="cut off"):
+        read_regular(other)
