@@ -129,8 +129,7 @@ def test_it_calls_itself_a_re_implementation():
     assert "re-implementation" in (KGGR.__doc__ or "")
 
 
-@pytest.mark.parametrize("tune", ["classifiers", "graphs"])
-def test_the_contract_holds(tune):
+def test_the_contract_holds_when_both_graphs_are_tuned():
     settings = {"d_joint": 6, "d_hidden": 5, "d_out": 4, "epochs": 1, "tune_epochs": 3}
-    results = list(check_method(lambda: KGGR(KGGRParams(**settings, tune=tune))))
+    results = list(check_method(lambda: KGGR(KGGRParams(**settings, tune="graphs"))))
     assert {result.status for result in results} == {"pass"}, results
