@@ -8,7 +8,6 @@ come from the run through the pipe, of the asked episode alone.
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import random
@@ -124,9 +123,6 @@ def serve(pipe: Pipe) -> None:
         if not hasattr(os, "fork"):
             _session(pipe, *job)
             return
-        if job[0]["trainable"]:
-            # torch's optimisers import this at their first step, seconds in every session
-            importlib.import_module("torch._dynamo")
         child = os.fork()
         if child == 0:
             code = 1
