@@ -97,7 +97,7 @@ def dataset_call(name: str, stage: str) -> Iterator[None]:
 
     An exit is one too. In the main thread the state of the process is put back afterwards.
     """
-    from mlfsic_bench.plugins.foreign import last_frames, passes  # imports torch
+    from mlfsic_bench.plugins.foreign import last_frames, passes
     from mlfsic_bench.plugins.surroundings import exits_refused, preserved
     from mlfsic_bench.text import exception_text
 

@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 
 RANDOM = ("random", "numpy.random", "torch.random")  # what a draw changes, too
 _SIGNALS = [
@@ -32,7 +31,7 @@ _NUMBERS = [int(number) for number in _SIGNALS]
 # the function below the one that makes members of enums, which takes many times as long
 _getsignal: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 _watchers: list[set[str]] = []
-_ENTERED: list[Any] = []  # inference modes entered to put one back; a lost one would end
+Parts = dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]
 
 
 class ExitCalledError(BaseException):
@@ -43,16 +42,29 @@ class Surroundings:
     """The state of the process as it was when this was made."""
 
     def __init__(self) -> None:
-        self._kept = {name: read() for name, (read, _) in _PARTS.items()}
+        self._kept = {name: read() for name, (read, _) in _parts().items()}
 
     def restore(self) -> None:
-        """Put back what is different now."""
-        for name, (read, write) in _PARTS.items():
-            if read() != self._kept[name]:
+        """Put back what is different now; what is torch's, as a new torch has it, if it is new."""
+        if "torch" in sys.modules:
+            from mlfsic_bench.plugins.torch_state import AT_FIRST
+
+            self._kept = {**AT_FIRST, **self._kept}
+        for name, (read, write) in _parts().items():
+            if name in self._kept and read() != self._kept[name]:
                 for names in _watchers:
                     names.add(name)
                 with suppress(OSError, ValueError):  # a folder that is gone can't be gone back to
                     write(self._kept[name])
+
+
+def _parts() -> Parts:
+    """What is looked at. Torch's state comes first: putting other things back makes tensors."""
+    if "torch" not in sys.modules:  # nothing of it can be changed, and to import it takes seconds
+        return _PARTS
+    from mlfsic_bench.plugins.torch_state import PARTS
+
+    return {**PARTS, **_PARTS}
 
 
 @contextmanager
@@ -135,38 +147,18 @@ def _set_numpy_state(state: tuple[Any, ...]) -> None:
     np.random.set_state((name, np.frombuffer(key, np.uint32), *rest))  # noqa: NPY002
 
 
-def _set_torch_state(state: bytes) -> None:
-    torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-
-
-def _set_default_device(device: torch.device) -> None:
-    # None, not the CPU: with a device named, torch looks at every call
-    torch.set_default_device(None if device == torch.device("cpu") else device)
-
-
-def _set_inference_mode(enabled: bool) -> None:
-    mode = torch.inference_mode(enabled)
-    grad = torch.is_grad_enabled()
-    mode.__enter__()
-    torch.set_grad_enabled(grad)
-    _ENTERED.append(mode)
-
-
 def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     return lambda: getattr(owner, name), lambda kept: setattr(owner, name, kept)
 
 
-def _autocast() -> tuple[bool, ...]:
-    return tuple(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda"))
-
-
-def _set_autocast(value: tuple[bool, ...]) -> None:
-    for kind, enabled in zip(("cpu", "cuda"), value, strict=True):
-        torch.set_autocast_enabled(kind, enabled)
-
-
 def _keeps_denormals() -> bool:
     return bool(np.float64(5e-324) * np.float64(1) != 0)
+
+
+def _set_denormals(kept: bool) -> None:
+    import torch  # whoever changed this has imported it
+
+    torch.set_flush_denormal(not kept)
 
 
 def _set_filters(kept: list[Any]) -> None:
@@ -210,26 +202,9 @@ def _set_handlers(kept: list[Any]) -> None:
                 signal.signal(number, handler)
 
 
-# name -> (read, write); what read gives is compared by ==. Defaults of torch come first, because
-# putting other things back makes tensors.
-_PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "torch's default device": (torch.get_default_device, _set_default_device),
-    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "inference mode": (torch.is_inference_mode_enabled, _set_inference_mode),
-    "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "autocast": (_autocast, _set_autocast),
-    "deterministic algorithms": (
-        torch.get_deterministic_debug_mode,
-        torch.set_deterministic_debug_mode,
-    ),
-    "cudnn's benchmark flag": _attribute(torch.backends.cudnn, "benchmark"),
-    "cudnn's deterministic flag": _attribute(torch.backends.cudnn, "deterministic"),
-    "precision of matrix products": (
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
-    ),
-    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "denormal numbers": (_keeps_denormals, lambda kept: torch.set_flush_denormal(not kept)),
+# name -> (read, write); what read gives is compared by ==
+_PARTS: Parts = {
+    "denormal numbers": (_keeps_denormals, _set_denormals),
     "numpy's error handling": (np.geterr, lambda kept: np.seterr(**kept)),
     "warning filters": (lambda: list(warnings.filters), _set_filters),
     "the working folder": (_folder, _set_folder),
@@ -244,5 +219,4 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "random": (random.getstate, random.setstate),
     "numpy.random": (_numpy_state, _set_numpy_state),
-    "torch.random": (lambda: torch.get_rng_state().numpy().tobytes(), _set_torch_state),
 }

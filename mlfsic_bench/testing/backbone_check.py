@@ -16,13 +16,13 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.features.backbones.base import MEAN, Backbone, folded
 from mlfsic_bench.features.backbones.objects import shown, trial_image
 from mlfsic_bench.plugins.surroundings import Surroundings, watching
-from mlfsic_bench.testing.check import run_check
-from mlfsic_bench.testing.core import (
+from mlfsic_bench.testing.contract import (
     Check,
     CheckFailedError,
     CheckNotMadeError,
     Checks,
     CheckWarningError,
+    run_check,
 )
 from mlfsic_bench.testing.process import CheckResult
 

@@ -14,19 +14,17 @@ import torch
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import make_folder, write_json
-from mlfsic_bench.methods.calls import hint
 from mlfsic_bench.methods.contract import Method
 from mlfsic_bench.methods.params import small_settings
 from mlfsic_bench.methods.registry import find_method, make_method
 from mlfsic_bench.plugins.foreign import last_frames
-from mlfsic_bench.plugins.surroundings import preserved
 from mlfsic_bench.testing import score_tests, state_tests
-from mlfsic_bench.testing.core import Bench, Check, CheckFailedError, CheckNotMadeError
+from mlfsic_bench.testing.contract import Check, result_of, run_check
+from mlfsic_bench.testing.core import Bench
 from mlfsic_bench.testing.process import (
     CheckJob,
     CheckResult,
     FreshProcess,
-    Status,
     is_shipped,
     mark_of,
 )
@@ -51,7 +49,7 @@ def check_method(
     hung = ""
     for check in (*ALL_CHECKS, *(() if fresh is None else (state_tests.FRESH,))):
         if hung:
-            yield _result(check, "skip", because=f"{hung} is still running")
+            yield result_of(check, "skip", because=f"{hung} is still running")
             continue
         bench = bench or Bench(make, fresh)
         results: list[CheckResult] = []
@@ -67,7 +65,7 @@ def check_method(
             yield results[0]
             continue
         hung = check.name
-        yield _result(
+        yield result_of(
             check,
             "fail",
             done="The test was run in a thread of its own.",
@@ -104,46 +102,6 @@ def refuse_faulty(spec: str, settings: Mapping[str, str], preset: str | None) ->
             found="\n".join(told[name] for name in ("came", "traceback") if name in told),
             remedy=f"{told['remedy']}; then `mlfsic-bench methods check`",
         )
-
-
-def run_check(check: Check, bench: object, kind: str = "method") -> CheckResult:
-    """The result of one test, whatever it raises; `kind` is what is tested."""
-    called = f"The test `{check.name}` called the {kind}"
-    try:
-        with preserved():
-            check.run(bench)
-    except CheckNotMadeError as reason:
-        return _result(check, "skip", because=str(reason))
-    except CheckFailedError as failed:
-        return CheckResult(check.name, check.shows, failed.status, failed.explanation)
-    except BenchError as error:
-        return _result(
-            check,
-            "fail",
-            done=f"{called}: {error.what}.",
-            expected=error.expected,
-            came=error.found,
-            remedy=error.remedy,
-        )
-    except BaseException as error:
-        in_main = threading.current_thread() is threading.main_thread()
-        if isinstance(error, KeyboardInterrupt) and in_main:  # Ctrl-C is not raised elsewhere
-            raise
-        return _result(
-            check,
-            "fail",
-            done=f"{called}.",
-            expected="no exception",
-            came=exception_text(error),
-            traceback=last_frames(error),
-            remedy=hint(error) or f"the line above raised; the test shows that {check.shows}",
-        )
-    return _result(check, "pass")
-
-
-def _result(check: Check, status: Status, **explanation: str) -> CheckResult:
-    told = tuple((heading.replace("_", " "), text) for heading, text in explanation.items())
-    return CheckResult(check.name, check.shows, status, told)
 
 
 # -- the processes that `process` starts --------------------------------------------------------

@@ -6,8 +6,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,71 +16,15 @@ from mlfsic_bench.methods.calls import adapting, predictor_of
 from mlfsic_bench.methods.contract import FitContext, Images, Method, Predictor, Support
 from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.plugins.surroundings import preserved
+from mlfsic_bench.testing.contract import CheckFailedError, CheckNotMadeError
 from mlfsic_bench.testing.world import CheckWorld, check_world
 
 if TYPE_CHECKING:
-    from mlfsic_bench.testing.process import FreshProcess, Status
+    from mlfsic_bench.testing.process import FreshProcess
 
-Test = TypeVar("Test", bound="Callable[[Any], None]")
 TOLERANCE = 1e-4  # relative to the largest score: float32 sums in another order, not a dependence
 FIT_SEED = 20220222
 _GLOBAL_SEED = 1
-
-
-class CheckFailedError(Exception):
-    """A contract test that a plug-in failed, with all that its author needs.
-
-    `explanation` has pairs (heading, text): what the test did, what should have come, what came,
-    the likely cause, and what to change.
-    """
-
-    status: Status = "fail"
-
-    def __init__(self, done: str, *, expected: str, came: str, cause: str, remedy: str) -> None:
-        super().__init__(f"{done} Expected {expected}; {came} came.")
-        self.explanation = (
-            ("done", done),
-            ("expected", expected),
-            ("came", came),
-            ("likely cause", cause),
-            ("remedy", remedy),
-        )
-
-
-class CheckWarningError(CheckFailedError):
-    """Something that the contract allows and that is probably not meant."""
-
-    status: Status = "warn"
-
-
-class CheckNotMadeError(Exception):
-    """A contract test that can't be made because of what another test reports."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A contract test: its name, what it shows, the test, whether a run makes it, too.
-
-    The test is given the bench that a plug-in of its kind is tested on.
-    """
-
-    name: str
-    shows: str
-    run: Callable[[Any], None]
-    before_a_run: bool = False
-
-
-class Checks(list[Check]):
-    """The contract tests of a module, in their order."""
-
-    def add(self, name: str, shows: str, before_a_run: bool = False) -> Callable[[Test], Test]:
-        """Marks a function as a test."""
-
-        def added(run: Test) -> Test:
-            self.append(Check(name, shows, run, before_a_run))
-            return run
-
-        return added
 
 
 class Bench:

@@ -18,12 +18,12 @@ from mlfsic_bench.data.dataset import Annotations, Dataset
 from mlfsic_bench.data.guard import Guarded, fingerprint
 from mlfsic_bench.data.registry import make_dataset
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.testing.check import run_check
-from mlfsic_bench.testing.core import (
+from mlfsic_bench.testing.contract import (
     CheckFailedError,
     CheckNotMadeError,
     Checks,
     CheckWarningError,
+    run_check,
 )
 from mlfsic_bench.testing.process import CheckResult
 

@@ -15,13 +15,15 @@ from mlfsic_bench.methods.calls import adapting, predictor_of
 from mlfsic_bench.methods.contract import Images, Predictor, Support
 from mlfsic_bench.methods.limited import limited_to
 from mlfsic_bench.plugins.surroundings import RANDOM, preserved, watching
-from mlfsic_bench.testing.core import (
-    TOLERANCE,
-    Bench,
+from mlfsic_bench.testing.contract import (
     CheckFailedError,
     CheckNotMadeError,
     Checks,
     CheckWarningError,
+)
+from mlfsic_bench.testing.core import (
+    TOLERANCE,
+    Bench,
     difference,
     fitted_on,
     require_same,

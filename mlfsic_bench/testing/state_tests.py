@@ -14,12 +14,14 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Method, Support
 from mlfsic_bench.methods.params import build_params
 from mlfsic_bench.methods.saved_state import EXPECTED, ready_to_save, wrong_in_state
-from mlfsic_bench.testing.core import (
-    Bench,
+from mlfsic_bench.testing.contract import (
     Check,
     CheckFailedError,
     CheckNotMadeError,
     Checks,
+)
+from mlfsic_bench.testing.core import (
+    Bench,
     require_same,
     same_global_state,
     usable,

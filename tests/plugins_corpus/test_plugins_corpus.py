@@ -1,6 +1,8 @@
 """Faulty plug-ins, each with what catches it: the class is refused, a test fails, the audit."""
 
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.methods.registry import find_method, make_method
 from mlfsic_bench.plugins.files import source_hash
 from mlfsic_bench.plugins.surroundings import Surroundings, watching
-from mlfsic_bench.testing.check import ALL_CHECKS, BEFORE_A_RUN, refuse_faulty, run_check
+from mlfsic_bench.testing.check import ALL_CHECKS, BEFORE_A_RUN, refuse_faulty
+from mlfsic_bench.testing.contract import run_check
 from mlfsic_bench.testing.core import Bench
 from mlfsic_bench.testing.process import Checked, CheckJob, check_in_process
 from tests.fakes.plugins.minimal import Minimal
@@ -172,3 +175,21 @@ def test_a_class_in_a_file_does_not_pass_for_a_shipped_one(tmp_path):
     )
     with pytest.raises(BenchError, match="so it is not run"):
         refuse_faulty(f"{path}:M", {}, None)
+
+
+def test_what_code_does_to_a_torch_that_it_imports_itself_is_put_back() -> None:
+    code = """
+import sys
+from mlfsic_bench.plugins.foreign import plugin_call
+assert "torch" not in sys.modules
+with plugin_call("dataset", "mine", "while it was read"):
+    import torch
+    from mlfsic_bench.plugins.torch_state import AT_FIRST, PARTS
+    assert {name: PARTS[name][0]() for name in AT_FIRST} == AT_FIRST
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.set_float32_matmul_precision("medium")
+print(torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_float32_matmul_precision())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["torch.float32", "True", "highest"]
