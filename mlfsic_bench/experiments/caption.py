@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlfsic_bench.evaluation.meta import SplitMeta
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile, text_of
 from mlfsic_bench.experiments.table import ReproducedTable
@@ -70,7 +71,20 @@ def data_lines(runs: Sequence[Result]) -> list[str]:
             f"macro-AP {100 * macro:.2f}, micro-AP {100 * micro:.2f}."
         )
         lines += small_pools(run.stored, run.meta.labels)
-    return lines + list(dict.fromkeys(line for run in runs for line in limits_of(run.meta.split)))
+    return lines + limits_of_runs(runs)
+
+
+def limits_of_runs(runs: Sequence[Result]) -> list[str]:
+    """What keeps these runs from being compared with others.
+
+    Runs of earlier versions do not say how annotations differ from the official ones; another run
+    on the same content of a split says it for them.
+    """
+    said: dict[str | None, SplitMeta] = {}
+    for split in (run.meta.split for run in runs):
+        if split.hash not in said or split.differs_from_official is not None:
+            said[split.hash] = split
+    return list(dict.fromkeys(line for split in said.values() for line in limits_of(split)))
 
 
 def settings_lines(rows: Sequence[PlannedRow], profile: Profile) -> list[str]:

@@ -59,7 +59,7 @@ def with_rules(
         path = _counts_file(of.runs[0].plan, options)
         if path not in known:
             there = None if archived is None else archived / COUNTS / path.name
-            if there is not None and is_file(there) and not is_file(path):
+            if there is not None and is_file(there):
                 copy_file(there, path)
             known[path] = _counts(path, of.runs[0].plan, own[0], done, log)
         counts, threshold = known[path], None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from mlfsic_bench.errors import BenchError
+from mlfsic_bench.evaluation.meta import SplitMeta
+from mlfsic_bench.experiments.caption import limits_of_runs
 from tests.experiments.reproduced import FILE, reproduce, result_of, scores_of, small
 
 pytestmark = pytest.mark.slow
@@ -132,3 +136,19 @@ def test_a_published_row_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="unknown published table"):
         reproduce(file, "--only", "Random")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_one_run_says_of_a_split_counts_for_runs_of_earlier_versions() -> None:
+    split: dict[str, Any] = {
+        "id": "coco-52-12-16-open-v1",
+        "hash": "0" * 64,
+        "dataset": "coco",
+        "rule": "open",
+    }
+    split |= {"subset": False}
+    old = SplitMeta.model_validate(split)
+    new = SplitMeta.model_validate({**split, "differs_from_official": ["3 images, officially 4"]})
+    runs: list[Any] = [SimpleNamespace(meta=SimpleNamespace(split=one)) for one in (old, new, old)]
+    (line,) = limits_of_runs(runs)
+    assert "3 images, officially 4" in line
+    assert "nothing says" in limits_of_runs(runs[:1])[0]
