@@ -1,9 +1,9 @@
 """What was found out once, kept in the user's cache folder while nothing it came from changes.
 
 A value is kept with what was asked, the state of the code, and that of every file and folder that
-was looked at to find it out (`paths.watched`): size, time of the last write, inode. Where any of
-these is another, or what is kept can't be read, it is found out again. A cache folder that can't be
-used is no error. Importing this module imports nothing heavy.
+was looked at to find it out (`paths.watched`, `paths.state_of_place`). Where any of these is
+another, or what is kept can't be read, it is found out again. A cache folder that can't be used is
+no error. Importing this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def keep(
     made: files that belong to the value, as they are now.
     """
     with contextlib.suppress(BenchError, OSError, ValueError, TypeError):
-        asked, cache = _asked(question), _text(default_cache())
+        asked, cache = _asked(question), os.path.join(_text(default_cache()), "")  # noqa: PTH118
         kept = [(p, listed) for p, listed in sorted(places.items()) if not p.startswith(cache)]
         if len(kept) > MOST_PLACES:
             return

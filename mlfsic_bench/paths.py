@@ -161,10 +161,9 @@ def size_of(path: Path) -> int:
 def state_of_place(path: str, listed: bool = False) -> tuple[str | list[int] | None, int]:
     """What lies at an absolute path, in a form that changes when it does, and that JSON can hold.
 
-    None where nothing does; of a file size, time of its last write in ns, and inode; of a folder
-    that it is one, or, where what is in it counts (`listed`), a hash of names, sizes and times. The
-    second value is when it last changed, in ns; 0 where that does not count. OSError where the
-    system can't say.
+    None where nothing does; of a file its `state_of`; of a folder that it is one, or, where what is
+    in it counts (`listed`), a hash of the names and states in it. The second value is when it last
+    changed, in ns; 0 where that does not count. OSError where the system can't say.
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - a Path takes twice as long
@@ -172,7 +171,7 @@ def state_of_place(path: str, listed: bool = False) -> tuple[str | list[int] | N
         return None, 0
     newest = max(found.st_mtime_ns, found.st_ctime_ns)
     if not stat.S_ISDIR(found.st_mode):
-        return [found.st_size, found.st_mtime_ns, found.st_ino], newest
+        return state_of(found), newest
     if not listed:
         return "folder", 0
     lines = []
@@ -183,21 +182,29 @@ def state_of_place(path: str, listed: bool = False) -> tuple[str | list[int] | N
                 continue
             about = entry.stat(follow_symlinks=entry.is_file())  # a link may lead nowhere
             newest = max(newest, about.st_mtime_ns, about.st_ctime_ns)
-            lines.append(f"{entry.name}/{about.st_size}/{about.st_mtime_ns}")
+            lines.append(f"{entry.name}/{state_of(about)}")
     names = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return hashlib.sha256(names).hexdigest(), newest
 
 
+def state_of(about: os.stat_result) -> list[int]:
+    """The one way to see that a file changed: size, times in ns, inode.
+
+    The time of the last write can be set back, as tools do that copy. The time of the last change
+    of anything about the file (ctime) can't be.
+    """
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+
+
 def states_below(folder: str, endings: tuple[str, ...]) -> list[list[str | int]]:
-    """[path, size, time of the last write] of each file below a folder whose name ends so."""
+    """[path, *state_of] of each file below a folder whose name ends so."""
     found: list[list[str | int]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
                 found += states_below(entry.path, endings)
             elif entry.name.endswith(endings):
-                about = entry.stat()
-                found.append([entry.path, about.st_size, about.st_mtime_ns])
+                found.append([entry.path, *state_of(entry.stat())])
     return sorted(found)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mlfsic_bench.data.dataset import Annotations
 from mlfsic_bench.data.listed import ENDINGS, id_problem
-from mlfsic_bench.kept_arrays import Arrays, keep
+from mlfsic_bench.kept_arrays import Arrays, array_of, keep, value_of
 from mlfsic_bench.schema import label_problem
 
 _ARRAYS = ("ids", "ending", "order", "present", "shown")
@@ -102,40 +102,29 @@ def _pack(table: LabelTable) -> tuple[dict[str, Any], Arrays]:
 
 def _unpack(said: dict[str, Any], arrays: Arrays) -> LabelTable:
     """The table; ValueError unless it is whole and sound."""
-    labels: Any = said.get("labels")
-    endings: Any = said.get("endings")
-    counts: Any = said.get("counts")
-    sound = (
-        isinstance(labels, list)
-        and not any(label_problem(label) for label in labels)
-        and len(set(labels)) == len(labels) > 0
-        and isinstance(endings, list)
-        and all(isinstance(end, str) and end.lower() in ENDINGS for end in endings)
-        and isinstance(counts, dict)
-        and all(type(count) is int for count in counts.values())
-    )
-    if not sound:
-        raise ValueError("no labels, endings or counts")
-    ids = _ids(arrays["ids"])
+    labels = value_of(said, "labels", list, str)
+    endings = value_of(said, "endings", list, str)
+    counts = value_of(said, "counts", dict, int)
+    if any(map(label_problem, labels)) or not len(set(labels)) == len(labels) > 0:
+        raise ValueError("no labels")
+    if not all(end.lower() in ENDINGS for end in endings):
+        raise ValueError("no endings")
+    ids = _ids(array_of(arrays, "ids", "|u1", [None]))
     n, width = len(ids), -(-len(labels) // 8)
-    shapes = {"ending": (n,), "order": (n,), "present": (n, width), "shown": (n, width)}
-    for name, shape in shapes.items():
-        dtype = "<u4" if name == "order" else "|u1"
-        if arrays[name].shape != shape or arrays[name].dtype.str != dtype:
-            raise ValueError(f"{name} of another shape")
-    order = arrays["order"].astype(np.int64)
+    ending = array_of(arrays, "ending", "|u1", [n])
+    order = array_of(arrays, "order", "<u4", [n]).astype(np.int64)
+    bits = [array_of(arrays, name, "|u1", [n, width]) for name in ("present", "shown")]
     listed = np.zeros(n, np.bool_)
     listed[order[order < n]] = True
-    if not listed.all() or arrays["ending"].max(initial=0) >= len(endings):
+    if not listed.all() or ending.max(initial=0) >= len(endings):
         raise ValueError("an image without a place or ending")
-    if (arrays["present"] & ~arrays["shown"]).any():
-        raise ValueError("a label that is present and not shown")
     present, shown = (
-        np.unpackbits(arrays[name], axis=1, count=len(labels)).view(np.bool_)
-        for name in ("present", "shown")
+        np.unpackbits(some, axis=1, count=len(labels)).view(np.bool_) for some in bits
     )
+    if (present & ~shown).any():
+        raise ValueError("a label that is present and not shown")
     found = Annotations(tuple(labels), ids, present, shown)
-    return LabelTable(found, tuple(endings), arrays["ending"], order, counts)
+    return LabelTable(found, tuple(endings), ending, order, counts)
 
 
 def _ids(data: npt.NDArray[np.uint8]) -> tuple[str, ...]:

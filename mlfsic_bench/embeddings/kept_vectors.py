@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlfsic_bench.embeddings.formats import Entries, Form, read_entries
-from mlfsic_bench.kept_arrays import Arrays, keep
+from mlfsic_bench.kept_arrays import Arrays, array_of, keep, value_of
 
 
 def kept_entries(path: Path, wanted: Set[str], form: Form = "auto") -> Entries:
@@ -47,33 +47,19 @@ def _pack(found: Entries) -> tuple[dict[str, Any], Arrays]:
 
 def _unpack(said: dict[str, Any], arrays: Arrays, wanted: Set[str]) -> Entries:
     """The entries; ValueError unless they can be those of a file."""
-    entries: Any = said.get("entries")
-    repeated: Any = said.get("repeated")
-    layout: Any = said.get("layout")
-    promised: Any = said.get("promised")
-    numbers: list[Any] = [said.get(key) for key in ("dimension", "count", "undecodable")]
-    rows = arrays["vectors"]
-    sound = (
-        isinstance(entries, list)
-        and isinstance(repeated, list)
-        and all(isinstance(entry, str) and entry in wanted for entry in (*entries, *repeated))
-        and len(set(entries)) == len(entries)
-        and isinstance(layout, str)
-        and all(type(number) is int for number in numbers)
-        and (promised is None or type(promised) is int)
-        and rows.dtype.str == "<f8"
-        and rows.shape == (len(entries), numbers[0])
-        and np.isfinite(rows).all()
-    )
-    if not sound:
+    entries = value_of(said, "entries", list, str)
+    repeated = value_of(said, "repeated", list, str)
+    dimension = value_of(said, "dimension", int)
+    rows = array_of(arrays, "vectors", "<f8", [len(entries), dimension])
+    known = {*entries, *repeated} <= wanted and len(set(entries)) == len(entries)
+    if not known or not np.isfinite(rows).all():
         raise ValueError("not the entries of a file of vectors")
-    dimension, count, undecodable = numbers
     return Entries(
         vectors=dict(zip(entries, rows, strict=True)),
         dimension=dimension,
-        count=count,
-        undecodable=undecodable,
+        count=value_of(said, "count", int),
+        undecodable=value_of(said, "undecodable", int),
         repeated=tuple(repeated),
-        layout=layout,
-        promised=promised,
+        layout=value_of(said, "layout", str),
+        promised=None if said.get("promised") is None else value_of(said, "promised", int),
     )

@@ -76,10 +76,12 @@ def test_a_changed_file_is_read_anew_and_its_table_replaced(
     assert len(read) == 4
     assert everything(Coco(root)) == changed
     assert len(read) == 4
-    size = path.stat().st_size
-    os.utime(path, ns=(0, 0))  # of the same size, at another time
-    assert path.stat().st_size == size
-    assert everything(Coco(root)) == changed
+    about, text = path.stat(), path.read_text()
+    path.write_text(text.replace("a fake", "A fake"))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert path.read_text() != text
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (about.st_size, about.st_mtime_ns)
+    everything(Coco(root))
     assert len(read) == 6
     assert len(list(cache.iterdir())) == 1
 
@@ -148,6 +150,8 @@ def ids(change: Any) -> Any:
         ids(lambda text: text.replace(b"_", b"_" * 300, 1)),
         ids(lambda text: b"\n" + text.replace(b"\n", b"", 1)),
         ids(lambda text: b""),
+        other("ids", lambda a: np.stack([a, a])),
+        other("ids", lambda a: a.astype("<u2")),
     ],
 )
 def test_a_damaged_table_is_made_anew(
@@ -207,6 +211,15 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, cache:
         return kept_labels.LabelTable.of(("cat",), ["a.jpg"], table, table)
 
     kept_labels.kept_table("test", [path], make)
+    assert not cache.is_dir()
+
+
+def test_what_cannot_be_written_is_not_kept(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("1")
+    table = np.ones((1, 1), np.bool_)
+    found = kept_labels.LabelTable.of(("cat",), ["\ud800.jpg"], table, table)
+    assert kept_labels.kept_table("test", [path], lambda: found) is found
     assert not cache.is_dir()
 
 

@@ -92,6 +92,9 @@ def test_every_file_that_a_run_names_is_compared(plan: RunPlan, tmp_path: Path) 
         assert finished(plan) is None, path
         path.write_bytes(whole)
         os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+        # of the same size and time, and perhaps changed; the scores have a hash
+        assert (finished(plan) is None) == (path.name != "scores.npz"), path
+        run_method(plan)
         assert finished(plan) is not None, path
     (folder / "targets.npz").unlink()
     assert finished(plan) is None
@@ -156,7 +159,21 @@ def test_what_lies_in_a_folder_and_what_does_not_is_compared_too(
     (images / "2.jpg").write_bytes(b"longer")
     assert finished(plan) is None
     assert again()
+    about = (images / "2.jpg").stat()
+    (images / "2.jpg").write_bytes(b"LONGER")
+    os.utime(images / "2.jpg", ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert finished(plan) is None
+    assert again()
     (tmp_path / "nothing").mkdir()
+    assert finished(plan) is None
+
+
+def test_a_folder_beside_the_cache_folder_is_compared(plan: RunPlan, tmp_path: Path) -> None:
+    plan = dataclasses.replace(plan, method="random")
+    folder, inputs, beside = run_method(plan), open_inputs(plan), tmp_path / "cache-data"
+    keep_finished(plan, inputs, folder, {str(beside): False}, time.time_ns())
+    assert finished(plan) is not None
+    beside.mkdir()
     assert finished(plan) is None
 
 
