@@ -52,7 +52,7 @@ class LiveOptions:
     batch_size: images at once without a graph; None for what suits the device.
     workers: decoding threads; None for what suits the machine.
     cache: the folder below which decoded images are kept; None for nowhere.
-    ids: the images that may be asked for; those that are kept.
+    ids: the images that may be asked for.
     seed: the training seed, which names the random streams.
     """
 
@@ -270,6 +270,7 @@ class LiveFeatures(FeatureSource):
                     options.cache,
                     self._dataset.name,
                     self.backbone.transform_id,
+                    self._dataset.annotations().image_ids,
                     options.ids,
                     self.backbone.input_size,
                     reader.pixels,

@@ -240,7 +240,8 @@ def test_decoded_images_are_kept_and_read_again(dataset, tmp_path):
     options = {"cache": tmp_path / "cache", "ids": ids}
     first = source(dataset, **options).inputs(ids)
     (path,) = (tmp_path / "cache" / FOLDER).iterdir()
-    assert path.stat().st_size == len(ids) * (3 * SIZE * SIZE + HEADER.size)
+    row = 3 * SIZE * SIZE + HEADER.size
+    assert path.stat().st_size == len(ids) * row
     opened = []
 
     class Watched(FolderDataset):
@@ -254,7 +255,6 @@ def test_decoded_images_are_kept_and_read_again(dataset, tmp_path):
     assert torch.equal(live.inputs(ids), first)
     assert opened == []
     # a row that was cut off is made again
-    row = 3 * SIZE * SIZE + HEADER.size
     with path.open("r+b") as stream:
         stream.seek(2 * row + HEADER.size)
         stream.write(b"\x00\x01")
@@ -273,13 +273,13 @@ def test_a_cache_of_other_images_is_begun_anew_and_none_is_no_error(dataset, tmp
         live = source(dataset)
         reader = live._reader()
         return open_cache(
-            tmp_path / folder, "fake", "squash", ids, SIZE, reader.pixels, lines.append
+            tmp_path / folder, "fake", "squash", ids, ids, SIZE, reader.pixels, lines.append
         )
 
     cache = opened(dataset)
     for name in ids:
         cache.write(name, source(dataset)._reader().pixels(name))
-    assert "GB when it is full" in lines.pop()
+    assert "are kept in" in lines.pop()
     make_images(tmp_path / "others", 7)
     for name in ids:
         (tmp_path / "others" / f"{name}.png").unlink()
@@ -290,10 +290,39 @@ def test_a_cache_of_other_images_is_begun_anew_and_none_is_no_error(dataset, tmp
     assert not cache.read(ids[0], np.empty((SIZE, SIZE, 3), np.uint8))
     (tmp_path / "file").write_text("")
     assert opened(dataset, "file") is None
-    full = SimpleNamespace(free=0)
-    monkeypatch.setattr("mlfsic_bench.features.image_cache.shutil.disk_usage", lambda path: full)
+    full = SimpleNamespace(f_bavail=0, f_frsize=1)
+    monkeypatch.setattr("mlfsic_bench.features.image_cache.os.fstatvfs", lambda file: full)
     assert opened(dataset) is None
     assert "no room" in lines[-1]
+
+
+@pytest.mark.skipif(not HERE, reason="the system has no preadv")
+def test_runs_with_other_images_share_one_file(dataset, tmp_path):
+    ids = dataset.annotations().image_ids
+    cache = tmp_path / "cache"
+    few, more = ids[4:6], ids[2:]
+    live = source(dataset, cache=cache, ids=more)
+    assert not live._reader().cache.read(few[0], np.empty((SIZE, SIZE, 3), np.uint8))
+    first = source(dataset, cache=cache, ids=few).inputs(few)  # while the other has it open
+    (path,) = (cache / FOLDER).iterdir()
+    before = path.read_bytes()
+    assert live._reader().cache.read(few[0], np.empty((SIZE, SIZE, 3), np.uint8))
+    assert torch.equal(live.inputs(more)[2:4], first)
+    assert [one.name for one in (cache / FOLDER).iterdir()] == [path.name]
+    row = 3 * SIZE * SIZE + HEADER.size
+    assert path.read_bytes()[4 * row : 6 * row] == before[4 * row :]
+
+
+@pytest.mark.skipif(not HERE, reason="the system has no preadv")
+def test_a_disk_that_others_fill_ends_the_keeping(dataset, tmp_path, monkeypatch):
+    ids = dataset.annotations().image_ids
+    live = source(dataset, cache=tmp_path / "cache", ids=ids)
+    live.inputs(ids[:1])
+    full = SimpleNamespace(f_bavail=0, f_frsize=1)
+    monkeypatch.setattr("mlfsic_bench.features.image_cache.os.fstatvfs", lambda file: full)
+    assert torch.equal(live.inputs(ids), source(dataset).inputs(ids))
+    (path,) = (tmp_path / "cache" / FOLDER).iterdir()
+    assert path.stat().st_size == 3 * SIZE * SIZE + HEADER.size
 
 
 # -- augmentation and exact resume ---------------------------------------------------------------
