@@ -11,9 +11,8 @@ from types import FrameType
 _OTHERS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
 )  # Windows has no SIGHUP
-_INTERRUPTS = tuple(
-    getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name)
-)  # of `distributed`: another process of the run has failed
+# of `team`: another process of the run has failed. Windows has none: there a wait ends, no work
+INTERRUPT: int = getattr(signal, "SIGURG", 0)
 _ending = False  # whether the process is about to end, and no signal matters any more
 
 
@@ -49,8 +48,9 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP do nothing while the block runs; for a short one, at the end."""
-    with _handled([signal.SIGINT, *_OTHERS, *_INTERRUPTS], signal.SIG_IGN):
+    """No signal does anything while the block runs; for a short one, at the end."""
+    interrupts = [INTERRUPT] if INTERRUPT else []
+    with _handled([signal.SIGINT, *_OTHERS, *interrupts], signal.SIG_IGN):
         yield
 
 

@@ -37,9 +37,10 @@ def assist(inputs: Inputs, folder: Path, key: str) -> None:
         if order == FIT:
             fit_method(inputs, None, _unheard)
         elif order == EVALUATE:
-            method, source = load_method(inputs, wanted, folder, key, _unheard)
-            view = inputs.scored(source)
-            evaluate_chunks(method, view, episodes, folder / PARTS, key, _unheard)
+            with distributed.reported():
+                method, source = load_method(inputs, wanted, folder, key, _unheard)
+                view = inputs.scored(source)
+                evaluate_chunks(method, view, episodes, folder / PARTS, key, _unheard)
 
 
 def _unheard(line: str) -> None:

@@ -112,7 +112,8 @@ def execute(
             return folder
         _finish(inputs, folder, key, run_identity, log, fitted)
     except Exception as error:
-        distributed.end_all(error)
+        if not distributed.given_up(error):
+            distributed.end_all(error)
         raise
     distributed.lead(distributed.END)
     if inputs.plan is not None:

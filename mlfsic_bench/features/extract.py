@@ -120,7 +120,11 @@ def extract(
         with preserved():
             return help_making(folder, make)
 
-    with _writer(folder, manifest, wait, log, meanwhile) as writer, preserved():
+    with (
+        distributed.inseparable(),
+        _writer(folder, manifest, wait, log, meanwhile) as writer,
+        preserved(),
+    ):
         missing = sorted(set(ids) - writer.ids)
         if missing:
             if precision == "bf16":

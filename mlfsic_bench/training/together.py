@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mlfsic_bench.distributed import team
+from mlfsic_bench.distributed import inseparable, team
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlfsic_bench.distributed import Team
+    from mlfsic_bench.team import Team
 
 PATIENCE = timedelta(hours=2)  # that a step may wait for the slowest process
 _training: Team | None = None  # who trains one model now; None where each process works alone
@@ -29,7 +29,7 @@ def training_together(device: torch.device) -> Iterator[None]:
     """In the block all processes train one model on devices of this kind, if there are several.
 
     They call `divided`, `gradients`, `gathered` and `from_first` in the same order. Outside of the
-    block these do what one process does.
+    block these do what one process does. An error in the block ends the work of all.
     """
     global _training
     every = team()
@@ -53,7 +53,8 @@ def training_together(device: torch.device) -> Iterator[None]:
         every.at_end.append(dist.destroy_process_group)
     _training = every
     try:
-        yield
+        with inseparable():
+            yield
     finally:
         _training = None
 

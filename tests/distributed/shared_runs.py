@@ -6,25 +6,27 @@ import dataclasses
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mlfsic_bench import distributed, progress
+from mlfsic_bench import distributed, progress, team
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation import predict, runner
+from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.record import Audit
 from mlfsic_bench.evaluation.runner import execute
 from mlfsic_bench.features import sharing
 from mlfsic_bench.features.extract import extract
 from mlfsic_bench.features.store import writer
+from mlfsic_bench.methods.contract import Predictor, Support
 from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
 from mlfsic_bench.signals import stoppable
 from mlfsic_bench.training import together
 from tests.fakes.processes import die_at
-from tests.fakes.world import fake_inputs
+from tests.fakes.world import Mean, fake_inputs
 from tests.features.feature_fakes import FolderDataset, picked_backbone
 
 # name -> what is called when a process is killed there
@@ -71,13 +73,47 @@ def disagree(folder: Path) -> None:
     _as_program(lambda: execute(fake_inputs(seed=distributed.number()), folder))
 
 
-def go_on(folder: Path) -> None:
-    """The first process meets an error in a run and begins the next one, as all others do."""
+def go_on(folder: Path, first: Callable[[], Inputs] | None = None) -> None:
+    """An error ends a run in all processes, and they begin the next one, as `run A B` does."""
 
     def work() -> None:
-        with suppress(BenchError):
-            execute(fake_inputs(seed=1), folder)
+        try:
+            execute(first() if first is not None else fake_inputs(seed=1), folder)
+        except BenchError as error:
+            _print(f"FAILED: {error}")
         execute(fake_inputs(seed=2), folder.with_name("next"))
+
+    _as_program(work)
+
+
+class Faulty(Mean):
+    """Fails in one process, and is slow in the others: each process has something to do."""
+
+    def adapt(self, support: Support) -> Predictor:
+        """No predictor."""
+        if distributed.number() == int(self.params.scale):
+            raise ValueError("it can't adapt")
+        time.sleep(0.02)
+        return super().adapt(support)
+
+
+def fails_in(number: int) -> Inputs:
+    """Inputs of a run whose method fails in that process while it is evaluated."""
+    return fake_inputs(Faulty, {"scale": float(number)}, episodes=90)
+
+
+def differs() -> Inputs:
+    """Inputs of another run in every process."""
+    return fake_inputs(seed=distributed.number())
+
+
+def leave(folder: Path) -> None:
+    """Process 0 finds that there is nothing to do."""
+    team.GRACE = 1.0
+
+    def work() -> None:
+        if distributed.number():
+            execute(fake_inputs(), folder)
 
     _as_program(work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,14 @@ from mlfsic_bench.features.store.store import INDEX, LOCAL, POOLED
 from mlfsic_bench.training.history import read_history
 from tests.distributed.processes import Started
 from tests.distributed.shared_runs import (
+    differs,
     disagree,
     extraction,
     fail,
+    fails_in,
     fake_run,
     go_on,
+    leave,
     statistics,
     torchrun,
 )
@@ -98,12 +102,34 @@ def test_processes_that_open_different_runs_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_no_process_waits_for_one_that_goes_on_after_an_error(tmp_path: Path) -> None:
+def test_an_error_that_one_run_has_ends_this_run_alone(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").touch()
     started = Started(2, tmp_path, go_on, tmp_path / "run")
-    assert started.ended() == [2, 2]
+    assert started.ended() == [0, 0]
+    assert started.printed(0).count("FAILED: ") == 1
     assert "holds files that are not a run" in started.printed(0)
+    assert read_record(tmp_path / "next").provenance.processes == 2
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_method_that_fails_in_one_process_ends_its_run_alone(number: int, tmp_path: Path) -> None:
+    started = Started(2, tmp_path, go_on, tmp_path / "run", partial(fails_in, number))
+    assert started.ended() == [0, 0]
+    assert started.printed(0).count("FAILED: ") == 1
+    assert "it can't adapt" in started.printed(0)
+    assert read_record(tmp_path / "run").status == "error"
+    assert read_record(tmp_path / "next").status == "success"
+
+
+def test_processes_that_disagree_begin_no_other_run(tmp_path: Path) -> None:
+    started = Started(2, tmp_path, go_on, tmp_path / "run", differs)
+    assert started.ended(30.0) == [2, 2]
+    assert "do not agree on the run" in started.printed(0)
+
+
+def test_no_process_waits_for_a_first_one_that_has_ended(tmp_path: Path) -> None:
+    assert Started(2, tmp_path, leave, tmp_path / "run").ended(30.0) == [0, 1]
 
 
 def test_running_statistics_become_the_mean_of_all_and_weights_stay(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from mlfsic_bench.cli.main import main
 from mlfsic_bench.evaluation import runner as run_module
 from mlfsic_bench.evaluation.record import read_record
-from mlfsic_bench.signals import Stopped, stoppable, undisturbed
+from mlfsic_bench.signals import INTERRUPT, Stopped, stoppable, undisturbed
 from tests.fakes.world import Trained, fake_inputs
 
 # A method that stops its own process where it trains, unless the file beside it is gone.
@@ -189,3 +189,22 @@ def test_b5_closed_standard_streams():
     assert json.loads(whole.stdout)
     done = subprocess.run(["sh", "-c", closed, "sh", *command], check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(not INTERRUPT, reason="the system has no such signal")
+def test_no_signal_disturbs_what_must_be_written() -> None:
+    heard: list[int] = []
+    numbers = [signal.SIGINT, signal.SIGTERM, INTERRUPT]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, lambda number, frame: heard.append(number))
+        with undisturbed():
+            for number in numbers:
+                signal.raise_signal(number)
+        assert heard == []
+        signal.raise_signal(INTERRUPT)
+        assert heard == [INTERRUPT]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
