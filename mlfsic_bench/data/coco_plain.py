@@ -270,14 +270,12 @@ def _distinct(ids: npt.NDArray[np.int64]) -> bool:
 
 def _sizes(images: list[_Image]) -> npt.NDArray[np.int64]:
     """int64 [images, 2]: height and width; 0 where neither is said."""
-    sides = np.array([(image.height, image.width) for image in images])
-    said = np.ones(len(images), np.bool_)
-    if sides.dtype != np.int64:
-        unsaid = sides == msgspec.UNSET
-        said = ~unsaid.all(axis=1)
-        if unsaid[said].any():
-            raise ValueError("one side and not the other")
-        sides = np.where(unsaid, 0, sides).astype(np.int64)
+    unsaid = (msgspec.UNSET, msgspec.UNSET)
+    found = [(image.height, image.width) for image in images]
+    if any((a is msgspec.UNSET) != (b is msgspec.UNSET) for a, b in found):
+        raise ValueError("one side and not the other")
+    said = np.array([pair != unsaid for pair in found], np.bool_)
+    sides = np.array([(0, 0) if pair == unsaid else pair for pair in found], np.int64)
     if ((sides[said] <= 0) | (sides[said] > LARGEST_SIDE)).any():
         raise ValueError("an impossible size")
     return sides

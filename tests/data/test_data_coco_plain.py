@@ -245,3 +245,13 @@ def test_a_list_of_annotations_inside_another_object_is_refused(tmp_path: Path) 
     assert read_plain(path, ANY) is None
     with pytest.raises(BenchError, match="is not an annotation file"):
         Instances.read(path)
+
+
+@pytest.mark.parametrize("side", [2**63, 2**64, 2**70])
+def test_a_side_beyond_all_numbers_is_left_to_the_careful_way(tmp_path: Path, side: int) -> None:
+    value = plain(20, 60)
+    value["images"][3]["height"] = side
+    path = written(tmp_path, json.dumps(value))
+    assert read_plain(path, ANY) is None
+    with pytest.raises(BenchError):
+        Instances.read(path)
