@@ -45,7 +45,9 @@ class FileSchema(BaseModel):
     numbers are finite, and nothing changes after reading.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class ShortSchema(FileSchema):

@@ -21,7 +21,7 @@ Covered = Literal["query and support images", "query images only"]
 class Report(BaseModel):
     """What is written as JSON: no key that is not known, nothing changed afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Estimate(Report):

@@ -138,7 +138,8 @@ def read_targets(path: Path) -> StoredTargets:
     if query.dtype.kind != "S" or query.nbytes > QUERY_LIMIT:
         raise _bad(path, "query ids as UTF-8 bytes [E, Q]", f"{query.dtype} {query.shape}")
     try:
-        ids = np.char.decode(query, "utf-8")
+        plain = query.tobytes().isascii()  # then NumPy's own cast is ten times as fast
+        ids = query.astype("U") if plain else np.char.decode(query, "utf-8")
     except UnicodeDecodeError as error:
         raise _bad(path, "query ids as UTF-8 bytes [E, Q]", str(error)) from error
     targets = arrays["targets"]

@@ -175,17 +175,24 @@ def episode_images(
             remedy="give both for the same episodes",
         )
     flat = [image for images in support or () for image in images]
-    names, code = np.unique(np.array([*ids.ravel().tolist(), *flat]), return_inverse=True)
+    names, code = coded([*ids.ravel().tolist(), *flat])
     slots = np.zeros(ids.shape[1], np.int64) if drawn_for is None else np.asarray(drawn_for)
     return EpisodeImages(
         count=len(names),
-        query=code[: ids.size].reshape(ids.shape).astype(np.int64),
+        query=code[: ids.size].reshape(ids.shape),
         slots=slots.astype(np.int64),
-        support=None if support is None else code[ids.size :].astype(np.int64),
+        support=None if support is None else code[ids.size :],
         episode=None
         if support is None
         else np.repeat(np.arange(len(support)), [len(images) for images in support]),
     )
+
+
+def coded(names: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """(the different names, sorted; int64 [n], the place of each name among them)."""
+    different = sorted(set(names))
+    place = {name: i for i, name in enumerate(different)}
+    return different, np.fromiter(map(place.__getitem__, names), np.int64, len(names))
 
 
 def image_interval(
@@ -236,11 +243,13 @@ def _sums(f: Float64, image: npt.NDArray[np.int64], count: int) -> tuple[Float64
 def _centred(influence: Float64, slots: npt.NDArray[np.int64]) -> Float64:
     """Influence less its mean over the queries drawn for the same label; 0 where undefined."""
     f = influence.copy()
-    for slot in np.unique(slots):
-        own = f[:, slots == slot]
-        known = ~np.isnan(own)
-        f[:, slots == slot] = own - (own[known].mean() if known.any() else 0.0)
-    return np.nan_to_num(f, nan=0.0)
+    whole = not np.isnan(f).any()
+    for slot in sorted(set(slots.tolist())):
+        columns = np.flatnonzero(slots == slot)
+        own = f[:, columns]
+        known = own.ravel() if whole else own[~np.isnan(own)]
+        f[:, columns] = own - (known.mean() if known.size else 0.0)
+    return f if whole else np.nan_to_num(f, nan=0.0)
 
 
 DECIMALS = 12

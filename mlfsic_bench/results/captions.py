@@ -13,7 +13,7 @@ from mlfsic_bench.data.registry import registered
 from mlfsic_bench.evaluation.identity import method_version
 from mlfsic_bench.evaluation.meta import BaseImages, EpisodesMeta, SplitMeta
 from mlfsic_bench.evaluation.plan import UNVERSIONED
-from mlfsic_bench.metrics.intervals import SMALL_POOL
+from mlfsic_bench.metrics.intervals import SMALL_POOL, coded
 from mlfsic_bench.splits.names import UNOFFICIAL, plain_id, shipped_ids, unofficial
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ def small_pools(targets: Targets | StoredTargets, labels: Sequence[str]) -> list
 
 def pools_of(targets: Targets | StoredTargets) -> list[int]:
     """How many distinct query images show each of the L labels."""
-    names, code = np.unique(targets.query, return_inverse=True)
+    names, code = coded(targets.query.ravel().tolist())
     shown: npt.NDArray[np.bool_] = np.zeros((len(names), targets.targets.shape[2]), np.bool_)
-    np.logical_or.at(shown, code.ravel(), targets.targets.reshape(-1, shown.shape[1]) > 0)
+    np.logical_or.at(shown, code, targets.targets.reshape(-1, shown.shape[1]) > 0)
     return [int(n) for n in shown.sum(axis=0)]
 
 
