@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Images, Support, TrainingPart
+from mlfsic_bench.training.light import LBFGS
 
 MOST = 4  # the classes are 1, 2, 3, and 4 or more labels
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
@@ -194,7 +195,7 @@ def solve(x: Tensor, k: Tensor, start: Tensor, penalty: float) -> Tensor:
     """
     W = start.clone()
     W.grad = torch.zeros_like(W)
-    steps = torch.optim.LBFGS(
+    steps = LBFGS(
         [W],
         max_iter=500,
         tolerance_grad=1e-8,

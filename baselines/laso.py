@@ -51,6 +51,7 @@ from mlfsic_bench.paths import exists
 from mlfsic_bench.progress import progress
 from mlfsic_bench.randomness import splitmix64_array, stream_seed, stream_seeds, torch_generator
 from mlfsic_bench.training.adam import Adam
+from mlfsic_bench.training.light import SGD
 from mlfsic_bench.training.loop import save_checkpoint, val_macro_ap
 from mlfsic_bench.works import ALFASSY_2019
 
@@ -143,7 +144,7 @@ def train_operations(
     f, Y = _features(base), base.targets
     carried = (Y > 0).cpu().numpy()
     steps = max(1, pairs // p.batch)
-    sgd = torch.optim.SGD(
+    sgd = SGD(
         networks.parameters(),
         lr=p.lr,
         momentum=p.momentum,
