@@ -42,7 +42,11 @@ def test_the_rate_warms_up_and_halves_when_the_loss_stands_still():
     flat = {"class_weight": 0, "error_weight": 0, "pairs_per_image": 0.1}  # one step an epoch
     laso = method(classifier_epochs=1, epochs=16, warmup_epochs=2, warmup_lr=1, lr=3, **flat)
     laso.fit(learnable_part("base"), None, FitContext(5, log=lines.append))
-    rates = [float(line.rpartition("lr ")[2]) for line in lines if line.startswith("set")]
+    rates = [
+        float(line.rpartition("lr ")[2])
+        for line in lines
+        if line.startswith("set operations, epoch")
+    ]
     # the rate in force when an epoch ends: four more epochs without progress are borne, then a
     # fifth halves it, and an epoch's respite follows
     assert rates == [1, 2, *[3] * 6, *[1.5] * 6, *[0.75] * 2]
