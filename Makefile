@@ -16,7 +16,9 @@ test test-fast fuzz test-lowest: export OMP_NUM_THREADS ?= 1
 test test-fast fuzz test-lowest: export OMP_WAIT_POLICY ?= passive
 # With it, each of the many processes that the tests start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST = -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+# A file goes whole to the worker that is free, so what its tests share is made once; tests/conftest.py
+# puts those that take long first.
+PYTEST = -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 ifeq ($(strip $(VENV)),)
   RUN := $(PYTHON)
