@@ -30,7 +30,8 @@ class Adam:
     ----------
     params: tensors, or groups of them: objects with `params` and perhaps `lr`.
     lr: of groups that name none.
-    fused: whether all of a step is one kernel; its rounding differs from that of separate ones.
+    fused: whether all of a step is one kernel; its rounding differs from that of separate ones. It
+        reads numbers as they lie in memory, so a gradient must be laid out as its tensor.
     """
 
     def __init__(
@@ -104,7 +105,8 @@ class Adam:
         self._state = {}
         for number, one in state["state"].items():
             tensor = tensors[number]
-            made = {name: one[name].to(tensor, copy=True) for name in MOMENTS}
+            # in the layout of the tensor, whatever that of the file is
+            made = {name: torch.empty_like(tensor).copy_(one[name]) for name in MOMENTS}
             where = tensor.device if self._fused else one["step"].device
             made["step"] = one["step"].to(where, torch.float32, copy=True)
             self._state[tensor] = made

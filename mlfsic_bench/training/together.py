@@ -127,7 +127,9 @@ def gradients(
                 for i, part in zip(places, parts, strict=True):
                     before = sums[i]
                     if facts[1 + i] and before is None:
-                        sums[i] = part.view_as(parameters[i])
+                        # laid out as the parameter: one kernel of Adam reads both as they lie
+                        like = torch.empty_like(parameters[i])
+                        sums[i] = like.copy_(part.view_as(like))
                     elif facts[1 + i] and before is not None:
                         before += part.view_as(before)
     for parameter, gradient in zip(parameters, sums, strict=True):

@@ -18,16 +18,20 @@ from mlfsic_bench.evaluation import predict, runner
 from mlfsic_bench.evaluation.inputs import Inputs
 from mlfsic_bench.evaluation.record import Audit
 from mlfsic_bench.evaluation.runner import execute
+from mlfsic_bench.features import live as live_features
 from mlfsic_bench.features import sharing
 from mlfsic_bench.features.extract import extract
+from mlfsic_bench.features.live import LiveFeatures, LiveOptions
 from mlfsic_bench.features.store import writer
+from mlfsic_bench.features.training_options import BatchNorm, Training
 from mlfsic_bench.methods.contract import Predictor, Support
+from mlfsic_bench.methods.limited import LimitedFeatures
 from mlfsic_bench.methods.word_guided.method import WordGuidedAttentionMethod
 from mlfsic_bench.signals import stoppable
 from mlfsic_bench.training import together
 from tests.fakes.processes import die_at
 from tests.fakes.world import Mean, fake_inputs
-from tests.features.feature_fakes import FolderDataset, picked_backbone
+from tests.features.feature_fakes import FolderDataset, image_of, picked_backbone, small_backbone
 
 # name -> what is called when a process is killed there
 PLACES = {
@@ -51,21 +55,43 @@ def _as_program(work: object, kill: Kill | None = None) -> None:
         sys.exit(error.exit_code)
 
 
-def fake_run(folder: Path, kill: Kill | None = None, **changes: object) -> None:
-    """Train on fake features, four episodes a step, select on eight, score 90."""
+SETTINGS = {
+    "d_j": 8, "d_mlp": 8, "n_a": 2, "epochs": 2, "warmup_epochs": 1, "steps_per_epoch": 4,
+    "select_every": 1, "episodes_per_step": 4,
+}  # fmt: skip
+
+
+def fake_run(folder: Path, kill: Kill | None = None, norms: BatchNorm | None = None) -> None:
+    """Train on fake features, four episodes a step, select on eight, score 90.
+
+    With `norms` a network of convolutions and batch norms is trained end to end on images.
+    """
     progress.SECONDS = 0.0  # a line for every piece of work
-    settings = {
-        "d_j": 8, "d_mlp": 8, "n_a": 2, "epochs": 2, "warmup_epochs": 1, "steps_per_epoch": 4,
-        "select_every": 1, "episodes_per_step": 4, **changes,
-    }  # fmt: skip
 
     def work() -> None:
-        inputs = fake_inputs(WordGuidedAttentionMethod, settings, episodes=90, embeddings=True)
+        inputs = fake_inputs(WordGuidedAttentionMethod, SETTINGS, episodes=90, embeddings=True)
         assert inputs.selection is not None
         selection = dataclasses.replace(inputs.selection, episodes=inputs.selection.episodes[:8])
-        execute(dataclasses.replace(inputs, selection=selection), folder, _print)
+        inputs = dataclasses.replace(inputs, selection=selection)
+        execute(inputs if norms is None else _end_to_end(inputs, norms), folder, _print)
 
     _as_program(work, kill)
+
+
+class Noise(FolderDataset):
+    """Images of pixels that follow from their names, in no folder."""
+
+    def image_bytes(self, image_id: str) -> bytes:
+        return image_of(image_id)
+
+
+def _end_to_end(inputs: Inputs, norms: BatchNorm) -> Inputs:
+    # an estimate of memory imports torch's compiler, which takes ten times as long as the training
+    live_features.footprint = lambda backbone: None  # type: ignore[assignment]
+    options = LiveOptions(Training(batch_norm=norms), workers=1)
+    live = LiveFeatures(small_backbone(), Noise(Path()), trainable=True, options=options)
+    source = LimitedFeatures(live)
+    return dataclasses.replace(inputs, open_source=lambda wanted, others, log: source)
 
 
 def disagree(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +86,32 @@ def test_one_is_killed_the_rest_stop_with_one_error_and_the_run_resumes(
     assert record.status == ("started" if number == 0 else "error")
     assert Started(then, tmp_path, fake_run, tmp_path / "run").ended() == [0] * then
     same_run(tmp_path / "run", whole)
+
+
+def test_a_backbone_is_trained_as_by_one_process_and_the_training_resumes(tmp_path: Path) -> None:
+    def made(count: int, name: str, *given: object) -> list[int | None]:
+        return Started(count, tmp_path / f"{name}.logs", fake_run, tmp_path / name, *given).ended()
+
+    assert made(1, "whole", None, "frozen") == [0]
+    assert made(2, "two", (1, "training", 20), "frozen") == [1, KILLED]
+    assert not (tmp_path / "two" / "scores.npz").exists()
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    for count, name in ((2, "two"), (1, "one")):
+        assert made(count, name, None, "frozen") == [0] * count
+        assert "resuming after step 4 of 8" in (tmp_path / f"{name}.logs" / "0.log").read_text()
+        same_run(tmp_path / name, tmp_path / "whole")
+
+
+def test_losses_with_the_statistics_of_the_batch_are_those_of_one_process(tmp_path: Path) -> None:
+    rows = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        started = Started(count, folder, fake_run, folder / "run", None, "batch")
+        assert started.ended() == [0] * count
+        rows.append(read_history(folder / "run" / "checkpoints"))
+    assert len(rows[0]) == 2
+    for row, other in zip(*rows, strict=True):  # their values on val need running statistics
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
 def test_an_error_in_one_is_the_error_of_all(tmp_path: Path) -> None:

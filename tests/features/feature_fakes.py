@@ -48,10 +48,16 @@ def make_images(folder: Path, count: int) -> tuple[str, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     ids = tuple(f"img{i:03d}" for i in range(count))
     for name in ids:
-        seed = hashlib.sha256(name.encode()).digest() * 24
-        pixels = np.frombuffer(seed, np.uint8).reshape(SIZE, SIZE, 3)
-        Image.fromarray(pixels).save(folder / f"{name}.png")
+        (folder / f"{name}.png").write_bytes(image_of(name))
     return ids
+
+
+def image_of(name: str) -> bytes:
+    """A PNG whose pixels follow from a name."""
+    pixels = np.frombuffer(hashlib.sha256(name.encode()).digest() * 24, np.uint8)
+    made = io.BytesIO()
+    Image.fromarray(pixels.reshape(SIZE, SIZE, 3)).save(made, "png")
+    return made.getvalue()
 
 
 class Picked(nn.Module):

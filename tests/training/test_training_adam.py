@@ -59,6 +59,23 @@ def test_the_steps_are_torchs_also_after_a_resume(fused: bool) -> None:
         assert all(torch.equal(a, b) for a, b in zip(own, others, strict=True))
 
 
+def test_a_state_that_lies_otherwise_in_memory_is_taken_over() -> None:
+    steps = []
+    for kept in (torch.channels_last, torch.contiguous_format):
+        weight = torch.arange(48.0).view(2, 3, 2, 4).to(memory_format=torch.channels_last)
+        gradient, adam = weight.clone() - 20.0, Adam([weight], fused=True)
+        moments = {
+            "exp_avg": gradient.to(memory_format=kept),
+            "exp_avg_sq": gradient.square().to(memory_format=kept),
+        }
+        state = {0: {"step": torch.tensor(1.0), **moments}}
+        adam.load_state_dict({"state": state, "param_groups": [{"params": [0], "lr": 0.1}]})
+        weight.grad = gradient
+        adam.step()
+        steps.append(weight)
+    assert torch.equal(*steps)
+
+
 def test_a_state_of_other_groups_is_refused() -> None:
     with pytest.raises(ValueError, match="groups of"):
         Adam(tensors()).load_state_dict(Adam(groups(tensors())).state_dict())
