@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,10 @@ def list_command(form: str) -> None:
     """List the registered backbones, and the libraries of others."""
     from mlfsic_bench.features.backbones.registry import BACKBONES, PROVIDERS
 
-    rows = {"backbones": BACKBONES.listed(_callable), "providers": PROVIDERS.listed(_callable)}
+    rows = {
+        "backbones": BACKBONES.listed(_callable, _read),
+        "providers": PROVIDERS.listed(_callable, _read),
+    }
     if form == "json":
         echo_json(
             {
@@ -123,6 +125,13 @@ def _callable(loaded: object, name: str) -> Any:
     return loaded
 
 
+def _read(place: str) -> Any:
+    """A function of this project, and what its module needs, without importing torch for them."""
+    from mlfsic_bench.plugins.source import read_function
+
+    return read_function(place, {"NEEDS": None})
+
+
 def _hint(loaded: object) -> str:
     lacks = _lacks(loaded)
     return f"not installed: pip install 'mlfsic-bench[{lacks}]'" if lacks else ""
@@ -132,8 +141,7 @@ def _lacks(loaded: Any) -> str:
     """The extra of this package that a backbone or provider needs and that is not installed."""
     from importlib.util import find_spec
 
-    module = sys.modules.get(getattr(loaded, "__module__", ""))
-    needed, extra = getattr(module, "NEEDS", ("", ""))
+    needed, extra = getattr(loaded, "NEEDS", None) or ("", "")
     return extra if needed and find_spec(needed) is None else ""
 
 

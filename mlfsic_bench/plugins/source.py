@@ -1,16 +1,17 @@
-"""What a class of this project says of itself, read from its source without importing it.
+"""What classes and functions of this project say of themselves, read without importing them.
 
-Lists and captions need a docstring and a few plain values of a method. Importing its module for
-them would import torch, which takes ten times as long as all the rest of such a command.
+Lists and captions need a docstring and a few plain values of a method or backbone. Importing its
+module for them would import torch, which takes ten times as long as all the rest of such a command.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec, resolve_name
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, TypeAlias
 
 OWN = ("mlfsic_bench", "mlfsic_baselines")  # packages whose code is not that of others
 
@@ -24,6 +25,10 @@ class _Place(NamedTuple):
 
     module: str
     name: str
+
+
+# what a name at the top of a module is bound to: a value, a class, a function, or a name elsewhere
+_Bound: TypeAlias = "ast.expr | ast.ClassDef | ast.FunctionDef | _Place"
 
 
 def read_class(place: str, attributes: Sequence[str]) -> Any:
@@ -47,9 +52,31 @@ def read_class(place: str, attributes: Sequence[str]) -> Any:
     return type(name, (), {"__doc__": ast.get_docstring(classes[0][1], clean=False), **values})
 
 
+def read_function(place: str, constants: Mapping[str, object]) -> Any:
+    """A namespace that has the docstring of a function and constants of its module.
+
+    Parameters
+    ----------
+    place: `module:function`, as for `read_class`.
+    constants: their names, and what each is where the module has none.
+
+    None where something can't be read, so that the function has to be imported.
+    """
+    module, _, name = place.partition(":")
+    try:
+        home, node = _find(_Place(module, name))
+        if not isinstance(node, ast.FunctionDef):
+            return None
+        has = constants.keys() & _bound_in(home).keys()
+        values = {key: _value(ast.Name(key), home) for key in has}
+    except _UnreadableError:
+        return None
+    return SimpleNamespace(__doc__=ast.get_docstring(node, clean=False), **{**constants, **values})
+
+
 @cache
-def _bound_in(module: str) -> dict[str, ast.expr | ast.ClassDef | _Place]:
-    """What a module binds at its top, by name: a value, a class, or where it is imported from."""
+def _bound_in(module: str) -> dict[str, _Bound]:
+    """What a module binds at its top, by name."""
     try:
         spec = find_spec(module)
         source = getattr(spec and spec.loader, "get_source", lambda _: None)(module)
@@ -57,12 +84,12 @@ def _bound_in(module: str) -> dict[str, ast.expr | ast.ClassDef | _Place]:
         raise _UnreadableError(module) from error
     if spec is None or source is None:
         raise _UnreadableError(module)
-    found: dict[str, ast.expr | ast.ClassDef | _Place] = {}
+    found: dict[str, _Bound] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):
             origin = resolve_name("." * node.level + (node.module or ""), spec.parent)
             found |= {one.asname or one.name: _Place(origin, one.name) for one in node.names}
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
             found[node.name] = node
         else:
             found |= _assigned(node)
@@ -78,7 +105,7 @@ def _assigned(node: ast.stmt) -> dict[str, ast.expr]:
     return {}
 
 
-def _find(place: _Place) -> tuple[str, ast.expr | ast.ClassDef | None]:
+def _find(place: _Place) -> tuple[str, ast.AST | None]:
     """(module, node) of what a name stands for; None for what another package defines."""
     if place.module.partition(".")[0] not in OWN:
         return place.module, None
@@ -114,6 +141,8 @@ def _attribute(name: str, classes: Sequence[tuple[str, ast.ClassDef]]) -> object
 def _value(node: ast.AST | None, module: str) -> object:
     if isinstance(node, ast.Constant):
         return node.value
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(one, module) for one in node.elts)
     if isinstance(node, ast.Dict):
         return dict.fromkeys(_value(key, module) for key in node.keys)
     if isinstance(node, ast.Name):

@@ -1,6 +1,7 @@
 """`backbones check` on faulty backbones in files: each is caught, and the fault is named."""
 
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -8,9 +9,10 @@ from click.testing import CliRunner
 from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.registry import open_dataset
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.features.backbones.registry import build_backbone
+from mlfsic_bench.features.backbones.registry import BACKBONES, PROVIDERS, build_backbone
 from mlfsic_bench.features.extract import extract
 from mlfsic_bench.features.live import LiveFeatures
+from mlfsic_bench.plugins.source import read_function
 from mlfsic_bench.testing.backbone_check import check_backbone
 
 HEAD = """
@@ -306,6 +308,23 @@ def test_check_on_the_command_line_exits_with_1_and_explains(tmp_path):
     assert "declare channels=6" in done.output
     assert "1 failed" in done.output
     assert "unknown backbone" in str(mlfsic("check", "resnet5O").exception)
+
+
+@pytest.mark.parametrize(
+    ("door", "name"), [(door, name) for door in (BACKBONES, PROVIDERS) for name in door.names()]
+)
+def test_what_is_read_of_a_function_is_what_it_says(door, name):
+    function = door.find(name)
+    read = read_function(door.own_place(name), {"NEEDS": None})
+    assert read.__doc__ == function.__doc__
+    needs = getattr(sys.modules[function.__module__], "NEEDS", None)
+    assert needs == read.NEEDS
+
+
+def test_a_function_that_needs_running_to_be_known_is_left_to_be_imported():
+    assert read_function("mlfsic_bench.features.backbones.base:Backbone", {}) is None
+    assert read_function("mlfsic_bench.features.backbones.lite:none", {}) is None
+    assert read_function("mlfsic_bench.features.backbones.hf_models:build", {"ID": None}) is None
 
 
 def test_list_and_show():

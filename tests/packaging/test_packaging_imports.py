@@ -63,6 +63,7 @@ def test_help_and_commands_that_read_results_import_nothing_heavy(tmp_path, monk
     after = modules_after(
         ["--help"],
         ["methods", "list"],
+        ["backbones", "list"],
         ["splits", "list"],
         ["claims"],
         ["table", *runs],
