@@ -98,6 +98,9 @@ class AskedInputs(LiveFeatures):
     def prefetch(self, ids: Sequence[str]) -> None:
         """Nothing: the run has the images."""
 
+    def _require_memory(self, images: int) -> None:
+        """Nothing: the run has made sure; to estimate again would import torch's compiler."""
+
     def inputs(self, ids: Sequence[str]) -> Tensor:
         """float32 [n, 3, height, width] on `device`."""
         return self.pipe.ask("inputs", self.backbone.name, ids).to(self.device)
