@@ -2,13 +2,12 @@
 #   VENV=DIR    environment to use, made when absent (default .venv; a first install is about 3 GB)
 #   VENV=       (empty) use PYTHON as it is and install nothing
 #   PYTHON=EXE  interpreter that makes the environment (default python3)
-#   WORKERS=N   processes that share the tests (default: one for each processor and one more, 8 at most)
+#   WORKERS=N   processes that share the tests (default: one for each processor, 8 at most)
 #   ARGS=...    more options of pytest, such as ARGS=--cov
 PYTHON ?= python3
 VENV ?= .venv
 DEVICE ?= cuda
-# Some tests wait for other processes, and then another worker can go on.
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN || echo 2) + 1)))
+WORKERS ?= logical
 ARGS ?=
 LOWEST ?= .venv-lowest
 
