@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
@@ -45,7 +46,7 @@ class ArchivedTable:
             kept = Kept(parse_record(tried.record, f"{self.path}"), None)
         return kept if is_current(run, kept.record) else None
 
-    @property
+    @cached_property
     def table(self) -> ReproducedTable | None:
         """The table that is there."""
         return read_table(self.path) if is_stored(self.path) else None
