@@ -208,8 +208,8 @@ def test_cells_follow_the_image_on_coarse_grids_of_wide_images():
     mask = np.zeros((10, 40), bool)
     mask[0:5, 30:40] = True
     assert centres(mask, 2, 4).tolist() == [[False] * 3 + [True], [False] * 4]
-    assert coverage(mask, 2, 4).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]]
-    assert coverage(mask, 1, 2).tolist() == [[0, 0.25]]
+    np.testing.assert_allclose(coverage(mask, 2, 4), [[0, 0, 0, 1], [0, 0, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(coverage(mask, 1, 2), [[0, 0.25]], atol=1e-12)
 
 
 def test_cells_that_share_the_peak_count_in_parts():
