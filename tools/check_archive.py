@@ -26,14 +26,22 @@ from mlfsic_bench.analysis.curve import ALWAYS, Curve, Level, Point, labels_used
 from mlfsic_bench.analysis.curve import Line as CurveLine
 from mlfsic_bench.analysis.curve_tables import as_csv, as_table, sentences
 from mlfsic_bench.evaluation.record import ORDER, SCORES, Record, parse_record, read_record
-from mlfsic_bench.experiments.archive import RUNS, TRIALS, read_runs
+from mlfsic_bench.experiments.archive import (
+    FOLDER,
+    RUNS,
+    TRIALS,
+    archived_folder,
+    has_order,
+    kept_runs,
+    read_runs,
+)
 from mlfsic_bench.experiments.breakdown import (
     TableBreakdown,
     lines_of,
     read_breakdown,
     render_breakdown,
 )
-from mlfsic_bench.experiments.remake import has_order, kept_runs, remake, shared_targets
+from mlfsic_bench.experiments.remake import remake, shared_targets
 from mlfsic_bench.experiments.render import RENDERERS, read_table
 from mlfsic_bench.experiments.table import (
     Cell,
@@ -99,7 +107,7 @@ def _check_json(path: Path) -> Report:
 
 def check_breakdown(path: Path, breakdown: TableBreakdown) -> Report:
     """A breakdown's Markdown and JSON are those of the scores; of object sizes, as stored."""
-    folders = [[path.parent / "runs" / run.folder for run in c.runs] for c in breakdown.columns]
+    folders = [[archived_folder(path, run.folder) for run in c.runs] for c in breakdown.columns]
     made, said = breakdown, "the .md follows from the .json (no scores)"
     if all(has_order(folder) for own in folders for folder in own):
         shown = [[open_result(folder) for folder in own] for own in folders]
@@ -307,7 +315,7 @@ def _runs_of_curve(path: Path) -> list[tuple[Record, Mapping[str, Float64]]]:
     ]
     own = {one.method.name: one.method.parameters for one, _ in runs}
     networks = {_network(one) for one, _ in runs if one.features}
-    for folder in sorted((path.parent / "runs").glob("*")):
+    for folder in sorted((path.parent / FOLDER).glob("*")):
         record = read_record(folder)
         method = record.method
         defaults = method.parameters if not method.changed else None

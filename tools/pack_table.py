@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.experiments.remake import has_order
+from mlfsic_bench.experiments.archive import archived_folder, has_order
 from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.experiments.table import TableRow
 from mlfsic_bench.leaderboard.card import Card
@@ -53,7 +53,7 @@ def pack_table(path: Path, known: dict[str, Targets]) -> list[Path]:
     there = {_runs(one): one.id for one in read_entries(ROOT / "results")}
     written = []
     for row in table.rows:
-        folders = [path.parent / "runs" / run.folder for run in row.runs]
+        folders = [archived_folder(path, run.folder) for run in row.runs]
         if not folders or not all(map(has_order, folders)):
             continue
         record = open_result(folders[0]).record

@@ -140,7 +140,7 @@ def reproduce(
             archive,
             experiment=experiment,
             scores=archive_scores,
-            trials=[folder for folder in trials if folder in done.finished | set(done.kept)],
+            trials=[folder for folder in trials if folder in done],
         )
     echo(text, nl=False)
     if done.failed:

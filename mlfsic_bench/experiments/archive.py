@@ -15,6 +15,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from mlfsic_bench.results.targets import targets_of
 from mlfsic_bench.training.history import HISTORY_FILE
 
 APS = ("macro_ap", "micro_ap")
+FOLDER = "runs"  # beside the tables: the runs whose scores, or their order, are kept
 TRIALS = ".trials.json"  # packed like RUNS
 RUNS = ".runs.json"  # packed: `files.open_regular`
 KIND = "mlfsic-bench archived runs"
@@ -73,8 +75,8 @@ def archive(
     metrics = () if experiment.kind == "attention" else tuple(experiment.columns)
     kept: dict[str, Any] = {}
     for run in dict.fromkeys(runs):
-        target = to / "runs" / run.name
-        if is_stored(target / SCORES) or is_stored(target / ORDER):
+        target = to / FOLDER / run.name
+        if has_order(target):
             continue
         if scores:
             keep_run(run, target, to)
@@ -164,3 +166,20 @@ def read_runs(path: Path) -> dict[str, ArchivedRun]:
         )
         for name, run in value["runs"].items()
     }
+
+
+def archived_folder(table: Path, run: str) -> Path:
+    """Where a run's scores, or their order, lie beside the JSON of a table; perhaps nothing is."""
+    return table.parent / FOLDER / run
+
+
+def has_order(folder: Path) -> bool:
+    """Whether the scores of an archived run, or their order, are kept."""
+    return is_stored(folder / SCORES) or is_stored(folder / ORDER)
+
+
+@cache
+def kept_runs(table: Path, ending: str) -> dict[str, ArchivedRun]:
+    """The runs (`RUNS`) or trials (`TRIALS`) kept beside the JSON of a table."""
+    runs = table.with_name(table.stem + ending)
+    return read_runs(runs) if is_stored(runs) else {}

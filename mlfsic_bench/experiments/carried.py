@@ -14,9 +14,8 @@ from pathlib import Path
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import parse_record, read_record
-from mlfsic_bench.experiments.archive import TRIALS
+from mlfsic_bench.experiments.archive import TRIALS, archived_folder, has_order, kept_runs
 from mlfsic_bench.experiments.plan import PlannedRow
-from mlfsic_bench.experiments.remake import has_order, kept_runs
 from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.experiments.table import ReproducedTable, TableRow
 from mlfsic_bench.files import is_stored
@@ -36,7 +35,7 @@ class ArchivedTable:
         (`plan.slug_of`); that all are on the same split and episodes is checked when a table is
         made.
         """
-        folder = self.path.parent / "runs" / run.folder.name
+        folder = archived_folder(self.path, run.folder.name)
         if has_order(folder):
             kept = Kept(read_record(folder), folder)
         else:

@@ -16,8 +16,8 @@ import numpy as np
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.counts import read_counts
-from mlfsic_bench.evaluation.record import ORDER, SCORES, Record, parse_record
-from mlfsic_bench.experiments.archive import RUNS, ArchivedRun, read_runs
+from mlfsic_bench.evaluation.record import Record, parse_record
+from mlfsic_bench.experiments.archive import RUNS, archived_folder, has_order, kept_runs
 from mlfsic_bench.experiments.caption import profile_line
 from mlfsic_bench.experiments.decisions import COUNTS, under_rules
 from mlfsic_bench.experiments.render import read_table
@@ -153,7 +153,7 @@ def _results(path: Path, row: TableRow) -> list[Result]:
 
     A folder may hold a later run of the same plan, for another table: it has another key.
     """
-    folders = [path.parent / "runs" / run.folder for run in row.runs]
+    folders = [archived_folder(path, run.folder) for run in row.runs]
     if not all(map(has_order, folders)):
         return []
     results = [open_result(folder) for folder in folders]
@@ -180,11 +180,6 @@ def _values(
     return (values if named == [(run.key, run.seed) for run in row.runs] else None), records
 
 
-def has_order(folder: Path) -> bool:
-    """Whether the scores of an archived run, or their order, are kept."""
-    return is_stored(folder / SCORES) or is_stored(folder / ORDER)
-
-
 @cache
 def shared_targets(folder: Path) -> Targets:
     """The targets of a run: one object for all on the same episodes, whose images have numbers."""
@@ -197,10 +192,3 @@ def shared_targets(folder: Path) -> Targets:
 
 
 _KNOWN: list[Targets] = []
-
-
-@cache
-def kept_runs(path: Path, ending: str) -> dict[str, ArchivedRun]:
-    """The runs (`RUNS`) or trials (`TRIALS`) that an archive keeps beside the table at `path`."""
-    runs = path.with_name(path.stem + ending)
-    return read_runs(runs) if is_stored(runs) else {}

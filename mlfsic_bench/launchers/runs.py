@@ -80,6 +80,10 @@ class Done:
     kept: dict[Path, Kept] = field(default_factory=dict)
     opened: ResourceCache = field(default_factory=ResourceCache)
 
+    def __contains__(self, folder: Path) -> bool:
+        """Whether a planned run is done, here or in an archive."""
+        return folder in self.finished or folder in self.kept
+
     def place(self, folder: Path) -> Path | None:
         """Where the result of a planned run is: its folder, or an archive's; None for nowhere."""
         if folder in self.finished:

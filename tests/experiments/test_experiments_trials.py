@@ -18,8 +18,8 @@ from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
 from mlfsic_bench.experiments import schema
+from mlfsic_bench.experiments.archive import kept_runs
 from mlfsic_bench.experiments.breakdown import read_breakdown
-from mlfsic_bench.experiments.remake import kept_runs
 from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.files import write_packed
 from mlfsic_bench.metrics.intervals import (
