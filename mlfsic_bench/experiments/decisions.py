@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.counts import LabelCounts, label_counts, read_counts, write_counts
@@ -22,10 +21,10 @@ from mlfsic_bench.experiments.table import ReproducedTable, RuledRow, per_cent
 from mlfsic_bench.files import copy_file
 from mlfsic_bench.hashing import hash_json
 from mlfsic_bench.launchers.runs import Done, Log
-from mlfsic_bench.metrics.decisions import Rule, above, top_k
+from mlfsic_bench.metrics.decisions import Rule
 from mlfsic_bench.metrics.intervals import t_interval
 from mlfsic_bench.paths import is_file
-from mlfsic_bench.results.decision_rules import threshold_of
+from mlfsic_bench.results.decision_rules import by_count, by_threshold, threshold_of
 from mlfsic_bench.results.result import Result, Targets, open_result, stored_targets
 
 if TYPE_CHECKING:
@@ -88,18 +87,11 @@ def under_rules(
     """
     found: dict[Rule, Mapping[str, float | None]] = {"own": _means(results, targets)}
     if threshold is not None:
-        found["val"] = _means(
-            [_with(r, above(r.scores.scores, threshold)) for r in results], targets
-        )
+        found["val"] = _means([by_threshold(r, threshold) for r in results], targets)
     if counts is not None:
         k = counts.counts[: len(targets.targets)]
-        named = [_with(r, top_k(r.scores.scores, k)) for r in results]
-        found["count"] = _means(named, targets)
+        found["count"] = _means([by_count(r, k) for r in results], targets)
     return found
-
-
-def _with(result: Result, decisions: npt.NDArray[np.bool_]) -> Result:
-    return replace(result, scores=replace(result.scores, decisions=decisions))
 
 
 def _means(results: Sequence[Result], targets: Targets) -> dict[str, float | None]:

@@ -72,20 +72,30 @@ def decided(
         raise unknown_name("decision rule", rule, RULES)
     if rule == "own":
         return Decided(rule, result)
-    scores, threshold, notes = result.scores, None, tuple[str, ...]()
     if rule == "val":
         result.require_values("a threshold")
         run = val_run_of(result, val_runs)
-        threshold = threshold_of(run)
-        decisions = above(scores.scores, threshold)
+        threshold, notes = threshold_of(run), tuple[str, ...]()
         if run.seed != result.seed:
             said = f"{result.path.name}: its threshold was chosen on {run.path.name}, the run"
             notes = (f"{said} of training seed {run.seed}.",)
-    else:
-        decisions = top_k(scores.scores, _counts_for(result, counts))
-        notes = _other_features(result, counts)
-    changed = replace(result, scores=replace(scores, decisions=decisions))
-    return Decided(rule, changed, threshold, notes)
+        return Decided(rule, by_threshold(result, threshold), threshold, notes)
+    counted = by_count(result, _counts_for(result, counts))
+    return Decided(rule, counted, notes=_other_features(result, counts))
+
+
+def by_threshold(result: Result, threshold: float) -> Result:
+    """The result with the decisions score > threshold."""
+    return _deciding(result, above(result.scores.scores, threshold))
+
+
+def by_count(result: Result, counts: npt.NDArray[np.int64]) -> Result:
+    """The result that names the highest-scored labels of each query image; counts: [E, Q]."""
+    return _deciding(result, top_k(result.scores.scores, counts))
+
+
+def _deciding(result: Result, decisions: npt.NDArray[np.bool_]) -> Result:
+    return replace(result, scores=replace(result.scores, decisions=decisions))
 
 
 def threshold_of(val_run: Result) -> float:
