@@ -17,6 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -147,10 +148,6 @@ def _set_numpy_state(state: tuple[Any, ...]) -> None:
     np.random.set_state((name, np.frombuffer(key, np.uint32), *rest))  # noqa: NPY002
 
 
-def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    return lambda: getattr(owner, name), lambda kept: setattr(owner, name, kept)
-
-
 def _keeps_denormals() -> bool:
     return bool(np.float64(5e-324) * np.float64(1) != 0)
 
@@ -214,8 +211,8 @@ _PARTS: Parts = {
         lambda kept: locale.setlocale(locale.LC_ALL, kept),
     ),
     "signal handlers": (_handlers, _set_handlers),
-    "sys.stdout": _attribute(sys, "stdout"),
-    "sys.stderr": _attribute(sys, "stderr"),
+    "sys.stdout": (partial(getattr, sys, "stdout"), partial(setattr, sys, "stdout")),
+    "sys.stderr": (partial(getattr, sys, "stderr"), partial(setattr, sys, "stderr")),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "random": (random.getstate, random.setstate),
     "numpy.random": (_numpy_state, _set_numpy_state),

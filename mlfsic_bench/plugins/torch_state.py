@@ -6,10 +6,12 @@ This module is imported where torch is there already.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
+CUDNN = torch.backends.cudnn
 _ENTERED: list[Any] = []  # inference modes entered to put one back; a lost one would end
 
 
@@ -39,10 +41,6 @@ def _set_autocast(value: tuple[bool, ...]) -> None:
         torch.set_autocast_enabled(kind, enabled)
 
 
-def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    return lambda: getattr(owner, name), lambda kept: setattr(owner, name, kept)
-
-
 # name -> (read, write), as in `surroundings`
 PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's default device": (torch.get_default_device, _set_default_device),
@@ -54,8 +52,14 @@ PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         torch.get_deterministic_debug_mode,
         torch.set_deterministic_debug_mode,
     ),
-    "cudnn's benchmark flag": _attribute(torch.backends.cudnn, "benchmark"),
-    "cudnn's deterministic flag": _attribute(torch.backends.cudnn, "deterministic"),
+    "cudnn's benchmark flag": (
+        partial(getattr, CUDNN, "benchmark"),
+        partial(setattr, CUDNN, "benchmark"),
+    ),
+    "cudnn's deterministic flag": (
+        partial(getattr, CUDNN, "deterministic"),
+        partial(setattr, CUDNN, "deterministic"),
+    ),
     "precision of matrix products": (
         torch.get_float32_matmul_precision,
         torch.set_float32_matmul_precision,
