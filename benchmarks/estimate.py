@@ -14,7 +14,6 @@ import argparse
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,8 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mlfsic_bench.data.coco_reader import MAX_BYTES
 from mlfsic_bench.evaluation.scores import LIMIT as SCORES_LIMIT
+from mlfsic_bench.features.backbones.registry import build_backbone
+from mlfsic_bench.features.memory import GB, Footprint, footprint
+from mlfsic_bench.features.store.manifest import Precision
 from mlfsic_bench.features.store.store import LIMIT as INDEX_LIMIT
 from mlfsic_bench.features.store.store import index_lines
+from mlfsic_bench.features.training_options import Training
 from mlfsic_bench.files import MOST_VALUES
 from mlfsic_bench.methods.registry import make_method
 
@@ -43,7 +46,6 @@ EIGHT = {"TF32": 7248 / 938, "bf16": 16621 / 2470}  # how much faster one run is
 # A step of ResNet-50 waits for memory, not for arithmetic, so the rate is taken to follow the
 # bandwidth: 3.35 TB/s (H100 SXM, NVIDIA's data sheet) against 2.04 TB/s (A100 80 GB SXM).
 H100 = {name: rate * 3.35 / 2.04 for name, rate in A100.items()}
-GPU_MEMORY = 80.0  # GB, H100
 # A training step on one CPU core, 16 images, channels-last, measured at commit 67474d9.
 CPU_SECONDS = 9.9 / 16
 
@@ -61,35 +63,23 @@ def episode_images(labels: int) -> int:
     return labels * (SUPPORT + QUERY)
 
 
-@dataclass(frozen=True)
-class Network:
-    """FLOPs and bytes kept for the backward pass of one image in a training step."""
-
-    flops: float
-    kept: float
-    parameters: int
-
-
-def network(name: str) -> Network:
-    """Count a torchvision network on tensors without data."""
+def flops(name: str) -> float:
+    """FLOPs of one image in a training step of a torchvision network, on tensors without data."""
     import torchvision
 
     with torch.device("meta"):
         model = getattr(torchvision.models, name)(weights=None)
         images = torch.empty(2, 3, SIDE, SIDE)
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    counter = FlopCounterMode(display=False)
-    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with FlopCounterMode(display=False) as counter:
         model(images).sum().backward()
-    size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
-    parameters = sum(p.numel() for p in model.parameters())
-    return Network(counter.get_total_flops() / 2, size / 2, parameters)
+    return counter.get_total_flops() / 2
+
+
+def step_memory() -> Footprint:
+    """What ResNet-50 needs in training: the estimate that a run makes before its first step."""
+    measured = footprint(build_backbone("resnet50", "none"))
+    assert measured is not None
+    return measured
 
 
 # Image passes of a run through a network that is trained too, by the method's parameters. Passes
@@ -116,12 +106,28 @@ def measured_rates(root: Path) -> dict[str, tuple[float, str]]:
     return found
 
 
+def memory_of_options(measured: Footprint) -> list[str]:
+    """The memory of a training step of ResNet-50 with each option that saves some."""
+    images = episode_images(BASE_LABELS)
+    options = {"plain": Training(), "--checkpointing": Training(checkpointing=True)}
+    options |= {f"--micro-batch {n}": Training(micro_batch=n) for n in (64, 32)}
+    kinds: tuple[Precision, ...] = ("fp32", "bf16")
+    lines = [
+        f"A training step of {images} images, ResNet-50: memory at least",
+        f"  {'option':<20}{'fp32, TF32':>12}{'bf16':>12}",
+    ]
+    for name, training in options.items():
+        cells = (measured.need(images, kind, training) / GB for kind in kinds)
+        lines.append(f"  {name:<20}" + "".join(f"{cell:>9.1f} GB" for cell in cells))
+    return lines
+
+
 def table1(root: Path) -> list[str]:
     """What the rows of Table 1 that train cost with the profile `coco`."""
     rows = yaml.safe_load((root / "experiments" / "table1.yaml").read_text("utf-8"))["rows"]
     names = {"resnet50": "resnet50", "resnet101": "resnet101", "vit_b_16": "vit_b_16"}
-    networks = {name: network(of) for name, of in names.items()}
-    base = networks["resnet50"]
+    cost = {name: flops(of) for name, of in names.items()}
+    base = cost["resnet50"]
     images = episode_images(BASE_LABELS)
     measured = measured_rates(root)
     rates = {name: measured[name][0] if name in measured else rate for name, rate in H100.items()}
@@ -130,15 +136,11 @@ def table1(root: Path) -> list[str]:
         "The paper's Table 1 (profile coco: the backbone trained too)",
         f"  rates: {kind if measured else 'ESTIMATE, no make gpu-check has been recorded'}: "
         + ", ".join(f"{name} {rate:,.0f} images/s" for name, rate in rates.items()),
-        f"  a training step of {images} images, ResNet-50: {images * base.flops / 1e12:.1f} TFLOP; "
-        f"20,000 steps {20_000 * images * base.flops:.1e} FLOP",
+        f"  a training step of {images} images, ResNet-50: {images * base / 1e12:.1f} TFLOP; "
+        f"20,000 steps {20_000 * images * base:.1e} FLOP",
+        f"  on one CPU core {20_000 * images * CPU_SECONDS / 86_400:,.0f} days",
+        f"  {'row':<36}{'runs':>5}{'M passes':>10}{'TF32 h':>9}{'bf16 h':>9}",
     ]
-    for name, size in (("fp32 or TF32", 1.0), ("bf16", 0.5)):
-        memory = (images * base.kept * size + 16 * base.parameters) / 1e9
-        fits = "fits" if memory < GPU_MEMORY else "does not fit"
-        lines.append(f"  its memory in {name}: {memory:.0f} GB, {fits} in {GPU_MEMORY:.0f} GB")
-    lines.append(f"  on one CPU core {20_000 * images * CPU_SECONDS / 86_400:,.0f} days")
-    lines.append(f"  {'row':<36}{'runs':>5}{'M passes':>10}{'TF32 h':>9}{'bf16 h':>9}")
     total = dict.fromkeys(rates, 0.0)
     longest = dict.fromkeys(rates, 0.0)
     count = 0
@@ -146,8 +148,8 @@ def table1(root: Path) -> list[str]:
         if row["method"] not in PASSES:
             continue
         passes = PASSES[row["method"]](make_method(row["method"], {}, row.get("preset")).params)
-        of = [networks[part] for part in row.get("backbone", "resnet50").split("+")]
-        factor = sum(one.flops for one in of) / base.flops
+        of = row.get("backbone", "resnet50").split("+")
+        factor = sum(cost[part] for part in of) / base
         hours = {name: passes * factor / rate / 3600 for name, rate in rates.items()}
         count += SEEDS
         for name, value in hours.items():
@@ -280,7 +282,9 @@ def main() -> None:
     if given.measure:
         measure(given.measure)
     else:
-        print("\n".join([*large(network("resnet50").kept), "", *table1(ROOT)]))
+        measured = step_memory()
+        parts = large(measured.kept.bytes("fp32")), memory_of_options(measured), table1(ROOT)
+        print("\n\n".join(map("\n".join, parts)))
 
 
 if __name__ == "__main__":
