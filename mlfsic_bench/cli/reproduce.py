@@ -90,7 +90,7 @@ def reproduce(
     from mlfsic_bench.experiments.plan import Options, check_data_root, plan_rows, slug
     from mlfsic_bench.experiments.remake import remake
     from mlfsic_bench.experiments.render import render_terminal
-    from mlfsic_bench.experiments.run import counted, describe_plan, run_rows
+    from mlfsic_bench.experiments.run import counted, describe_plan, run_rows, wanted_runs
     from mlfsic_bench.experiments.schema import find_profile, read_experiment
 
     if archive_scores and archive is None:
@@ -143,7 +143,8 @@ def reproduce(
             trials=[folder for folder in trials if folder in done],
         )
     echo(text, nl=False)
-    if done.failed:
-        failed = counted(len(done.failed), "run")
-        say_always(f"{failed} failed; the same command tries again")
+    # those of rows that are left out failed before
+    failed = done.failed.keys() & {run.folder for run in wanted_runs(rows)}
+    if failed:
+        say_always(f"{counted(len(failed), 'run')} failed; the same command tries again")
         sys.exit(1)

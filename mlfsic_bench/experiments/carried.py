@@ -50,6 +50,12 @@ class ArchivedTable:
         """The table that is there."""
         return read_table(self.path) if is_stored(self.path) else None
 
+    @cached_property
+    def failed_trials(self) -> frozenset[str]:
+        """The folders of the trials that had failed when the table was made."""
+        rows = self.table.rows if self.table else ()
+        return frozenset(one.folder for r in rows for one in r.trials if one.macro_ap is None)
+
     def with_rules(self, made: ReproducedTable, done: Done) -> ReproducedTable:
         """Rows made of archived runs as they stand there under decision rules.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from mlfsic_bench.evaluation.record import Record, read_record
 from mlfsic_bench.evaluation.resources import ResourceCache
@@ -20,17 +21,29 @@ from mlfsic_bench.launchers.runs import (
     in_process,
     status_of,
     unique,
+    why_failed,
 )
 from mlfsic_bench.text import for_terminal
 
 CHOSEN_BY = "macro_ap"  # of the val episodes
 
 
+class Archive(Protocol):
+    """What is asked of an archived table (`carried.ArchivedTable`)."""
+
+    def __call__(self, run: PlannedRun, /) -> Kept | None:
+        """A planned run as the archive has it; None where it has none, or of another version."""
+
+    @property
+    def failed_trials(self) -> Container[str]:
+        """The folders of the trials that had failed when the table was made."""
+
+
 def run_rows(
     rows: Sequence[PlannedRow],
     log: Log,
     launch: Launch = in_process,
-    archived: Callable[[PlannedRun], Kept | None] | None = None,
+    archived: Archive | None = None,
 ) -> tuple[list[PlannedRow], Done]:
     """Run what is missing of these rows, each run once, in the order of the rows.
 
@@ -58,12 +71,11 @@ def _of_those_there(row: PlannedRow, done: Done) -> PlannedRow:
     return replace(row, runs=tuple(there) or row.runs)
 
 
-def _find(
-    runs: Iterable[PlannedRun],
-    done: Done,
-    archived: Callable[[PlannedRun], Kept | None] | None,
-) -> None:
-    """Note which of these runs, which nobody does now, are done here or in an archive."""
+def _find(runs: Iterable[PlannedRun], done: Done, archived: Archive | None) -> None:
+    """Note which of these runs, which nobody does now, are done or failed, here or in an archive.
+
+    A trial that failed when it was tried must not hinder the choice among the others.
+    """
     for run in runs:
         if run.folder in done.failed:
             continue
@@ -71,6 +83,10 @@ def _find(
             done.finished.add(run.folder)
         elif archived is not None and (kept := archived(run)) is not None:
             done.kept[run.folder] = kept
+        elif why := why_failed(run):
+            done.failed[run.folder] = why
+        elif archived is not None and run.folder.name in archived.failed_trials:
+            done.failed[run.folder] = "it failed when the archived table was made"
 
 
 def _all_runs(row: PlannedRow) -> list[PlannedRun]:
@@ -124,12 +140,15 @@ def trial_record(trial: PlannedTrial, done: Done) -> Record | None:
     return read_record(folder)
 
 
-def open_splits(rows: Sequence[PlannedRow], opened: ResourceCache) -> list[PlannedRun]:
-    """The runs that are wanted, once their splits are open; BenchError where one can't be."""
-    wanted = [run for row in rows if not row.left_out for run in _all_runs(row)]
-    for plan in {run.plan.split: run.plan for run in wanted}.values():
+def wanted_runs(rows: Sequence[PlannedRow]) -> list[PlannedRun]:
+    """The trials and runs of the rows that are not left out."""
+    return [run for row in rows if not row.left_out for run in _all_runs(row)]
+
+
+def open_splits(rows: Sequence[PlannedRow], opened: ResourceCache) -> None:
+    """Open the splits of the runs that are wanted; BenchError where one can't be."""
+    for plan in {run.plan.split: run.plan for run in wanted_runs(rows)}.values():
         opened.split(plan)
-    return wanted
 
 
 def describe_plan(rows: Sequence[PlannedRow], options: Options) -> str:

@@ -360,6 +360,24 @@ def test_rows_that_are_left_out_show_the_training_seeds_that_are_there(
     assert [run["seed"] for run in rows_of(tmp_path)["Mine"]["runs"]] == [0]
 
 
+def test_a_row_left_out_keeps_its_choice_where_a_trial_had_failed(
+    made: Path, grids: dict[str, schema.Grid], tmp_path: Path
+) -> None:
+    kept = (made / "fits.txt").read_text()
+    grids["mine"] = {"sign": [0.0, 1.0]}
+    here, to = tmp_path / "out", tmp_path / "archive" / "scenes"
+    more = ["--archive", str(to), "--archive-scores"]
+    reproduce(made, "--out", str(here), *more, code=1)
+    before = (to / "tuned.json").read_bytes()
+    for out in (here, tmp_path / "elsewhere"):  # where it failed, and where nothing is
+        reproduce(made, "--only", "ProtoNet", "--out", str(out), *more)
+        assert (to / "tuned.json").read_bytes() == before
+        row = rows_of(tmp_path)["Mine"]
+        assert [trial["chosen"] for trial in row["trials"]] == [False, True]
+    grids["mine"] = {"sign": [-1.0, 1.0]}
+    (made / "fits.txt").write_text(kept)
+
+
 def test_no_archived_row_is_lost(made: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -1,13 +1,15 @@
 """`make docs-tables`: what stands in a block, and what is refused."""
 
 import json
+import lzma
 from pathlib import Path
 
 import pytest
 
 from mlfsic_bench.errors import BenchError
 from tools import refresh_docs
-from tools.views import view
+from tools.costs import costs
+from tools.views import split_row, view
 
 TABLE = """# A title
 
@@ -234,3 +236,17 @@ def test_the_command_is_a_target_of_make():
     assert "\ndocs-tables: " in makefile
     assert "-m tools.refresh_docs" in makefile
     assert refresh_docs.COMMAND == "make docs-tables"
+
+
+def test_the_cost_of_a_row_is_that_of_its_trials_and_runs():
+    folder = refresh_docs.ROOT / "results" / "measured" / "coco-subset"
+    table = json.loads((folder / "reality-check.json").read_text())
+    row = next(row for row in table["rows"] if row["name"] == "KGGR")
+    trials = json.loads(lzma.decompress((folder / "reality-check.trials.json.xz").read_bytes()))
+    records = [trials["runs"][trial["folder"]]["record"] for trial in row["trials"]]
+    runs = [folder / "runs" / run["folder"] / "record.json" for run in row["runs"]]
+    records += [json.loads(path.read_text()) for path in runs]
+    seconds = sum(stage["seconds"] for record in records for stage in record["stages"])
+    lines = [split_row(line) for line in costs(refresh_docs.ROOT).splitlines()]
+    assert [cells[1] for cells in lines if cells[0] == "KGGR"] == [f"{seconds / 60:.1f}"]
+    assert len(records) == len(row["trials"]) + len(row["runs"]) > 4
