@@ -17,8 +17,8 @@ A reproduced table as `.json` is shown with one line for each row:
 
 `mlfsic_bench/metrics/registry.py` is shown as a table of what each metric is, `benchmarks/goals.py`
 as the table of its goals with the recorded values, `results/timings` as a section for each recorded
-benchmark. A `.txt` file is shown in a fence. Sentences that mark values as partial are never left
-out.
+benchmark, `results/measured` as the minutes that each row of the reality check took. A `.txt` file
+is shown in a fence. Sentences that mark values as partial are never left out.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from mlfsic_bench.metrics.registry import METRICS
 from mlfsic_bench.splits.names import MARK
 from mlfsic_bench.text import for_markdown
 from tools.bench import goals_table, recorded, sections
+from tools.costs import MEASURED, costs
 
 OPTIONS = ("rows", "columns", "show", "table", "values", "beside", "heads")
 SHOW = ("all", "tables", "caption", "pictures")
@@ -105,6 +106,7 @@ _MADE: dict[str, Callable[[Path], str]] = {
     "mlfsic_bench/metrics/registry.py": _metrics,
     "benchmarks/goals.py": lambda root: goals_table(recorded(root)),
     "results/timings": sections,
+    MEASURED: costs,
 }
 
 
