@@ -63,6 +63,7 @@ AuditKind = Literal[
     "order of the query",
     "state that was not saved",
     "unkeyed randomness",
+    "rounding",
     "the fresh process died",
     "the fresh process hung",
     "the method failed in a fresh process",

@@ -108,6 +108,17 @@ def test_what_the_last_bits_of_the_features_do_is_no_failure(tmp_path: Path) -> 
     assert "last bits of the features" in str(found.reason)
 
 
+def test_scores_that_are_mostly_rounding_are_a_failure(tmp_path: Path) -> None:
+    found = audited(tmp_path / "run", f"{CHEATS}:AmplifiesMore")
+    assert (found.status, found.kind) == ("failed", "rounding")
+    assert found.largest_difference is not None
+    assert found.largest_difference > ROUNDED == found.tolerance
+    assert "last bits of the features" in str(found.reason)
+    error = failure_of(read_record(tmp_path / "run"), tmp_path / "run")
+    assert error is not None
+    assert "another processor" in error.remedy
+
+
 def test_as_small_a_difference_that_rounding_does_not_make_is_a_failure(tmp_path: Path) -> None:
     found = audited(tmp_path / "run", f"{CHEATS}:PoolsALittle")
     assert found.largest_difference is not None

@@ -206,10 +206,6 @@ class Bench:
         plain = once(None)
         return max(compare(self.stored, once(i), plain).scores for i in range(NUDGES))
 
-    def with_tolerance(self, tolerance: float) -> Bench:
-        """The same with another tolerance."""
-        return replace(self, stored=replace(self.stored, tolerance=tolerance))
-
     def repeats(self, found: Sequence[Found]) -> bool:
         """Whether the same in the same order gives these scores again in another process."""
         with self.fresh() as session:
@@ -232,21 +228,24 @@ def _found(
     return Found(first + which, tuple(ids[: len(scores)]), scores, decisions)
 
 
-def explained_by_rounding(bench: Bench, found: Sequence[Found]) -> tuple[float, Bench] | None:
-    """(what rounding does to scores, a bench with the tolerance it asks for), if that is all.
+def explained_by_rounding(bench: Bench, found: Sequence[Found]) -> float | None:
+    """How far the last bits of the features alone move scores, if that explains the differences.
 
     A method that trains for many steps on each support, or chooses among near equals, can turn the
     last bit of a feature into a difference beyond the tolerance, and then the order of a sum does
-    so too. None where the differences are larger than that, or than ROUNDED, or are others each
-    time.
+    so too. None where the differences are larger than that, or are others each time.
     """
     worst = max((bench.difference(one) for one in found), key=lambda one: one.scores)
-    if worst.scores > ROUNDED or not bench.repeats(found[: _first_bad(bench, found) + 1]):
+    if not bench.repeats(found[: _first_bad(bench, found) + 1]):
         return None
     rounding = bench.rounding(worst.episode)
-    wider = bench.with_tolerance(min(ROUNDED, 2 * rounding))
-    explained = all(wider.difference(one).same for one in found)
-    return (rounding, wider) if explained else None
+    return rounding if agree(bench, found, 2 * rounding) else None
+
+
+def agree(bench: Bench, found: Sequence[Found], tolerance: float) -> bool:
+    """Whether what came is what was stored, to this tolerance."""
+    wider = replace(bench, stored=replace(bench.stored, tolerance=tolerance))
+    return all(wider.difference(one).same for one in found)
 
 
 def _first_bad(bench: Bench, found: Sequence[Found]) -> int:

@@ -58,6 +58,7 @@ class Amplifies(Honest):
     """Turns the last bits of its prototypes into differences; sums in another order at a time."""
 
     name = "amplifies"
+    size = 0.01
 
     def adapt(self, support):
         return self._of(prototypes(support))
@@ -69,9 +70,16 @@ class Amplifies(Honest):
     def _of(self, p):
         def score(query):
             s = cosine(query, p)
-            return s + 0.01 * torch.sin(1e6 * s)
+            return s + self.size * torch.sin(1e6 * s)
 
         return score
+
+
+class AmplifiesMore(Amplifies):
+    """The same, so that on another processor its scores would be others."""
+
+    name = "amplifies-more"
+    size = 0.5
 
 
 class PoolsALittle(Honest):
