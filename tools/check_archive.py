@@ -244,8 +244,13 @@ def check_curve(path: Path) -> Report:
     """
     lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     points: dict[tuple[str, str], Point] = {}
+    seeds: dict[tuple[str, str], set[str]] = {}
     for line in lines:
-        points.setdefault((line["method"], line["base_images"]), _point(path, line))
+        seeds.setdefault((line["method"], line["base_images"]), set()).add(line["seed"])
+    for line in lines:
+        at = line["method"], line["base_images"]
+        if at not in points:
+            points[at] = _point(path, line, seeds[at])
     names = list(dict.fromkeys(name for name, _ in points))
     own = {name: [p for (other, _), p in points.items() if other == name] for name in names}
     first = lines[0]
@@ -275,8 +280,8 @@ def check_curve(path: Path) -> Report:
     )
 
 
-def _point(path: Path, line: Mapping[str, str]) -> Point:
-    """The point of a CSV's line, from all runs of its method and number of base images."""
+def _point(path: Path, line: Mapping[str, str], seeds: set[str]) -> Point:
+    """The point of a CSV's line, from the runs of its method, number of base images and seeds."""
     images, whole = int(line["base_images"] or 0), int(line["of_base_images"])
     own = sorted(
         (
@@ -286,6 +291,7 @@ def _point(path: Path, line: Mapping[str, str]) -> Point:
             and record.split.id == line["split"]
             and record.episodes.count == int(line["episodes"])
             and not record.method.preset
+            and str(record.method.seed) in seeds
             and images in (0, record.base_images.used if record.base_images else whole)
         ),
         key=lambda one: one[0].method.seed,

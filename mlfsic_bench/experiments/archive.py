@@ -22,19 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from mlfsic_bench.evaluation.record import CHECKPOINTS, ORDER, RECORD, SCORES
+from mlfsic_bench.evaluation.record import CHECKPOINTS, ORDER, RECORD, SCORES, read_record
 from mlfsic_bench.evaluation.scores import order_of, write_scores
 from mlfsic_bench.experiments.decisions import COUNTS
 from mlfsic_bench.experiments.schema import Experiment
 from mlfsic_bench.experiments.table import VALUE_DECIMALS, Float64
 from mlfsic_bench.files import (
+    PACKED,
     copy_file,
     is_stored,
     read_regular,
     write_bytes,
     write_packed,
 )
-from mlfsic_bench.paths import is_file
+from mlfsic_bench.paths import is_file, state_of
 from mlfsic_bench.results.archived_targets import share_targets
 from mlfsic_bench.results.result import open_result
 from mlfsic_bench.results.targets import targets_of
@@ -76,7 +77,7 @@ def archive(
     kept: dict[str, Any] = {}
     for run in dict.fromkeys(runs):
         target = to / FOLDER / run.name
-        if has_order(target):
+        if _is_there(run, target):
             continue
         if scores:
             keep_run(run, target, to)
@@ -90,6 +91,13 @@ def archive(
         for run in dict.fromkeys(trials)
     }
     write_runs(path, tried)
+
+
+def _is_there(run: Path, target: Path) -> bool:
+    """Whether `target` keeps the run, and not one of the same name by another version."""
+    if not has_order(target):
+        return False
+    return not is_file(run / RECORD) or read_record(run).key == read_record(target).key
 
 
 def keep_run(folder: Path, target: Path, to: Path) -> None:
@@ -178,8 +186,14 @@ def has_order(folder: Path) -> bool:
     return is_stored(folder / SCORES) or is_stored(folder / ORDER)
 
 
-@cache
 def kept_runs(table: Path, ending: str) -> dict[str, ArchivedRun]:
     """The runs (`RUNS`) or trials (`TRIALS`) kept beside the JSON of a table."""
     runs = table.with_name(table.stem + ending)
-    return read_runs(runs) if is_stored(runs) else {}
+    there = next((one for one in (runs, Path(f"{runs}{PACKED}")) if is_file(one)), None)
+    return {} if there is None else _read_once(runs, tuple(state_of(there.stat())))
+
+
+@cache
+def _read_once(path: Path, state: tuple[int, ...]) -> dict[str, ArchivedRun]:
+    """`read_runs` of a file in this state (`paths.state_of`)."""
+    return read_runs(path)

@@ -67,7 +67,9 @@ def with_rules(
             threshold = threshold_of(open_result(tried))
         first = own[0].stored
         assert first is not None  # it is a run's folder
-        values = under_rules(own, stored_targets(first), threshold, counts)
+        local = [open_result(run.folder) for run in of.runs if run.folder in done.finished]
+        threshold = threshold if len(local) == len(own) else None
+        values = under_rules(own, stored_targets(first), threshold, counts, local)
         ruled = RuledRow(threshold, path.name if counts else None, values)
         rows.append(replace(row, decisions=ruled))
     files = [path for path, counts in known.items() if counts is not None]
@@ -79,15 +81,17 @@ def under_rules(
     targets: Targets,
     threshold: float | None,
     counts: LabelCounts | None,
+    scored: Sequence[Result] | None = None,
 ) -> dict[Rule, Mapping[str, float | None]]:
     """Rule -> metric of RULED -> per cent, mean over the results of the mean over episodes.
 
     `results` are those of one row, one for each training seed, on the episodes of `targets`. All
-    of them get the threshold. Without it, or without counts, that rule is left out.
+    of them get the threshold. Without it, or without counts, that rule is left out. `scored` are
+    the same with their scores, where the results may have only their order.
     """
     found: dict[Rule, Mapping[str, float | None]] = {"own": _means(results, targets)}
     if threshold is not None:
-        found["val"] = _means([by_threshold(r, threshold) for r in results], targets)
+        found["val"] = _means([by_threshold(r, threshold) for r in scored or results], targets)
     if counts is not None:
         k = counts.counts[: len(targets.targets)]
         found["count"] = _means([by_count(r, k) for r in results], targets)

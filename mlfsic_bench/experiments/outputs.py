@@ -119,7 +119,7 @@ def _curve(
         if exists(old):
             nothing += f" {old} and the files beside it are of an earlier call."
         return _bullets([*_states(rows, done), nothing]), []
-    read = {folder: open_result(folder) for folder in finished}
+    read = {folder: open_result(done.place(folder) or folder) for folder in finished}
     splits = {run.plan.split: done.opened.split(run.plan) for run in finished.values()}
     drawn = curve(list(read.values()), list(splits.values()))
     lines = settings_lines(_shown(rows, done), profile) + _states(rows, done)

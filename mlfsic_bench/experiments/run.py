@@ -62,6 +62,8 @@ def run_rows(
     rows = [_chosen(row, done, log) for row in rows]
     launch(unique(run for row in rows if not row.left_out for run in _finals(row)), done, log)
     _find((run for row in rows if row.left_out for run in row.runs), done, archived)
+    if archived is not None:
+        _as_archived([run for row in rows for run in row.runs], done, archived, log)
     return [_of_those_there(row, done) if row.left_out else row for row in rows], done
 
 
@@ -87,6 +89,16 @@ def _find(runs: Iterable[PlannedRun], done: Done, archived: Archive | None) -> N
             done.failed[run.folder] = why
         elif archived is not None and run.folder.name in archived.failed_trials:
             done.failed[run.folder] = "it failed when the archived table was made"
+
+
+def _as_archived(runs: Sequence[PlannedRun], done: Done, archived: Archive, log: Log) -> None:
+    """Note which finished runs the archive has already, with another rounding perhaps."""
+    for run in runs:
+        if run.folder not in done.finished or (kept := archived(run)) is None:
+            continue
+        if kept.place is not None and kept.record.key == read_record(run.folder).key:
+            done.kept[run.folder] = kept
+            log(f"{run.folder.name}: as it is archived")
 
 
 def _all_runs(row: PlannedRow) -> list[PlannedRun]:

@@ -71,7 +71,8 @@ class Done:
     ----------
     finished: folders of the runs that are done.
     failed: folder -> why.
-    kept: folder -> the run in an archive, of those that are not here.
+    kept: folder -> the run in an archive, of those that are not here, and of those that are there
+        too: a run has one value, also where another processor rounds otherwise.
     opened: what the runs of this process were opened with: splits, data sets, networks.
     """
 
@@ -86,9 +87,9 @@ class Done:
 
     def place(self, folder: Path) -> Path | None:
         """Where the result of a planned run is: its folder, or an archive's; None for nowhere."""
-        if folder in self.finished:
-            return folder
-        return self.kept[folder].place if folder in self.kept else None
+        if folder in self.kept:
+            return self.kept[folder].place
+        return folder if folder in self.finished else None
 
 
 Launch = Callable[[Sequence[PlannedRun], Done, Log], None]

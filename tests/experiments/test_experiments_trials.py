@@ -6,6 +6,7 @@ import json
 import lzma
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from mlfsic_bench.cli.main import cli
 from mlfsic_bench.data.scenes import Scenes
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.record import read_record
+from mlfsic_bench.evaluation.scores import write_scores
 from mlfsic_bench.experiments import schema
-from mlfsic_bench.experiments.archive import kept_runs
 from mlfsic_bench.experiments.breakdown import read_breakdown
 from mlfsic_bench.experiments.render import read_table
 from mlfsic_bench.files import write_packed
+from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.metrics.intervals import (
     episode_images,
     holm,
@@ -345,6 +347,27 @@ def test_a_row_is_added_to_a_table_whose_other_runs_are_archived(
     assert {name for name in before if before[name] != after.get(name)} <= {"tuned.trials.json.xz"}
 
 
+def test_a_run_that_is_archived_keeps_its_values(made: Path, tmp_path: Path) -> None:
+    """Another processor rounds otherwise; one run then has one value, the archived one."""
+    import shutil
+
+    to = shutil.copytree(made / "archive", tmp_path / "archive") / "scenes"
+    out = shutil.copytree(made / "out", tmp_path / "out")
+    before = (to / "tuned.json").read_bytes()
+    folder = out / "scenes" / "runs" / rows_of(made)["ProtoNet"]["runs"][0]["folder"]
+    result = open_result(folder)
+    moved = replace(result.scores, scores=result.scores.scores[:, ::-1])
+    record = json.loads((folder / "record.json").read_text())
+    write_scores(folder / "scores.npz", moved)
+    record["outputs"]["scores.npz"] = hash_file(folder / "scores.npz")
+    (folder / "record.json").write_text(json.dumps(record))
+    said = reproduce(made, "--out", str(out), "--archive", str(to), "--archive-scores")
+    assert "as it is archived" in said
+    assert (to / "tuned.json").read_bytes() == before
+    reproduce(made, "--out", str(out))
+    assert (out / "scenes" / "tuned.json").read_bytes() != before
+
+
 def test_rows_that_are_left_out_show_the_training_seeds_that_are_there(
     made: Path, tmp_path: Path
 ) -> None:
@@ -405,7 +428,6 @@ def test_a_changed_rank_choice_or_rule_is_noticed(archive: Path, old: str, new: 
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    kept_runs.cache_clear()
     assert check_archive.check_table(path).differences
 
 
@@ -468,7 +490,6 @@ def test_a_changed_breakdown_is_noticed(archive: Path) -> None:
 
 def test_a_trial_on_novel_is_noticed(archive: Path) -> None:
     _change(archive, lambda record: record["episodes"].update(part="novel"))
-    kept_runs.cache_clear()
     path = archive / "scenes" / "tuned.trials.json"
     assert any("not val" in one for one in check_archive.check_runs(path).differences)
 
