@@ -235,7 +235,8 @@ class LCPredictor:
         """bool [q, L]: the labels of the nearest prototype; none without prototypes."""
         if not len(self.holds):
             return self.holds.new_zeros(len(query), self.holds.shape[1])
-        return self.holds[self.likeness(query).argmax(1)]
+        last = self.likeness(query).flip(1).argmax(1)  # of equal ones: larger sets come later
+        return self.holds.flip(0)[last]
 
     def likeness(self, query: Images) -> Tensor:
         """float [q, K]: cosines."""

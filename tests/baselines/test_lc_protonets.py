@@ -108,6 +108,14 @@ def test_the_training_loss_takes_the_projected_means():
     assert found == pytest.approx(sum(terms) / len(terms), rel=1e-5)
 
 
+def test_of_combinations_that_are_equally_near_the_largest_is_taken():
+    support = fake_support(SOURCE, 3, images=2)
+    support.targets[:] = torch.tensor([[1.0, 0, 0], [1, 1, 0]])
+    predictor = lc().adapt(support)
+    predictor.prototypes[:] = predictor.prototypes[0].clone()  # as of images that are the same
+    assert predictor.decide(support.images).tolist() == 2 * [[True, True, False]]
+
+
 def test_an_image_with_many_labels_needs_one_prototype():
     targets = torch.zeros(2, 60)
     targets[0], targets[1, :2] = 1, 1  # the first alone has 2^60 - 1 combinations
