@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -117,6 +117,15 @@ class Sweep(FileSchema):
     available_only: bool = False
     min_pool: Count | None = None
     slurm: SlurmJobs = Field(default_factory=SlurmJobs)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Sweep:
+        files = dict.fromkeys(name for name in self.embeddings if name is not None)
+        names = [PurePosixPath(name).name for name in files]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:  # a run's folder is named after the file: one would hide the other
+            raise ValueError(f"two files of label embeddings are called {double!r}; rename one")
+        return self
 
 
 @dataclass(frozen=True)

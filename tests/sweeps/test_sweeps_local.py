@@ -124,6 +124,7 @@ def test_a_sweep_shares_its_folders_with_a_reproduction() -> None:
         ("methods: [{method: random}]\nslurm: {partition: 'a b'}\n", "slurm.partition"),
         ("methods: [{method: random}]\nembeddings: [../glove.txt]\n", "embeddings.0"),
         ("methods: [{method: kggr}]\nembeddings: [glove.txt]\n", "--data-root FOLDER"),
+        ("methods: [{method: kggr}]\nembeddings: [a/v.txt, b/v.txt]\n", "called 'v.txt'"),
         ("methods: [{method: random}]\nweights: mine.pth\n", "weights"),
         (f"methods: [{{method: lpn}}]\nseeds: {[*range(10_001)]}\n", "too many points"),
     ],
