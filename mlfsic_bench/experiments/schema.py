@@ -161,6 +161,14 @@ class Experiment(FileSchema):
             raise ValueError("part: val goes with kind table or curve, and without tuned")
         if self.tuned and self.kind != "table":
             raise ValueError("tuned belongs to kind: table, and to no other kind")
+        drawn = {(row.protocol, row.shots, row.queries) for row in self.rows}
+        if self.part == "val" and drawn != {(None, None, None)}:
+            raise ValueError("part: val has episodes of its own: no protocol, shots or queries")
+        if len(drawn) > 1 and (self.reference is not None or self.tuned):
+            raise ValueError(
+                "a reference and ranks compare rows episode by episode: protocol, shots and "
+                "queries must be the same in every row"
+            )
         if self.published is not None and self.published not in published_names():
             raise unknown_name("published table", self.published, published_names())
         known = [row.name for row in self.literature.rows] if self.literature else []

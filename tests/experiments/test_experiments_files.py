@@ -69,6 +69,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("title: Mine", "title: Mine\nbase_images: {scenes: [10]}", "kind: curve"),
         ("title: Mine", "title: Mine\ncolumns: [macro_app]", "columns.0"),
         ("title: Mine", "title: !!python/object:os.system {}", "plain YAML"),
+        ("method: random", "method: random\n    shots: 5", "the same in every row"),
+        (
+            "reference: A\nrows:\n",
+            "part: val\nrows:\n  - {name: C, method: prior, shots: 5}\n",
+            "part: val has episodes",
+        ),
     ],
 )
 def test_what_is_refused(old: str, new: str, says: str, tmp_path: Path) -> None:
