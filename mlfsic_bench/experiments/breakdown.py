@@ -112,7 +112,7 @@ def break_down_table(
     assert first is not None  # it is a run's folder
     targets = [stored_targets(own[0].stored) for own in shown if own[0].stored is not None]
     lines = lines_of(shown, targets)
-    sizes = _sizes(targets[0], shown[0][0].meta.labels, dataset)
+    sizes = _sizes(targets[_longest(targets)], shown[0][0].meta.labels, dataset)
     if sizes is not None:
         lines += _by_size(shown, targets, sizes)
     return TableBreakdown(made.title, columns, tuple(lines), tuple(_caption(columns, sizes)))
@@ -128,11 +128,20 @@ def lines_of(shown: Sequence[Sequence[Result]], targets: Sequence[Targets]) -> l
         columns = []
         for own, of in zip(shown, targets, strict=True):
             images = episode_images(of.query, of.support, of.drawn_for)
-            columns.append([group_by(result.scores, of, images) for result in own])
-        for i, group in enumerate(columns[0][0]):
-            values = [_mean([seed[i].values[metric].mean for seed in seeds]) for seeds in columns]
-            found.append(Line(by, group.name, group.counts[counted], tuple(values)))
+            groups = [group_by(result.scores, of, images) for result in own]
+            columns.append([{group.name: group for group in seed} for seed in groups])
+        # a row may be on the first episodes only, in which not every group need occur
+        for name, group in columns[_longest(targets)][0].items():
+            same = [[seed.get(name) for seed in seeds] for seeds in columns]
+            means = [[one.values[metric].mean if one else None for one in seeds] for seeds in same]
+            found.append(Line(by, name, group.counts[counted], tuple(map(_mean, means))))
     return found
+
+
+def _longest(targets: Sequence[Targets]) -> int:
+    """The number of the first column with the most episodes."""
+    lengths = [len(of.targets) for of in targets]
+    return lengths.index(max(lengths))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

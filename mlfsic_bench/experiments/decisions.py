@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlfsic_bench.errors import BenchError
-from mlfsic_bench.evaluation.counts import LabelCounts, label_counts, read_counts, write_counts
+from mlfsic_bench.evaluation.counts import (
+    HEAD_VERSION,
+    LabelCounts,
+    label_counts,
+    read_counts,
+    write_counts,
+)
 from mlfsic_bench.experiments.plan import Options, PlannedRow, slug
 from mlfsic_bench.experiments.table import ReproducedTable, RuledRow, per_cent
 from mlfsic_bench.files import copy_file
@@ -129,8 +135,10 @@ def _counts(path: Path, plan: RunPlan, result: Result, done: Done, log: Log) -> 
         if there is not None and _fits(there, result):
             return there
     log(f"-- label counts of the query images: {path.name}")
+    # one head for all rows: of the whole base part, also where a row is trained on less of it
+    whole = replace(plan, features="stored", episodes=None, base_images=None, base_labels=None)
     try:
-        made = label_counts(replace(plan, features="stored", episodes=None), log, done.opened)
+        made = label_counts(whole, log, done.opened)
     except BenchError as error:
         log(f"no label counts: {error.what}; {error.found}")
         return None
@@ -145,7 +153,8 @@ def _fits(counts: LabelCounts, result: Result) -> bool:
     kept, asked = counts.meta, result.meta
     features = result.record.features if result.record else None
     return (
-        kept.split.hash == asked.split.hash
+        kept.head_version == HEAD_VERSION
+        and kept.split.hash == asked.split.hash
         and kept.episodes.hash == asked.episodes.hash
         and kept.episodes.count >= asked.episodes.count
         and (features is None or kept.features.weights_hash == features.weights_hash)
