@@ -6,7 +6,7 @@ import math
 
 import torch
 from mlfsic_baselines.heads.solvers import fit_logistic
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -47,6 +47,12 @@ class WordPriorParams(MethodParams):
     compete: float = Field(
         1.0, ge=0, le=1, description="share of an image's mean score that is taken off all of them"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WordPriorParams:
+        if self.prior == 0:
+            self.without_effect("prior=0", "ridge")
+        return self
 
 
 class WordPrior(Method):

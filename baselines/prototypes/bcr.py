@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor
 from torch.nn.functional import (
     binary_cross_entropy_with_logits,
@@ -37,6 +37,12 @@ class BCRParams(EpisodicParams):
     hidden: int = Field(100, ge=1, description="size of the encoder of images with their labels")
     eta: float = Field(0.5, ge=0, description="weight of the loss of the soft labels")
     gamma: float = Field(0.5, ge=0, description="weight of the loss towards the soft labels")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BCRParams:
+        if self.eta == self.gamma == 0:
+            self.without_effect("eta=0 and gamma=0", "hidden")
+        return self
 
 
 def weighted_prototypes(z: Tensor, Y: Tensor) -> Tensor:

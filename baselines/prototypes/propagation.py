@@ -56,6 +56,8 @@ class LPNParams(EpisodicParams):  # type: ignore[misc]
     def _used(self) -> LPNParams:
         if self.form == "harmonic":
             self.without_effect("form=harmonic", "alpha")
+        if self.projection == "none":
+            self.without_effect("projection=none", "select_every")
         return self
 
 

@@ -36,6 +36,8 @@ class TextProbeParams(MethodParams):
     def _consistent(self) -> TextProbeParams:
         if self.constraint == "none":
             self.without_effect("constraint=none", "penalty")
+        if self.tune_epochs == 0:
+            self.without_effect("tune_epochs=0", "constraint", "penalty", "head_lr")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlfsic_baselines.text.zero_shot import text_directions
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -20,6 +20,12 @@ class TipAdapterParams(MethodParams):
     beta: float = Field(
         1.0, gt=0, description="sharpness of the cache: how fast a support image's vote falls"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TipAdapterParams:
+        if self.alpha == 0:
+            self.without_effect("alpha=0", "beta")
+        return self
 
 
 class TipAdapter(Method):

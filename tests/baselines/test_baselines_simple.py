@@ -9,7 +9,9 @@ from mlfsic_baselines.chance.prior import Prior
 from mlfsic_baselines.chance.random_scores import RandomScores
 from mlfsic_baselines.prototypes.protonet import ProtoNet, ProtoNetParams
 
+from mlfsic_bench.errors import BenchError
 from mlfsic_bench.methods.contract import Images
+from mlfsic_bench.methods.registry import make_method
 from mlfsic_bench.randomness import splitmix64, stream_seed
 from tests.fakes.source import FakeSource, fake_support
 
@@ -110,3 +112,22 @@ def test_protonet_is_finite_without_support_for_a_label(preset):
     support.targets[:, 2] = 0
     scores = ProtoNet(ProtoNetParams(**preset)).adapt(support)(QUERY)
     assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("bcr", {"eta": "0", "gamma": "0", "hidden": "50"}),
+        ("lpn", {"projection": "none", "select_every": "10"}),
+        ("text-probe", {"tune_epochs": "0", "constraint": "none"}),
+        ("text-probe", {"tune_epochs": "0", "penalty": "1"}),
+        ("text-probe", {"tune_epochs": "0", "head_lr": "1"}),
+        ("tip-adapter", {"alpha": "0", "beta": "5"}),
+        ("word-prior", {"prior": "0", "ridge": "1"}),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(name, settings):
+    with pytest.raises(BenchError, match="go together") as caught:
+        make_method(name, settings, None)
+    assert "no effect" in caught.value.found
+    make_method(name, dict(list(settings.items())[:-1]), None)

@@ -132,7 +132,7 @@ def test_training_lowers_the_losses_and_the_graph_beats_chance(count_weight):
 
 def test_without_a_projection_the_last_counter_is_kept():
     base, val = learnable_part("base"), learnable_part("val", n_episodes=2)
-    settings = SMALL | {"projection": "none"}
+    settings = {"hidden": 6, "steps": 4, "lr": 1e-2, "projection": "none"}
     states = []
     for part in (val, None):
         method = LPN(LPNParams(**settings))
