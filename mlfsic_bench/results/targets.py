@@ -173,6 +173,7 @@ def targets_on(split: Split, meta: ScoresMeta, place: SplitPlace | None = None) 
         part, episodes = val_episodes(split, select_parts(split))
     else:
         part, episodes = split.novel, _episodes(meta.episodes, split, place or SplitPlace())
+    _check_set(meta.episodes, episodes)
     if list(part.labels) != meta.labels:
         raise BenchError(
             "the scores have other columns than the split has labels in that part",
@@ -244,7 +245,7 @@ def _share(subset: bool) -> str:
 def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet:
     from mlfsic_bench.episodes.files import find_episodes
 
-    found = find_episodes(
+    return find_episodes(
         card.drawn_by,
         split,
         card.part,
@@ -252,6 +253,17 @@ def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet
         hash=card.hash,
         file=place.episodes_file,
     )
+
+
+def _check_set(card: EpisodesMeta, found: EpisodeSet) -> None:
+    """BenchError unless these are the episodes that the scores name."""
+    if found.hash != card.hash:  # of val: others are looked for by their hash
+        raise BenchError(
+            "the episodes found are not the ones the scores were made on",
+            expected=f"{card.drawn_by.title}, part {card.part}, hash {card.hash}",
+            found=f"{found.protocol.title}, part {found.part}, hash {found.hash}",
+            remedy="score the selection episodes that the split has; val has no others",
+        )
     total = len(found.episodes)
     if total != card.total or card.count > total:
         raise BenchError(
@@ -260,4 +272,3 @@ def _episodes(card: EpisodesMeta, split: Split, place: SplitPlace) -> EpisodeSet
             found=f"total {card.total}, {card.count} scored",
             remedy="correct `episodes` in the description, or score the missing episodes",
         )
-    return found

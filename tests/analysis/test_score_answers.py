@@ -16,7 +16,7 @@ from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.scores import read_scores
 from mlfsic_bench.hashing import hash_file
 from mlfsic_bench.results.targets import SplitPlace
-from tests.analysis.foreign_scores import ROOT, SPLIT, E
+from tests.analysis.foreign_scores import ROOT, SPLIT, E, foreign
 from tests.fakes.world import fake_run
 
 
@@ -44,6 +44,23 @@ def test_forged_targets_change_no_value(tmp_path: Path) -> None:
         assert score_files([folder], place) == honest
     (folder / "targets.npz").unlink()
     assert score_files([folder / "scores.npz"]).files[0].metrics == honest.files[0].metrics
+
+
+def test_scores_on_val_are_of_the_splits_own_selection_episodes(tmp_path: Path) -> None:
+    drawn = json.loads((ROOT / f"splits/{SPLIT['id']}.val-episodes.json").read_text("utf-8"))
+    labels = SPLIT["labels"]["val"]
+    own = {"part": "val", "hash": drawn["hash"], "total": drawn["count"]}
+    for change, says in (
+        ({}, ""),
+        ({"hash": "0" * 64}, "not the ones the scores were made on"),
+        ({"total": 150}, "another number of episodes"),
+    ):
+        path = foreign(tmp_path / "val.npz", labels=labels, episodes={**own, **change})
+        if says:
+            with pytest.raises(BenchError, match=says):
+                score_files([path])
+        else:
+            assert score_files([path]).targets == "rebuilt"
 
 
 def test_stored_targets_are_said_to_be_stored(tmp_path: Path) -> None:
