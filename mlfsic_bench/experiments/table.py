@@ -261,14 +261,14 @@ def _ranks(images: _Images, rows: Sequence[Values | None], k: int) -> dict[int, 
     each = [row.values[:, :, k].mean(axis=0) for row in known.values()]
     queries = [row.influence[:, :, k] for row in known.values() if row.influence is not None]
     targets = [row.targets for row in known.values() if row.targets is not None]
-    p = {}
+    pairs = {}
     for a, b in combinations(range(len(each)), 2):
         both = min(len(each[a]), len(each[b]))
         gap = differences(each[a][:both], each[b][:both])
         width = images.half_width(gap, queries[a][:both] - queries[b][:both], targets[a])
-        p[a, b] = p_of_interval(t_interval(gap)[0], width)
-    means = [t_interval(one)[0] for one in each]
-    return dict(zip(known, tied_ranks(means, p), strict=True))
+        mean = t_interval(gap)[0]
+        pairs[a, b] = mean, p_of_interval(mean, width)
+    return dict(zip(known, tied_ranks(len(each), pairs), strict=True))
 
 
 def _cell(

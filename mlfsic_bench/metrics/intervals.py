@@ -394,21 +394,23 @@ def p_of_interval(difference: float, half_width: float) -> float:
     return 2 * normal_tail(gap * Z / half_width)
 
 
-def tied_ranks(means: Sequence[float], p: Mapping[tuple[int, int], float]) -> list[int]:
+def tied_ranks(methods: int, pairs: Mapping[tuple[int, int], tuple[float, float]]) -> list[int]:
     """Each method's rank: 1 + the number of methods that are significantly above it.
 
-    `p` has a p value of "no difference" for every pair (i, j), i < j, of `means`. They are
-    adjusted after Holm over all pairs; a method is significantly above another where its mean is
-    higher and the adjusted value below LEVEL. Methods that tie share a rank. A pair that ties with
-    a third may not tie with each other, so ranks can leave out numbers.
+    `pairs` has for every two of the methods (i, j), i < j, by how much i is above j, over the
+    episodes that both have, and the p value of "no difference". These are adjusted after Holm over
+    all pairs; a method is significantly above another where it is above and the adjusted value
+    below LEVEL. Methods that tie share a rank. A pair that ties with a third may not tie with each
+    other, so ranks can leave out numbers.
 
-    >>> tied_ranks([0.5, 0.7, 0.6], {(0, 1): 0.001, (0, 2): 0.02, (1, 2): 0.4})
+    >>> tied_ranks(3, {(0, 1): (-0.2, 0.001), (0, 2): (-0.1, 0.02), (1, 2): (0.1, 0.4)})
     [3, 1, 1]
     """
-    ranks = [1] * len(means)
-    for (i, j), value in zip(p, holm(list(p.values())), strict=True):
+    ranks = [1] * methods
+    adjusted = holm([p for _, p in pairs.values()])
+    for ((i, j), (gap, _)), value in zip(pairs.items(), adjusted, strict=True):
         if value < LEVEL:  # not of NaN
-            ranks[i if means[i] < means[j] else j] += 1
+            ranks[i if gap < 0 else j] += 1
     return ranks
 
 

@@ -15,8 +15,9 @@ from mlfsic_bench.evaluation.plan import RunPlan
 from mlfsic_bench.evaluation.scores import Scores
 from mlfsic_bench.experiments import decisions
 from mlfsic_bench.experiments.breakdown import break_down_table
+from mlfsic_bench.experiments.table import Values, cells_of
 from mlfsic_bench.launchers.runs import Done
-from mlfsic_bench.results.result import stored_targets
+from mlfsic_bench.results.result import Targets, stored_targets
 from tests.fakes.world import Trained, fake_inputs
 
 LABELS = ["a", "b", "c"]
@@ -98,3 +99,16 @@ def test_label_counts_are_of_the_whole_base_part_and_of_this_version(
     write_counts(path, older)
     assert decisions._counts(path, plan, result, Done(), log) is counts
     assert read_counts(path).meta == counts.meta
+
+
+def test_the_rank_of_a_row_on_fewer_episodes_follows_the_shared_ones() -> None:
+    """The later episodes are easy: the other row has the higher mean and loses where both are."""
+    names = np.array([[f"{e}-{q}" for q in range(3)] for e in range(8)])
+    targets = Targets(np.ones((8, 3, 1), bool), names, None, None, None, "stored")
+    low, high = np.linspace(0.3, 0.31, 4), np.full(4, 0.9)
+    own = Values((low + 0.1)[None, :, None], np.zeros((4, 3, 1)), targets.first(4))
+    other = Values(np.concatenate([low, high])[None, :, None], np.zeros((8, 3, 1)), targets)
+    plain: Any = ([own, other], ["macro_ap"], [{}, {}], [False, False], None)
+    cells = [row["macro_ap"] for row in cells_of(*plain, ranked=True)]
+    assert [cell.measured for cell in cells] == pytest.approx([40.5, 60.25])
+    assert [cell.rank for cell in cells] == [1, 2]

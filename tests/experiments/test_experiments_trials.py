@@ -250,14 +250,15 @@ def test_ranks_of_many_rows_by_a_naive_count() -> None:
     means = rng.normal(size=9).tolist()
     pairs = list(combinations(range(9), 2))
     p = {pair: float(rng.uniform() ** 6) for pair in pairs}
+    gaps = {(i, j): (means[i] - means[j], p[i, j]) for i, j in pairs}
     adjusted = dict(zip(pairs, holm(list(p.values())), strict=True))
     naive = []
     for i in range(9):
         above = [j for j in range(9) if means[j] > means[i]]
         naive.append(1 + sum(adjusted[min(i, j), max(i, j)] < 0.05 for j in above))
-    assert tied_ranks(means, p) == naive
+    assert tied_ranks(9, gaps) == naive
     assert len(set(naive)) > 2
-    assert tied_ranks([0.1, 0.2], {(0, 1): float("nan")}) == [1, 1]
+    assert tied_ranks(2, {(0, 1): (-0.1, float("nan"))}) == [1, 1]
 
 
 def test_decision_rules_follow_from_the_scores(made: Path) -> None:
