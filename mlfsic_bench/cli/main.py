@@ -33,7 +33,7 @@ from mlfsic_bench.cli.streams import (
 )
 from mlfsic_bench.errors import BenchError, nearest
 from mlfsic_bench.progress import LOG
-from mlfsic_bench.signals import stoppable
+from mlfsic_bench.signals import ignore_signals, stoppable
 from mlfsic_bench.version import __version__
 
 # command -> (module with a click command of that name, one line of help)
@@ -128,6 +128,11 @@ class LazyGroup(click.Group):
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             leave(stop, "cancelled")
+        except EOFError as error:  # click would say "Aborted!" and nothing else
+            raise RuntimeError(
+                "a file ended too early; if it is compiled code that a full disk cut off, delete "
+                "the folder __pycache__ of the module that is imported above"
+            ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, from the table above, without importing any."""
@@ -171,6 +176,7 @@ def end_at_once(end: SystemExit) -> None:
         return
     if not isinstance(end.code, int | None):
         return
+    ignore_signals()  # the work is done: Ctrl-C would end in a traceback of what ends processes
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # closed by its reader, or by the user

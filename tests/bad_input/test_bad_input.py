@@ -88,3 +88,14 @@ def test_after_a_full_disk_the_same_command_finishes(room, tmp_path, monkeypatch
     again, once = (read_scores(tmp_path / name / "scores.npz") for name in ("out", "undisturbed"))
     assert again.meta == once.meta
     np.testing.assert_allclose(again.scores, once.scores, rtol=1e-4, atol=1e-4)
+
+
+def test_a_full_disk_in_a_test_leaves_no_code_cut_off(tmp_path, monkeypatch):
+    from tests.bad_input.feature_cases import full_disk
+
+    (tmp_path / "imported_late.py").write_text("names = " + repr([*map(str, range(50))]))
+    monkeypatch.syspath_prepend(tmp_path)
+    with full_disk(50):
+        import imported_late
+    assert len(imported_late.names) == 50
+    assert not (tmp_path / "__pycache__").exists()

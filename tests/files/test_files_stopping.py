@@ -208,3 +208,17 @@ def test_no_signal_disturbs_what_must_be_written() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_work_is_done_changes_nothing(number: int) -> None:
+    code = (
+        "import atexit, signal, sys, types\n"
+        "from mlfsic_bench.cli.main import end_at_once\n"
+        "sys.modules['torch'] = types.ModuleType('torch')\n"  # or importing it takes seconds
+        "atexit.register(lambda: print('the end'))\n"
+        f"atexit.register(lambda: signal.raise_signal({int(number)}))\n"
+        "end_at_once(SystemExit(0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")

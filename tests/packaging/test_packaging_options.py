@@ -1,6 +1,7 @@
 """Options that every command has, the formats of what it shows, and what a shell completes."""
 
 import json
+import marshal
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,11 @@ def test_quiet_and_verbose_together_are_refused():
 
 def test_every_command_of_the_table_exists():
     assert {name.split()[0] for name in ALL} == set(COMMANDS)
+
+
+def test_compiled_code_that_was_cut_off_is_said_to_be(monkeypatch):
+    """What a full disk leaves in `__pycache__` ends an import with an EOFError."""
+    monkeypatch.setattr("mlfsic_bench.splits.names.shipped_ids", lambda: marshal.loads(b"\xe3"))
+    result = CliRunner().invoke(cli, ["splits", "list"])
+    assert "Aborted" not in result.output
+    assert "__pycache__" in str(result.exception)
