@@ -79,7 +79,8 @@ def sample(
     if resolved.subset is not None:
         echo("the split is partial; results on these episodes say so")
     if part == "novel":
-        say_next("run", "METHOD", "--split", split, "--episodes-file", path)
+        words = ("run", "METHOD", "--split", split, "--episodes-file", path, "--backbone", "NAME")
+        say_next(*words, again=("dataset", "data_root", "available_only", "min_pool"))
 
 
 @episodes.command("import")

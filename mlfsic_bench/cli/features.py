@@ -76,7 +76,8 @@ def extract(
     for store in _extracted(resolved, ids, backbone, weights, data_root, dataset, **options):
         found = f"{len(ids)} images of {resolved.id} ({part}); {len(store)} in the store"
         echo(f"{found}\n{store.folder}")
-    say_next("run", "METHOD", "--split", split, "--backbone", backbone)
+    again = ("split", "dataset", "data_root", "backbone", "weights", "available_only", "min_pool")
+    say_next("run", "METHOD", again=(*again, "cache", "precision"))
 
 
 @features.command("import")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mlfsic_bench.cli import complete
 from mlfsic_bench.cli.echo import echo
@@ -346,9 +347,29 @@ def with_options(*options: Option) -> Option:
     return add
 
 
-def say_next(*words: object) -> None:
-    """Name the command that usually comes next, as a note."""
-    say(f"next: {shlex.join(['mlfsic-bench', *map(str, words)])}")
+def say_next(*words: object, again: Collection[str] = ()) -> None:
+    """Name the command that usually comes next, as a note.
+
+    Parameters
+    ----------
+    again: the parameters of this command that the next one has as well, such as `data_root`; those
+        that were given on the command line are repeated behind `words`.
+    """
+    context = click.get_current_context()
+    given: list[str] = []
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if param.name not in again or source is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[param.name]
+        if value is True:
+            given.append(param.opts[-1])
+            continue
+        if isinstance(value, dict):
+            value = tuple(f"{key}={one}" for key, one in value.items())
+        for one in value if isinstance(value, tuple) else (value,):
+            given += [param.opts[0], str(one)]
+    say(f"next: {shlex.join(['mlfsic-bench', *map(str, words), *given])}")
 
 
 def refuse_input(out: Path) -> None:

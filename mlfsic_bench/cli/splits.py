@@ -193,7 +193,8 @@ def new(
     echo(for_terminal(f"{path}: {content.id}, rule {rule}, hash {content.hash}"))
     if any(row.too_few(need) for row in rows if row.rule == rule and row.part != "base"):
         say_always(f"warning: some labels have too few images; --min-pool {need} leaves them out")
-    say_next("run", "METHOD", "--split", path, "--dataset", dataset, "--backbone", "NAME")
+    words = ("run", "METHOD", "--split", path, "--backbone", "NAME")
+    say_next(*words, again=("dataset", "data_root"))
 
 
 @splits.command()
@@ -255,8 +256,8 @@ def build(
                 f"warning: differs from the shipped {content.id}; "
                 f"`mlfsic-bench splits verify {path}` says where"
             )
-    source = [] if dataset is None else ["--dataset", dataset]
-    say_next("run", "METHOD", "--split", path, *source, "--backbone", "NAME")
+    words = ("run", "METHOD", "--split", path, "--backbone", "NAME")
+    say_next(*words, again=("dataset", "data_root"))
 
 
 @splits.command()

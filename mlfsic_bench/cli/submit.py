@@ -94,7 +94,8 @@ def pack(
         for entry in reported_entries():
             echo(str(write_entry(entry, out)))
     if files:
-        say_next("submit", "check", *entries[:1])
+        again = ("split", "data_root", "episodes_file", "stored")
+        say_next("submit", "check", *entries[:1], again=again)
         say(f"to submit, {how_to_submit()}:")
         for path in files:
             say(f"  {path}")

@@ -62,6 +62,8 @@ _WHICH = with_options(
     DATA_ROOT,
 )  # fmt: skip
 
+_PLACES = ("out", "split", "backbone", "methods", "data_root")  # the options above
+
 
 @sweep.command("run")
 @_WHICH
@@ -84,7 +86,7 @@ def run(file: Path, launcher: str, jobs: int | None, asks: dict[str, str], **opt
             check_data_root(split, options["data_root"])
     if isinstance(launch, Slurm):
         launch.submit(planned.runs, say)
-        say_next("sweep", "status", file)
+        say_next("sweep", "status", file, again=_PLACES)
         return
     done = Done()
     try:
@@ -95,7 +97,7 @@ def run(file: Path, launcher: str, jobs: int | None, asks: dict[str, str], **opt
     if done.failed:
         say_always(f"{counted(len(done.failed), 'run')} failed; the same command tries again")
         sys.exit(1)
-    say_next("sweep", "collect", file)
+    say_next("sweep", "collect", file, again=_PLACES)
 
 
 @sweep.command("status")

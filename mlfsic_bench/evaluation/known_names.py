@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from mlfsic_bench.errors import unknown_name
+from mlfsic_bench.errors import BenchError, unknown_name
 
 
 def known_method(name: str, option: str) -> str:
@@ -28,11 +28,15 @@ def known_split(split_id: str, option: str = "") -> str:
     return _known("split", plain_id(split_id), shipped_ids(), option)
 
 
-def known_backbone(name: str) -> str:
-    """`name`, when it is a network or several joined by +; BenchError otherwise."""
+def known_backbone(name: str, option: str = "") -> str:
+    """`name`, when it is a network or several joined by +; BenchError naming the `option` else."""
     from mlfsic_bench.features.backbones.registry import known_spec
 
-    return known_spec(name)
+    try:
+        return known_spec(name)
+    except BenchError as error:
+        error.remedy += _hint(option)
+        raise
 
 
 def known_weights(name: str, option: str) -> str:
@@ -50,7 +54,10 @@ def known_weights(name: str, option: str) -> str:
 def _known(kind: str, name: str, known: Collection[str], option: str = "") -> str:
     if name not in known:
         error = unknown_name(f"{kind} in a file", name, known)
-        if option:
-            error.remedy += f"; a file of your own is named by the option {option}"
+        error.remedy += _hint(option)
         raise error
     return name
+
+
+def _hint(option: str) -> str:
+    return f"; a file of your own is named by the option {option}" if option else ""

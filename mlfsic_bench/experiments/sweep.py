@@ -25,7 +25,7 @@ from mlfsic_bench.evaluation.known_names import known_backbone, known_split, kno
 from mlfsic_bench.evaluation.plan import FeatureMode, Precision, RunPlan, ScoredPart
 from mlfsic_bench.experiments.plan import check_methods, method_of, points_of, run_of
 from mlfsic_bench.experiments.run import counted
-from mlfsic_bench.experiments.schema import Count, Grid, MethodName, Network, Settings, text_of
+from mlfsic_bench.experiments.schema import Count, Grid, MethodName, Settings, text_of
 from mlfsic_bench.launchers.runs import EXPLAINED, PlannedRun, status_of, unique, why_failed
 from mlfsic_bench.launchers.slurm import PAGE, SlurmJobs
 from mlfsic_bench.locks import is_held
@@ -46,6 +46,14 @@ STATES: dict[str, str] = {
     "queued": "in a SLURM job that waits for its turn, or for another run of the same job",
     "failed": "the last attempt ended with an error; the same command tries again",
 }
+
+
+def _split(name: str) -> str:
+    return known_split(name, "--split")
+
+
+def _backbone(name: str) -> str:
+    return known_backbone(name, "--backbone")
 
 
 def _weights(name: str) -> str:
@@ -96,10 +104,8 @@ class Sweep(FileSchema):
     schema_version: Version
     title: Line
     methods: Annotated[list[SweepMethod], Field(min_length=1)]
-    splits: list[Annotated[Word, AfterValidator(known_split)]] = Field(default_factory=list)
-    backbones: list[Annotated[Network, AfterValidator(known_backbone)]] = Field(
-        default_factory=list
-    )
+    splits: list[Annotated[Line, AfterValidator(_split)]] = Field(default_factory=list)
+    backbones: list[Annotated[Line, AfterValidator(_backbone)]] = Field(default_factory=list)
     embeddings: Annotated[list[InnerPath | None], Field(min_length=1)] = Field(
         default_factory=_unsaid
     )

@@ -137,6 +137,17 @@ def test_quiet_leaves_results_and_errors(tmp_path, monkeypatch, capsys):
     assert ended(build, capsys)[2]  # the next command is no longer quiet
 
 
+def test_the_next_command_repeats_what_it_needs_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw = ["episodes", "sample", SPLIT, "--count", "1", "--out", "one.json"]
+    follows = f"next: mlfsic-bench run METHOD --split {SPLIT} --episodes-file one.json"
+    monkeypatch.setenv("MLFSIC_DATA", str(tmp_path))  # is there for the next command as well
+    assert ended(draw, capsys)[2] == f"{follows} --backbone NAME\n"
+    limits = ["--data-root", "a b", "--available-only", "--min-pool", "2"]
+    said = "--data-root 'a b' --available-only --min-pool 2"
+    assert ended([*draw, *limits], capsys)[2] == f"{follows} --backbone NAME {said}\n"
+
+
 def test_verbose_names_files_and_the_place_of_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     ended(["splits", "build", SPLIT], capsys)

@@ -174,11 +174,23 @@ def test_reproduce_does_its_runs_with_the_launcher_that_is_named(
 
 
 def test_split_and_backbone_may_be_said_on_the_command_line() -> None:
-    Path("bare.yaml").write_text("schema_version: 1\ntitle: t\nmethods: [{method: random}]\n")
+    bare = "schema_version: 1\ntitle: t\nepisodes: 2\nmethods: [{method: random}]\n"
+    Path("bare.yaml").write_text(bare)
     with pytest.raises(BenchError, match="which split the sweep is about"):
         sweep("status", "bare.yaml")
     said = ("--split", "scenes-12-6-6-v1", "--backbone", "scenes-deep")
     assert "random-scenes_deep-seed0" in sweep("status", "bare.yaml", *said).stdout
+    words = ("--out", "o", *said)  # the command that comes next needs them too
+    follows = f"next: mlfsic-bench sweep collect bare.yaml {' '.join(words)}\n"
+    assert sweep("bare.yaml", *words).stderr.endswith(follows)
+
+
+@pytest.mark.parametrize(("key", "option"), [("split", "--split"), ("backbone", "--backbone")])
+def test_a_split_or_backbone_in_a_file_is_said_by_an_option(key: str, option: str) -> None:
+    text = f"schema_version: 1\ntitle: t\n{key}s: [./mine.json]\nmethods: [{{method: random}}]\n"
+    Path("own.yaml").write_text(text)
+    with pytest.raises(BenchError, match=f"is named by the option {option}"):
+        sweep("status", "own.yaml")
 
 
 def test_options_of_launchers_that_do_not_go_together() -> None:
