@@ -94,9 +94,9 @@ def read_arrays(
     except UNREADABLE as error:
         raise BenchError(
             f"{path} is not a readable {kind}",
-            expected="uncompressed .npy members without objects, as mlfsic-bench writes them",
+            expected="an .npz file of uncompressed arrays without objects",
             found=f"{type(error).__name__}: {error}",
-            remedy="run again, or fetch the file again",
+            remedy="check which file is named; if it is this one, make it or fetch it again",
         ) from error
 
 

@@ -307,9 +307,11 @@ def cannot_write(path: Path, error: Exception) -> BenchError:
     """The error for a place where the system refuses to write."""
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
     full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    blocked = number in (errno.EEXIST, errno.ENOTDIR)
+    found = "a file where a folder is needed" if blocked else reason(error)
     return BenchError(
         f"cannot write {path}",
         expected="a folder that can be written, with room for the file",
-        found=f"{reason(error)} (errno {number})",
+        found=f"{found} (errno {number})",
         remedy="free some space or name another place" if full else "name another place",
     )

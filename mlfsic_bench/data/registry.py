@@ -31,7 +31,9 @@ def _is_dataset(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Dataset) and value is not Dataset
 
 
-DATASETS = Door("mlfsic_bench.datasets", "dataset", _is_dataset)
+DATASETS = Door(
+    "mlfsic_bench.datasets", "dataset", _is_dataset, also="a table of images by its .csv or .jsonl"
+)
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -172,8 +174,8 @@ def dataset_of(name: str, root: Path | None, spec: str | Path | Dataset | None =
 
 def data_root(name: str, root: Path | None) -> Path:
     """The folder given, or the one MLFSIC_DATA names; BenchError when there is neither."""
-    chosen = str(root) if root is not None else os.environ.get(ROOT_VARIABLE, "")
-    origin = "--data-root" if root is not None else f"the environment variable {ROOT_VARIABLE}"
+    variable = os.environ.get(ROOT_VARIABLE, "")
+    chosen = variable if root is None else str(root)
     if not chosen:
         raise BenchError(
             f"the dataset {name!r} needs a data root and none was named",
@@ -184,6 +186,10 @@ def data_root(name: str, root: Path | None) -> Path:
         )
     folder = Path(chosen)
     if not is_folder(folder):
+        # an option takes the variable's value where it is not given
+        origin = (
+            f"the environment variable {ROOT_VARIABLE}" if chosen == variable else "--data-root"
+        )
         raise BenchError(
             f"the data root {chosen} (from {origin}) is not a folder",
             expected="a folder that holds data sets, such as coco/ or VOCdevkit/",

@@ -60,7 +60,7 @@ def maker_of(plan: RunPlan) -> Maker:
         return _unversioned(lambda: make_from(kind, settings, plan.preset, kind.name), settings)
     if not isinstance(given, Method):
         raise BenchError(
-            "the method given is none",
+            "what was given is not a method",
             expected="a name, path/to/file.py:Class, or a Method class or object",
             found=f"a {type(given).__name__}",
             remedy="derive the class from mlfsic_bench.methods.contract.Method (docs/methods.md)",

@@ -136,7 +136,7 @@ def parse_device(name: str | torch.device) -> torch.device:
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", str(name)):
         raise BenchError(
             f"{str(name)!r} is not a device to compute on",
-            expected="cpu, cuda or cuda:N",
+            expected="auto, cpu, cuda or cuda:N",
             found=repr(str(name)),
             remedy="check --device",
         )

@@ -51,12 +51,14 @@ class Door:
     kind: what they are; `mlfsic-bench <kind>s list` lists them.
     fits: whether an object of a file is one; for what errors propose.
     example: what a spec of one in a file looks like.
+    also: what else a spec may be, for the error that knows none of that name.
     """
 
     group: str
     kind: str
     fits: Callable[[object], bool] = callable
     example: str = EXAMPLE
+    also: str = ""
 
     def names(self) -> tuple[str, ...]:
         """The registered names, sorted, whether they load or not."""
@@ -104,7 +106,8 @@ class Door:
         points = self._points()
         if spec not in points:
             error = unknown_name(self.kind, spec, points)
-            error.remedy += f" (a {self.kind} in a file of your own is named {self.example})"
+            also = f"; {self.also}" if self.also else ""
+            error.remedy += f" (a {self.kind} in a file of your own is named {self.example}{also})"
             raise error
         found = points[spec]
         if len(found) > 1:

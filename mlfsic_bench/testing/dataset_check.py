@@ -263,7 +263,7 @@ def _masks(trial: Trial) -> None:
                 )
 
 
-@CHECKS.add("unknown", "an id that is none is an error, and not there")
+@CHECKS.add("unknown", "an id that the data set lacks is an error, and not there")
 def _unknown(trial: Trial) -> None:
     def told(ask: Callable[[], object]) -> bool:
         try:

@@ -149,7 +149,7 @@ def wrong() -> dict[str, tuple[Callable[[mb.LoadedSplit], Any], str, str]]:
         "no method": (lambda s: mb.evaluate([], split=s), "makes the features", "backbone"),
         "method of a number": (
             lambda s: mb.evaluate(3, split=s, backbone="scenes-small"),
-            "method given is none",
+            "what was given is not a method",
             "Method",
         ),
         "options of an open split": (

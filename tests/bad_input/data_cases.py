@@ -32,9 +32,20 @@ def _no_root(folder, monkeypatch):
     return VOC[:-2]
 
 
-@case("a data root that is not there", "nowhere")
+@case("a data root that is not there", "nowhere (from --data-root)")
 def _missing_root(folder, monkeypatch):
     return [*VOC[:-1], "nowhere"]
+
+
+@case("a data root of the environment that is not there", "the environment variable MLFSIC_DATA")
+def _missing_root_of_the_environment(folder, monkeypatch):
+    monkeypatch.setenv("MLFSIC_DATA", "nowhere")
+    return VOC[:-2]
+
+
+@case("a table of images of another kind", "birds.xlsx", ".csv or .jsonl")
+def _other_table(folder, monkeypatch):
+    return ["datasets", "show", "birds.xlsx"]
 
 
 @case("a data root without the dataset", "COCO 2014", "annotations/")

@@ -141,7 +141,7 @@ def _no_gpu_extract(folder, monkeypatch):
     return ["features", "extract", *SCENES[:4], "--device", "cuda"]
 
 
-@case("a device that is none", "'gpu'", "cpu, cuda")
+@case("a device that is none", "'gpu'", "auto, cpu, cuda")
 def _device(folder, monkeypatch):
     return ["features", "extract", *SCENES[:4], "--device", "gpu"]
 

@@ -72,6 +72,12 @@ def _no_value(folder, monkeypatch):
     return ["run", "word-guided-attention", *SCENES, "--out", "out", "--set", "gamma"]
 
 
+@case("a file in the place of the run's folder", "a file where a folder is needed")
+def _file_in_the_way(folder, monkeypatch):
+    (folder / "taken").write_text("")
+    return ["run", "random", *SCENES, "--out", "taken"]
+
+
 @case("training the backbone of a method that does not train", "'random'", "--features")
 def _end_to_end(folder, monkeypatch):
     return [*RANDOM, "--features", "end-to-end"]

@@ -143,7 +143,7 @@ def test_label_embeddings_from_python_are_those_of_a_file():
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (plan(3), "the method given is none"),
+        (plan(3), "what was given is not a method"),
         (plan(ProtoNet(), settings={"scale": 2}), "an object, which has its parameters"),
         (plan(dict), "is not a method"),
     ],
