@@ -61,8 +61,10 @@ def show_command(spec: str, form: str) -> None:
     """
     import inspect
 
+    from mlfsic_bench.experiments.schema import text_of
     from mlfsic_bench.methods.params import describe_parameter
     from mlfsic_bench.methods.registry import find_method
+    from mlfsic_bench.plugins.files import names_a_file
 
     method = find_method(spec)
     fields = method.Params.model_fields
@@ -85,13 +87,14 @@ def show_command(spec: str, form: str) -> None:
             }
         )
         return
-    echo(for_terminal(f"{method.name} ({method.__module__}.{method.__qualname__})") + "\n")
+    place = spec if names_a_file(spec) else f"{method.__module__}.{method.__qualname__}"
+    echo(for_terminal(f"{method.name} ({place})") + "\n")
     echo(lines_for_terminal(text or "(no docstring)") + "\n")
     echo(for_terminal(f"citation: {method.citation or '(none)'}"))
     echo(f"tracks:   {', '.join(_tracks(method)) or 'learns nothing, needs no label embeddings'}")
     echo("\nparameters (--set name=value):" if fields else "\nno parameters")
     for name, info in fields.items():
-        echo(for_terminal(f"  {name} = {info.default}  ({kinds[name]})"))
+        echo(for_terminal(f"  {name} = {text_of(info.default)}  ({kinds[name]})"))
         if info.description:
             echo(for_terminal(f"      {info.description}"))
     echo("\npresets (--preset name):" if method.presets else "\nno presets")

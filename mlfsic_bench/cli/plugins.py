@@ -125,7 +125,7 @@ def report_checks(
 
 def _lines(result: CheckResult) -> str:
     """The result of a contract test, with its explanation."""
-    lines = [f"{result.status:4}  {result.name:21}  {result.shows}"]
+    lines = [f"{result.status:4}  {result.name:22}  {result.shows}"]
     for heading, text in result.explanation:
         first, *rest = said(text).splitlines() or [""]
         lines.append(f"        {heading + ':':13} {first}")
@@ -133,6 +133,8 @@ def _lines(result: CheckResult) -> str:
     return "\n".join(lines)
 
 
-def joined(values: Mapping[str, object]) -> str:
+def joined(values: Mapping[str, Any]) -> str:
     """Values by name, as an option says them."""
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    from mlfsic_bench.experiments.schema import text_of
+
+    return ", ".join(f"{name}={text_of(value)}" for name, value in values.items())

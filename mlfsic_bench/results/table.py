@@ -27,6 +27,7 @@ GAP = "  "
 COLUMN_POINTS, PAGE_POINTS, GAP_POINTS, LEAST_NAME = 200.0, 410.0, 6.0, 70.0
 BOLD, SCRIPT = 1.16, 0.96  # widths of bold digits, and of \scriptsize, by those of \footnotesize
 LONGEST_WORD = 24
+_PIECES = re.compile(r"(?<=[_=/-])")  # breaks there are easier to read than elsewhere
 _WIDTHS = {
     char: points
     for points, chars in (
@@ -250,7 +251,7 @@ def folded_to(text: str, points: float) -> list[str]:
             lines[-1] = longer
             continue
         lines += [""] if lines[-1] else []
-        pieces = re.split(r"(?<=[_=/-])", word)  # breaks there are easier to read than elsewhere
+        pieces = _PIECES.split(word)
         whole = all(points_of(piece) <= points for piece in pieces)
         for piece in pieces if whole else word:
             if lines[-1] and points_of(lines[-1] + piece) > points:
@@ -319,8 +320,8 @@ def grid(
 def folded(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` places, broken between words where that can be.
 
-    >>> folded("one two three-and-twenty", 9)
-    ['one two', 'three-and', '-twenty']
+    >>> folded("one two three-and-twenty", 10)
+    ['one two', 'three-and-', 'twenty']
     """
     from rich.cells import cell_len, chop_cells
 
@@ -329,9 +330,14 @@ def folded(text: str, width: int) -> list[str]:
         size = cell_len(word.rstrip())
         if size <= width - cell_len(lines[-1]):
             lines[-1] += word
-        else:
-            pieces = chop_cells(word, width) if size > width else [word]
-            lines = [*lines, *pieces] if lines[-1] else pieces
+            continue
+        lines += [""] if lines[-1] else []
+        pieces = _PIECES.split(word) if size > width else [word]
+        whole = all(cell_len(piece.rstrip()) <= width for piece in pieces)
+        for piece in pieces if whole else chop_cells(word, width):
+            if cell_len(lines[-1] + piece.rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
     return [line.rstrip() for line in lines]
 
 

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from mlfsic_bench.cli.main import cli, main
+from mlfsic_bench.cli.plugins import _lines
 from mlfsic_bench.methods.registry import find_method, method_names
 from mlfsic_bench.testing.check import ALL_CHECKS
-from mlfsic_bench.testing.process import note_on_checks
+from mlfsic_bench.testing.process import CheckResult, note_on_checks
 from mlfsic_bench.testing.state_tests import FRESH
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,10 @@ def test_show():
     output = call("show", "linear").output
     for part in ("tune_epochs = 40", "integer >= 0", "paper:", "AAAI 2022", "adapts by gradient"):
         assert part in output
-    assert "no parameters" in call("show", f"{PLUGINS / 'minimal.py'}:Minimal").output
+    assert "select_every = none  (" in output  # as `--set` takes it
+    own = f"{PLUGINS / 'minimal.py'}:Minimal"
+    assert "no parameters" in call("show", own).output
+    assert f"({own})\n" in call("show", own).output
 
 
 def test_check_passes_with_0_and_takes_settings_and_leaves_a_mark(tmp_path, monkeypatch):
@@ -86,6 +90,13 @@ def test_help_imports_nothing_heavy():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_results_stand_below_each_other():
+    lines = [
+        _lines(CheckResult(check.name, "what it shows", "pass")) for check in (*ALL_CHECKS, FRESH)
+    ]
+    assert len({line.index("what it shows") for line in lines}) == 1
 
 
 def test_every_contract_test_is_in_the_docs():
