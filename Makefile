@@ -36,7 +36,7 @@ endif
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-demo: $(READY) ## run every method on the embedded scenes; table and picture in demo/
+demo: $(READY) ## run six methods on the embedded scenes; table and picture in demo/
 	$(RUN) -m mlfsic_bench demo --out demo
 
 test: $(READY) ## run the test suite; MLFSIC_DATA=DIR adds the tests on real COCO and VOC

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from mlfsic_bench.cli.options import OUT, put_out, sources
+from mlfsic_bench.cli.options import OUT_ALONE, put_out, sources
 
 
 @click.command("cite")
 @sources("RUN|FILE...", "runs")
-@OUT
+@OUT_ALONE
 def cite(runs: tuple[Path, ...], out: Path | None) -> None:
     """Print BibTeX of the methods, data sets, protocols and software behind these runs.
 

@@ -41,9 +41,9 @@ from mlfsic_bench.cli.streams import say
 def counts(protocol: str | None, out: Path, **options: Any) -> None:
     """Predict from the features alone how many labels each query image shows.
 
-    The options are those of `run`. A label-count head is trained on the base part, its settings are
-    chosen on val, and it knows no method: the file serves all runs on these episodes
-    (`score --decisions count --counts FILE`).
+    Split, network and images are named as for `run`. A label-count head is trained on the base
+    part, its settings are chosen on val, and it knows no method: the file serves all runs on these
+    episodes (`score --decisions count --counts FILE`).
     """
     from mlfsic_bench.episodes.protocol import OPTIONS, find_protocol
     from mlfsic_bench.evaluation.counts import label_counts, write_counts

@@ -20,7 +20,7 @@ from mlfsic_bench.cli.streams import leave, say
     help="Where runs, features, table and picture go.",
 )
 def demo(out: Path) -> None:
-    """Run every method on the embedded data set `scenes` and print the table.
+    """Run six methods on the embedded data set `scenes` and print the table.
 
     Takes some minutes on two CPU cores. Run again, it goes on where it stopped, or says that all is
     done.

@@ -70,7 +70,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("mlfsic_bench.cli.sweep", "Do a grid of runs, on this machine or on a cluster."),
     "leaderboard": ("mlfsic_bench.cli.leaderboard", "Build the leaderboard from its entries."),
     "submit": ("mlfsic_bench.cli.submit", "Make and check leaderboard entries."),
-    "demo": ("mlfsic_bench.cli.demo", "Run every method on the embedded scenes."),
+    "demo": ("mlfsic_bench.cli.demo", "Run six methods on the embedded scenes."),
 }
 
 

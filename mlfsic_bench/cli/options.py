@@ -65,9 +65,12 @@ PATH = click.Path(path_type=Path)
 
 OUT: Option = click.option(
     "--out", type=PATH, metavar="FILE",
-    help="Write to a file; its ending (.txt .json .csv .md .tex .html) is the format if none is "
-    "named.",
+    help="Write to a file, in the format of its ending if --format names none.",
 )  # fmt: skip
+
+OUT_ALONE: Option = click.option(  # of commands with one format
+    "--out", type=PATH, metavar="FILE", help="Write to a file."
+)
 
 SPLIT: Option = click.option(
     "--split", required=True, type=complete.SPLIT, metavar="ID|FILE",

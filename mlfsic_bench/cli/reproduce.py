@@ -23,7 +23,11 @@ from mlfsic_bench.errors import BenchError
     metavar="PROFILE",
     help="scenes, coco-subset, voc-subset, coco, voc.",
 )
-@click.option("--data-root", type=click.Path(path_type=Path), help="As in `mlfsic-bench run`.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder with the data sets, coco/ and VOCdevkit/ (default: MLFSIC_DATA).",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -79,9 +83,11 @@ def reproduce(
 ) -> None:
     """Do the runs of an experiment that are missing, then print its table.
 
-    NAME is table1 to table6, figure4, kggr, learning-curve, reality-check, or a YAML file of your
-    own. The same command again goes on where it stopped. Exit code 1: a run has failed, and the
-    table says so. With --launcher slurm it waits for its jobs, which go on if it is stopped.
+    NAME is table1 to table6, figure4, kggr, learning-curve, reality-check, one of its relatives
+    (reality-check-disjoint, word-prior-study, learning-curve-labels, why-order, trained-backbone;
+    docs/reproduce.md), or a YAML file of your own. The same command again goes on where it stopped.
+    Exit code 1: a run has failed, and the table says so. With --launcher slurm it waits for its
+    jobs, which go on if it is stopped.
     """
     from mlfsic_bench.cli.sweep import launcher_of
     from mlfsic_bench.experiments.archive import archive as keep

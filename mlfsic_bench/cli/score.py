@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 @click.option(
     "--by",
     type=click.Choice(["label", "cardinality", "support-count", "pair"]),
-    help="Break the scores down as well.",
+    help="Also the scores of each label, of images by their number of labels (cardinality), by how "
+    "many support images show a label, or of each pair of labels.",
 )
-@click.option("--conventions", is_flag=True, help="The same scores under every convention.")
+@click.option(
+    "--conventions",
+    is_flag=True,
+    help="Also by the averages and thresholds that other papers use (docs/metrics.md).",
+)
 @click.option(
     "--decisions",
     "rules",
     type=click.Choice(["own", "val", "count"]),
     multiple=True,
-    help="P, R and F1 under this decision rule as well; repeatable.",
+    help="Also P, R and F1 when labels are predicted by the method's own decisions, by a threshold "
+    "chosen on val, or by the number of labels; repeatable.",
 )
 @click.option(
     "--val-run",

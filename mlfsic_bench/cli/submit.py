@@ -9,7 +9,7 @@ import click
 
 from mlfsic_bench.cli.echo import echo, echo_json
 from mlfsic_bench.cli.options import (
-    OUT,
+    OUT_ALONE,
     PATH,
     PLACE,
     put_out,
@@ -38,7 +38,7 @@ def submit() -> None:
 
 @submit.command("card")
 @sources("RUN|FILE...")
-@OUT
+@OUT_ALONE
 def card(sources: tuple[Path, ...], out: Path | None) -> None:
     """Write a card to edit, filled in from runs or scores files."""
     from mlfsic_bench.leaderboard.pack import card_template
@@ -107,9 +107,9 @@ def pack(
 def check(target: Path, stored: bool, form: str, **place: Any) -> None:
     """Make entries again from their scores and compare.
 
-    TARGET is one entry, or a results folder for all in it. Targets are rebuilt from split and
-    episodes, except for entries that are `scores stored`. Exit code 2 at the first entry that
-    differs.
+    DIR is a results folder, for all in it; ENTRY is one of them, a .json. Targets are rebuilt from
+    split and episodes, except for entries that are `scores stored`. Exit code 2 at the first entry
+    that differs.
     """
     from mlfsic_bench.leaderboard.check import check_all
     from mlfsic_bench.results.targets import SplitPlace

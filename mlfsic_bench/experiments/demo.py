@@ -1,4 +1,4 @@
-"""The demo: every method of the package on the embedded scenes, then a table and a picture."""
+"""The demo: six methods on the embedded scenes, then a table and a picture."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def demo_plans(out: Path) -> tuple[RunPlan, ...]:
 
 
 def run_demo(out: Path, log: Callable[[str], None]) -> DemoResult:
-    """Run every method, or go on where an earlier demo in `out` stopped; write table and picture.
+    """Run the methods, or go on where an earlier demo in `out` stopped; write table and picture.
 
     Everything is computed on the CPU with the methods' defaults, the paper's model with a shorter
     schedule. Raises BenchError when `out` holds something else under the demo's names.

@@ -8,7 +8,11 @@ import click
 import pytest
 
 from mlfsic_bench.cli.main import cli
+from mlfsic_bench.cli.reproduce import reproduce
+from mlfsic_bench.cli.run import run
 from mlfsic_bench.cli.sweep import RunByDefault
+from mlfsic_bench.experiments.schema import experiment_names
+from mlfsic_bench.methods.registry import METHODS, method_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -125,6 +129,20 @@ def test_there_are_commands_to_check():
 def test_the_check_notices_what_does_not_exist(line):
     with pytest.raises(click.UsageError):
         check_words(line.split())
+
+
+def test_what_is_listed_in_full_is_complete():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (methods,) = re.findall(r"^\| methods \|.*", readme, re.M)
+    own = [name for name in method_names() if METHODS.own_place(name)]
+    assert [name for name in own if f"`{name}`" not in methods] == []
+    running = (ROOT / "docs" / "running.md").read_text("utf-8")
+    options = [param.opts[0] for param in run.params if isinstance(param, click.Option)]
+    assert [name for name in options if f"`{name}" not in running] == []
+    assert [name for name in experiment_names() if name not in reproduce.help.split("YAML")[0]] == [
+        f"table{n}"
+        for n in range(2, 6)  # "table1 to table6"
+    ]
 
 
 def test_every_page_is_in_the_index():
