@@ -157,6 +157,15 @@ def _day(text: str) -> str:
     return text
 
 
+_IN_WORDS: dict[str, str] = {}  # pattern -> what it asks for
+
+
+def shaped(pattern: str, words: str, longest: int | None = None) -> Any:
+    """A text that matches `pattern`, of which an error says in `words` what it should be."""
+    _IN_WORDS[pattern] = words
+    return Field(pattern=pattern, max_length=longest)
+
+
 def _shown(length: int) -> WithJsonSchema:
     """What a JSON Schema says of a name: as much as the dialects of patterns share."""
     return WithJsonSchema({"type": "string", "pattern": rf"^[^\x00-\x1f\x7f-\x9f]{{1,{length}}}$"})
@@ -172,15 +181,25 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(plain)
 Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(plain), _shown(300)]
 Text = Annotated[str, Field(max_length=4000)]
 # A name that is looked up; it can't be a path, an address, or `file.py:Class`.
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+Word = Annotated[
+    str,
+    shaped(
+        r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$",
+        "a name of letters, digits and _ . + -, the first a letter or a digit",
+        longest=100,
+    ),
+]
 # Below a folder that the user names; no part begins with a dot, so none is "..".
 InnerPath = Annotated[
     str,
-    Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$", max_length=300
+    shaped(
+        r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+        "a path below the folder: letters, digits and . _ - between slashes, no part with a dot "
+        "in front",
+        longest=300,
     ),
 ]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, shaped(r"^[0-9a-f]{64}$", "a SHA-256: 64 digits of 0-9 and a-f")]
 Time = Annotated[str, AfterValidator(_time)]
 Day = Annotated[str, AfterValidator(_day)]
 Version = Annotated[Literal[1], BeforeValidator(_whole)]
@@ -273,7 +292,7 @@ def _schema_error(
 
     Unknown keys come first, because they explain missing ones.
     """
-    errors = error.errors(include_url=False, include_context=False)
+    errors = error.errors(include_url=False)
     unknown = [item for item in errors if item["type"] == "extra_forbidden"]
     first = (unknown or errors)[0]
     place = ".".join(str(step) for step in first["loc"]) or "the file"
@@ -295,6 +314,10 @@ def _schema_error(
             remedy=f"add the key, or {remedy}",
         )
     text, expected = repr(first["input"]), first["msg"].removeprefix("Value error, ")
+    expected = expected.removeprefix("Input should be ")
+    if first["type"] == "string_pattern_mismatch":
+        pattern = first["ctx"]["pattern"]
+        expected = _IN_WORDS.get(pattern, f"text that matches {pattern}")
     if first["type"] == "json_invalid":  # JSON that was parsed before: all that is left is depth
         text, expected = expected, "values nested in a few levels"
     return BenchError(

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mlfsic_bench.embeddings.label_embeddings import RANDOM
 from mlfsic_bench.errors import unknown_name
@@ -16,7 +16,17 @@ from mlfsic_bench.evaluation.known_names import known_backbone, known_split
 from mlfsic_bench.evaluation.plan import FeatureMode, ScoredPart
 from mlfsic_bench.results.fields import MetricName
 from mlfsic_bench.results.published import Published, published_names, read_published
-from mlfsic_bench.schema import FileSchema, InnerPath, Line, Name, Version, Word, load, plain
+from mlfsic_bench.schema import (
+    FileSchema,
+    InnerPath,
+    Line,
+    Name,
+    Version,
+    Word,
+    load,
+    plain,
+    shaped,
+)
 from mlfsic_bench.yaml_files import parse_yaml, read_yaml
 
 Kind = Literal["table", "attention", "curve"]
@@ -61,13 +71,17 @@ def _both_aps() -> list[MetricName]:
 
 
 # Names go into file names, and --only divides them at commas.
-RowName = Annotated[str, StringConstraints(pattern=r"^[^,]{1,60}$"), AfterValidator(plain)]
-ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+RowName = Annotated[
+    str, shaped(r"^[^,]{1,60}$", "1 to 60 characters without a comma"), AfterValidator(plain)
+]
+ProfileName = Annotated[
+    str, shaped(r"^[a-z0-9][a-z0-9-]{0,40}$", "lower-case letters, digits and hyphens")
+]
 MethodName = Annotated[
     str, Field(max_length=100), AfterValidator(plain), AfterValidator(_registered)
 ]
 Count = Annotated[int, Field(ge=1)]
-Network = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,99}$")]
+Network = Annotated[str, shaped(r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,99}$", "the name of a network")]
 # Names in an experiment must be known on every profile, not only on the one that is asked for.
 OfProfile = Annotated[ProfileName, AfterValidator(_profile)]
 Backbone = Annotated[Word, AfterValidator(known_backbone)]

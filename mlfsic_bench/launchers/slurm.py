@@ -38,7 +38,7 @@ from mlfsic_bench.launchers.runs import (
 )
 from mlfsic_bench.locks import only_writer
 from mlfsic_bench.paths import is_file, is_folder, list_folder
-from mlfsic_bench.schema import FileSchema, Version, Word, load, one_error
+from mlfsic_bench.schema import FileSchema, Version, Word, load, one_error, shaped
 from mlfsic_bench.text import lines_for_terminal
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class SlurmJobs(FileSchema):
     minutes: Count = 60
     gpus: Annotated[int, Field(ge=0)] = 0
     cpus: Count | None = None
-    memory: Annotated[str, Field(pattern=r"^[1-9]\d{0,5}[MG]B?$")] | None = None
+    memory: Annotated[str, shaped(r"^[1-9]\d{0,5}[MG]B?$", "such as 32GB or 4000MB")] | None = None
     runs_per_job: Count = 1
     at_once: Count = 256
 

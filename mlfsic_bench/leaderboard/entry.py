@@ -2,8 +2,7 @@
 
 An entry lies in `results/leaderboard/<split id>/<entry id>.json` (the id without `-unofficial`).
 Entries are untrusted: every text has a length, links are https only, and paths stay inside the
-results folder.
-docs/leaderboard.md describes every key.
+results folder. docs/leaderboard.md describes every key.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from mlfsic_bench.schema import (
     Version,
     load,
     plain,
+    shaped,
 )
 from mlfsic_bench.splits.names import NamedSplit, plain_id
 
@@ -266,7 +266,7 @@ class SplitRef(NamedSplit):
 class ProtocolRef(FileSchema):
     """Protocol, hash of the set (None for reported), how many were run, K and Q if chosen."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z0-9_]+-v[0-9]+$", max_length=60)]
+    id: Annotated[str, shaped(r"^[a-z0-9_]+-v[0-9]+$", "such as one_per_label-v1", longest=60)]
     episodes: Sha256 | None
     count: Annotated[int, Field(ge=1)]
     total: Annotated[int, Field(ge=1)]
@@ -313,7 +313,7 @@ class Entry(FileSchema):
     tracks: Tracks
     split: SplitRef
     protocol: ProtocolRef
-    metrics_version: Annotated[str, Field(pattern=r"^metrics-v[0-9]+$")] | None
+    metrics_version: Annotated[str, shaped(r"^metrics-v[0-9]+$", "such as metrics-v1")] | None
     figures: Annotated[dict[MetricName, Value], Field(min_length=1)]
     per_label: Annotated[list[LabelValue], Field(max_length=1000)] = Field(default_factory=list)
     chance: dict[Literal["micro_ap", "macro_ap"], Chance] = Field(default_factory=dict)

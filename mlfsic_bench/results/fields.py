@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from mlfsic_bench.metrics.registry import METRICS
+from mlfsic_bench.schema import shaped
 
 SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
@@ -35,7 +36,7 @@ def _not_blank(text: str) -> str:
 
 
 LongText = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_not_blank)]
-Slug = Annotated[str, Field(pattern=SLUG, max_length=100)]
+Slug = Annotated[str, shaped(SLUG, "lower-case letters, digits and hyphens", longest=100)]
 Https = Annotated[str, Field(max_length=500), AfterValidator(_https)]
 PerCent = Annotated[float, Field(ge=0, le=100)]
 Bound = Annotated[float, Field(ge=-1000, le=1000)]

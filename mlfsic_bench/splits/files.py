@@ -18,7 +18,7 @@ from mlfsic_bench.data.dataset import DATASET_NAME, IMAGE_ID, PART_NAMES, PartNa
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.files import read_json, write_text
 from mlfsic_bench.hashing import hash_json
-from mlfsic_bench.schema import FileSchema, Label, Sha256, ShortSchema, Text, load
+from mlfsic_bench.schema import FileSchema, Label, Sha256, ShortSchema, Text, load, shaped
 from mlfsic_bench.splits.names import UNOFFICIAL, Differences, has_official, official_id, plain_id
 from mlfsic_bench.splits.split import Part, Split
 
@@ -27,14 +27,21 @@ MAX_IMAGES = 2_000_000
 MAX_LABELS = 10_000
 
 # no leading slash, no backslash, no colon, no control character; `problems` refuses ".."
-ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID}$")]
+ImageId = Annotated[
+    str, shaped(f"^{IMAGE_ID}$", "an image id: letters, digits and _ . - /, at most 200")
+]
 SplitId = Annotated[
-    str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+(-unofficial)?$", max_length=100)
+    str,
+    shaped(
+        r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+(-unofficial)?$",
+        "lower-case letters, digits and hyphens, a version at the end, such as my-split-v1",
+        longest=100,
+    ),
 ]
 Count = Annotated[int, Field(ge=0)]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
 LabelsOrNone = Annotated[list[Label], Field(max_length=MAX_LABELS)]
-Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
+Folder = Annotated[str, shaped(r"^[A-Za-z0-9_-]{1,50}$", "1 to 50 letters, digits, _ and -")]
 Folders = Annotated[list[Folder], Field(min_length=1, max_length=100)]
 Image = tuple[ImageId, Annotated[list[Count], Field(max_length=MAX_LABELS)]]
 Images = Annotated[list[Image], Field(max_length=MAX_IMAGES)]
@@ -145,7 +152,7 @@ class SplitFile(ShortSchema):
     id: SplitId
     version: Annotated[int, Field(ge=1)]
     hash: Sha256 | None = None
-    dataset: Annotated[str, Field(pattern=f"^{DATASET_NAME}$")]
+    dataset: Annotated[str, shaped(f"^{DATASET_NAME}$", "the name of a data set: a-z 0-9 - _")]
     rule: Rule
     labels: LabelLists
     provenance: Provenance
@@ -295,7 +302,10 @@ def read_split_file(path: Path, *, check: bool = True) -> SplitFile:
     Sound (`problems`): sorted distinct images, disjoint parts, targets in range, counts
     and hash those of the content.
     """
-    content = parse_split(read_json(path, kind="split file", limit=MAX_BYTES), str(path))
+    value = read_json(path, kind="split file", limit=MAX_BYTES)
+    if isinstance(value, dict) and {"annotations", "categories"} <= value.keys():
+        raise table_in_place(path)
+    content = parse_split(value, str(path))
     found = problems(content) if check else []
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -307,6 +317,17 @@ def read_split_file(path: Path, *, check: bool = True) -> SplitFile:
             "`mlfsic-bench splits verify` lists all that is wrong",
         )
     return content
+
+
+def table_in_place(path: Path) -> BenchError:
+    """The error for images with labels that are named as a split."""
+    return BenchError(
+        f"{path} is a table of images, not a split",
+        expected="the id of a split, or a split file (.json)",
+        found=path.name,
+        remedy=f"make a split of it: mlfsic-bench splits new --dataset {path} --labels BASE "
+        "VAL NOVEL",
+    )
 
 
 def read_split(path: Path) -> Split:

@@ -12,7 +12,13 @@ from mlfsic_bench.data.registry import dataset_of
 from mlfsic_bench.errors import BenchError, unknown_name
 from mlfsic_bench.paths import exists
 from mlfsic_bench.splits.build import build_file, limit_file
-from mlfsic_bench.splits.files import SplitFile, parse_split, read_split_file, to_split
+from mlfsic_bench.splits.files import (
+    SplitFile,
+    parse_split,
+    read_split_file,
+    table_in_place,
+    to_split,
+)
 from mlfsic_bench.splits.names import plain_id, shipped_ids
 from mlfsic_bench.splits.split import Split
 
@@ -40,13 +46,7 @@ def split_file(name_or_path: str, *, check: bool = True) -> SplitFile:
         return shipped_file(plain_id(name_or_path))
     path = Path(name_or_path)
     if path.suffix in (".csv", ".jsonl"):
-        raise BenchError(
-            f"{path} is a table, not a split",
-            expected="the id of a split, or a split file (.json)",
-            found=path.name,
-            remedy=f"make a split of it: mlfsic-bench splits new --dataset {path} --labels BASE "
-            "VAL NOVEL",
-        )
+        raise table_in_place(path)
     if path.suffix == ".json" or "/" in name_or_path or exists(path):
         return read_split_file(path, check=check)
     raise unknown_name("split", name_or_path, shipped_ids())

@@ -27,6 +27,21 @@ def _sealed(folder, value):
     return [*RUN, "--split", str(folder / "split.json")]
 
 
+@case(
+    "a data set in COCO's format as a split", "a table of images", "splits new --dataset birds.json"
+)
+def _annotations(folder, monkeypatch):
+    content = {"images": [], "annotations": [], "categories": []}
+    (folder / "birds.json").write_text(json.dumps(content))
+    return ["splits", "show", "birds.json"]
+
+
+@case("an id of a split with a blank", "such as my-split-v1", "--id")
+def _blank(folder, monkeypatch):
+    words = ["splits", "new", "--dataset", "scenes", "--labels", "8", "4", "4"]
+    return [*words, "--id", "my split"]
+
+
 @case("a split file with another hash", "split.json", "hash")
 def _hash(folder, monkeypatch):
     return _run(folder, shipped(f"{SPLIT}.json") | {"hash": "0" * 64})
