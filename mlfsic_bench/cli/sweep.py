@@ -107,7 +107,7 @@ def status(file: Path, **options: Any) -> None:
     from mlfsic_bench.experiments.sweep import describe_states, states_of
 
     planned = _planned(file, options)
-    states = states_of(planned.runs, _cluster(planned).queued())
+    states = states_of(planned.runs, _queued(planned))
     echo(describe_states(states, planned.out / "runs"), nl=False)
 
 
@@ -124,7 +124,7 @@ def collect(file: Path, form: str, **options: Any) -> None:
     from mlfsic_bench.results.targets import SplitPlace
 
     planned = _planned(file, options)
-    states = states_of(planned.runs, _cluster(planned).queued())
+    states = states_of(planned.runs, _queued(planned))
     done = tuple(one.run.folder for one in states if one.state == "done")
     left = [one for one in states if one.state != "done"]
     if done:
@@ -134,6 +134,15 @@ def collect(file: Path, form: str, **options: Any) -> None:
     if left:
         say_always("not done:\n" + describe_states(left, planned.out / "runs").rstrip())
         sys.exit(1)
+
+
+def _queued(planned: PlannedSweep) -> dict[str, tuple[str, str]]:
+    """What is in a job, as far as SLURM says; the results that are there can be seen without it."""
+    try:
+        return _cluster(planned).queued()
+    except BenchError as error:
+        say_always(f"note: {error.what}: {error.found}; what is in a job is not shown as that")
+        return {}
 
 
 def _planned(file: Path, options: dict[str, Any]) -> PlannedSweep:

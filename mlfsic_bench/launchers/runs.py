@@ -132,13 +132,16 @@ def attempt(run: PlannedRun, done: Done, log: Log, patience: float = 0.0) -> Non
     from mlfsic_bench.evaluation.runner import run_method
 
     end = time.monotonic() + patience
+    free = False
     try:
         while True:
             try:
                 run_method(run.plan, log, done.opened, run.fitted)
                 break
             except BusyError:
-                if not is_held(run.folder) or time.monotonic() >= end:
+                # the other may have ended in between; twice, and what is busy is something else
+                was_free, free = free, not is_held(run.folder)
+                if (free and was_free) or time.monotonic() >= end:
                     raise
                 while is_held(run.folder) and time.monotonic() < end:
                     time.sleep(POLL)

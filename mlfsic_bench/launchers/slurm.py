@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 PAGE = "docs/scale.md"
 POLL = 10.0  # seconds between two looks at the queue, while a command waits for its jobs
+SILENCE = 30 * 60.0  # seconds without an answer of SLURM after which a command waits no longer
 PATIENCE = 120.0  # seconds that a job waits for a run another holds: locks of a dead node last
 MOST_TIMEOUTS = 20  # times that a job at the end of its time is put back into the queue
 JobId = Annotated[str, Field(pattern=r"^\d{1,12}(_\d{1,9})?$")]
@@ -130,8 +131,18 @@ class Slurm:
         self.submit(runs, log)
         names = {run.folder.name for run in runs}
         said: Counter[str] = Counter()
+        answered = time.monotonic()
         while True:
-            now = Counter(state for name, (_, state) in self.queued().items() if name in names)
+            try:
+                queued = self.queued()
+            except BenchError as error:  # a busy controller: the jobs go on all the same
+                if time.monotonic() - answered > SILENCE:
+                    raise
+                log(f"{error.what}: {error.found}; it is asked again")
+                time.sleep(POLL)
+                continue
+            answered = time.monotonic()
+            now = Counter(state for name, (_, state) in queued.items() if name in names)
             if now != said:
                 log("runs in jobs: " + (", ".join(f"{n} {s}" for s, n in now.items()) or "none"))
             said = now
@@ -151,7 +162,8 @@ class Slurm:
         """Submit jobs for what is neither done nor in a job; their ids.
 
         Runs of other versions, and folders that can't be read, are not submitted. Raises BenchError
-        where there is no submitit or no SLURM, and for what SLURM refuses.
+        where there is no submitit or no SLURM, for what SLURM refuses, and where it does not say
+        what is in a job already.
         """
         executor = self._executor()
         with only_writer(self.folder, log=log):
@@ -181,7 +193,10 @@ class Slurm:
         return jobs
 
     def queued(self) -> dict[str, tuple[str, str]]:
-        """Run's name -> (job, its state in SLURM's words), of the jobs that wait or run."""
+        """Run's name -> (job, its state in SLURM's words), of the jobs that wait or run.
+
+        BenchError where SLURM does not answer.
+        """
         mine = self.submitted()
         states = _queue() if mine else {}
         return {
@@ -256,14 +271,25 @@ class Slurm:
 
 
 def _queue() -> Mapping[str, str]:
-    """Job -> its state, of this user's jobs that wait or run; none where SLURM can't be asked."""
+    """Job -> its state, of this user's jobs that wait or run; none where there is no SLURM.
+
+    Raises BenchError where SLURM does not answer: its jobs may run all the same.
+    """
     try:
         asked = subprocess.run(
             ["squeue", "--noheader", "--array", "--me", "--format=%i %T"],
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
+    except FileNotFoundError:
         return {}
+    except (OSError, subprocess.SubprocessError) as error:
+        told = getattr(error, "stderr", None) or str(error)
+        raise BenchError(
+            "SLURM does not say which jobs there are",
+            expected="the list that `squeue --me` prints",
+            found=" ".join(str(told).split())[:200],
+            remedy="give the command again when squeue answers",
+        ) from error
     lines = [line.split() for line in asked.stdout.splitlines()]
     return {line[0]: line[1].lower() for line in lines if len(line) == 2}
 

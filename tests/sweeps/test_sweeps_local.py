@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -277,6 +280,55 @@ def test_a_command_that_waits_for_its_jobs_says_what_became_of_them(
     assert [line for line in lines if line.startswith("runs in jobs")] == [
         "runs in jobs: 1 pending", "runs in jobs: 1 running", "runs in jobs: none",
     ]  # fmt: skip
+
+
+def test_no_answer_of_slurm_is_not_taken_for_no_jobs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = planned("methods: [{method: random}]\nepisodes: 2\n")
+    name, lines = runs[0].folder.name, list[str]()
+    answers = iter([False, True, False])
+    submitted = Path("slurm", "7.json")
+    submitted.parent.mkdir()
+    content = {"schema_version": 1, "kind": "mlfsic-bench slurm jobs", "jobs": {"7_0": [name]}}
+    submitted.write_text(json.dumps(content))
+
+    def squeue(*args: object, **options: object) -> SimpleNamespace:
+        if not next(answers, True):
+            raise subprocess.CalledProcessError(1, "squeue", stderr="slurm_load_jobs error")
+        in_process(runs, Done(), lines.append)
+        return SimpleNamespace(stdout="")
+
+    monkeypatch.setattr(slurm, "POLL", 0.0)
+    fake = SimpleNamespace(run=squeue, SubprocessError=subprocess.SubprocessError)
+    monkeypatch.setattr(slurm, "subprocess", fake)
+    cluster = Slurm(Path("slurm"), SlurmJobs())
+    done = Done()
+    with monkeypatch.context() as patch:
+        patch.setattr(Slurm, "submit", lambda self, runs, log: [])
+        cluster(runs, done, lines.append)
+    assert done.finished == {runs[0].folder}
+    assert any("slurm_load_jobs error; it is asked again" in line for line in lines)
+    monkeypatch.setattr(Slurm, "_executor", lambda self: None)
+    with pytest.raises(BenchError, match="does not say which jobs"):
+        cluster.submit(runs, lines.append)  # it could submit them twice
+
+
+def test_a_run_that_another_process_has_just_ended_is_not_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = planned("methods: [{method: random}]\nepisodes: 2\n")
+    calls = iter([True])
+
+    def once_busy(plan: RunPlan, *more: Any) -> Path:
+        if next(calls, False):  # and nobody holds it any more
+            raise work.BusyError("held", expected="", found="", remedy="")
+        return run_method(plan, *more)
+
+    monkeypatch.setattr("mlfsic_bench.evaluation.runner.run_method", once_busy)
+    done = Done()
+    work.attempt(runs[0], done, list[str]().append, patience=60)
+    assert done.finished == {runs[0].folder}
 
 
 def test_a_run_of_another_process_is_waited_for_and_not_done_twice(
