@@ -52,8 +52,11 @@ class ArchivedTable:
 
     @cached_property
     def failed_trials(self) -> frozenset[str]:
-        """The folders of the trials that had failed when the table was made."""
-        rows = self.table.rows if self.table else ()
+        """The folders of the trials that had failed when the table was made.
+
+        Those of a row with runs: of one that was left out, no trial has values.
+        """
+        rows = [row for row in (self.table.rows if self.table else ()) if row.runs]
         return frozenset(one.folder for r in rows for one in r.trials if one.macro_ap is None)
 
     def with_rules(self, made: ReproducedTable, done: Done) -> ReproducedTable:

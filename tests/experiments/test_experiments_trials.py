@@ -391,6 +391,11 @@ def test_a_row_left_out_keeps_its_choice_where_a_trial_had_failed(
     grids["mine"] = {"sign": [0.0, 1.0]}
     here, to = tmp_path / "out", tmp_path / "archive" / "scenes"
     more = ["--archive", str(to), "--archive-scores"]
+    # in a table without Mine its trials have no values either, and have not failed
+    reproduce(made, "--only", "ProtoNet", "--out", str(here), *more)
+    assert rows_of(tmp_path)["Mine"]["state"] == "not run: left out by --only"
+    reproduce(made, "--only", "ProtoNet", "--out", str(here), *more)
+    assert rows_of(tmp_path)["Mine"]["state"] == "not run: left out by --only"
     reproduce(made, "--out", str(here), *more, code=1)
     before = (to / "tuned.json").read_bytes()
     for out in (here, tmp_path / "elsewhere"):  # where it failed, and where nothing is
