@@ -118,12 +118,12 @@ def board_bibtex(boards: Sequence[Board]) -> str:
 def _overview(boards: Sequence[Board]) -> Table:
     rows = []
     for board in boards:
-        best, level = board.best, board.first.chance.get(RANKED_BY)
+        best = board.best
         said = "nothing is ranked" if board.rows else NO_RUNS
         if best:
             said = f"{best.entry.name} {best.entry.figures[RANKED_BY].value:.2f}"
         ranked = sum(row.rank is not None for row in board.rows)
-        chance = f"{level.low:.2f}" if level else "-"
+        chance = say.level_text(board.first.chance.get(RANKED_BY))
         rows.append((board.title, said, chance, str(ranked), str(len(board.reported))))
     heads = ("Table", "Best ranked method, macro-AP", "Chance", "Ranked", "Reported")
     return table(heads, rows, texts=(0, 1))

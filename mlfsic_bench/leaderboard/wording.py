@@ -15,6 +15,7 @@ from mlfsic_bench.leaderboard.board import (
 from mlfsic_bench.leaderboard.entry import (
     Adaptation,
     Audited,
+    Chance,
     Embeddings,
     Entry,
     ImageTrack,
@@ -150,6 +151,13 @@ def conditions(board: Board) -> str:
         few = run if protocol.count != protocol.total else str(protocol.count)
         parts += [f"{few} episodes ({protocol.episodes[:12]})", str(board.first.metrics_version)]
     return ", ".join(parts) + "."
+
+
+def level_text(level: Chance | None) -> str:
+    """A level of chance in a table: at least the lowest one where the queries are not known."""
+    if level is None:
+        return "–"
+    return f"{'' if level.low == level.high else '≥ '}{level.low:.2f}"
 
 
 def chance_text(entry: Entry) -> str:

@@ -18,6 +18,7 @@ from mlfsic_bench.leaderboard.text import (
     board_latex,
     board_markdown,
 )
+from mlfsic_bench.leaderboard.wording import level_text
 from tests.fakes.entries import (
     HOSTILE,
     cards,
@@ -140,3 +141,13 @@ def test_an_overview_comes_first_and_words_are_explained_before_the_tables() -> 
     ):
         assert text in top
     assert "open a pull request with these files" in page
+
+
+def test_a_level_of_chance_that_is_only_bounded_says_so() -> None:
+    for low, high, said in ((26.72, 26.72, "26.72"), (26.72, 29.7, "≥ 26.72")):
+        value = reported_value()
+        value["chance"] = {"macro_ap": {"low": low, "high": high}}
+        boards = build_boards([entry(value)])
+        assert f'data-head="chance">{said}</td>' in board_html(boards)
+        assert f"| {said} |" in board_markdown(boards)
+    assert level_text(None) == "–"
