@@ -190,14 +190,15 @@ Word = Annotated[
     ),
 ]
 # Below a folder that the user names; no part begins with a dot, so none is "..".
-InnerPath = Annotated[
+_INNER = r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+_INNER_WORDS = (
+    "a path below the folder: letters, digits and . _ - between slashes, no part with a dot "
+    "in front"
+)
+InnerPath = Annotated[str, shaped(rf"^{_INNER}$", _INNER_WORDS, longest=300)]
+InnerPaths = Annotated[
     str,
-    shaped(
-        r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
-        "a path below the folder: letters, digits and . _ - between slashes, no part with a dot "
-        "in front",
-        longest=300,
-    ),
+    shaped(rf"^{_INNER}(\+{_INNER})*$", f"{_INNER_WORDS}, or several with + between", longest=900),
 ]
 Sha256 = Annotated[str, shaped(r"^[0-9a-f]{64}$", "a SHA-256: 64 digits of 0-9 and a-f")]
 Time = Annotated[str, AfterValidator(_time)]

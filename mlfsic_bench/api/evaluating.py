@@ -100,8 +100,8 @@ def evaluate(
     settings, preset: the parameters of the method, by name; not for an object, which has them. Of
         several methods `name` is for all, and `METHOD.name` for one.
     embeddings: a file of label embeddings; `backbone` for those of the backbone's text side; the
-        folder of a sentence encoder; `random` for a control; or LabelEmbeddings of all labels of
-        the split.
+        folder of a sentence encoder; `random` for a control; `A+B` for several of these; or
+        LabelEmbeddings of all labels of the split.
     templates: texts that labels are written into, such as `a photo of a {}.`, for an encoder.
     base_images, base_labels: train on the first so many base images, or on the so many base labels
         with the most images only.

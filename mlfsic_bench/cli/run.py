@@ -54,7 +54,8 @@ MOST_NAMED = 3  # other runs in the command that a finished run proposes
     "--embeddings",
     type=click.Path(path_type=Path),
     metavar="FILE|backbone|DIR|random",
-    help="Label embeddings: a file, the backbone's text side, a sentence encoder, or a control.",
+    help="Label embeddings: a file, the backbone's text side, a sentence encoder, or a control; "
+    "A+B for two of them.",
 )
 @with_options(EMBEDDINGS_FORMAT, TEMPLATES)
 @with_options(*PARTIAL)

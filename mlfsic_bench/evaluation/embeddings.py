@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlfsic_bench.embeddings.joined import join, sources
 from mlfsic_bench.embeddings.label_embeddings import (
     RANDOM,
     LabelEmbeddings,
@@ -39,6 +40,8 @@ def label_embeddings(
 ) -> LabelEmbeddings | None:
     """What `plan.embeddings` says, for all labels of the split; None where there are none.
 
+    Of several, `A+B`, unit vectors side by side (`joined`).
+
     A method that needs a text side gets the embeddings of the backbone's where none are named.
     BenchError where the method needs some and there are none, and for one that needs a text side
     where the embeddings named live in the space of another network.
@@ -51,16 +54,26 @@ def label_embeddings(
     given = plan.embeddings
     if given is None and method.needs_text_side:
         given = Path(BACKBONE)
-    texts = isinstance(given, Path) and (str(given) == BACKBONE or is_folder(given))
-    _refuse_idle(plan, given, texts)
+    named = sources(given) if isinstance(given, Path) else []
+    _refuse_idle(plan, given, named)
     if given is None:
         return _of_dataset(dataset, labels, method)
     if isinstance(given, LabelEmbeddings):
         return embeddings_of(given, labels)
+    return join([_of_source(one, labels, plan, backbones, device) for one in named])
+
+
+def _of_source(
+    given: Path,
+    labels: Sequence[str],
+    plan: RunPlan,
+    backbones: Callable[[], Sequence[Backbone]],
+    device: object,
+) -> LabelEmbeddings:
     if str(given) == RANDOM:
         return random_embeddings(labels)
     note(given)  # what is kept of a file is read in its place
-    if not texts:
+    if not _reads_texts(given):
         return load_embeddings(given, labels, plan.embeddings_format)
     templates = plan.templates or TEMPLATES
     if str(given) == BACKBONE:
@@ -68,6 +81,10 @@ def label_embeddings(
     note(given, listed=True)
     encoder = SentenceEncoder(given, str(device))
     return embed_labels(labels, encoder, templates, name=given.name or "sentence encoder")
+
+
+def _reads_texts(given: Path) -> bool:
+    return str(given) == BACKBONE or is_folder(given)
 
 
 def from_backbone(
@@ -104,8 +121,14 @@ def _of_dataset(
     return None
 
 
-def _refuse_idle(plan: RunPlan, given: Path | LabelEmbeddings | None, texts: bool) -> None:
+def _refuse_idle(
+    plan: RunPlan, given: Path | LabelEmbeddings | None, named: Sequence[Path]
+) -> None:
     """BenchError for options that say how embeddings are read, where nothing is read so."""
+    texts = any(_reads_texts(one) for one in named)
+    files = isinstance(given, LabelEmbeddings) or any(
+        not _reads_texts(one) and str(one) != RANDOM for one in named
+    )
     if plan.templates and not texts:
         raise BenchError(
             "--template says how labels are written for an encoder, and there is none",
@@ -113,7 +136,7 @@ def _refuse_idle(plan: RunPlan, given: Path | LabelEmbeddings | None, texts: boo
             found="no --embeddings" if given is None else "a file of label embeddings",
             remedy="leave --template out, or name an encoder",
         )
-    if plan.embeddings_format != "auto" and (given is None or texts or str(given) == RANDOM):
+    if plan.embeddings_format != "auto" and not files:
         raise BenchError(
             "--embeddings-format says how a file is written, and there is none",
             expected="--embeddings FILE beside it",

@@ -50,8 +50,8 @@ class RunPlan:
     features_pack: a feature pack or an imported store, in place of a backbone and images.
     data_root: where the dataset lies; None: the environment variable MLFSIC_DATA.
     embeddings: a file of label embeddings; `backbone` for those of the backbone's text side; the
-        folder of a sentence encoder; `random` for vectors that say nothing, a control;
-        LabelEmbeddings of all labels of the split; or None.
+        folder of a sentence encoder; `random` for vectors that say nothing, a control; `A+B` for
+        several of these; LabelEmbeddings of all labels of the split; or None.
     embeddings_format: how that file is written: `text`, `binary`, or `auto` to look at its content.
     templates: texts that labels are written into, where an encoder makes the embeddings.
     available_only, min_pool: limit the split to the images on disk.

@@ -163,12 +163,13 @@ class ResourceCache:
         device: torch.device,
     ) -> LabelEmbeddings | None:
         """The label embeddings of a run: parsed or computed once for all methods alike."""
+        from mlfsic_bench.embeddings.joined import sources
         from mlfsic_bench.evaluation.embeddings import label_embeddings
 
         given, network = plan.embeddings, plan.backbone
-        files = [given] if isinstance(given, Path) else []
-        if files and is_folder(files[0]):
-            files += list_folder(files[0])
+        files = sources(given) if isinstance(given, Path) else []
+        for folder in filter(is_folder, tuple(files)):
+            files += list_folder(folder)
         key = (
             *("embeddings", id(split), _same(plan.dataset), str(device)),
             *(method.needs_embeddings, method.needs_text_side),

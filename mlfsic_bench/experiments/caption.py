@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from mlfsic_bench.embeddings.joined import JOIN, sources
 from mlfsic_bench.evaluation.meta import SplitMeta
 from mlfsic_bench.experiments.plan import Options, PlannedRow
 from mlfsic_bench.experiments.schema import Profile, text_of
@@ -184,8 +186,11 @@ def _embeddings(rows: Sequence[PlannedRow]) -> list[str]:
         if row.runs and uses:
             path = row.runs[0].plan.embeddings
             own = own or path is None
-            if path is not None:
-                used[str(row.spec.embeddings)] = path.name
+            if isinstance(path, Path):
+                for name, file in zip(
+                    str(row.spec.embeddings).split(JOIN), sources(path), strict=True
+                ):
+                    used[name] = file.name
     lines = [f"{name}: {file}" for name, file in used.items()]
     told = [f"Label embeddings: {', '.join(lines)}."] if lines else []
     return told + (["Label embeddings: the dataset's own, not the paper's."] if own else [])

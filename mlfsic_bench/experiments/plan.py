@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE, data_root, needs_root
+from mlfsic_bench.embeddings.joined import JOIN, name_of
 from mlfsic_bench.embeddings.label_embeddings import RANDOM
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError, unknown_name
@@ -331,12 +332,15 @@ def _embeddings(
             found="no embeddings",
             remedy=f"name one of: {', '.join(embeddings_names())}",
         )
-    named = options.data_root or os.environ.get(ROOT_VARIABLE)
-    for name in embeddings_files(spec.embeddings) if named else ():
-        path = Path(str(named)) / name
-        if is_file(path):
-            return path, ""
-    return None, spec.embeddings
+    root = options.data_root or os.environ.get(ROOT_VARIABLE)
+    found: list[str] = []
+    for one in spec.embeddings.split(JOIN):
+        files = [Path(str(root)) / name for name in embeddings_files(one)] if root else []
+        file = next(filter(is_file, files), None)
+        if file is None:
+            return None, one
+        found.append(str(file))
+    return Path(JOIN.join(found)), ""
 
 
 def slug_of(plan: RunPlan, method: Method) -> str:
@@ -354,7 +358,7 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         "min_pool": plan.min_pool,
         "backbone": plan.backbone,
         "weights": plan.weights,
-        "words": plan.embeddings.name if plan.embeddings else None,
+        "words": _words(plan) or None,
         "features": plan.features,
         "precision": plan.precision,
         "protocol": protocol.name,
@@ -368,7 +372,8 @@ def slug_of(plan: RunPlan, method: Method) -> str:
     }
     parts = [method.name, plan.network]
     if plan.embeddings:
-        parts.append(plan.embeddings.name.removesuffix(".txt").removesuffix(".labels"))
+        names = _words(plan).split(JOIN)
+        parts.append(JOIN.join(one.removesuffix(".txt").removesuffix(".labels") for one in names))
     if protocol.tag:
         parts.append(protocol.tag.replace("-", ""))
     if plan.base_labels:
@@ -379,6 +384,12 @@ def slug_of(plan: RunPlan, method: Method) -> str:
         parts.append(plan.part)
     parts += [f"seed{plan.seed}", hash_json(public)[:8]]
     return "-".join(map(slug, parts))
+
+
+def _words(plan: RunPlan) -> str:
+    """What the label embeddings of a plan are called; empty without any."""
+    given = plan.embeddings
+    return name_of(given) if isinstance(given, Path) else given.name if given else ""
 
 
 def slug(text: str) -> str:

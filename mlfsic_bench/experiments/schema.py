@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from mlfsic_bench.embeddings.joined import JOIN
 from mlfsic_bench.embeddings.label_embeddings import RANDOM
 from mlfsic_bench.errors import unknown_name
 from mlfsic_bench.evaluation.known_names import known_backbone, known_split
@@ -54,8 +55,9 @@ def _profile(name: str) -> str:
 
 
 def _embeddings(name: str) -> str:
-    if name != RANDOM and name not in embeddings_names():
-        raise unknown_name("label embeddings", name, embeddings_names())
+    for one in name.split(JOIN):
+        if name != RANDOM and one not in embeddings_names():
+            raise unknown_name("label embeddings", one, embeddings_names())
     return name
 
 
@@ -95,7 +97,8 @@ class RowSpec(FileSchema):
     name: as printed. published: the row's name in the published table; None: not in the paper.
     method, preset, settings: as in `mlfsic-bench run`; `settings` overrides the profile's.
     backbone: the paper's; the profile says what stands for it.
-    embeddings: a name that the profile turns into a file; `random` for the control.
+    embeddings: a name that the profile turns into a file, or several, `A+B`; `random` for the
+        control.
     protocol, shots, queries, episodes: as in `mlfsic-bench run`.
     features: overrides the profile's.
     base_images, base_labels: as in `mlfsic-bench run`; in a curve, which has its own numbers of

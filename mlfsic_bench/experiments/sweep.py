@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE
+from mlfsic_bench.embeddings.joined import each, name_of
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.embeddings import NO_FILES
@@ -29,7 +30,7 @@ from mlfsic_bench.experiments.schema import Count, Grid, MethodName, Settings, t
 from mlfsic_bench.launchers.runs import EXPLAINED, PlannedRun, status_of, unique, why_failed
 from mlfsic_bench.launchers.slurm import PAGE, SlurmJobs
 from mlfsic_bench.locks import is_held
-from mlfsic_bench.schema import FileSchema, InnerPath, Line, Name, Version, Word, load
+from mlfsic_bench.schema import FileSchema, InnerPaths, Line, Name, Version, Word, load
 from mlfsic_bench.text import for_terminal
 from mlfsic_bench.yaml_files import read_yaml
 
@@ -93,8 +94,8 @@ class Sweep(FileSchema):
     title: for people.
     methods: what is run. A method that does not train is run with the first seed only.
     splits, backbones: as in `mlfsic-bench run`; left out where --split or --backbone says them.
-    embeddings: files below the data root, `backbone`, `random`, or null for the data set's own; for
-        methods that use label embeddings.
+    embeddings: files below the data root, `backbone`, `random`, several of these as `A+B`, or null
+        for the data set's own; for methods that use label embeddings.
     seeds: training seeds. shots: images for each label.
     weights, protocol, queries, episodes, part, features, precision, available_only, min_pool: one
         value for all points, as in `mlfsic-bench run`. `features` is of methods that train.
@@ -106,7 +107,7 @@ class Sweep(FileSchema):
     methods: Annotated[list[SweepMethod], Field(min_length=1)]
     splits: list[Annotated[Line, AfterValidator(_split)]] = Field(default_factory=list)
     backbones: list[Annotated[Line, AfterValidator(_backbone)]] = Field(default_factory=list)
-    embeddings: Annotated[list[InnerPath | None], Field(min_length=1)] = Field(
+    embeddings: Annotated[list[InnerPaths | None], Field(min_length=1)] = Field(
         default_factory=_unsaid
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
@@ -127,7 +128,7 @@ class Sweep(FileSchema):
     @model_validator(mode="after")
     def _told_apart(self) -> Sweep:
         files = dict.fromkeys(name for name in self.embeddings if name is not None)
-        names = [PurePosixPath(name).name for name in files]
+        names = [name_of(Path(name)) for name in files]
         double = next((name for name in names if names.count(name) > 1), None)
         if double is not None:  # a run's folder is named after the file: one would hide the other
             raise ValueError(f"two files of label embeddings are called {double!r}; rename one")
@@ -262,17 +263,23 @@ def _points(
 
 def _embeddings(name: str | None, options: SweepOptions) -> Path | None:
     """The label embeddings of that name: a word of `--embeddings`, or a file of the data root."""
-    if name is None or name in NO_FILES:
-        return None if name is None else Path(name)
+    if name is None:
+        return None
     root = options.data_root or os.environ.get(ROOT_VARIABLE)
-    if not root:
-        raise BenchError(
-            f"nothing says where the label embeddings {name} are",
-            expected=f"--data-root FOLDER, or the environment variable {ROOT_VARIABLE}",
-            found="neither",
-            remedy=f"name the folder that holds {name}",
-        )
-    return Path(root) / name
+
+    def place(one: Path) -> Path:
+        if str(one) in NO_FILES:
+            return one
+        if not root:
+            raise BenchError(
+                f"nothing says where the label embeddings {one} are",
+                expected=f"--data-root FOLDER, or the environment variable {ROOT_VARIABLE}",
+                found="neither",
+                remedy=f"name the folder that holds {one}",
+            )
+        return Path(root) / one
+
+    return each(Path(name), place)
 
 
 # -- what is there of it ------------------------------------------------------------------------

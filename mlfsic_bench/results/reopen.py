@@ -198,13 +198,16 @@ def reopen(folder: Path, where: RunPaths) -> ReopenedRun:
 def _completed(where: RunPaths, record: Record) -> RunPaths:
     """What was not named, where it lay when the run was made on this machine."""
     from mlfsic_bench.data.registry import file_of
+    from mlfsic_bench.embeddings.joined import sources
     from mlfsic_bench.evaluation.embeddings import NO_FILES
 
     known: dict[str, Any] = {}
     for name, value in recall_run(record.key).items():
         asked = getattr(where, name)
-        if name == "embeddings" and value in NO_FILES:
-            known |= {} if asked is not None else {name: Path(value)}
+        if name == "embeddings":
+            named = sources(Path(value))
+            if asked is None and all(str(one) in NO_FILES or exists(one) for one in named):
+                known[name] = Path(value)
             continue
         if name == "dataset":
             file = file_of(value)

@@ -79,6 +79,27 @@ def test_the_first_file_of_words_that_is_there(name: str, tmp_path: Path) -> Non
     assert row.runs[0].plan.embeddings == tmp_path / name
 
 
+def test_several_sets_of_words_must_all_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "schema_version: 1\nkind: table\ntitle: t\nrows:\n"
+        "  - {name: A, method: word-prior, embeddings: glove-50+bert-768}\n"
+        "  - {name: B, method: word-prior, embeddings: bert-768+glove-50}\n"
+    )
+    options = Options("coco-subset", data_root=tmp_path)
+    (tmp_path / "glove.6B.50d.txt").write_text("cat 1 2\n")
+    assert planned(str(path), options)["A"].not_run == "no file for bert-768"
+    (tmp_path / "bert.768d.txt").write_text("cat 1 2\n")
+    rows = planned(str(path), options)
+    glove, bert = tmp_path / "glove.6B.50d.txt", tmp_path / "bert.768d.txt"
+    assert rows["A"].runs[0].plan.embeddings == Path(f"{glove}+{bert}")
+    assert "glove.6B.50d_bert.768d" in folders(rows["A"])[0]
+    assert folders(rows["A"]) != folders(rows["B"])
+    path.write_text(path.read_text().replace("glove-50+bert-768", "glove-50+bert-76"))
+    with pytest.raises(BenchError, match="did you mean 'bert-768'"):
+        planned(str(path), options)
+
+
 def test_words_are_looked_for_below_the_environment_variable_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,65 @@
+"""Several sets of label embeddings as one, `A+B`: unit vectors side by side.
+
+Each set has its say whatever the length of its vectors: the cosine of two labels is the mean of
+their cosines in the sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mlfsic_bench.embeddings.label_embeddings import LabelEmbeddings, make_label_embeddings
+from mlfsic_bench.paths import exists
+
+JOIN = "+"
+
+
+def sources(given: Path) -> list[Path]:
+    """What `A+B` names, in this order; `given` alone without a +, or where there is such a file.
+
+    >>> [str(one) for one in sources(Path("glove.txt+word2vec.bin"))]
+    ['glove.txt', 'word2vec.bin']
+    >>> [str(one) for one in sources(Path("glove.txt"))]
+    ['glove.txt']
+    """
+    names = str(given).split(JOIN)
+    if not all(names) or len(names) == 1 or exists(given):
+        return [given]
+    return [Path(name) for name in names]
+
+
+def each(given: Path, change: Callable[[Path], Path | str]) -> Path:
+    """`given` with every set that it names changed.
+
+    >>> str(each(Path("glove.txt+word2vec.bin"), lambda one: one.with_suffix(".vec")))
+    'glove.vec+word2vec.vec'
+    """
+    return Path(JOIN.join(str(change(one)) for one in sources(given)))
+
+
+def name_of(given: Path) -> str:
+    """What a path of label embeddings is called: names of files without their folders.
+
+    >>> name_of(Path("vectors/glove.txt+more/word2vec.bin"))
+    'glove.txt+word2vec.bin'
+    """
+    return JOIN.join(one.name for one in sources(given))
+
+
+def join(sets: Sequence[LabelEmbeddings]) -> LabelEmbeddings:
+    """Unit vectors of the same labels, float32 [L, sum of d_w]; one set alone stays as it is.
+
+    They live in the space of no network. A vector of zeros stays one.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    units = []
+    for one in sets:
+        vectors = one.select(sets[0].labels).astype(np.float64)
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        units.append(vectors / np.where(length > 0, length, 1))
+    name = JOIN.join(one.name for one in sets)
+    return make_label_embeddings(sets[0].labels, np.concatenate(units, axis=1), name)
