@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from mlfsic_baselines.classifier import selection_key
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import linear, normalize
@@ -57,6 +57,12 @@ class KGGRParams(MethodParams):
     tune_epochs: int = Field(40, ge=0, description="full-batch steps on each support set")
     head_lr: float = Field(1e-3, gt=0, description="learning rate of new vectors and biases")
     graph_lr: float = Field(1e-4, gt=0, description="that of the graphs, per episode")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KGGRParams:
+        if self.tune_epochs == 0:
+            self.without_effect("tune_epochs=0", "head_lr", "graph_lr")
+        return self
 
 
 def cooccurrence(targets: Tensor) -> Tensor:

@@ -119,6 +119,8 @@ class LaSOParams(MethodParams):
             self.without_effect("networks=paper", "layers")
         if self.head_layers < 2:
             self.without_effect(f"head_layers={self.head_layers}", "dropout")
+        if self.tune_epochs == 0:
+            self.without_effect("tune_epochs=0", "tune_lr", "tune_batch", "dropout")
         return self
 
 

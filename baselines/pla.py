@@ -84,6 +84,8 @@ class PLAParams(MethodParams):
         self.without_effect(f"words={self.words}", idle)
         if self.dropout == 0:
             self.without_effect("dropout=0", "dropout_per")
+        if self.tune_epochs == 0:
+            self.without_effect("tune_epochs=0", "tune_lr", "rows_lr")
         return self
 
 

@@ -60,6 +60,8 @@ class LinearParams(MethodParams):
     def _consistent(self) -> LinearParams:
         if self.tune == "head":
             self.without_effect("tune=head", "backbone_lr")
+        if self.tune_epochs == 0:
+            self.without_effect("tune_epochs=0", "head_lr", "backbone_lr")
         return self
 
 

@@ -118,7 +118,11 @@ def test_protonet_is_finite_without_support_for_a_label(preset):
     ("name", "settings"),
     [
         ("bcr", {"eta": "0", "gamma": "0", "hidden": "50"}),
+        ("kggr", {"tune_epochs": "0", "head_lr": "0.1"}),
+        ("laso", {"tune_epochs": "0", "tune_lr": "0.1"}),
+        ("linear", {"tune_epochs": "0", "head_lr": "0.1"}),
         ("lpn", {"projection": "none", "select_every": "10"}),
+        ("pla", {"tune_epochs": "0", "rows_lr": "0.1"}),
         ("text-probe", {"tune_epochs": "0", "constraint": "none"}),
         ("text-probe", {"tune_epochs": "0", "penalty": "1"}),
         ("text-probe", {"tune_epochs": "0", "head_lr": "1"}),

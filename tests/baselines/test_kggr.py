@@ -38,7 +38,8 @@ def test_it_learns_base_labels_and_tuning_helps_on_new_ones(base_part, fitted):
     new = learnable_part("new", n_episodes=12, images=60)
     values = {}
     for epochs in (0, 40):
-        method = KGGR(KGGRParams(**SMALL, tune_epochs=epochs, head_lr=1e-2, graph_lr=1e-2))
+        rates = {"head_lr": 1e-2, "graph_lr": 1e-2} if epochs else {}
+        method = KGGR(KGGRParams(**SMALL, tune_epochs=epochs, **rates))
         method.load_state(fitted.state())
         values[epochs] = val_macro_ap(method.adapt_all, new)
     chance = float(new.targets.mean())

@@ -134,6 +134,7 @@ def test_bf16_is_a_store_of_its_own_and_tells_its_drift(dataset, tmp_path):
     assert exact != rough
     store = extract(dataset, ids, backbone, rough, precision="bf16", log=lines.append)
     assert store.manifest.precision == "bf16"
+    lines = [line for line in lines if " a second" not in line]  # of a slow machine
     assert len(lines) == 2
     assert f"bf16 against fp32 on {COUNT} images" in lines[0]
     exact_pooled = extract(dataset, ids, backbone, exact).gather_pooled(ids)
