@@ -18,17 +18,22 @@ JOIN = "+"
 
 
 def sources(given: Path) -> list[Path]:
-    """What `A+B` names, in this order; `given` alone without a +, or where there is such a file.
+    """What `A+B` names, in this order; `given` alone where a + has nothing on one of its sides.
+
+    A + in the name of a file or folder that is there stays in it.
 
     >>> [str(one) for one in sources(Path("glove.txt+word2vec.bin"))]
     ['glove.txt', 'word2vec.bin']
     >>> [str(one) for one in sources(Path("glove.txt"))]
     ['glove.txt']
     """
-    names = str(given).split(JOIN)
-    if not all(names) or len(names) == 1 or exists(given):
-        return [given]
-    return [Path(name) for name in names]
+    pieces, found = str(given).split(JOIN), []
+    while pieces:
+        ends = range(len(pieces), 1, -1)
+        end = next((n for n in ends if exists(Path(JOIN.join(pieces[:n])))), 1)
+        found.append(JOIN.join(pieces[:end]))
+        pieces = pieces[end:]
+    return [Path(name) for name in found] if all(found) else [given]
 
 
 def each(given: Path, change: Callable[[Path], Path | str]) -> Path:

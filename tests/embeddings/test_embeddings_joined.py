@@ -69,6 +69,22 @@ def test_a_file_with_a_plus_in_its_name_is_that_file(tmp_path: Path) -> None:
     path.write_text("cat 1 2\n", encoding="utf-8")
     assert sources(path) == [path]
     assert name_of(path) == "a+b.txt"
+    assert sources(Path(f"{path}+c.txt+{path}")) == [path, Path("c.txt"), path]
+
+
+def test_a_folder_with_a_plus_in_its_name_holds_several(tmp_path: Path) -> None:
+    for name in ("c++", "a+b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        first, second = table(folder, "a.txt", 5), table(folder, "b.txt", 8)
+        given = Path(f"{first}+{second}+random")
+        assert sources(given) == [first, second, Path("random")]
+        assert name_of(given) == "a.txt+b.txt+random"
+
+
+def test_nothing_on_one_side_of_a_plus_is_no_second_set() -> None:
+    for text in ("a.txt+", "+a.txt", "a.txt++b.txt", "+"):
+        assert sources(Path(text)) == [Path(text)]
 
 
 def test_the_one_that_is_missing_is_named(tmp_path: Path) -> None:
