@@ -6,7 +6,7 @@ their cosines in the sets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +34,6 @@ def sources(given: Path) -> list[Path]:
         found.append(JOIN.join(pieces[:end]))
         pieces = pieces[end:]
     return [Path(name) for name in found] if all(found) else [given]
-
-
-def each(given: Path, change: Callable[[Path], Path | str]) -> Path:
-    """`given` with every set that it names changed.
-
-    >>> str(each(Path("glove.txt+word2vec.bin"), lambda one: one.with_suffix(".vec")))
-    'glove.vec+word2vec.vec'
-    """
-    return Path(JOIN.join(str(change(one)) for one in sources(given)))
 
 
 def name_of(given: Path) -> str:

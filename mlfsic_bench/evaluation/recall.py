@@ -70,7 +70,7 @@ def recall_split(split_hash: str) -> Split | None:
 def remember_run(key: str, plan: RunPlan) -> None:
     """Keep where the inputs of the run with this key lie."""
     from mlfsic_bench.data.registry import from_root
-    from mlfsic_bench.embeddings.joined import each
+    from mlfsic_bench.embeddings.joined import JOIN, sources
     from mlfsic_bench.evaluation.embeddings import NO_FILES
 
     said: dict[str, str] = {}
@@ -79,10 +79,10 @@ def remember_run(key: str, plan: RunPlan) -> None:
         if name == "data_root" and value is None:
             value = os.environ.get("MLFSIC_DATA") or None
         if isinstance(value, (str, Path)):
-            said[name] = str(
-                each(Path(value), lambda one: one if str(one) in NO_FILES else resolved(one))
-                if name == "embeddings"
-                else resolved(Path(value))
+            several = sources(Path(value)) if name == "embeddings" else [Path(value)]
+            said[name] = JOIN.join(
+                str(one) if name == "embeddings" and str(one) in NO_FILES else str(resolved(one))
+                for one in several
             )
     for name in NAMES_OR_PATHS:
         value = getattr(plan, name)

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mlfsic_bench.data.registry import ROOT_VARIABLE
-from mlfsic_bench.embeddings.joined import each, name_of
+from mlfsic_bench.embeddings.joined import JOIN
 from mlfsic_bench.episodes.protocol import find_protocol
 from mlfsic_bench.errors import BenchError
 from mlfsic_bench.evaluation.embeddings import NO_FILES
@@ -128,7 +128,7 @@ class Sweep(FileSchema):
     @model_validator(mode="after")
     def _told_apart(self) -> Sweep:
         files = dict.fromkeys(name for name in self.embeddings if name is not None)
-        names = [name_of(Path(name)) for name in files]
+        names = [JOIN.join(PurePosixPath(one).name for one in name.split(JOIN)) for name in files]
         double = next((name for name in names if names.count(name) > 1), None)
         if double is not None:  # a run's folder is named after the file: one would hide the other
             raise ValueError(f"two files of label embeddings are called {double!r}; rename one")
@@ -279,7 +279,7 @@ def _embeddings(name: str | None, options: SweepOptions) -> Path | None:
             )
         return Path(root) / one
 
-    return each(Path(name), place)
+    return Path(JOIN.join(str(place(Path(one))) for one in name.split(JOIN)))
 
 
 # -- what is there of it ------------------------------------------------------------------------

@@ -100,6 +100,13 @@ def test_axes_that_a_method_does_not_have_make_no_points() -> None:
     assert all("seed7" in name for name in names(own))
 
 
+def test_every_one_of_several_embeddings_lies_below_the_data_root(tmp_path: Path) -> None:
+    text = "methods: [{method: kggr}]\nembeddings: [v/a.txt+random+b.txt]\n"
+    (run,) = planned(text, data_root=tmp_path)
+    expected = f"{tmp_path / 'v/a.txt'}+random+{tmp_path / 'b.txt'}"
+    assert run.plan.embeddings == Path(expected)
+
+
 def test_a_sweep_shares_its_folders_with_a_reproduction() -> None:
     from mlfsic_bench.experiments.plan import Options, plan_rows
     from mlfsic_bench.experiments.schema import find_profile, read_experiment
@@ -129,6 +136,8 @@ def test_a_sweep_shares_its_folders_with_a_reproduction() -> None:
         ("methods: [{method: random}]\nembeddings: [../glove.txt]\n", "embeddings.0"),
         ("methods: [{method: kggr}]\nembeddings: [glove.txt]\n", "--data-root FOLDER"),
         ("methods: [{method: kggr}]\nembeddings: [a/v.txt, b/v.txt]\n", "called 'v.txt'"),
+        ("methods: [{method: kggr}]\nembeddings: [a.txt+v.txt, a.txt+b/v.txt]\n",
+         "called 'a.txt+v.txt'"),
         ("methods: [{method: random}]\nweights: mine.pth\n", "weights"),
         (f"methods: [{{method: lpn}}]\nseeds: {[*range(10_001)]}\n", "too many points"),
     ],
